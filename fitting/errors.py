@@ -1,0 +1,56 @@
+"""What can go wrong with a fit, as exceptions for misuse and as statuses for data.
+
+FittingError (ValueError)
+├── TableError   the table breaks the column contract: names column, rows and remedy
+└── FitError     one fit has no usable answer (raised only with ``throw=True``)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FittingError(ValueError):
+    """Base of all errors of this package."""
+
+
+class TableError(FittingError):
+    """The table of observations breaks the column contract."""
+
+
+class FitError(FittingError):
+    """A single fit has no usable answer; carries the status that says why."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Status(StrEnum):
+    """Verdict on a fit. Only ``OK`` carries a number one may plan with."""
+
+    OK = "ok"
+    EDGE = "edge"
+    CONCAVE = "concave"
+    TOO_FEW_SIZES = "too-few-sizes"
+    FLAT = "not-distinguishable-from-flat"
+    NO_INTERIOR_MINIMUM = "no-interior-minimum"
+    NOT_IDENTIFIED = "not-identified"
+
+    @property
+    def advice(self) -> str:
+        """One sentence a user can act on."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Status.OK: "Interior minimum, usable.",
+    Status.EDGE: "The minimum lies in the outermost interval of sizes: train sizes beyond it.",
+    Status.CONCAVE: "The curve bends downwards: its extremum is a maximum; train more sizes "
+    "or check the losses.",
+    Status.TOO_FEW_SIZES: "Fewer than three distinct sizes on this budget: train more.",
+    Status.FLAT: "The curvature is within noise: widen the range of sizes or repeat trials.",
+    Status.NO_INTERIOR_MINIMUM: "Loss falls or rises over the whole range: extend the range of "
+    "sizes on the falling side.",
+    Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
+}
