@@ -1,0 +1,39 @@
+"""What a sweep may raise.
+
+IsoskillError (Exception)
+├── SpecError       a spec, file or argument is wrong: names the field, the value and the remedy
+├── DirectoryError  a sweep directory cannot be used: another spec's, held by another driver
+├── ClusterError    no Ray cluster can be reached, or it cannot hold a trial
+└── TrialFailed     one training failed; the sweep goes on
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class IsoskillError(Exception):
+    """Base of all errors a user can cause or mend; the console prints it without a traceback."""
+
+
+class SpecError(IsoskillError):
+    """A spec, file or argument is wrong."""
+
+
+class DirectoryError(IsoskillError):
+    """A sweep directory cannot be used."""
+
+
+class ClusterError(IsoskillError):
+    """No Ray cluster can be reached, or it cannot hold a trial."""
+
+
+class TrialFailed(IsoskillError):  # noqa: N818 - the name says what happened, as optuna's TrialPruned
+    """One training failed; raise it from a loss function to simulate a failure."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

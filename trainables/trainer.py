@@ -1,0 +1,131 @@
+"""One trial through Ray Train: the training loop, wrapped in a TorchTrainer.
+
+A trial of one process runs in TorchTrainer's local mode, inside the process of its caller (a
+reused Tune actor: milliseconds per trial instead of eight new processes). A trial of several
+workers gets a worker group of its own. Both run the same `trainables.loop.train`, which knows
+no Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainables.config import TrialConfig
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def run_trial(
+    config: TrialConfig,
+    *,
+    directory: Path,
+    workers: int = 0,
+    resources_per_worker: Mapping[str, float] | None = None,
+    report: Report | None = None,
+    callbacks: Sequence[Any] = (),
+    max_failures: int = 3,
+) -> dict[str, Any]:
+    """Train one allocation and return its record.
+
+    Args:
+        config: what to train.
+        directory: where this trial's checkpoints live, on storage every node sees; a trial
+            started again with the same directory goes on from its last checkpoint.
+        workers: 0 trains in this process (local mode), more in a worker group of that size.
+        resources_per_worker: Ray resources of each worker of a group.
+        report: called with progress metrics (local mode only; groups report by callback).
+        callbacks: Ray Train user callbacks of a group.
+        max_failures: restarts of a worker group before the trial fails.
+
+    Returns:
+        The record of `trainables.loop.train`, with ``worker`` (host:pid) and ``ended_at``.
+
+    Raises:
+        ray.train.TrainingFailedError: a group's workers failed more than ``max_failures`` times.
+    """
+    import ray.train as ray_train
+    from ray.train.torch import TorchTrainer
+
+    if workers == 0:
+        trainer = TorchTrainer(
+            lambda settings: _train_here(settings, directory, report),
+            train_loop_config=config.to_dict(),
+            scaling_config=ray_train.ScalingConfig(num_workers=0),
+        )
+        return dict(trainer.fit().return_value)
+    resources = dict(resources_per_worker or {"CPU": 1})
+    trainer = TorchTrainer(
+        _train_in_group,
+        train_loop_config=config.to_dict(),
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=resources.get("GPU", 0) > 0,
+            resources_per_worker=resources,
+            placement_strategy="PACK",
+        ),
+        run_config=ray_train.RunConfig(
+            name=directory.name,
+            storage_path=str(directory.parent.resolve()),
+            callbacks=list(callbacks),
+            failure_config=ray_train.FailureConfig(max_failures=max_failures),
+            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
+            logging_config=ray_train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+    return dict(trainer.fit().return_value)
+
+
+def _train_here(settings: dict[str, Any], directory: Path, report: Report | None) -> dict[str, Any]:
+    from trainables.loop import LocalContext, train
+
+    context = LocalContext(directory, on_report=report)
+    return _signed(train(TrialConfig.from_dict(settings), context))
+
+
+def _train_in_group(settings: dict[str, Any]) -> dict[str, Any]:
+    from trainables.loop import train
+
+    return _signed(train(TrialConfig.from_dict(settings), GroupContext()))
+
+
+def _signed(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"worker": f"{socket.gethostname()}:{os.getpid()}", "ended_at": time.time()}
+
+
+class GroupContext:
+    """The loop's context inside a Ray Train worker group."""
+
+    def __init__(self) -> None:
+        import ray.train as ray_train
+        import ray.train.torch
+
+        context = ray_train.get_context()
+        self.rank: int = context.get_world_rank()
+        self.world_size: int = context.get_world_size()
+        self.device = str(ray_train.torch.get_device())
+
+    def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
+        """Report progress; all ranks must call it at the same step."""
+        import ray.train as ray_train
+
+        kept = ray_train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
+        ray_train.report(metrics, checkpoint=kept)
+
+    def latest_checkpoint(self) -> Path | None:
+        """The last committed checkpoint, copied to this node."""
+        import ray.train as ray_train
+
+        checkpoint = ray_train.get_checkpoint()
+        if checkpoint is None:
+            return None
+        return Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="isoskill-")))
+
+    def should_stop(self) -> bool:
+        """Groups are stopped by Ray, never from inside."""
+        return False
