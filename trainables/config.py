@@ -1,0 +1,293 @@
+"""What one training is: model family, data, optimiser, and the trial that joins them.
+
+Pure Python and JSON-able, so that a spec can embed it and a cluster can ship it. Every class
+refuses unknown keys when it is loaded through pydantic, and checks its own domain when built.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal
+
+from trainables.shapes import Shape
+
+CLASSES = ("knowledge", "code", "other")
+"""Document classes of the built-in corpora."""
+
+PAPER_SHARES = {"knowledge": 0.584, "code": 0.199, "other": 0.217}
+"""Share of documents per class in the paper's base mix (Roberts et al. 2025, table 2)."""
+
+
+def _require(condition: bool, message: str) -> None:
+    """Raise a ValueError that names the field and the remedy unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A family of models and the rules that turn a parameter count into a shape.
+
+    Attributes:
+        family: architecture; "llama" is the only one so far.
+        vocabulary: rows of the embedding.
+        context: tokens per sequence.
+        tied: whether input embedding and head share their weights.
+        layers: fixed depth, or None for the aspect rule.
+        aspect: width per layer aimed at when ``layers`` is None. 64 is assumed; loss is flat to a
+            few per cent over a wide range of aspects (Kaplan et al. 2020, figure 5).
+        min_layers: depth below which the aspect rule does not go (assumption).
+        head_dim: width of one attention head aimed at, or None for 16 below width 256, 64 below
+            2048, 128 from there (16 against 8 trains 1.3-1.5x faster on CPU, measured; 64 and
+            128 are what Llama 3 uses).
+        kv_groups: query heads per key-value head; heads that do not divide fall back to 1.
+        ffn_ratio: feed-forward width over width aimed at; 8/3 gives a gated block the weights of
+            a plain one at 4 (Shazeer 2020).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    family: Literal["llama"] = "llama"
+    vocabulary: int = 256
+    context: int = 60
+    tied: bool = True
+    layers: int | None = None
+    aspect: float = 64.0
+    min_layers: int = 2
+    head_dim: int | None = None
+    kv_groups: int = 1
+    ffn_ratio: float = 8 / 3
+
+    def __post_init__(self) -> None:
+        _require(self.family == "llama", f"model.family: {self.family!r} is unknown; use 'llama'")
+        _require(self.vocabulary >= 2, "model.vocabulary must be at least 2")
+        _require(self.context >= 2, "model.context must be at least 2 tokens")
+        _require(
+            self.layers is None or self.layers >= 1,
+            "model.layers must be at least 1, or left out for the aspect rule",
+        )
+        _require(self.aspect > 0, "model.aspect must be positive (64 is usual)")
+        _require(self.min_layers >= 1, "model.min_layers must be at least 1")
+        _require(
+            self.head_dim is None or (self.head_dim >= 2 and self.head_dim % 2 == 0),
+            "model.head_dim must be even (rotary embeddings turn pairs), or left out",
+        )
+        _require(self.kv_groups >= 1, "model.kv_groups must be at least 1")
+        _require(self.ffn_ratio > 0, "model.ffn_ratio must be positive (8/3 is usual)")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on: classes of documents, their shares, and the worlds they speak of.
+
+    Attributes:
+        source: "builtin" generates documents; "simulated" draws losses from a surface.
+        shares: class -> share of documents; normalised, the paper's base mix by default.
+        multipliers: class -> factor on its share before normalising (the paper's mix knob).
+        world_seed: which world (facts, templates, topics) the documents describe.
+        evaluation_documents: held-out documents per class, the same in every trial.
+        entities: entities of the knowledge world.
+        attributes: facts per entity.
+        values: distinct values per attribute (6 bits at 64).
+        zipf: exponent of the entities' frequency, rank shifted by 8 (natural text is near 1).
+        qa_share: share of entities asked about in training; the rest test generalisation.
+        registers: hardest grade of the code ladder; programs have 1..registers registers.
+        ladder: exponent of the grades' frequency, grade^-ladder.
+        boolean_share: share of code documents that are boolean expressions.
+        surface: skill -> parameters E, A, B, alpha, beta of E + A/p^alpha + B/t^beta, for
+            "simulated" only.
+        noise: standard deviation of a simulated loss between seeds, nats.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    source: Literal["builtin", "simulated"] = "builtin"
+    shares: dict[str, float] = field(default_factory=lambda: dict(PAPER_SHARES))
+    multipliers: dict[str, float] = field(default_factory=dict)
+    world_seed: int = 0
+    evaluation_documents: int = 512
+    entities: int = 512
+    attributes: int = 4
+    values: int = 64
+    zipf: float = 1.0
+    qa_share: float = 0.8
+    registers: int = 8
+    ladder: float = 1.0
+    boolean_share: float = 0.25
+    surface: dict[str, dict[str, float]] = field(default_factory=dict)
+    noise: float = 0.01
+
+    def __post_init__(self) -> None:
+        _require(
+            self.source in ("builtin", "simulated"),
+            f"data.source: {self.source!r} is unknown; use 'builtin' or 'simulated'",
+        )
+        self._check_mix()
+        _require(self.evaluation_documents >= 1, "data.evaluation_documents must be at least 1")
+        _require(2 <= self.entities <= 4096, "data.entities must lie in 2..4096")
+        _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
+        _require(2 <= self.values <= 64, "data.values must lie in 2..64")
+        _require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")
+        _require(0 <= self.qa_share < 1, "data.qa_share must lie in [0, 1): some are held out")
+        _require(1 <= self.registers <= 8, "data.registers must lie in 1..8")
+        _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
+        _require(0 <= self.boolean_share < 1, "data.boolean_share must lie in [0, 1)")
+        _require(self.noise >= 0, "data.noise must not be negative")
+
+    def _check_mix(self) -> None:
+        """Check that the shares name known classes and leave something to train on."""
+        for name, part in (("shares", self.shares), ("multipliers", self.multipliers)):
+            for key, value in part.items():
+                _require(
+                    key in CLASSES,
+                    f"data.{name}: {key!r} is no document class; use {', '.join(CLASSES)}",
+                )
+                _require(
+                    math.isfinite(value) and value >= 0,
+                    f"data.{name}.{key} must be a number not below 0, got {value}",
+                )
+        weights = self._weights()
+        _require(
+            sum(weights.values()) > 0,
+            "data.shares times data.multipliers leave nothing to train on; "
+            "give at least one class a positive share",
+        )
+
+    def _weights(self) -> dict[str, float]:
+        """Shares times multipliers, not yet normalised."""
+        return {c: self.shares.get(c, 0.0) * self.multipliers.get(c, 1.0) for c in CLASSES}
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """Share of documents per class after multipliers; sums to 1."""
+        weights = self._weights()
+        total = sum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a model is trained; the defaults are for seconds on one CPU core.
+
+    Attributes:
+        batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
+            the tokens starves small models (measured, examples/README.md).
+        learning_rate: peak rate at ``reference_width``.
+        reference_width: width at which ``learning_rate`` was tuned.
+        width_exponent: rate falls as (reference_width / width)^width_exponent.
+        beta1: AdamW's first moment.
+        beta2: AdamW's second moment; .98 rather than .999 as batches are small (Porian et al.
+            2024, section 3.4).
+        weight_decay: AdamW's, on matrices only.
+        clip: largest gradient norm.
+        warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
+        schedule: "cosine" to ``final`` times the peak.
+        final: last rate over peak rate.
+        attention: "eager" or "sdpa"; eager is faster below width 128 on CPU (measured).
+        threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
+            parameters and keeps results bit-identical.
+        device: "cpu", "cuda", or "auto" for what the trial's slot has.
+        checkpoint_every_s: seconds between checkpoints; 0 writes none.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    batch_tokens: int = 480
+    learning_rate: float = 8e-3
+    reference_width: int = 32
+    width_exponent: float = 0.5
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup: float = 0.04
+    schedule: Literal["cosine"] = "cosine"
+    final: float = 0.02
+    attention: Literal["eager", "sdpa"] = "eager"
+    threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require(self.batch_tokens >= 1, "train.batch_tokens must be at least 1")
+        _require(0 < self.learning_rate < 1, "train.learning_rate must lie in (0, 1)")
+        _require(self.reference_width >= 1, "train.reference_width must be at least 1")
+        _require(0 <= self.width_exponent <= 2, "train.width_exponent must lie in 0..2")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)")
+        _require(self.weight_decay >= 0, "train.weight_decay must not be negative")
+        _require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
+        _require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
+        _require(self.schedule == "cosine", f"train.schedule: {self.schedule!r}; use 'cosine'")
+        _require(0 <= self.final <= 1, "train.final is a share of the peak rate, in 0..1")
+        _require(
+            self.attention in ("eager", "sdpa"),
+            f"train.attention: {self.attention!r} is unknown; use 'eager' or 'sdpa'",
+        )
+        _require(self.threads >= 1, "train.threads must be at least 1")
+        _require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"train.device: {self.device!r} is unknown; use 'auto', 'cpu' or 'cuda'",
+        )
+        _require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
+
+    def peak_rate(self, width: int) -> float:
+        """Peak learning rate of a model of this width."""
+        ratio: float = self.reference_width / width
+        return self.learning_rate * math.pow(ratio, self.width_exponent)
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """One training: an allocation (shape, tokens) of a budget, a seed, and what all trials share.
+
+    Attributes:
+        shape: the model to train.
+        tokens: tokens to train on; realised to the nearest sequence.
+        seed: of initial weights and of the order of documents.
+        data: what is trained on.
+        train: how.
+        skills: names to measure; empty for the catalog's defaults.
+        flops: budget the allocation was cut from, for the record; 0 if there was none.
+        params: parameter count the search asked for, for the record; 0 if there was none.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    shape: Shape
+    tokens: int
+    seed: int = 0
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    skills: tuple[str, ...] = ()
+    flops: float = 0.0
+    params: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.tokens >= self.shape.context,
+            f"trial.tokens: {self.tokens} is less than one sequence of {self.shape.context}; "
+            "raise the budget or lower the size",
+        )
+        _require(self.seed >= 0, "trial.seed must not be negative")
+        _require(
+            self.train.batch_tokens >= self.shape.context,
+            f"train.batch_tokens: {self.train.batch_tokens} is less than one sequence of "
+            f"{self.shape.context}; raise it or lower model.context",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The config as nested dicts that JSON can carry."""
+        return {**asdict(self), "skills": list(self.skills)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrialConfig:
+        """Rebuild a config from `to_dict`'s output.
+
+        Raises:
+            ValueError: an unknown key, a wrong type, or a value outside its domain.
+        """
+        from pydantic import TypeAdapter  # kept out of import time, which planning pays
+
+        return TypeAdapter(cls).validate_python(values)
