@@ -14,9 +14,16 @@ from typing import Protocol
 
 import pandas as pd
 
-from sweeper.budget import Allocation
+from sweeper.budget import Allocation, Space
+from sweeper.search.settings import SearchSettings
 
-__all__ = ["Finished", "Search"]
+__all__ = ["COLUMNS", "Finished", "Search", "SearchSettings", "build"]
+
+COLUMNS = (
+    "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "loss", "status",
+    "spent_flops",
+)  # fmt: skip
+"""Columns of the observations a search reads; it ignores all others."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +63,18 @@ class Search(Protocol):
             pending trials could change the decision.
         """
         ...
+
+
+def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Search:
+    """The policy that ``settings`` names, over a space of allocations."""
+    if settings.policy == "grid":
+        from sweeper.search.grid import GridSearch
+
+        return GridSearch(settings, space)
+    if settings.policy == "optuna":
+        from sweeper.search.optuna import OptunaSearch
+
+        return OptunaSearch(settings, space, tuple(skills))
+    from sweeper.search.adaptive import AdaptiveSearch
+
+    return AdaptiveSearch(settings, space, tuple(skills))

@@ -1,0 +1,74 @@
+"""The fixed grid of Hoffmann et al. 2022, Llama 3 and Roberts et al. 2025: n sizes per budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sweeper.budget import Allocation, Space, next_seed
+from sweeper.search import Finished
+from sweeper.search.history import allocations, guess, mean_centre, near
+from sweeper.search.settings import SearchSettings
+
+__all__ = ["GridSearch"]
+
+
+@dataclass(frozen=True)
+class GridSearch:
+    """Log-spaced sizes on every budget, cheapest first, each budget centred by the ones before."""
+
+    settings: SearchSettings
+    space: Space
+
+    def propose(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        remaining_flops: float,
+        n: int = 1,
+    ) -> list[Allocation] | Finished:
+        """Return the next sizes of the grid; see `sweeper.search.Search`."""
+        known = [*allocations(observations), *pending]
+        missing = [
+            (flops, size)
+            for flops in self.space.budgets
+            for size in self._missing(observations, known, flops)
+        ]
+        chosen: list[Allocation] = []
+        for flops, size in missing:
+            if len(chosen) < n and flops <= remaining_flops:
+                seed = next_seed([*known, *chosen], flops, size)
+                chosen.append(self.space.allocation(flops, size, seed))
+                remaining_flops -= flops
+        if chosen or pending:
+            return chosen
+        if missing:
+            return Finished("allowance", f"{len(missing)} trials of the grid cannot be afforded.")
+        return Finished("complete", "Every trial of the grid has ended.")
+
+    def _missing(
+        self, observations: pd.DataFrame, known: Sequence[Allocation], flops: float
+    ) -> list[int]:
+        """Sizes of the grid on one budget that no trial stands for yet.
+
+        The grid may have moved since its first trials: each trial stands for the nearest size, so
+        that a budget gets as many trials as the grid has sizes, not more.
+        """
+        sizes = self._sizes(observations, flops)
+        for trial in near(known, flops):
+            if not sizes:
+                break
+            sizes.remove(min(sizes, key=lambda p: abs(math.log(p / trial.params))))
+        return sizes
+
+    def _sizes(self, observations: pd.DataFrame, flops: float) -> list[int]:
+        first = guess(self.space.budgets[0], self.settings.tokens_per_param)
+        centre = mean_centre(observations, self.space, flops, first)
+        half = self.settings.half_width
+        wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
+        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        return sorted({min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted})

@@ -1,0 +1,75 @@
+"""What the observations say about trials, whatever the skill: shared by all policies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from sweeper.budget import Allocation, Space, same_budget
+
+__all__ = ["allocations", "finished", "guess", "mean_centre", "near"]
+
+
+def allocations(observations: pd.DataFrame) -> list[Allocation]:
+    """Allocations of the ended trials, sorted: the order of results must not matter."""
+    trials = observations.drop_duplicates("trial_id")
+    columns = (trials[name] for name in ("flops", "params", "tokens", "seed", "mix"))
+    rows = zip(*columns, strict=True)
+    return sorted(
+        Allocation(float(c), int(p), int(t), int(seed), str(mix)) for c, p, t, seed, mix in rows
+    )
+
+
+def finished(observations: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a usable loss, sorted so that the order of results does not matter."""
+    usable = (observations["status"] == "finished") & observations["loss"].notna()
+    by = ["flops", "params", "seed", "skill"]
+    return observations[usable].sort_values(by, ignore_index=True)
+
+
+def guess(flops: float, tokens_per_param: float) -> float:
+    """Ln p* guessed before any trial, from C = 6 p t."""
+    return 0.5 * math.log(flops / (6.0 * tokens_per_param))
+
+
+def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
+    """The trials on one budget."""
+    return [a for a in trials if same_budget(a.flops, flops)]
+
+
+def mean_centre(observations: pd.DataFrame, space: Space, flops: float, first: float) -> float:
+    """Centre of the sizes of a grid on one budget, ln params.
+
+    The law through the vertices of the parabolas of all cheaper budgets and of all skills, as
+    practice does by eye; with none, the first guess moved along p ~ C^.5.
+    """
+    table = finished(observations)
+    points = [
+        (math.log(budget / flops), vertex)
+        for budget in space.budgets
+        if budget < flops and not same_budget(budget, flops)
+        for vertex in _vertices(table[np.abs(np.log(table["flops"] / budget)) < 0.01])
+    ]
+    if not points:
+        return first + 0.5 * math.log(flops / space.budgets[0])
+    x, y = np.array(points).T
+    if np.ptp(x) == 0:
+        return float(np.median(y - 0.5 * x))
+    return float(np.polyfit(x, y, 1)[1])
+
+
+def _vertices(table: pd.DataFrame) -> list[float]:
+    """Ln p of each skill's least loss on one budget, where a parabola has it inside."""
+    found = []
+    for _, rows in table.groupby("skill"):
+        x = np.log(rows["params"].to_numpy(float))
+        if len(np.unique(x)) < 4:
+            continue
+        curvature, slope, _ = np.polyfit(x - x.mean(), rows["loss"].to_numpy(float), 2)
+        vertex = x.mean() - slope / (2 * curvature) if curvature > 0 else math.nan
+        if x.min() <= vertex <= x.max():
+            found.append(float(vertex))
+    return found

@@ -1,0 +1,130 @@
+"""A simulated cluster: the search and the accounting of a sweep without Ray or training."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from sweeper.budget import Allocation, Space
+from sweeper.errors import TrialFailed
+from sweeper.search import COLUMNS, Finished, Search
+
+__all__ = ["LossFunction", "run"]
+
+LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
+"""Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
+
+
+_BROKEN_SHARE = 0.5
+"""Share of its FLOPs that a failed or diverged trial spends: it may break at any time."""
+
+
+@dataclass(frozen=True, order=True)
+class _Ending:
+    """A trial in training, ordered by the time at which it will end."""
+
+    time: float
+    trial_id: int
+    allocation: Allocation = field(compare=False)
+    losses: Mapping[str, float] = field(compare=False)
+    status: str = field(compare=False)
+    spent_flops: float = field(compare=False)
+
+
+def run(
+    search: Search,
+    space: Space,
+    loss_fn: LossFunction,
+    *,
+    skills: Sequence[str],
+    allowance: float,
+    slots: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Run a whole search on a cluster of ``slots`` where a trial lasts as long as it costs.
+
+    A trial reserves its budget when it starts and settles what it spent when it ends, as in a
+    real sweep. Its randomness depends on ``seed`` and its allocation only, so the same trial has
+    the same outcome whenever it is run.
+
+    Returns:
+        The ledger's long table (columns `sweeper.search.COLUMNS`), in order of ending;
+        ``attrs["finished"]`` holds the `Finished` that ended it.
+
+    Raises:
+        RuntimeError: the search asked for more than the allowance, or for nothing at all while
+            nothing was in training.
+    """
+    ended: list[pd.DataFrame] = []
+    training: list[_Ending] = []
+    spent, now, started = 0.0, 0.0, 0
+    while True:
+        table = pd.concat(ended, ignore_index=True) if ended else pd.DataFrame(columns=COLUMNS)
+        pending = [e.allocation for e in training]
+        remaining = allowance - spent - sum(a.flops for a in pending)
+        asked = search.propose(table, pending, remaining, slots - len(training))
+        if isinstance(asked, Finished):
+            break
+        _check(asked, remaining, idle=not training)
+        for allocation in asked:
+            ending = _train(allocation, space, loss_fn, now=now, trial_id=started, seed=seed)
+            heapq.heappush(training, ending)
+            started += 1
+        ending = heapq.heappop(training)
+        now, spent = ending.time, spent + ending.spent_flops
+        ended.append(_rows(ending, skills))
+    ended += [_rows(ending, skills) for ending in sorted(training)]
+    table = pd.concat(ended, ignore_index=True) if ended else pd.DataFrame(columns=COLUMNS)
+    table.attrs["finished"] = asked
+    return table
+
+
+def _check(asked: Sequence[Allocation], remaining: float, *, idle: bool) -> None:
+    if idle and not asked:
+        raise RuntimeError("the search asks for no trial while none is in training")
+    if sum(a.flops for a in asked) > remaining:
+        raise RuntimeError(f"the search asks for more than the {remaining:.3g} FLOPs that remain")
+
+
+def _train(
+    allocation: Allocation,
+    space: Space,
+    loss_fn: LossFunction,
+    *,
+    now: float,
+    trial_id: int,
+    seed: int,
+) -> _Ending:
+    """Start a trial: its outcome is known at once, its end comes later."""
+    cost = space.cost(allocation)
+    losses: dict[str, float] = {}
+    try:
+        losses = dict(loss_fn(allocation, _rng(allocation, seed)))
+        sound = all(math.isfinite(value) for value in losses.values())
+        status = "finished" if sound else "diverged"
+    except TrialFailed:
+        status = "failed"
+    cost *= 1.0 if status == "finished" else _BROKEN_SHARE
+    return _Ending(now + cost, trial_id, allocation, losses, status, cost)
+
+
+def _rng(allocation: Allocation, seed: int) -> np.random.Generator:
+    name = zlib.crc32(allocation.mix.encode())
+    flops = round(math.log(allocation.flops) * 1e9)
+    return np.random.default_rng([seed, allocation.seed, allocation.params, flops, name])
+
+
+def _rows(ending: _Ending, skills: Sequence[str]) -> pd.DataFrame:
+    """The observations of one ended trial; losses of an unsound one are NaN."""
+    a, sound = ending.allocation, ending.status == "finished"
+    head = (ending.trial_id, a.flops, a.params, a.tokens, a.seed, a.mix)
+    tail = (ending.status, ending.spent_flops)
+    losses = [float(ending.losses[s]) if sound else math.nan for s in skills]
+    rows = [(*head, s, loss, *tail) for s, loss in zip(skills, losses, strict=True)]
+    return pd.DataFrame(rows, columns=COLUMNS)
