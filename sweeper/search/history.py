@@ -27,7 +27,8 @@ def finished(observations: pd.DataFrame) -> pd.DataFrame:
     """The rows with a usable loss, sorted so that the order of results does not matter."""
     usable = (observations["status"] == "finished") & observations["loss"].notna()
     by = ["flops", "params", "seed", "skill"]
-    return observations[usable].sort_values(by, ignore_index=True)
+    once = observations[usable].drop_duplicates(["trial_id", "skill"])
+    return once.sort_values(by, ignore_index=True)
 
 
 def guess(flops: float, tokens_per_param: float) -> float:
