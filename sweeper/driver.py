@@ -1,0 +1,144 @@
+"""Between search and cluster: what starts next, what has ended, what it cost.
+
+Knows the ledger and the search, and no Ray: the tuner asks `Driver.start` for work whenever a
+slot may be free, and tells it what became of each trial.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sweeper.budget import Allocation
+from sweeper.ledger import ENDED, Ledger
+from sweeper.search import Finished, Search
+from sweeper.spec import Sweep, trial_id
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trial to start now."""
+
+    trial_id: str
+    allocation: Allocation
+
+
+Listener = Callable[[str, Start, Mapping[str, Any]], None]
+"""Called with ("started" | "finished" | "diverged" | "failed", trial, record)."""
+
+
+class Driver:
+    """Feeds one sweep's trials to whatever trains them.
+
+    Args:
+        sweep: the spec.
+        ledger: its state; trials that were running when a driver died are started first.
+        search: the policy.
+        listener: told of every start and end.
+    """
+
+    def __init__(
+        self, sweep: Sweep, ledger: Ledger, search: Search, listener: Listener | None = None
+    ) -> None:
+        self.finished: Finished | None = None
+        self._sweep, self._ledger, self._search = sweep, ledger, search
+        self._listener = listener or (lambda event, start, record: None)
+        self._interrupted = [Start(*item) for item in ledger.allocations("running").items()]
+        self._training: dict[str, Start] = {}
+        self._progress: dict[str, float] = {}
+        self._observations: pd.DataFrame | None = None
+        self._waiting = False
+
+    @property
+    def training(self) -> list[Start]:
+        """Trials now in training."""
+        return list(self._training.values())
+
+    def start(self, fits: Callable[[float], bool]) -> Start | Finished | None:
+        """Reserve and return the next trial.
+
+        Args:
+            fits: whether a trial of so many params finds free resources now.
+
+        Returns:
+            The trial; None to ask again later; `Finished` when there is nothing more to start.
+        """
+        if self._interrupted:
+            if not fits(self._interrupted[0].allocation.params):
+                return None
+            return self._begin(self._interrupted.pop(0))
+        if self.finished or self._waiting:
+            return self.finished
+        proposed = self._propose()
+        if isinstance(proposed, Finished):
+            self.finished = proposed
+            return proposed
+        if not proposed:
+            self._waiting = True  # nothing changes before a trial ends
+            return None
+        allocation = proposed[0]
+        if not fits(allocation.params):
+            return None
+        return self._begin(Start(trial_id(self._sweep.trial(allocation)), allocation))
+
+    def _propose(self) -> list[Allocation] | Finished:
+        if self._observations is None:
+            self._observations = self._ledger.observations()
+        spent, reserved = self._ledger.totals()
+        return self._search.propose(
+            self._observations,
+            [start.allocation for start in self._training.values()],
+            self._sweep.allowance - spent - reserved,
+            1,
+        )
+
+    def _begin(self, start: Start) -> Start:
+        self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
+        self._training[start.trial_id] = start
+        self._listener("started", start, {})
+        return start
+
+    def progressed(self, trial: str, tokens: float) -> None:
+        """Remember how far a trial is, so that its cost is known if it dies."""
+        self._progress[trial] = tokens
+
+    def ended(self, trial: str, record: Mapping[str, Any]) -> None:
+        """Settle a trial that returned a record, whatever its verdict."""
+        start = self._training.pop(trial)
+        if record["status"] == "failed":
+            self._ledger.fail(trial, record["reason"], spent_flops=self._lost(start))
+        else:
+            spent = self._flops(start, float(record["tokens"]))
+            self._ledger.settle(trial, record, spent_flops=spent)
+        self._changed()
+        self._listener(str(record["status"]), start, record)
+
+    def died(self, trial: str, reason: str) -> None:
+        """Settle a trial whose process never came back; the sweep goes on without it."""
+        if trial in self._training:
+            self.ended(trial, {"status": "failed", "reason": reason})
+
+    def _lost(self, start: Start) -> float:
+        return self._flops(start, self._progress.get(start.trial_id, 0.0))
+
+    def _flops(self, start: Start, tokens: float) -> float:
+        allocation = start.allocation
+        return self._sweep.space.cost(allocation) * tokens / allocation.tokens
+
+    def _changed(self) -> None:
+        self._observations, self._waiting = None, False
+
+
+def left(sweep: Sweep, ledger: Ledger) -> float:
+    """FLOPs of the allowance neither spent nor reserved."""
+    spent, reserved = ledger.totals()
+    return max(sweep.allowance - spent - reserved, -math.inf)
+
+
+def ended_count(ledger: Ledger) -> int:
+    """Trials that have ended, however."""
+    return len(ledger.allocations(*ENDED))

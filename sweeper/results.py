@@ -1,0 +1,107 @@
+"""What a sweep found: a view of its directory, or of a simulated sweep."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from sweeper.directory import Directory
+from sweeper.ledger import Ledger
+from sweeper.search import Finished
+from sweeper.spec import AGGREGATE, Sweep
+
+if TYPE_CHECKING:
+    from fitting import Fits
+
+Method = Literal["guarded", "parabola", "surface"]
+
+
+class Outcome:
+    """Observations of a sweep and what can be concluded from them.
+
+    Attributes:
+        sweep: the spec.
+        table: one row per (trial, skill); see `sweeper.ledger.Ledger.observations`.
+        finished: why the search stopped, or None if it has not.
+    """
+
+    def __init__(self, sweep: Sweep, table: pd.DataFrame, finished: Finished | None) -> None:
+        self.sweep, self.table, self.finished = sweep, table, finished
+
+    @property
+    def aggregate(self) -> str | None:
+        """The skill others are compared to, if it was measured."""
+        return AGGREGATE if AGGREGATE in set(self.table["skill"]) else None
+
+    def fit(self, method: Method = "guarded") -> Fits:
+        """Fit every skill's optima and law; see `fitting.fit_skills`."""
+        from fitting import fit_skills
+
+        return fit_skills(self.table, method=method)
+
+
+class Results(Outcome):
+    """A sweep directory, read.
+
+    Args:
+        root: the directory; a sweep may be running in it.
+
+    Raises:
+        DirectoryError: there is no sweep in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.directory = Directory(root).require()
+        ledger = Ledger(self.directory.ledger, read_only=True)
+        try:
+            finished = ledger.meta("finished")
+            self.trials = ledger.trials()
+            self.events = ledger.events()
+            table = ledger.observations()
+        finally:
+            ledger.close()
+        super().__init__(
+            Sweep.load(self.directory.spec),
+            table,
+            Finished(**json.loads(finished)) if finished else None,
+        )
+
+    def __repr__(self) -> str:
+        """Name the directory and how far it is."""
+        states = self.trials["state"].value_counts().to_dict()
+        counts = ", ".join(f"{n} {state}" for state, n in states.items()) or "no trials yet"
+        return f"Results({self.directory.root}: {counts})"
+
+    @cached_property
+    def spent_flops(self) -> float:
+        """FLOPs that ended trials cost."""
+        return float(self.trials["spent_flops"].sum())
+
+    def export(self) -> None:
+        """Write observations.parquet, fits.json and report.html beside the ledger."""
+        self.table.to_parquet(self.directory.observations, index=False)
+        if (self.table["status"] == "finished").any():
+            fits = self.fit()
+            self.directory.fits.write_text(fits.to_json(), encoding="utf-8")
+            self.report(self.directory.report, fits=fits)
+
+    def report(self, path: str | Path, *, fits: Fits | None = None) -> Path:
+        """Write the sweep's report as one HTML file and return its path."""
+        from sweeper.report import write
+
+        return write(self, Path(path), fits or self.fit())
+
+    def overhead_s(self) -> pd.Series:
+        """Seconds from a slot's being free to the first training step of its next trial.
+
+        One value per trial but the first of each worker process, which pays for its start.
+        """
+        timed = self.trials.dropna(subset=["first_step_at", "ended_at"])
+        timed = timed.sort_values("first_step_at")
+        freed = timed.groupby("worker")["ended_at"].shift()
+        waits: pd.Series = (timed["first_step_at"] - freed).dropna()
+        return waits

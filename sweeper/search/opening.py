@@ -1,0 +1,79 @@
+"""The first trials, chosen before any loss is known: wide and cheap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweeper.budget import Allocation, Space, same_budget
+from sweeper.search.history import guess
+from sweeper.search.settings import SearchSettings
+
+__all__ = ["missing"]
+
+SIZES = 5
+"""Distinct sizes per budget: 4-6 show a wrong curve shape, 3 hide it (adaptive study, section 4)."""
+
+BUDGETS = 2
+"""Cheapest budgets used: a law needs two, and a trial's worth per FLOP falls as C^-1."""
+
+REPEATS = 2
+"""Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
+
+_GOLDEN = 0.6180339887498949  # shifts of further rounds fall nowhere twice
+
+
+def missing(
+    space: Space, settings: SearchSettings, known: Sequence[Allocation], *, more: int = 0
+) -> list[tuple[float, int]]:
+    """Points (flops, size) of the opening that no trial stands for yet, cheapest budget first.
+
+    Each trial on a budget stands for the nearest point, whoever asked for it.
+
+    Args:
+        space: what can be trained.
+        settings: the guess of the first optimum and the reach.
+        known: trials ended or in training.
+        more: further points wanted where slots are free before losses are known.
+    """
+    points: list[tuple[float, int]] = []
+    budgets = [flops for flops in space.budgets if space.allowed(flops)][:BUDGETS]
+    planned = len(budgets) * SIZES + REPEATS
+    rounds = 1
+    if more:
+        rounds += math.ceil((len(known) + more) / planned)
+    for round_ in range(rounds):
+        for flops in budgets:
+            sizes = _sizes(space, settings, flops, round_)
+            points += [(flops, size) for size in sizes]
+        if round_ == 0 and budgets:
+            middle = _sizes(space, settings, budgets[0], 0)[SIZES // 2]
+            points += [(budgets[0], middle)] * REPEATS
+    return _unmatched(points, known)
+
+
+def _unmatched(
+    points: list[tuple[float, int]], known: Sequence[Allocation]
+) -> list[tuple[float, int]]:
+    """Strike out one point per trial: the earliest of the nearest on its budget."""
+    left = list(points)
+    for trial in known:
+        here = [point for point in left if same_budget(point[0], trial.flops)]
+        if here:
+            left.remove(min(here, key=lambda point: abs(math.log(point[1] / trial.params))))
+    return left
+
+
+def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) -> list[int]:
+    """Log-spaced realisable sizes round the guess, the window moved inside what can be built."""
+    allowed = [space.params[i] for i in space.allowed(flops)]
+    centre = guess(flops, settings.tokens_per_param)
+    step = 2 * settings.reach / (SIZES - 1)
+    shift = step * ((round_ * _GOLDEN + 0.5) % 1.0 - 0.5)
+    room = max(math.log(allowed[-1] / allowed[0]) / 2 - settings.reach, 0.0)
+    middle = 0.5 * math.log(allowed[-1] * allowed[0])
+    centre = min(max(centre, middle - room), middle + room)
+    wanted = np.exp(centre + shift + np.linspace(-settings.reach, settings.reach, SIZES))
+    return [min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted]

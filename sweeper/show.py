@@ -1,0 +1,99 @@
+"""What a running sweep prints: one line per ended trial, and a bar of the allowance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from sweeper.budget import si
+from sweeper.driver import Start
+from sweeper.ledger import Ledger
+from sweeper.spec import AGGREGATE, Sweep
+
+SHOWN_SKILLS = 3
+"""Losses on a trial's line, so that it fits a terminal; all are in the report."""
+
+
+class Progress:
+    """Listens to the driver and prints; silent if not wanted."""
+
+    def __init__(self, sweep: Sweep, ledger: Ledger, dashboard: str, wanted: bool) -> None:
+        self._sweep, self._ledger, self._dashboard = sweep, ledger, dashboard
+        self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            disable=not (wanted and self._console.is_terminal),
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=sweep.allowance, left="")
+        self._count, self._training = 0, 0
+        self._spent_before, self._since = ledger.totals()[0], time.monotonic()
+
+    def __enter__(self) -> Progress:
+        """Greet and start the bar."""
+        kept = len(self._ledger.allocations("finished", "diverged", "failed"))
+        if kept:
+            self._console.print(f"going on: {kept} trials have ended already and are kept")
+        if self._dashboard:
+            self._console.print(f"Ray dashboard: {self._dashboard}")
+        self._count = kept
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+    def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
+        """Show one start or end of a trial."""
+        self._training += 1 if event == "started" else -1
+        if event != "started":
+            self._count += 1
+            self._console.print(self._line(event, start, record))
+        spent, _ = self._ledger.totals()
+        self._bar.update(
+            self._task,
+            completed=spent,
+            description=f"{self._training} in training",
+            left=self._left(spent),
+        )
+
+    def _line(self, event: str, start: Start, record: Mapping[str, Any]) -> str:
+        a = start.allocation
+        head = f"[{self._count:>3}] C={a.flops:.3g} p={si(a.params):>6} t={si(a.tokens):>6}"
+        if event != "finished":
+            reason = str(record.get("reason", "")).splitlines()
+            return f"{head}  {event}: {reason[0] if reason else ''}"
+        spent = self._ledger.totals()[0] / self._sweep.allowance
+        return f"{head} {record['wall_s']:6.1f} s  {self._losses(record)}  {spent:4.0%} spent"
+
+    def _losses(self, record: Mapping[str, Any]) -> str:
+        names = [name for name in self._sweep.measured if name != AGGREGATE][:SHOWN_SKILLS]
+        losses = record["losses"]
+        pairs = [
+            (name, losses[name]["nll"] / losses[name]["tokens"])
+            for name in [*names, AGGREGATE]
+            if name in losses
+        ]
+        return "  ".join(f"{name} {loss:.3f}" for name, loss in pairs)
+
+    def _left(self, spent: float) -> str:
+        done = spent - self._spent_before
+        if done <= 0:
+            return ""
+        seconds = (time.monotonic() - self._since) / done * (self._sweep.allowance - spent)
+        return f"at most {seconds / 60:.0f} min left" if seconds > 90 else "nearly done"

@@ -1,0 +1,434 @@
+"""What a sweep is: a frozen, validated value, written in Python or as YAML.
+
+The three verbs hang on it: `Sweep.plan` (a table, no side effects), `Sweep.run` (Ray) and
+`Sweep.simulate` (the same search and accounting, without Ray or torch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import yaml
+from trainables.skills.catalog import catalog
+
+from sweeper.budget import Allocation, Space
+from sweeper.errors import SpecError, did_you_mean
+from sweeper.search.settings import SearchSettings
+from trainables.config import Data, Model, Train, TrialConfig
+from trainables.shapes import Shape, sizes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sweeper.plan import Plan
+    from sweeper.results import Results
+    from sweeper.simulation import Simulation
+
+AGGREGATE = "validation"
+"""The skill whose optimum every other is compared to: loss on the whole validation set."""
+
+SIZE_MARGIN = 5.0
+"""Default range of sizes: this factor below and above the guessed optima; the search reaches
+e^1.6 = 5 beyond them (measured in simulation, benchmarks/search_efficiency.py)."""
+
+MIN_STEPS = 40
+"""Fewest optimiser steps of a trial (assumption: warm-up and decay need a few dozen)."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Which model sizes may be trained.
+
+    Attributes:
+        low: smallest size, in params; None: from the budgets and ``search.tokens_per_param``.
+        high: largest size.
+        count: what "params" counts. The default leaves out the input embedding alone, so that
+            6 p t covers every matrix product but attention's scores.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    count: Literal["params_with_head", "params_total", "params_without_embeddings"] = (
+        "params_with_head"
+    )
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"sizes.{name}={value}: give a parameter count above 0")
+        if self.low and self.high and self.low >= self.high:
+            raise ValueError(f"sizes: low={self.low:g} must be below high={self.high:g}")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What trials of a size hold.
+
+    Attributes:
+        from_params: the rule holds from this size up, until the next rule.
+        workers: 0 trains in one process (several such trials may share a node or a GPU);
+            more is a worker group with data parallelism.
+        cpus: CPU cores per worker.
+        gpus: GPUs per worker; a fraction lets small trials share one.
+    """
+
+    from_params: float = 0.0
+    workers: int = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus <= 0:
+            raise ValueError(
+                "cluster.resources: workers, cpus and gpus must not be negative, and a worker "
+                "needs a CPU or a GPU"
+            )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the sweep runs; nothing else in a spec differs from laptop to cluster.
+
+    Attributes:
+        address: "local" starts Ray on this machine; "auto" or host:port joins a cluster.
+        cpus: CPUs to use when local; None uses all.
+        gpus: GPUs to use when local; None uses all.
+        resources: rules by size, ascending in ``from_params``.
+        retries: restarts of a trial whose process died, before it counts as failed.
+        dashboard: serve Ray's dashboard, on 127.0.0.1 only.
+        device: what a plan assumes: a key of `sweeper.plan.DEVICES`.
+        price_per_hour: money per hour of one device, for plans.
+    """
+
+    address: str = "local"
+    cpus: int | None = None
+    gpus: int | None = None
+    resources: tuple[Resources, ...] = (Resources(),)
+    retries: int = 2
+    dashboard: bool = True
+    device: str = "cpu-core"
+    price_per_hour: float | None = None
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resources", tuple(self.resources))
+        starts = [rule.from_params for rule in self.resources]
+        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+            raise ValueError(
+                "cluster.resources: the first rule starts at from_params 0, the others ascend"
+            )
+        if self.retries < 0:
+            raise ValueError(f"cluster.retries={self.retries}: must not be negative")
+
+    def rule(self, params: float) -> Resources:
+        """The rule that holds for a size."""
+        return [rule for rule in self.resources if rule.from_params <= params][-1]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One sweep: which budgets, what to spend, which skills; everything else has a default.
+
+    Attributes:
+        budgets: training FLOPs per trial, ascending: the ladder.
+        allowance: FLOPs the whole sweep may spend.
+        skills: names from `trainables.skills.catalog`; empty for its defaults. The aggregate
+            (`AGGREGATE`) is always measured too.
+        name: for people; names the Ray job and the report.
+        flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
+        sizes, model, data, train, search, cluster: see their classes.
+
+    Raises:
+        SpecError: a field is out of its domain; the message names it and the remedy.
+    """
+
+    budgets: tuple[float, ...]
+    allowance: float
+    skills: tuple[str, ...] = ()
+    name: str = "sweep"
+    flops: Literal["6p", "exact"] = "6p"
+    sizes: Sizes = field(default_factory=Sizes)
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    cluster: Cluster = field(default_factory=Cluster)
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "budgets", tuple(_number("budgets", b) for b in self.budgets))
+        object.__setattr__(self, "allowance", _number("allowance", self.allowance))
+        object.__setattr__(self, "skills", tuple(self.skills))
+        self._check_budgets()
+        self._check_skills()
+        self._check_space()
+
+    def _check_budgets(self) -> None:
+        if not self.budgets:
+            raise SpecError("budgets: give at least one, e.g. budgets: [1e18, 3e18, 1e19]")
+        if any(
+            low * 1.01 >= high for low, high in zip(self.budgets, self.budgets[1:], strict=False)
+        ):
+            raise SpecError(f"budgets: {list(self.budgets)} must increase, each by more than 1 %")
+
+    def _check_skills(self) -> None:
+        if self.data.source == "simulated":
+            return
+        known = [skill.name for skill in catalog()]
+        for name in self.skills:
+            if name not in known:
+                raise SpecError(
+                    f"skills: {name!r} is unknown{did_you_mean(name, known)}; "
+                    "`isoskill skills` lists them"
+                )
+
+    def _check_space(self) -> None:
+        space = self.space
+        for flops in space.budgets:
+            if len(space.allowed(flops)) < 3:
+                raise SpecError(
+                    f"sizes: fewer than 3 sizes between {self._range[0]:.3g} and "
+                    f"{self._range[1]:.3g} params can be built and trained for {MIN_STEPS} steps "
+                    f"on the budget {flops:.3g}; widen sizes.low..sizes.high, lower "
+                    "train.batch_tokens, or raise the budget"
+                )
+        if self.allowance < self.seed_cost:
+            raise SpecError(
+                f"allowance: {self.allowance:.3g} FLOPs do not pay for one seed design "
+                f"({self.seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
+                "raise it or lower the budgets"
+            )
+
+    # -- reading and writing -----------------------------------------------------------------
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, str] | None = None) -> Sweep:
+        """Read a sweep from YAML.
+
+        Args:
+            path: the file; ``1e18`` is a number there, quoted or not.
+            overrides: dotted keys to YAML values, such as ``{"data.shares.code": "0.3"}``.
+
+        Raises:
+            SpecError: the file cannot be read, has an unknown key, or a bad value.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
+        for key, text in (overrides or {}).items():
+            _override(values, key, text)
+        return cls.from_dict(values, source=str(path))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "spec") -> Sweep:
+        """Build a sweep from nested mappings, checking every key and type.
+
+        Raises:
+            SpecError: names the source, the key's path, the value and the remedy.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_python(dict(values))
+        except ValidationError as error:
+            lines = [_explain(cls, dict(e)) for e in error.errors()]
+            raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
+        except SpecError as error:
+            raise SpecError(f"{source}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sweep as nested plain values: what the sweep directory keeps."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved spec as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides a trial's outcome: a directory holds one identity for ever.
+
+        The allowance, the search and the cluster may change between runs: more money, another
+        tolerance or another machine does not make the finished trials wrong.
+        """
+        values = self.to_dict()
+        for key in ("name", "allowance", "search", "cluster"):
+            del values[key]
+        return values
+
+    # -- what follows from the spec ------------------------------------------------------------
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        guess = [math.sqrt(c / 6 / self.search.tokens_per_param) for c in self.budgets]
+        low = self.sizes.low or guess[0] / SIZE_MARGIN
+        return low, self.sizes.high or guess[-1] * SIZE_MARGIN
+
+    @cached_property
+    def shapes(self) -> dict[int, Shape]:
+        """The models that can be built in the range of sizes, by params."""
+        try:
+            built = sizes(*self._range, self.model, count=self.sizes.count)
+        except ValueError as error:
+            raise SpecError(f"sizes: {error}") from error
+        return {int(getattr(shape, self.sizes.count)): shape for shape in built}
+
+    @cached_property
+    def space(self) -> Space:
+        """The realisable allocations."""
+        return Space(
+            budgets=self.budgets,
+            params=tuple(self.shapes),
+            flops_per_token=tuple(
+                float(6 * p if self.flops == "6p" else shape.flops_per_token("exact"))
+                for p, shape in self.shapes.items()
+            ),
+            granule=self.model.context,
+            min_tokens=MIN_STEPS * self.train.batch_tokens,
+        )
+
+    @property
+    def seed_cost(self) -> float:
+        """FLOPs of the smallest design a fit can start from."""
+        return SEED_TRIALS * self.budgets[0]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The skills every trial is scored on, the aggregate among them."""
+        names = self.skills or tuple(skill.name for skill in catalog() if skill.default)
+        return names if AGGREGATE in names else (*names, AGGREGATE)
+
+    def trial(self, allocation: Allocation) -> TrialConfig:
+        """The training that an allocation stands for."""
+        return TrialConfig(
+            shape=self.shapes[allocation.params],
+            tokens=allocation.tokens,
+            seed=allocation.seed,
+            data=self.data,
+            train=self.train,
+            skills=self.measured,
+            flops=allocation.flops,
+            params=allocation.params,
+        )
+
+    # -- verbs ---------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What the sweep will do and cost, as a table; no side effects."""
+        from sweeper.plan import plan
+
+        return plan(self)
+
+    def run(self, directory: str | Path, *, progress: bool = True) -> Results:
+        """Run the sweep on Ray, or go on with one that was interrupted.
+
+        Args:
+            directory: where everything the sweep knows is kept.
+            progress: print a line for every ended trial.
+
+        Raises:
+            DirectoryError: the directory holds another sweep, or another driver holds it.
+            ClusterError: no Ray cluster can be reached.
+        """
+        from sweeper.tuner import run
+
+        return run(self, Path(directory), progress=progress)
+
+    def simulate(
+        self,
+        loss_fn: Callable[[Allocation, np.random.Generator], Mapping[str, float]],
+        *,
+        seed: int = 0,
+        slots: int = 1,
+    ) -> Simulation:
+        """Run the same search and accounting on a loss function, without Ray or torch.
+
+        Args:
+            loss_fn: ``loss_fn(allocation, rng) -> {skill: loss}`` in nats; a raised
+                `TrialFailed` or a NaN is a failed trial.
+            seed: of the generator given to ``loss_fn``.
+            slots: trials in training at a time.
+        """
+        from sweeper.simulation import simulate
+
+        return simulate(self, loss_fn, seed=seed, slots=slots)
+
+
+SEED_TRIALS = 5
+"""Sizes of the seed design on its first budget: the fewest that fix a curve's level, place,
+width and skew with one to spare."""
+
+
+def trial_id(config: TrialConfig) -> str:
+    """Identity of a training: a hash of everything that decides its outcome."""
+    settings = config.to_dict()
+    for key in ("threads", "device", "checkpoint_every_s"):
+        settings["train"].pop(key)
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
+    return number
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SpecError(f"--set {key}: {parent} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {key}: {text!r} is not a YAML value") from error
+
+
+def _explain(cls: type, error: dict[str, Any]) -> str:
+    """One line for one of pydantic's complaints: path, what is wrong, nearest known name."""
+    path = [part for part in error["loc"] if not str(part).startswith("function-")]
+    where = ".".join(str(part) for part in path)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(cls, path[:-1])
+        return (
+            f"{where}: unknown key{did_you_mean(str(path[-1]), known)}; known: {', '.join(known)}"
+        )
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{where}: is required"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{where}: {error['msg']}, got {error['input']!r}"
+
+
+def _known_keys(cls: Any, path: list[Any]) -> list[str]:
+    for part in path:
+        default = next((f for f in fields(cls) if f.name == part), None)
+        factory = getattr(default, "default_factory", None)
+        if factory is None or not is_dataclass(factory):
+            return []
+        cls = factory
+    return [f.name for f in fields(cls)]
