@@ -209,9 +209,9 @@ _AGGREGATE = Truth("aggregate", 1.8172, 482.01, 0.3478, 2085.43, 0.3658, noise=0
 _SKILLS = (
     ("knowledge-1", 0.38, 1.2, 1.40, 0.008),
     ("knowledge-2", 0.28, 1.6, 1.20, 0.010),
-    ("knowledge-3", 0.18, 1.9, 1.00, 0.020),
+    ("knowledge-3", 0.18, 1.9, 2.00, 0.020),
     ("code-1", -0.30, 0.8, 1.30, 0.012),
-    ("code-2", -0.18, 1.0, 1.10, 0.016),
+    ("code-2", -0.18, 1.0, 1.50, 0.016),
 )
 
 
@@ -237,9 +237,10 @@ def _base_truths(shares: tuple[float, ...] | None = None) -> tuple[Truth, ...]:
 
 
 def _saturated(truth: Truth) -> Truth:
-    """Half of the way from chance at 3e20 FLOPs, a few per cent of it at 6e18."""
+    """Half of the way from chance at 3e20 FLOPs, 8 % of it at 6e18, and as noisy as a score is."""
     best = [truth.floor + _least(truth, flops) for flops in (6e18, 3e20)]
-    return replace(truth, saturation=Saturation(best[1], 0.3 * (best[0] - best[1])))
+    saturation = Saturation(best[1], 0.4 * (best[0] - best[1]))
+    return replace(truth, saturation=saturation, noise=0.5 * truth.noise)
 
 
 def _least(truth: Truth, flops: float) -> float:
