@@ -1,1 +1,57 @@
-"""To be filled."""
+"""Adaptive isoFLOP sweeps on Ray: spec, plan, search, ledger, results.
+
+Names are loaded when first used: `Sweep` and `Plan` need neither ray nor torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeper.budget import Allocation
+    from sweeper.errors import (
+        ClusterError,
+        DirectoryError,
+        IsoskillError,
+        SpecError,
+        TrialFailed,
+    )
+    from sweeper.plan import Plan
+    from sweeper.results import Results
+    from sweeper.search import Finished
+    from sweeper.spec import Cluster, Resources, SearchSettings, Sizes, Sweep
+
+__all__ = [
+    "Allocation",
+    "Cluster",
+    "ClusterError",
+    "DirectoryError",
+    "Finished",
+    "IsoskillError",
+    "Plan",
+    "Resources",
+    "Results",
+    "SearchSettings",
+    "Sizes",
+    "SpecError",
+    "Sweep",
+    "TrialFailed",
+]
+
+_HOME = {
+    "Allocation": "budget",
+    "Finished": "search",
+    "Plan": "plan",
+    "Results": "results",
+    **dict.fromkeys(("Cluster", "Resources", "SearchSettings", "Sizes", "Sweep"), "spec"),
+    **dict.fromkeys(
+        ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sweeper' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sweeper.{_HOME[name]}"), name)
