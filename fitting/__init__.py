@@ -1,1 +1,33 @@
-"""To be filled."""
+"""Optima and laws per skill from a table of losses; needs neither Ray nor torch.
+
+Start with `fit_skills` for a table, `fit_isoflop` for one curve, `fit_surface` for a cloud of
+(params, tokens, loss). Every fit returns a frozen value that carries its status.
+"""
+
+from __future__ import annotations
+
+from fitting.errors import FitError, FittingError, Status, TableError
+from fitting.isoflop import fit_isoflop
+from fitting.observations import Observations, prepare, read_table
+from fitting.powerlaw import PowerLaw, fit_power_law
+from fitting.surface import Surface, fit_surface
+from fitting.uncertainty import bootstrap_surface
+from fitting.values import Optimum, Prediction
+
+__all__ = [
+    "FitError",
+    "FittingError",
+    "Observations",
+    "Optimum",
+    "PowerLaw",
+    "Prediction",
+    "Status",
+    "Surface",
+    "TableError",
+    "bootstrap_surface",
+    "fit_isoflop",
+    "fit_power_law",
+    "fit_surface",
+    "prepare",
+    "read_table",
+]

@@ -1,0 +1,248 @@
+"""Power laws through optima: p*(C) = a C^b and t*(C), with intervals.
+
+Legend: C = flops, p = params, t = tokens, a = coefficient, b = exponent; logarithms are natural.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.errors import FitError, FittingError, Status
+from fitting.isoflop import t_quantile
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """quantity = coefficient * flops ** exponent.
+
+    Attributes:
+        coefficient: a; in params or tokens at one FLOP.
+        exponent: b.
+        covariance: of (ln a, b), two rows; NaN when nothing tells the scatter.
+        dof: degrees of freedom behind the covariance; infinite if errors were given as known.
+        scatter: standard deviation of ln quantity round the law beyond the errors given.
+        flops_range: smallest and largest budget fitted.
+        quantity: "params" or "tokens".
+        status: OK, or NOT_IDENTIFIED with NaN for numbers.
+        reason: what the status rests on.
+        method: where the optima came from.
+    """
+
+    coefficient: float
+    exponent: float
+    covariance: tuple[tuple[float, float], tuple[float, float]] = ((math.nan,) * 2,) * 2
+    dof: float = math.inf
+    scatter: float = math.nan
+    flops_range: tuple[float, float] = (math.nan, math.nan)
+    quantity: str = "params"
+    status: Status = Status.OK
+    reason: str = ""
+    method: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the law may be planned with."""
+        return self.status is Status.OK
+
+    @property
+    def exponent_se(self) -> float:
+        """Standard error of the exponent."""
+        return math.sqrt(self.covariance[1][1])
+
+    @property
+    def log_coefficient_se(self) -> float:
+        """Standard error of ln a."""
+        return math.sqrt(self.covariance[0][0])
+
+    @property
+    def coefficient_se(self) -> float:
+        """Standard error of a, by the delta method."""
+        return self.coefficient * self.log_coefficient_se
+
+    def __call__(self, flops: npt.ArrayLike) -> FloatArray:
+        """The quantity at these budgets; same shape as ``flops``."""
+        value: FloatArray = self.coefficient * np.asarray(flops, dtype=float) ** self.exponent
+        return value
+
+    def log_se(self, flops: npt.ArrayLike) -> FloatArray:
+        """Standard error of ln quantity at these budgets."""
+        ln_c = np.log(np.asarray(flops, dtype=float))
+        (v00, v01), (_, v11) = self.covariance
+        return np.asarray(np.sqrt(np.maximum(v00 + 2 * v01 * ln_c + v11 * ln_c**2, 0.0)))
+
+    def interval(
+        self, flops: npt.ArrayLike, *, level: float = 0.9
+    ) -> tuple[FloatArray, FloatArray]:
+        """Central interval of the law (not of a single optimum scattered round it)."""
+        half = t_quantile(level, self.dof) * self.log_se(flops)
+        middle = self(flops)
+        return middle * np.exp(-half), middle * np.exp(half)
+
+    def tokens_law(self) -> PowerLaw:
+        """t*(C) = C / (6 p*(C)); of a law of tokens, the law of params."""
+        other = {"params": "tokens", "tokens": "params"}[self.quantity]
+        (v00, v01), (_, v11) = self.covariance
+        return replace(
+            self,
+            coefficient=1 / (FLOPS_PER_PARAM_TOKEN * self.coefficient),
+            exponent=1 - self.exponent,
+            covariance=((v00, v01), (v01, v11)),
+            quantity=other,
+        )
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        if not self.ok:
+            return f"no law of {self.quantity}: {self.status} ({self.reason})"
+        return (
+            f"{self.quantity} = {self.coefficient:.4g} * flops^{self.exponent:.4f}"
+            f" (se of exponent {self.exponent_se:.4f})"
+        )
+
+    __repr__ = __str__
+
+
+def fit_power_law(
+    flops: npt.ArrayLike,
+    params: npt.ArrayLike,
+    *,
+    se: npt.ArrayLike | None = None,
+    scatter: float | None = None,
+    quantity: str = "params",
+    method: str = "",
+    throw: bool = False,
+) -> PowerLaw:
+    """Fit a straight line to ln params on ln flops.
+
+    Without ``se`` every optimum counts the same and the residuals tell the noise. With ``se``
+    the weights are 1 / (se^2 + scatter^2): optima scatter round their law by more than their
+    own errors (digitised optima of arXiv 2503.10061 do), and pure 1 / se^2 lets one lucky budget
+    decide.
+
+    Args:
+        flops: budgets, shape (n,).
+        params: optima, shape (n,); rows that are NaN are left out and counted.
+        se: standard errors of ln params, shape (n,).
+        scatter: standard deviation of ln params round the law beyond ``se``; estimated
+            (Paule and Mandel 1982) if None and ``se`` is given.
+        quantity: "params" or "tokens", what the second argument holds.
+        method: recorded with the law.
+        throw: raise `FitError` where the law is not identified.
+
+    Raises:
+        FittingError: arrays of different shape.
+        FitError: with ``throw``, fewer than two budgets are usable.
+    """
+    ln_c, ln_p, errors, note = _checked(flops, params, se)
+    if len(ln_c) < 2 or np.ptp(ln_c) < 1e-6:
+        reason = (
+            f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more. {note}".strip()
+        )
+        if throw:
+            raise FitError(Status.NOT_IDENTIFIED, reason)
+        return _no_law(reason, quantity, method)
+    centre = float(ln_c.mean())
+    x = ln_c - centre
+    if se is None:
+        line, covariance, spread, dof = _plain_line(x, ln_p)
+    else:
+        line, covariance, spread, dof = _weighted_line(x, ln_p, errors, scatter)
+    turn = np.array([[1.0, -centre], [0.0, 1.0]])  # from the centred intercept to ln a
+    ln_a, b = turn @ line
+    full = turn @ covariance @ turn.T
+    return PowerLaw(
+        coefficient=math.exp(ln_a),
+        exponent=float(b),
+        covariance=tuple(tuple(float(v) for v in row) for row in full),  # type: ignore[arg-type]
+        dof=dof,
+        scatter=spread,
+        flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
+        quantity=quantity,
+        reason=note,
+        method=method,
+    )
+
+
+def _checked(
+    flops: npt.ArrayLike, params: npt.ArrayLike, se: npt.ArrayLike | None
+) -> tuple[FloatArray, FloatArray, FloatArray, str]:
+    """Logarithms of the usable rows, their errors, and a note on the others."""
+    c = np.asarray(flops, dtype=float).ravel()
+    p = np.asarray(params, dtype=float).ravel()
+    e = np.zeros_like(p) if se is None else np.asarray(se, dtype=float).ravel()
+    if not len(c) == len(p) == len(e):
+        raise FittingError(
+            f"flops, params and se must have one length, not {len(c)}, {len(p)}, {len(e)}"
+        )
+    good = np.isfinite(c) & np.isfinite(p) & (c > 0) & (p > 0) & np.isfinite(e) & (e >= 0)
+    left = len(c) - int(good.sum())
+    note = f"{left} of {len(c)} budgets have no usable optimum." if left else ""
+    return np.log(c[good]), np.log(p[good]), e[good], note
+
+
+def _plain_line(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, float, float]:
+    """Ordinary least squares: line, covariance, residual scatter, degrees of freedom."""
+    line, inverse = _line(x, y, np.ones_like(x))
+    dof = len(x) - 2
+    if dof == 0:
+        return line, np.full((2, 2), math.nan), math.nan, 0.0
+    residual = y - line[0] - line[1] * x
+    scatter = math.sqrt(float(residual @ residual) / dof)
+    return line, inverse * scatter**2, scatter, float(dof)
+
+
+def _weighted_line(
+    x: FloatArray, y: FloatArray, se: FloatArray, scatter: float | None
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Weighted least squares with errors given, plus scatter round the line."""
+    dof = len(x) - 2
+    if scatter is not None:
+        line, inverse = _line(x, y, 1 / np.maximum(se**2 + scatter**2, 1e-300))
+        return line, inverse, scatter, math.inf
+    spread = _paule_mandel(x, y, se) if dof > 0 else 0.0
+    line, inverse = _line(x, y, 1 / np.maximum(se**2 + spread**2, 1e-300))
+    # Estimated scatter has the uncertainty of the residuals it came from.
+    return line, inverse, spread, float(dof) if spread > 0 else math.inf
+
+
+def _line(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weighted line (intercept, slope) and the inverse of its normal matrix."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    inverse = np.asarray(np.linalg.inv((design * w[:, None]).T @ design), dtype=float)
+    return inverse @ (design.T @ (w * y)), inverse
+
+
+def _paule_mandel(x: FloatArray, y: FloatArray, se: FloatArray) -> float:
+    """Scatter at which the weighted sum of squared residuals equals its expectation."""
+    dof = len(x) - 2
+
+    def excess(variance: float) -> float:
+        w = 1 / np.maximum(se**2 + variance, 1e-300)
+        line, _ = _line(x, y, w)
+        return float(w @ (y - line[0] - line[1] * x) ** 2) - dof
+
+    low, high = 0.0, float(np.var(y)) + 1e-12
+    if excess(low) <= 0:
+        return 0.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return math.sqrt(high)
+
+
+def _no_law(reason: str, quantity: str, method: str) -> PowerLaw:
+    """A law without numbers."""
+    return PowerLaw(
+        coefficient=math.nan,
+        exponent=math.nan,
+        dof=0.0,
+        quantity=quantity,
+        status=Status.NOT_IDENTIFIED,
+        reason=reason,
+        method=method,
+    )
