@@ -140,7 +140,12 @@ def skills(as_json: AsJson = False) -> None:
     from trainables.skills.catalog import catalog
 
     rows = [
-        {"name": s.name, "class": s.kind, "default": s.default, "description": s.description}
+        {
+            "name": s.name,
+            "class": s.skill_class,
+            "default": s.default,
+            "description": s.description,
+        }
         for s in catalog()
     ]
     if as_json:

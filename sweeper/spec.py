@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
 import yaml
 from trainables.skills.catalog import catalog
@@ -184,7 +184,8 @@ class Sweep:
         if any(
             low * 1.01 >= high for low, high in zip(self.budgets, self.budgets[1:], strict=False)
         ):
-            raise SpecError(f"budgets: {list(self.budgets)} must increase, each by more than 1 %")
+            shown = ", ".join(f"{flops:g}" for flops in self.budgets)
+            raise SpecError(f"budgets: [{shown}] must increase, each by more than 1 %")
 
     def _check_skills(self) -> None:
         if self.data.source == "simulated":
@@ -425,10 +426,13 @@ def _explain(cls: type, error: dict[str, Any]) -> str:
 
 
 def _known_keys(cls: Any, path: list[Any]) -> list[str]:
+    """Keys of the section at a path, following the types of the dataclasses' fields."""
     for part in path:
-        default = next((f for f in fields(cls) if f.name == part), None)
-        factory = getattr(default, "default_factory", None)
-        if factory is None or not is_dataclass(factory):
+        if isinstance(part, int):  # an entry of a list whose type was followed already
+            continue
+        inner = get_type_hints(cls).get(part)
+        inner = next((a for a in get_args(inner) if is_dataclass(a)), inner)
+        if not is_dataclass(inner):
             return []
-        cls = factory
+        cls = inner
     return [f.name for f in fields(cls)]

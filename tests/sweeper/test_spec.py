@@ -1,0 +1,114 @@
+"""Specs: what is accepted, what is refused with which words, and what follows from them."""
+
+import math
+
+import pytest
+
+from sweeper.budget import Allocation
+from sweeper.errors import SpecError
+from sweeper.spec import AGGREGATE, Sweep, trial_id
+
+SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
+
+
+def load(tmp_path, text, **overrides):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text)
+    return Sweep.load(path, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def test_an_unquoted_1e18_is_a_number(tmp_path):
+    sweep = load(tmp_path, SPEC)
+    assert sweep.budgets == (1e11, 2e11, 4e11)
+    assert sweep.allowance == 6e12
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SPEC + "serch: {policy: grid}", "serch: unknown key (did you mean 'search'?)"),
+        (SPEC + "search: {tolerence: .1}", "search.tolerence: unknown key (did you mean 'toleran"),
+        (SPEC + "cluster: {resources: [{cpu: 1}]}", "cpu: unknown key (did you mean 'cpus'?)"),
+        ("budgets: [1e11, lots]\nallowance: 6e12", "budgets.1"),
+        ("budgets: [2e11, 1e11]\nallowance: 6e12", "[2e+11, 1e+11] must increase"),
+        ("budgets: [1e11, 1.005e11]\nallowance: 6e12", "must increase, each by more than 1 %"),
+        ("budgets: []\nallowance: 6e12", "budgets: give at least one"),
+        ("budgets: [-1e11]\nallowance: 6e12", "not a positive number of FLOPs"),
+        ("budgets: [1e11, 2e11]", "allowance: is required"),
+        ("budgets: [1e11, 2e11]\nallowance: 4e11", "do not pay for one seed design (5e+11"),
+        (SPEC + "data: {shares: {code: 0}}", "give at least one class a positive share"),
+        (SPEC + "data: {shares: {kode: 1}}", "'kode' is no document class"),
+        (SPEC + "skills: [cod]", "skills: 'cod' is unknown (did you mean 'code'?)"),
+        (SPEC + "sizes: {low: 1e9, high: 2e9}", "widen sizes.low..sizes.high"),
+        (SPEC + "sizes: {low: 2e4, high: 1e4}", "low=20000 must be below high=10000"),
+        (SPEC + "cluster: {resources: []}", "the first rule starts at from_params 0"),
+        ("- a list", "a spec is a mapping"),
+        ("budgets: [1e11", "cannot be read as YAML"),
+    ],
+)
+def test_bad_input_names_the_field_and_the_remedy(tmp_path, text, message):
+    with pytest.raises(SpecError) as refused:
+        load(tmp_path, text)
+    assert message in str(refused.value)
+    assert "sweep.yaml" in str(refused.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="cannot be read"):
+        Sweep.load(tmp_path / "absent.yaml")
+
+
+def test_overrides_reach_nested_fields(tmp_path):
+    sweep = load(tmp_path, SPEC, data__shares__code="0.3", search__policy="grid", allowance="7e12")
+    assert sweep.data.shares["code"] == 0.3
+    assert sweep.search.policy == "grid"
+    assert sweep.allowance == 7e12
+    with pytest.raises(SpecError, match="allowance is a value, not a section"):
+        load(tmp_path, SPEC, allowance__x="1")
+
+
+def test_python_and_yaml_make_the_same_sweep(tmp_path):
+    sweep = Sweep(budgets=[1e11, 2e11, 4e11], allowance=6e12)
+    assert sweep == load(tmp_path, SPEC)
+    sweep.save(tmp_path / "again.yaml")
+    assert Sweep.load(tmp_path / "again.yaml") == sweep
+
+
+def test_the_identity_leaves_out_money_and_machines():
+    one = Sweep(budgets=[1e11, 2e11], allowance=6e12)
+    other = Sweep(budgets=[1e11, 2e11], allowance=9e12, name="b")
+    assert one.identity == other.identity
+    assert one.identity != Sweep(budgets=[1e11, 3e11], allowance=6e12).identity
+
+
+def test_the_default_range_of_sizes_surrounds_the_guessed_optima():
+    sweep = Sweep(budgets=[1e11, 4e11], allowance=6e12)
+    guess = [math.sqrt(c / 6 / 20) for c in sweep.budgets]
+    assert sweep.space.params[0] < guess[0] / 4.5
+    assert sweep.space.params[-1] > guess[1] * 4.5
+
+
+@pytest.mark.parametrize("convention", ["6p", "exact"])
+def test_every_allocation_is_within_one_per_cent_of_its_budget(convention):
+    sweep = Sweep(budgets=[1e11, 4e11], allowance=6e12, flops=convention)
+    for flops in sweep.budgets:
+        for index in sweep.space.allowed(flops):
+            allocation = sweep.space.allocation(flops, sweep.space.params[index])
+            shape = sweep.trial(allocation).shape
+            realised = shape.flops_per_token(convention) * allocation.tokens
+            assert 0.99 * flops <= realised <= flops
+
+
+def test_the_aggregate_is_always_measured():
+    assert AGGREGATE in Sweep(budgets=[1e11, 2e11], allowance=6e12).measured
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, skills=["code"])
+    assert sweep.measured == ("code", AGGREGATE)
+
+
+def test_the_trial_id_is_what_decides_the_outcome():
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12)
+    allocation = sweep.space.allocation(1e11, 3e4)
+    one = trial_id(sweep.trial(allocation))
+    assert one == trial_id(Sweep(budgets=[1e11, 2e11], allowance=9e12).trial(allocation))
+    other_seed = Allocation(allocation.flops, allocation.params, allocation.tokens, seed=1)
+    assert one != trial_id(sweep.trial(other_seed))
