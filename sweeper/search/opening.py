@@ -14,7 +14,7 @@ from sweeper.search.settings import SearchSettings
 __all__ = ["missing"]
 
 SIZES = 5
-"""Distinct sizes per budget: 4-6 show a wrong curve shape, 3 hide it (adaptive study, section 4)."""
+"""Sizes per budget: 4-6 show a wrong curve shape, 3 hide it (adaptive study, section 4)."""
 
 BUDGETS = 2
 """Cheapest budgets used: a law needs two, and a trial's worth per FLOP falls as C^-1."""

@@ -48,7 +48,7 @@ def trial(allocation: Allocation, trial_id: int = 999) -> pd.DataFrame:
 
 
 SETTINGS = {
-#    "adaptive": SearchSettings("adaptive"),
+    "adaptive": SearchSettings("adaptive"),
     "grid": SearchSettings("grid", sizes_per_budget=5),
     "tpe": SearchSettings("optuna", sizes_per_budget=5),
     "gp": SearchSettings("optuna", sampler="gp", sizes_per_budget=5),

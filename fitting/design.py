@@ -1,0 +1,280 @@
+"""Where the next trials teach most about all skills' optima per FLOP, and the least it can cost.
+
+The optimum of a budget is (nearly) linear in the parameters of a component of the guarded fit,
+with gradient g, and one trial's loss is linear with gradient j. Its outcome is not needed to know
+what it teaches: with V the covariance of the parameters, it lowers the variance g'Vg of ln p* by
+(g'Vj)^2 / (s^2 + j'Vj). Trials in training count the same way.
+
+Legend: S = skills, n = candidates, T = targets (budgets whose optima are wanted), P = parameters;
+p = params, C = flops; logarithms natural, losses in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fitting.optima import Component, Guarded
+from fitting.values import Z90, FloatArray
+
+__all__ = ["Places", "Wishes", "bound", "choose", "foresee"]
+
+SHAPE_ERROR = 0.3
+"""Relative error of the curve's cubic term that a distant trial is charged with, as extra noise
+(adaptive study, section 4: rules the range of sizes to +-1.0 to 1.6)."""
+
+CAUTION = 0.5
+"""Share of the score that belongs to the component of `GUARD`, whatever the evidence says
+(adaptive study, section 5: with .2 it is cheaper when the law holds and worse when not)."""
+
+GUARD = 1.0
+"""Discrepancy scale of the component that keeps that share: 6 % drift of p* per budget."""
+
+LEAST_SHARE = 0.01
+"""Components with less are left out of the score: they cannot change the choice."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Points of the (size, budget) plane.
+
+    Attributes:
+        log_params: (n,) ln p.
+        flops: (n,) budgets.
+        cost: (n,) FLOPs a trial there is expected to spend.
+        chance: (n,) probability that it ends with losses.
+    """
+
+    log_params: FloatArray
+    flops: FloatArray
+    cost: FloatArray
+    chance: FloatArray
+
+    @classmethod
+    def none(cls) -> Places:
+        """No place at all."""
+        empty = np.empty(0)
+        return cls(empty, empty, empty, empty)
+
+    def __len__(self) -> int:
+        return len(self.log_params)
+
+
+@dataclass
+class _Beliefs:
+    """One component's covariance, projected on candidates and targets.
+
+    Attributes:
+        weight: share in the score.
+        rows: (S, n, P) gradients of the candidates' losses.
+        spread: (S, n, P) rows times V.
+        noise: (S, n) variance of one loss there.
+        aims: (S, T, P) gradients of the targets.
+        aim_spread: (S, T, P) aims times V.
+    """
+
+    weight: float
+    rows: FloatArray
+    spread: FloatArray
+    noise: FloatArray
+    aims: FloatArray
+    aim_spread: FloatArray
+    own: FloatArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.own = np.einsum("snp,snp->sn", self.spread, self.rows)
+
+    def gains(self, square: float) -> FloatArray:
+        """Mean fall of ln(tolerance^2 + variance) over skills and targets, (n,)."""
+        covariance = self.spread @ np.swapaxes(self.aims, 1, 2)
+        variance = np.einsum("stp,stp->st", self.aim_spread, self.aims)[:, None, :]
+        fall = covariance**2 / (self.noise + self.own)[:, :, None]
+        left = np.maximum(variance - fall, 0.0)
+        return np.asarray(np.log((square + variance) / (square + left)).mean(axis=(0, 2)))
+
+    def learn(self, i: int) -> None:
+        """Take candidate ``i`` as trained: a rank-1 update of V, seen through its projections."""
+        column = self.spread[:, i]
+        scaled = column / (self.noise[:, i] + self.own[:, i])[:, None]
+        along = np.einsum("snp,sp->sn", self.spread, self.rows[:, i])
+        aimed = np.einsum("stp,sp->st", self.aim_spread, self.rows[:, i])
+        self.spread = self.spread - along[:, :, None] * scaled[:, None, :]
+        self.aim_spread = self.aim_spread - aimed[:, :, None] * scaled[:, None, :]
+        self.own = np.einsum("snp,snp->sn", self.spread, self.rows)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the next trials are for.
+
+    Attributes:
+        targets: budgets whose optima are wanted, of every skill.
+        tolerance: wanted half-width of the 90 % interval of ln p*; optima known better than this
+            count for little.
+        overhead: FLOPs added to each cost, so that cheap trials are not preferred for nothing.
+    """
+
+    targets: Sequence[float]
+    tolerance: float
+    overhead: float
+
+    @property
+    def square(self) -> float:
+        """Wanted variance of ln p*."""
+        return (self.tolerance / Z90) ** 2
+
+
+def choose(
+    fit: Guarded,
+    candidates: Places,
+    wishes: Wishes,
+    *,
+    pending: Places,
+    remaining: float,
+    n: int,
+) -> list[int]:
+    """Pick up to ``n`` candidates that teach most about all optima per FLOP.
+
+    Args:
+        fit: the guarded fit of the trials so far; its weights are those of the score.
+        candidates: where a trial may be started.
+        wishes: what is to be learnt.
+        pending: trials in training.
+        remaining: FLOPs that may still be reserved; a candidate reserves its budget.
+        n: free slots.
+
+    Returns:
+        Indices of candidates, best first; a candidate may occur more than once.
+    """
+    beliefs = _beliefs(fit, candidates, pending, wishes.targets)
+    chosen: list[int] = []
+    for _ in range(n):
+        gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
+        worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
+        worth = np.where(candidates.flops <= remaining, worth, -1.0)
+        best = int(np.argmax(worth))
+        if worth[best] <= 0:
+            break
+        chosen.append(best)
+        remaining -= float(candidates.flops[best])
+        for belief in beliefs:
+            belief.learn(best)
+    return chosen
+
+
+def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -> FloatArray:
+    """How much narrower every interval would be after spending ``flops`` more, (S, T).
+
+    The best trials are taken one after the other, as `choose` would with every outcome as
+    expected; returns standard errors relative to today's, within components.
+    """
+    beliefs = _beliefs(fit, candidates, Places.none(), wishes.targets)
+    before = _variance(beliefs)
+    while True:
+        gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
+        worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
+        worth = np.where(candidates.flops <= flops, worth, -1.0)
+        best = int(np.argmax(worth))
+        if worth[best] <= 0:
+            return np.asarray(np.sqrt(_variance(beliefs) / before))
+        flops -= float(candidates.flops[best])
+        for belief in beliefs:
+            belief.learn(best)
+
+
+def _variance(beliefs: Sequence[_Beliefs]) -> FloatArray:
+    """Variance of ln p* within components, (S, T)."""
+    total = sum(b.weight for b in beliefs)
+    parts = [b.weight * np.einsum("stp,stp->st", b.aim_spread, b.aims) for b in beliefs]
+    return np.asarray(sum(parts) / total)
+
+
+def bound(
+    component: Component,
+    noise: FloatArray,
+    candidates: Places,
+    *,
+    targets: Sequence[float],
+    tolerance: float,
+    steps: int = 150,
+) -> float:
+    """Least FLOPs that give every skill and target its tolerance if the component were the truth.
+
+    The minimax c-optimal design of continuous shares (Pronzato and Pazman 2013, chapter 5) by
+    multiplicative updates: no rounding to whole trials, known noise, no prior. No search does
+    better; the quotient of this and the FLOPs spent is a search's efficiency.
+
+    Args:
+        component: the plain surface.
+        noise: (S,) standard deviation of one loss, nats.
+        candidates: places a design may use.
+        targets: budgets whose optima are wanted.
+        tolerance: half-width of the 90 % interval of ln p*.
+        steps: updates; the result is within a few per cent of its limit after 100.
+    """
+    rows = component.jacobian(candidates.log_params, candidates.flops)
+    rows = rows / (noise[:, None, None] * np.sqrt(candidates.cost)[None, :, None])
+    aims = component.target(np.asarray(targets, float))
+    shares = np.full(len(candidates), 1.0 / len(candidates))
+    blame = np.full(aims.shape[:2], 1.0 / aims.shape[0] / aims.shape[1])
+    least = np.inf
+    for _ in range(steps):
+        information = np.einsum("snp,n,snq->spq", rows, shares, rows)
+        spread = np.linalg.solve(information, np.swapaxes(aims, 1, 2))
+        variance = np.einsum("stp,spt->st", aims, spread)
+        least = min(least, float(variance.max()))
+        teaches = np.einsum("st,snt->n", blame, (rows @ spread) ** 2)
+        shares = shares * np.sqrt(teaches)
+        shares /= shares.sum()
+        blame = blame * np.sqrt(variance)
+        blame /= blame.sum()
+    return least * (Z90 / tolerance) ** 2
+
+
+def _shares(fit: Guarded) -> FloatArray:
+    """Weights of the components in the score: part evidence, part caution."""
+    cautious = np.array([float(c.h == GUARD) for c in fit.components])
+    caution = CAUTION if cautious.any() else 0.0
+    return np.asarray((1 - caution) * fit.weights + caution * cautious)
+
+
+def _beliefs(
+    fit: Guarded, candidates: Places, pending: Places, targets: Sequence[float]
+) -> list[_Beliefs]:
+    """Covariances of the components that matter, with the pending trials counted, projected."""
+    members = zip(fit.components, _shares(fit), strict=True)
+    return [
+        _believe(fit, component, float(share), candidates, pending, targets)
+        for component, share in members
+        if share > LEAST_SHARE
+    ]
+
+
+def _believe(
+    fit: Guarded,
+    component: Component,
+    share: float,
+    candidates: Places,
+    pending: Places,
+    targets: Sequence[float],
+) -> _Beliefs:
+    precision = component.precision
+    if len(pending):
+        rows = component.jacobian(pending.log_params, pending.flops)
+        scaled = rows / _noise(fit, component, pending)[:, :, None]
+        precision = precision + np.swapaxes(rows, 1, 2) @ scaled
+    covariance = np.linalg.inv(precision)
+    rows = component.jacobian(candidates.log_params, candidates.flops)
+    aims = component.target(np.asarray(targets, float))
+    noise = _noise(fit, component, candidates)
+    return _Beliefs(share, rows, rows @ covariance, noise, aims, aims @ covariance)
+
+
+def _noise(fit: Guarded, component: Component, places: Places) -> FloatArray:
+    """Variance (S, n) of one loss as a witness of the optimum: noise, and doubt of the shape."""
+    vertex, _ = component.log_optimum(places.flops)
+    _, cubic = component.shape(places.flops)
+    doubt = SHAPE_ERROR * cubic * np.abs(places.log_params - vertex) ** 3 / 6
+    return np.asarray(fit.noise[:, None] ** 2 + doubt**2)

@@ -1,0 +1,162 @@
+"""The adaptive search: each trial goes where it teaches most about all skills' optima per FLOP.
+
+A wide, cheap opening; then, whenever a slot is free: fit the guarded mixture, count the trials in
+training by what they will teach, and start the trial of greatest expected gain per FLOP. Before
+the search may stop, the largest affordable budget must be foretold from the cheaper ones; if that
+fails, the law is given up and every budget is measured for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from fitting.design import Places, Wishes, choose, foresee
+from fitting.values import FloatArray
+from sweeper.budget import Allocation, Space
+from sweeper.search import Finished, opening, safeguards
+from sweeper.search.beliefs import Beliefs, Memory
+from sweeper.search.history import allocations
+from sweeper.search.settings import SearchSettings
+from sweeper.search.turn import Turn
+
+__all__ = ["AdaptiveSearch"]
+
+PLACES = 21
+"""Sizes considered per budget (adaptive study, section 6)."""
+
+HOPELESS = 24
+"""Trials without a single loss after which the search gives up (assumption)."""
+
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True)
+class AdaptiveSearch:
+    """Expected variance reduction of ln p* of all skills per FLOP, with safeguards."""
+
+    settings: SearchSettings
+    space: Space
+    skills: tuple[str, ...]
+    _memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+
+    def propose(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        remaining_flops: float,
+        n: int = 1,
+    ) -> list[Allocation] | Finished:
+        """Return the trials that teach most; see `sweeper.search.Search`."""
+        ended = allocations(observations)
+        turn = Turn(self.space, ended, pending, remaining_flops, n)
+        turn.take(opening.missing(self.space, self.settings, turn.known))
+        beliefs = self._memory.beliefs_of(observations, self.space)
+        if beliefs is None:
+            return self._blind(turn)
+        content = self._content(beliefs, turn)
+        turn.take(safeguards.check(beliefs, turn, content=content))
+        if content:
+            turn.take(safeguards.bracket(beliefs, turn, self.settings.reach))
+            return turn.answer(Finished("tolerance", self._report(beliefs)))
+        self._learn(beliefs, turn)
+        if turn.budgets():
+            reason = "No affordable trial would teach anything about the optima. "
+            return turn.answer(Finished("nothing-helps", reason + self._report(beliefs)))
+        return turn.answer(Finished("allowance", self._report(beliefs)))
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Budgets whose optima are wanted."""
+        beyond = self.settings.target_flops
+        return self.space.budgets if beyond is None else (*self.space.budgets, beyond)
+
+    @property
+    def _wishes(self) -> Wishes:
+        # One cheapest trial of overhead: a trial costs its start, too.
+        return Wishes(self.targets, self.settings.tolerance, self.space.budgets[0])
+
+    def _blind(self, turn: Turn) -> list[Allocation] | Finished:
+        """Widen the opening while no law can be fitted."""
+        if len(turn.ended) >= HOPELESS:
+            detail = f"{len(turn.ended)} trials have ended, too few of them with losses."
+            return turn.answer(Finished("nothing-helps", detail))
+        turn.take(opening.missing(self.space, self.settings, turn.known, more=turn.free))
+        return turn.answer(Finished("allowance", "It does not pay for the first trials."))
+
+    def _content(self, beliefs: Beliefs, turn: Turn) -> bool:
+        """Whether every interval is as narrow as wanted."""
+        if len(turn.ended) < self.settings.min_trials:
+            return False
+        return bool(beliefs.half_widths(self.targets).max() <= self.settings.tolerance)
+
+    def _learn(self, beliefs: Beliefs, turn: Turn) -> None:
+        """Fill the free slots with the trials of greatest gain per FLOP."""
+        budgets = turn.budgets()
+        if turn.free < 1 or not budgets:
+            return
+        places = self._places(beliefs, budgets, len(turn.known))
+        picks = choose(
+            beliefs.fit,
+            places,
+            self._wishes,
+            pending=self._pending(turn),
+            remaining=turn.remaining,
+            n=turn.free,
+        )
+        turn.take((float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks)
+
+    def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
+        """Realisable sizes within reach of some skill's optimum on each budget."""
+        parts = [self._sizes(beliefs, flops, count) for flops in budgets]
+        log_params = np.concatenate(parts)
+        flops = np.repeat(budgets, [len(part) for part in parts])
+        ratio = [beliefs.cost_ratio(self.space, c) for c in budgets]
+        chance = [beliefs.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
+        return Places(
+            log_params,
+            flops,
+            flops * np.repeat(ratio, [len(part) for part in parts]),
+            np.concatenate(chance),
+        )
+
+    def _sizes(self, beliefs: Beliefs, flops: float, count: int) -> FloatArray:
+        """Ln of the sizes considered on one budget.
+
+        Where there are more than `PLACES`, every so-manieth is taken, shifted from one decision
+        to the next, so that neighbours are trained rather than one size again and again.
+        """
+        allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
+        optima = beliefs.fit.log_optimum([flops])[0][:, 0]
+        optima = np.clip(optima, allowed[0], allowed[-1])
+        near = np.abs(allowed[:, None] - optima).min(axis=1) <= self.settings.reach
+        sizes = allowed[near]
+        if len(sizes) <= PLACES:
+            return sizes
+        step = (sizes[-1] - sizes[0]) / PLACES
+        wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
+        return sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))]
+
+    def _pending(self, turn: Turn) -> Places:
+        if not turn.training:
+            return Places.none()
+        flops = np.array([a.flops for a in turn.training])
+        log_params = np.log([a.params for a in turn.training])
+        return Places(log_params, flops, flops, np.ones(len(flops)))
+
+    def _report(self, beliefs: Beliefs) -> str:
+        """What was reached, and what as many FLOPs again would buy."""
+        widths = beliefs.half_widths(self.targets)
+        s, k = np.unravel_index(int(widths.argmax()), widths.shape)
+        spent = float(beliefs.spent.sum())
+        places = self._places(beliefs, self.space.budgets, len(beliefs.ended))
+        ahead = widths * foresee(beliefs.fit, places, self._wishes, flops=spent)
+        return (
+            f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
+            f"({beliefs.fit.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs; "
+            f"as many again would bring it to about ±{ahead.max():.2g}."
+        )

@@ -1,0 +1,121 @@
+"""What the adaptive search makes of the observations: the fit, its doubts, costs and risks."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from fitting.optima import Guarded, fit_guarded
+from fitting.values import Z90, FloatArray
+from fitting.verdict import Verdict, guarded_by, verdict
+from sweeper.budget import Allocation, Space
+from sweeper.search.history import allocations, finished
+
+__all__ = ["Beliefs", "Memory"]
+
+LEAST_TRIALS = 5
+"""Finished trials before a surface of five parameters is fitted at all."""
+
+_RISK_LOG_PARAMS = 0.4  # a failure speaks against sizes within this (assumption)
+_RISK_LOG_FLOPS = 1.0  # and budgets within this (assumption)
+_RISK_PRIOR = 2.0  # trials' worth of belief that training succeeds (assumption)
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Everything a decision rests on besides what is in training.
+
+    Attributes:
+        fit: the guarded fit, after an alarm without the members that trust the law.
+        checked: the predictive check of the largest budget.
+        ended: ended trials, sorted.
+        failed: (ln params, ln flops, 1 if it failed else 0) of the ended trials, (n, 3).
+        spent: FLOPs spent by ended trials, the same order as ``ended``.
+    """
+
+    fit: Guarded
+    checked: Verdict
+    ended: tuple[Allocation, ...]
+    failed: FloatArray
+    spent: FloatArray
+
+    def half_widths(self, targets: Sequence[float]) -> FloatArray:
+        """Half-width of the 90 % interval of ln p* of every skill and target, (S, T)."""
+        return np.asarray(Z90 * self.fit.log_optimum(targets)[1])
+
+    def chance(self, log_params: FloatArray, flops: float) -> FloatArray:
+        """Probability that a trial ends with losses, from the fate of its neighbours, (n,)."""
+        if not self.failed[:, 2].any():
+            return np.ones(len(log_params))
+        size = (log_params[:, None] - self.failed[:, 0]) / _RISK_LOG_PARAMS
+        budget = (math.log(flops) - self.failed[:, 1]) / _RISK_LOG_FLOPS
+        near = np.exp(-0.5 * (size**2 + budget**2))
+        lost = near @ self.failed[:, 2]
+        return np.asarray(1 - lost / (near.sum(axis=1) + _RISK_PRIOR))
+
+    def cost_ratio(self, space: Space, flops: float) -> float:
+        """FLOPs that finished trials of a budget spent over what was planned; 1 if unknown."""
+        ratios = [
+            spent / space.cost(trial)
+            for trial, spent, fate in zip(self.ended, self.spent, self.failed, strict=True)
+            if not fate[2] and abs(math.log(trial.flops / flops)) < 0.01 and spent > 0
+        ]
+        return float(np.median(ratios)) if ratios else 1.0
+
+
+@dataclass
+class Memory:
+    """The last beliefs and what they were made of: spares a refit, never changes an answer.
+
+    The earlier fit is the start of the next; its maximum is the same to the fit's tolerance.
+    """
+
+    key: bytes = b""
+    beliefs: Beliefs | None = field(default=None, repr=False)
+
+    def beliefs_of(self, observations: pd.DataFrame, space: Space) -> Beliefs | None:
+        """What the observations say, or None while they are too few."""
+        table = finished(observations)
+        if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
+            return None
+        key = _fingerprint(observations)
+        if key != self.key:
+            warm = self.beliefs.fit if self.beliefs else None
+            self.beliefs = _beliefs(observations, table, space, warm)
+            self.key = key
+        return self.beliefs
+
+
+def _beliefs(
+    observations: pd.DataFrame, table: pd.DataFrame, space: Space, warm: Guarded | None
+) -> Beliefs:
+    fit = fit_guarded(table, ladder=space.budgets, warm=warm)
+    checked = verdict(table)
+    by = ["flops", "params", "tokens", "seed", "mix"]
+    trials = observations.drop_duplicates("trial_id").sort_values(by)
+    failed = np.column_stack(
+        [
+            np.log(trials["params"].to_numpy(float)),
+            np.log(trials["flops"].to_numpy(float)),
+            (trials["status"] != "finished").to_numpy(float),
+        ]
+    )
+    return Beliefs(
+        guarded_by(checked, fit),
+        checked,
+        tuple(allocations(observations)),
+        failed,
+        trials["spent_flops"].to_numpy(float),
+    )
+
+
+def _fingerprint(observations: pd.DataFrame) -> bytes:
+    """Identity of a table whatever the order of its rows."""
+    columns = observations[["flops", "params", "seed", "skill", "loss", "status", "spent_flops"]]
+    rows = pd.util.hash_pandas_object(columns, index=False).to_numpy()
+    return hashlib.blake2b(np.sort(rows).tobytes()).digest()

@@ -1,0 +1,89 @@
+"""Trials the score would not ask for: they test the law instead of sharpening it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fitting.verdict import CHECK_TRIALS
+from sweeper.search.beliefs import Beliefs
+from sweeper.search.turn import Turn
+
+__all__ = ["bracket", "check"]
+
+SHARE = 0.5
+"""Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
+
+BRACKET_TRIALS = 2
+BRACKET_BUDGETS = 3
+"""Every optimum has two trials on both sides on three budgets (adaptive study, section 6)."""
+
+
+def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, int]]:
+    """Points still missing for the predictive check.
+
+    It is due when the intervals are narrow or half the allowance is gone, on the largest budget
+    where it costs no more than what was spent below it.
+
+    Args:
+        beliefs: the fit.
+        turn: trials and FLOPs.
+        content: whether the intervals are as narrow as wanted.
+    """
+    for flops in reversed(turn.space.budgets[2:]):
+        below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)
+        known = [a for a in turn.known if a.flops > 0.99 * flops]
+        missing = CHECK_TRIALS - len(known)
+        total = sum(a.flops for a in turn.known) + turn.remaining
+        due = content or below >= SHARE * total
+        if due and CHECK_TRIALS * flops <= below and missing * flops <= turn.remaining:
+            return _across(beliefs, turn, flops)[CHECK_TRIALS - max(missing, 0) :]
+    return []
+
+
+def _across(beliefs: Beliefs, turn: Turn, flops: float) -> list[tuple[float, int]]:
+    """Sizes from a factor e below the least optimum to a factor e above the greatest."""
+    optima = beliefs.fit.log_optimum([flops])[0]
+    wanted = np.linspace(optima.min() - 1, optima.max() + 1, CHECK_TRIALS)
+    return [(flops, _nearest(turn, flops, x)) for x in wanted]
+
+
+def bracket(beliefs: Beliefs, turn: Turn, reach: float) -> list[tuple[float, int]]:
+    """Points missing so that every skill's optimum lies between trials on enough budgets.
+
+    Args:
+        beliefs: the fit.
+        turn: trials and FLOPs.
+        reach: greatest distance in ln p at which a trial supports an optimum.
+    """
+    budgets = [c for c in turn.space.budgets if turn.space.allowed(c)]
+    optima = beliefs.fit.log_optimum(budgets)[0]
+    points = []
+    for skill in optima:
+        gaps = [_gaps(turn, c, x, reach) for c, x in zip(budgets, skill, strict=True)]
+        lacking = min(BRACKET_BUDGETS, len(budgets)) - sum(not gap for gap in gaps)
+        if lacking > 0:
+            points += next(gap for gap in gaps if gap)
+    return list(dict.fromkeys(points))
+
+
+def _gaps(turn: Turn, flops: float, optimum: float, reach: float) -> list[tuple[float, int]]:
+    """Points missing on either side of one optimum on one budget."""
+    points = []
+    distances = [math.log(a.params) - optimum for a in turn.on(flops)]
+    for side in (-1.0, 1.0):
+        found = sum(0 < side * d <= reach for d in distances)
+        for missing in range(found, BRACKET_TRIALS):
+            distance = reach * (missing + 1) / (BRACKET_TRIALS + 1)
+            size = _nearest(turn, flops, optimum + side * distance)
+            # Nothing can be built on this side: the optimum is at the edge of what can be.
+            if side * (math.log(size) - optimum) > 0:
+                points.append((flops, size))
+    return points
+
+
+def _nearest(turn: Turn, flops: float, log_params: float) -> int:
+    """The realisable size nearest to one on a budget."""
+    allowed = [turn.space.params[i] for i in turn.space.allowed(flops)]
+    return min(allowed, key=lambda p: abs(math.log(p) - log_params))
