@@ -267,14 +267,14 @@ def _parabola_optimum(
         return _nothing(Status.TOO_FEW_SIZES, f"{len(sizes)} distinct sizes.", flops, "parabola")
     fit = fit_parabola(ln_p, y, weights=w, robust=robust, noise=noise)
     status, reason = _verdict(fit, sizes, ln_p, y)
-    if status is not Status.OK:
+    if status not in (Status.OK, Status.EDGE):
         return _nothing(status, reason, flops, "parabola", curvature=2 * fit.coefficients[2])
     params = math.exp(fit.vertex)
     low, high = fit.interval() if fit.dof > 0 else (math.nan, math.nan)
     return Optimum(
         params=params,
         log_params_se=fit.vertex_se,
-        status=Status.OK,
+        status=status,
         curvature=float(2 * fit.coefficients[2]),
         flops=flops,
         tokens=flops / (FLOPS_PER_PARAM_TOKEN * params),
@@ -339,6 +339,8 @@ def _akima_optimum(
     if len(sizes) < 4:
         reason = f"{len(sizes)} distinct sizes; an Akima spline needs four."
         return _nothing(Status.TOO_FEW_SIZES, reason, flops, "akima")
+    if noise is None and len(sizes) >= 8:
+        noise = _wiggle(ln_p, y, w)
     fit = fit_parabola(ln_p, y, weights=w, noise=noise)
     status, reason = _verdict(fit, sizes, ln_p, y)
     # The spline finds its own place; the parabola only tells whether there is a valley.
@@ -356,12 +358,10 @@ def _akima_optimum(
         mean[:, None] + sigma[:, None] * rng.standard_normal((len(mean), draws)), 1e-9
     )
     found, lost, _ = _spline_minima(sizes, np.log(noisy))
-    if lost.mean() > 0.5:
-        reason = f"{lost.mean():.0%} of the noise draws have their minimum at an outermost size."
-        return _nothing(Status.EDGE, reason, flops, "akima")
     step = float(np.median(np.diff(sizes)))
-    se = max(float(found[~lost].std()), GRID_STEP_FLOOR * step)
-    low, high = np.quantile(found[~lost], [0.05, 0.95])
+    spread = [found[~lost].std(), *np.quantile(found[~lost], [0.05, 0.95])]
+    se = max(float(spread[0]), GRID_STEP_FLOOR * step)
+    low, high = spread[1:]
     params, half = math.exp(best[0]), t_quantile(0.9, 1e9) * se
     return Optimum(
         params=params,
@@ -378,6 +378,12 @@ def _akima_optimum(
         loss=math.exp(curve[0]),
         reason=f"Akima minimum of {len(sizes)} sizes; {lost.mean():.0%} of draws at an edge.",
     )
+
+
+def _wiggle(ln_p: FloatArray, y: FloatArray, w: FloatArray) -> float:
+    """Noise of one loss from the residuals of a quartic: a parabola's would hold its misfit."""
+    design = np.vander((ln_p - ln_p.mean()) / np.ptp(ln_p), 5)
+    return _normal_fit(design, y, w)[2]
 
 
 def _spline_minima(
