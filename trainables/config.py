@@ -129,7 +129,10 @@ class Data:
         _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
         _require(2 <= self.values <= 64, "data.values must lie in 2..64")
         _require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")
-        _require(0 <= self.qa_share < 1, "data.qa_share must lie in [0, 1): some are held out")
+        _require(
+            round(self.qa_share * self.entities) in range(self.entities),
+            "data.qa_share must lie in [0, 1) and leave at least one entity held out",
+        )
         _require(1 <= self.registers <= 8, "data.registers must lie in 1..8")
         _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
         _require(0 <= self.boolean_share < 1, "data.boolean_share must lie in [0, 1)")
@@ -147,9 +150,8 @@ class Data:
                     math.isfinite(value) and value >= 0,
                     f"data.{name}.{key} must be a number not below 0, got {value}",
                 )
-        weights = self._weights()
         _require(
-            sum(weights.values()) > 0,
+            sum(self._weights().values()) > 0,
             "data.shares times data.multipliers leave nothing to train on; "
             "give at least one class a positive share",
         )
@@ -160,10 +162,19 @@ class Data:
 
     @property
     def mix(self) -> dict[str, float]:
-        """Share of documents per class after multipliers; sums to 1."""
+        """Share of training documents per class, after multipliers; sums to 1."""
         weights = self._weights()
         total = sum(weights.values())
         return {name: weight / total for name, weight in weights.items()}
+
+    @property
+    def reference_mix(self) -> dict[str, float]:
+        """Weight of each class in the validation loss: the shares without multipliers.
+
+        The aggregate of a mix ablation thus stays comparable between its arms.
+        """
+        total = sum(self.shares.values())
+        return {name: self.shares.get(name, 0.0) / total for name in CLASSES}
 
 
 @dataclass(frozen=True)

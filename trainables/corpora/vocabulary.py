@@ -1,0 +1,54 @@
+"""The 256 tokens of the built-in corpora, and how each is spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice, product
+
+import numpy as np
+import numpy.typing as npt
+
+SIZE = 256
+"""Tokens a model of the built-in corpora must know."""
+
+SYLLABLES = 64
+VALUES = 64
+SYMBOLS = 48
+
+
+def _words(consonants: str, vowels: str, count: int, *, ending: str = "") -> Iterator[str]:
+    """Distinct pronounceable words, for tokens whose spelling carries no meaning."""
+    return islice((c + v + ending for c, v in product(consonants, vowels)), count)
+
+
+_SPELLING: list[str] = ["<s>", ".", "?", "of", "is", "#"]
+BEGIN, STOP, ASK, OF, IS, RESULT = range(6)
+
+
+def _add(words: Iterator[str] | list[str]) -> int:
+    """Append words to the vocabulary and return the id of the first."""
+    first = len(_SPELLING)
+    _SPELLING.extend(words)
+    return first
+
+
+FIRST_SYLLABLE = _add(_words("bdfghklmnprstvwz", "aeio", SYLLABLES))
+VALUE = _add(_words("bdfghklmnprstvwz", "aeio", VALUES, ending="n"))
+ATTRIBUTE = _add(["home", "job", "food", "pet", "sport", "color", "tool", "drink"])
+DIGIT = _add([str(digit) for digit in range(10)])
+REGISTER = _add([f"${letter}" for letter in "abcdefghijklmnop"])
+OPERATOR = _add(["=", "+", "-", "max", "min", "rsub", "dist", "mean"])
+FALSE = _add(["false", "true"])
+CONNECTIVE = _add(["and", "or", "xor"])
+SYMBOL = _add(_words("bcdfgklmprst", "aeiu", SYMBOLS, ending="x"))
+
+SPELLING: tuple[str, ...] = tuple(_SPELLING)
+"""Token id -> text. Ids from here up to `SIZE` never occur."""
+
+TOKEN_BYTES: npt.NDArray[np.int64] = np.array([len(word) + 1 for word in SPELLING])
+"""Bytes of each token with the blank before it, for bits per byte."""
+
+
+def spell(tokens: npt.NDArray[np.int64]) -> str:
+    """The text of a sequence of tokens."""
+    return " ".join(SPELLING[token] for token in tokens)

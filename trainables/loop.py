@@ -1,0 +1,317 @@
+"""Train one allocation and measure its skills: the main path, in plain torch.
+
+Read `train` first. It runs the same in a test, in a Ray Tune actor that has trained other trials
+before, and in a worker group: all it knows of its surroundings is a `Context`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, distributed, nn
+
+from trainables.config import Train, TrialConfig
+from trainables.context import STATE, Context, LocalContext
+from trainables.corpora import Stream, evaluation_sets
+from trainables.corpora.stream import check_vocabulary
+from trainables.corpora.vocabulary import BEGIN
+from trainables.model import Network, token_nll
+from trainables.skills import resolve
+from trainables.skills.scoring import score_skills
+
+__all__ = ["Context", "LocalContext", "train"]
+
+REPORT_EVERY_S = 2.0
+"""Seconds between progress reports (assumption: what a person watching wants)."""
+
+CHECK_STEPS = 10
+"""Steps between looks at the loss, the clock and the caller: each costs a GPU a halt and a
+worker group a broadcast."""
+
+SMOOTHING = 0.02
+"""Weight of the newest step in the running training loss: a memory of some 50 steps."""
+
+SCORED_TOKENS = 8192
+"""Tokens scored at a time (assumption: fills a core, and needs 8 MB of logits at 256 tokens)."""
+
+
+def train(config: TrialConfig, context: Context) -> dict[str, Any]:
+    """Train one model on one allocation and score its skills.
+
+    Args:
+        config: the trial.
+        context: where it runs; training goes on from its last checkpoint.
+
+    Returns:
+        The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" when the
+        context asked for it), ``losses`` by skill, parameter counts, realised tokens, FLOPs by
+        both conventions, and speed. Losses are empty unless the last step was reached.
+
+    Raises:
+        ValueError: the config cannot be trained, or the checkpoint is another trial's.
+    """
+    check_vocabulary(config.shape.vocabulary)
+    skills = resolve(config.skills)
+    with _clean_process(config.train.threads):
+        trial = _Trial(config, context)
+        trial.resume()
+        status, reason = trial.run()
+        losses = {}
+        if trial.step == trial.steps and math.isfinite(trial.train_loss()):
+            sets = evaluation_sets(config.data, config.shape.context)
+            losses = score_skills(trial.score, skills, sets, config.data)
+        return trial.record() | {"status": status, "reason": reason, "losses": losses}
+
+
+@contextlib.contextmanager
+def _clean_process(threads: int) -> Iterator[None]:
+    """Set what torch keeps per process, and put it back: other trials run here too."""
+    before = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_default_dtype(before[1])
+
+
+class _Trial:
+    """Model, optimiser, data and progress of one running trial."""
+
+    def __init__(self, config: TrialConfig, context: Context) -> None:
+        self.config, self.context = config, context
+        self.device = _device(config.train.device, context.device)
+        shape, seed = config.shape, config.seed
+        self.network = Network(shape, seed=seed, attention=config.train.attention)
+        self.network.to(self.device)
+        self.parallel = _parallel(self.network, context)
+        self.optimizer = _optimizer(self.network, config.train)
+        self.stream = Stream(config.data, context=shape.context, seed=seed)
+        self.sequences = round(config.tokens / shape.context)
+        self.batch = config.train.batch_tokens // shape.context
+        self.steps = math.ceil(self.sequences / self.batch)
+        self.step = 0
+        # This worker's share of the loss at the first step, and of the running loss.
+        self.first_loss = torch.zeros((), device=self.device)
+        self.loss = torch.zeros((), device=self.device)
+        self.earlier_s, self.resumed_at_tokens = 0.0, 0
+        self.started = self.reported = self.saved = time.monotonic()
+        self.first_step_at = time.time()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on so far; the last step is trimmed to the allocation."""
+        return min(self.step * self.batch, self.sequences) * self.config.shape.context
+
+    def run(self) -> tuple[str, str]:
+        """Take the steps that are left; returns the status and, if diverged, its reason."""
+        self.started, self.first_step_at = time.monotonic(), time.time()
+        self.network.train()
+        while self.step < self.steps:
+            self._one_step()
+            if self.step % CHECK_STEPS == 0 or self.step == self.steps:
+                if not math.isfinite(loss := self.train_loss()):
+                    return "diverged", f"training loss is {loss} at step {self.step}"
+                if self.step < self.steps and self._look_around(loss):
+                    return "stopped", f"asked to stop at step {self.step} of {self.steps}"
+        first = self._total(self.first_loss)
+        if self.train_loss() > first:
+            return "diverged", f"final loss {self.train_loss():.3f} above the first, {first:.3f}"
+        return "finished", ""
+
+    def _one_step(self) -> None:
+        """One optimiser step on this worker's slice of the batch."""
+        first = self.step * self.batch
+        rows = min(self.batch, self.sequences - first)
+        cuts = [rows * i // self.context.world_size for i in range(self.context.world_size + 1)]
+        start, stop = cuts[self.context.rank : self.context.rank + 2]
+        documents = torch.from_numpy(self.stream.sequences(first + start, stop - start))
+        nll = token_nll(self.parallel, documents.to(self.device, non_blocking=True), BEGIN)
+        loss = nll.sum() / (rows * self.config.shape.context)
+        # Data parallelism averages gradients over workers; the loss is a sum over their slices.
+        (loss * self.context.world_size).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
+        rate = _rate(self.config.train, self.config.shape.width, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        loss = loss.detach()
+        if self.step == 0:
+            self.first_loss, self.loss = loss.clone(), loss.clone()
+        self.loss.lerp_(loss, SMOOTHING)
+        self.step += 1
+
+    def _total(self, share: Tensor) -> float:
+        """Sum of the workers' shares of a loss."""
+        total = share.clone()
+        if self.context.world_size > 1:
+            distributed.all_reduce(total)
+        return float(total)
+
+    def train_loss(self) -> float:
+        """Running training loss, nats per token."""
+        return self._total(self.loss)
+
+    def _look_around(self, loss: float) -> bool:
+        """Report and save when it is time; returns whether to stop. Workers act as one."""
+        now = time.monotonic()
+        every = self.config.train.checkpoint_every_s
+        report = now - self.reported >= REPORT_EVERY_S
+        stop, save, report = self._agree(
+            self.context.should_stop(), 0 < every <= now - self.saved, report
+        )
+        if save or stop:
+            self._save(loss)
+        elif report:
+            self.context.report(self._metrics(loss))
+        if save or stop or report:
+            self.reported = now
+        return stop
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """The first worker's flags, on all workers."""
+        if self.context.world_size == 1:
+            return list(flags)
+        shared = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        distributed.broadcast(shared, src=0)
+        return [bool(flag) for flag in shared.tolist()]
+
+    def _metrics(self, loss: float) -> dict[str, Any]:
+        """Progress, for a person watching."""
+        return {
+            "step": self.step,
+            "steps": self.steps,
+            "tokens": self.tokens,
+            "train_loss": loss,
+            "tokens_per_s": self._tokens_per_s(),
+        }
+
+    def _tokens_per_s(self) -> float:
+        """Speed since training started or resumed."""
+        elapsed = max(time.monotonic() - self.started, 1e-9)
+        return (self.tokens - self.resumed_at_tokens) / elapsed
+
+    def _save(self, loss: float) -> None:
+        """Hand a checkpoint to the context; only the first worker writes."""
+        with tempfile.TemporaryDirectory(prefix="isoskill-") as name:
+            first_loss = torch.tensor(self._total(self.first_loss))
+            if self.context.rank == 0:
+                state = {
+                    "config": _identity(self.config),
+                    "step": self.step,
+                    "wall_s": self._wall_s(),
+                    "first_loss": first_loss,
+                    "loss": torch.tensor(loss),
+                    "network": self.network.state_dict(),
+                    "optimizer": self.optimizer.state_dict(),
+                }
+                torch.save(state, Path(name) / STATE)
+            kept = Path(name) if self.context.rank == 0 else None
+            self.context.report(self._metrics(loss), checkpoint=kept)
+        self.saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the context's last checkpoint, if it has one."""
+        directory = self.context.latest_checkpoint()
+        if directory is None:
+            return
+        state = torch.load(directory / STATE, map_location=self.device, weights_only=True)
+        if state["config"] != _identity(self.config):
+            raise ValueError(
+                f"checkpoint {directory} is of another trial than the one asked for; "
+                "use another directory or delete it"
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.earlier_s = state["step"], state["wall_s"]
+        self.resumed_at_tokens = self.tokens
+        mine = 1.0 if self.context.rank == 0 else 0.0  # the sum over workers was saved
+        self.first_loss, self.loss = state["first_loss"] * mine, state["loss"] * mine
+
+    def score(self, documents: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """NLL of every token of held-out documents, nats."""
+        self.network.eval()
+        rows = max(1, SCORED_TOKENS // documents.shape[1])
+        with torch.no_grad():
+            parts = [
+                token_nll(self.network, part.to(self.device), BEGIN).double().cpu()
+                for part in torch.from_numpy(documents).split(rows)
+            ]
+        nll: npt.NDArray[np.float64] = torch.cat(parts).numpy()
+        return nll
+
+    def _wall_s(self) -> float:
+        """Seconds trained, those before a resume among them."""
+        return self.earlier_s + time.monotonic() - self.started
+
+    def record(self) -> dict[str, Any]:
+        """What was trained, and how fast."""
+        shape = self.config.shape
+        return {
+            "params_total": shape.params_total,
+            "params_without_embeddings": shape.params_without_embeddings,
+            "params_with_head": shape.params_with_head,
+            "tokens": self.tokens,
+            "steps": self.step,
+            "flops_6p": self.tokens * shape.flops_per_token("6p"),
+            "flops_exact": self.tokens * shape.flops_per_token("exact"),
+            "train_loss": self.train_loss(),
+            "wall_s": self._wall_s(),
+            "tokens_per_s": self._tokens_per_s(),
+            "first_step_at": self.first_step_at,
+        }
+
+
+def _identity(config: TrialConfig) -> str:
+    """What a checkpoint must agree with."""
+    return json.dumps(config.to_dict(), sort_keys=True)
+
+
+def _device(wanted: str, offered: str) -> torch.device:
+    """The device to use: the spec's, unless the context offers a particular one of its kind."""
+    if offered != "auto" and wanted in ("auto", torch.device(offered).type):
+        return torch.device(offered)
+    if wanted != "auto":
+        return torch.device(wanted)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parallel(network: Network, context: Context) -> nn.Module:
+    """The network itself, or its data-parallel wrapper in a worker group."""
+    if context.world_size == 1:
+        return network
+    return nn.parallel.DistributedDataParallel(network)
+
+
+def _optimizer(network: nn.Module, settings: Train) -> torch.optim.AdamW:
+    """AdamW in one kernel, with weight decay on matrices only."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
+
+
+def _rate(settings: Train, width: int, step: int, steps: int) -> float:
+    """Learning rate of a step: linear warm-up, then cosine to the final share of the peak."""
+    peak = settings.peak_rate(width)
+    warmup = math.ceil(settings.warmup * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - 1 - warmup)
+    return peak * (settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2)

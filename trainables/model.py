@@ -1,0 +1,90 @@
+"""A transformers model built from a shape, with a forward pass that does only what training needs.
+
+Imports of torch and transformers take seconds, so this module is imported by the loop only.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trainables.shapes import Shape
+
+INIT_STD = 0.02
+"""Standard deviation of initial weights (GPT-2, and transformers' default for Llama)."""
+
+
+class Network(nn.Module):
+    """A causal model over full sequences, from tokens to logits.
+
+    Rotary tables and the mask are built once and the layers are called directly, since the
+    library's own forward builds both anew at every step: 3-15 % of a step below 100 k
+    parameters (measured by benchmarks/train_step.py). Weights are the library's, in its own
+    model, ``causal``, which can be saved and loaded as such.
+
+    Args:
+        shape: what to build.
+        seed: of the initial weights.
+        attention: "sdpa" or "eager".
+    """
+
+    def __init__(self, shape: Shape, *, seed: int, attention: str) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.causal = LlamaForCausalLM(llama_config(shape, attention=attention))
+        body = self.causal.model
+        place = torch.arange(shape.context)[None]
+        cos, sin = body.rotary_emb(torch.zeros(1, shape.context, shape.width), place)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        future = torch.full((shape.context, shape.context), -torch.inf).triu(1)
+        # Without a mask sdpa takes its causal path.
+        mask = future[None, None] if attention == "eager" else None
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits of the next token: (sequences, context) -> (sequences, context, vocabulary)."""
+        body = self.causal.model
+        hidden = body.embed_tokens(tokens)
+        for layer in body.layers:
+            hidden = layer(
+                hidden, attention_mask=self.mask, position_embeddings=(self.cos, self.sin)
+            )
+        logits: Tensor = self.causal.lm_head(body.norm(hidden))
+        return logits
+
+
+def llama_config(shape: Shape, *, attention: str) -> LlamaConfig:
+    """transformers' configuration of a shape."""
+    return LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn_width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=shape.tied,
+        attn_implementation=attention,
+        initializer_range=INIT_STD,
+        use_cache=False,
+    )
+
+
+def token_nll(network: nn.Module, documents: Tensor, begin: int) -> Tensor:
+    """Negative log-likelihood of every token of every document, in nats.
+
+    Args:
+        network: from tokens to logits.
+        documents: (documents, context) token ids.
+        begin: token that stands before each document.
+    """
+    start = documents.new_full((documents.shape[0], 1), begin)
+    logits = network(torch.cat((start, documents[:, :-1]), dim=1))
+    nll = functional.cross_entropy(
+        logits.flatten(0, 1).float(), documents.flatten(), reduction="none"
+    )
+    return nll.view(documents.shape)

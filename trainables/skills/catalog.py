@@ -1,0 +1,118 @@
+"""Which skills there are, by name. Pure Python."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainables.config import CLASSES
+from trainables.corpora.documents import Family
+
+GRADES = range(1, 9)
+"""Registers of the code ladder's programs."""
+
+
+@dataclass(frozen=True)
+class Skill:
+    """A family of held-out examples whose target loss is measured.
+
+    Attributes:
+        name: what specs and tables call it.
+        skill_class: "knowledge", "code", "validation", or "aggregate" for the whole validation
+            set.
+        description: one line for users.
+        default: whether a spec that names no skills measures it.
+        documents: held-out set it is scored on; "" for the weighted sum of all classes.
+        families: families of target tokens; empty for every token.
+    """
+
+    name: str
+    skill_class: str
+    description: str
+    default: bool
+    documents: str
+    families: tuple[int, ...] = ()
+
+
+def catalog() -> list[Skill]:
+    """Every skill of the built-in corpora."""
+    traces = tuple(Family.TRACE + grade for grade in GRADES)
+    return [
+        Skill(
+            "knowledge",
+            "knowledge",
+            "Facts completed in the phrasings of training, by frequency.",
+            True,
+            "knowledge",
+            (Family.STATEMENT,),
+        ),
+        Skill(
+            "knowledge-qa",
+            "knowledge",
+            "The same facts asked for, about entities never asked about in training.",
+            True,
+            "knowledge-qa",
+            (Family.HELD_OUT_QUESTION,),
+        ),
+        Skill(
+            "code",
+            "code",
+            "Results of unseen programs of all grades.",
+            True,
+            "code",
+            (Family.BOOLEAN, *traces),
+        ),
+        Skill(
+            "code-boolean",
+            "code",
+            "Results of boolean expressions of 2 to 6 operands.",
+            False,
+            "code",
+            (Family.BOOLEAN,),
+        ),
+        Skill("code-traces", "code", "Results of register programs.", False, "code", traces),
+        *(
+            Skill(
+                f"code-traces-{grade}",
+                "code",
+                f"Results of programs with {grade} register{'s' if grade > 1 else ''}.",
+                False,
+                "code",
+                (Family.TRACE + grade,),
+            )
+            for grade in GRADES
+        ),
+        *(
+            Skill(
+                f"validation/{name}",
+                "validation",
+                f"Every token of held-out {name} documents.",
+                False,
+                name,
+            )
+            for name in CLASSES
+        ),
+        Skill(
+            "validation",
+            "aggregate",
+            "Every token of held-out documents, classes weighted by data.shares.",
+            True,
+            "",
+        ),
+    ]
+
+
+def resolve(names: Sequence[str]) -> list[Skill]:
+    """The skills of given names, the defaults for none.
+
+    Raises:
+        ValueError: a name is unknown; the message has the nearest known one.
+    """
+    known = {skill.name: skill for skill in catalog()}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"skills: {name!r} is unknown{hint} (known: {', '.join(known)})")
+    return [known[name] for name in names] or [s for s in known.values() if s.default]
