@@ -15,7 +15,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search import COLUMNS, Finished, Search
 
-__all__ = ["LossFunction", "run"]
+__all__ = ["LossFunction", "probe", "run"]
 
 LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
@@ -128,3 +128,18 @@ def _rows(ending: _Ending, skills: Sequence[str]) -> pd.DataFrame:
     losses = [float(ending.losses[s]) if sound else math.nan for s in skills]
     rows = [(*head, s, loss, *tail) for s, loss in zip(skills, losses, strict=True)]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def probe(loss_fn: LossFunction, space: Space, *, seed: int) -> tuple[str, ...]:
+    """Names of the skills that a loss function measures, from a few trial calls.
+
+    Raises:
+        TrialFailed: every call failed.
+    """
+    for params in space.params:
+        allocation = space.allocation(space.budgets[0], params)
+        try:
+            return tuple(loss_fn(allocation, _rng(allocation, seed)))
+        except TrialFailed:
+            continue
+    raise TrialFailed("the loss function fails at every size on the cheapest budget")

@@ -12,25 +12,23 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
 import yaml
-from trainables.skills.catalog import catalog
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.search.settings import SearchSettings
 from trainables.config import Data, Model, Train, TrialConfig
 from trainables.shapes import Shape, sizes
+from trainables.skills.catalog import catalog
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sweeper.plan import Plan
-    from sweeper.results import Results
-    from sweeper.simulation import Simulation
+    from sweeper.results import Outcome, Results
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -359,18 +357,29 @@ class Sweep:
         *,
         seed: int = 0,
         slots: int = 1,
-    ) -> Simulation:
+    ) -> Outcome:
         """Run the same search and accounting on a loss function, without Ray or torch.
 
         Args:
             loss_fn: ``loss_fn(allocation, rng) -> {skill: loss}`` in nats; a raised
                 `TrialFailed` or a NaN is a failed trial.
             seed: of the generator given to ``loss_fn``.
-            slots: trials in training at a time.
-        """
-        from sweeper.simulation import simulate
+            slots: trials in training at a time; a trial lasts as long as it costs.
 
-        return simulate(self, loss_fn, seed=seed, slots=slots)
+        Returns:
+            The observations, why the search stopped, and ``fit()``.
+        """
+        from sweeper.results import Outcome
+        from sweeper.search import build
+        from sweeper.simulation import probe, run
+
+        skills = probe(loss_fn, self.space, seed=seed)
+        search = build(self.search, self.space, skills)
+        table = run(
+            search, self.space, loss_fn,
+            skills=skills, allowance=self.allowance, slots=slots, seed=seed,
+        )  # fmt: skip
+        return Outcome(self, table, table.attrs["finished"])
 
 
 SEED_TRIALS = 5

@@ -1,0 +1,54 @@
+"""A directory holds one sweep and one driver."""
+
+import multiprocessing
+
+import pytest
+
+from sweeper.directory import Directory
+from sweeper.errors import DirectoryError
+from sweeper.spec import Sweep
+
+SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
+
+
+def test_a_directory_of_another_spec_is_refused_with_the_difference(tmp_path):
+    Directory(tmp_path / "a").claim(SWEEP)
+    other = Sweep(budgets=[1e11, 3e11], allowance=1e12)
+    with pytest.raises(DirectoryError) as refused:
+        Directory(tmp_path / "a").claim(other)
+    assert "budgets is [100000000000.0, 200000000000.0] there" in str(refused.value)
+    assert "Choose another directory" in str(refused.value)
+
+
+def test_a_larger_allowance_goes_on_in_the_same_directory(tmp_path):
+    directory = Directory(tmp_path / "a")
+    directory.claim(SWEEP)
+    directory.claim(Sweep(budgets=[1e11, 2e11], allowance=2e12))
+    assert Sweep.load(directory.spec).allowance == 2e12
+
+
+def test_an_empty_directory_is_no_sweep(tmp_path):
+    with pytest.raises(DirectoryError, match="no sweep here"):
+        Directory(tmp_path).require()
+
+
+def _try(root, queue):
+    try:
+        with Directory(root).driven():
+            queue.put("driven")
+    except DirectoryError as error:
+        queue.put(str(error))
+
+
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with Directory(tmp_path).driven():
+        process = context.Process(target=_try, args=(tmp_path, queue))
+        process.start()
+        said = queue.get(timeout=30)
+        process.join()
+    assert "is driven by process" in said
+    assert "since" in said
+    with Directory(tmp_path).driven():
+        pass
