@@ -77,4 +77,4 @@ def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Sear
         return OptunaSearch(settings, space, tuple(skills))
     from sweeper.search.adaptive import AdaptiveSearch
 
-    return AdaptiveSearch(settings, space, tuple(skills))
+    return AdaptiveSearch(settings, space)

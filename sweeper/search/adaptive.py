@@ -41,7 +41,6 @@ class AdaptiveSearch:
 
     settings: SearchSettings
     space: Space
-    skills: tuple[str, ...]
     _memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
     def propose(
@@ -62,12 +61,10 @@ class AdaptiveSearch:
         turn.take(safeguards.check(beliefs, turn, content=content))
         if content:
             turn.take(safeguards.bracket(beliefs, turn, self.settings.reach))
-            return turn.answer(Finished("tolerance", self._report(beliefs)))
+            return turn.answer("tolerance", lambda: self._report(beliefs))
         self._learn(beliefs, turn)
-        if turn.budgets():
-            reason = "No affordable trial would teach anything about the optima. "
-            return turn.answer(Finished("nothing-helps", reason + self._report(beliefs)))
-        return turn.answer(Finished("allowance", self._report(beliefs)))
+        reason = "nothing-helps" if turn.budgets() else "allowance"
+        return turn.answer(reason, lambda: self._report(beliefs))
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -84,9 +81,9 @@ class AdaptiveSearch:
         """Widen the opening while no law can be fitted."""
         if len(turn.ended) >= HOPELESS:
             detail = f"{len(turn.ended)} trials have ended, too few of them with losses."
-            return turn.answer(Finished("nothing-helps", detail))
+            return turn.answer("nothing-helps", lambda: detail)
         turn.take(opening.missing(self.space, self.settings, turn.known, more=turn.free))
-        return turn.answer(Finished("allowance", "It does not pay for the first trials."))
+        return turn.answer("allowance", lambda: "It does not pay for the first trials.")
 
     def _content(self, beliefs: Beliefs, turn: Turn) -> bool:
         """Whether every interval is as narrow as wanted."""
@@ -112,34 +109,30 @@ class AdaptiveSearch:
 
     def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""
-        parts = [self._sizes(beliefs, flops, count) for flops in budgets]
-        log_params = np.concatenate(parts)
-        flops = np.repeat(budgets, [len(part) for part in parts])
-        ratio = [beliefs.cost_ratio(self.space, c) for c in budgets]
+        optima = beliefs.fit.log_optimum(budgets)[0].T
+        parts = [self._sizes(c, x, count) for c, x in zip(budgets, optima, strict=True)]
+        counts = [len(part) for part in parts]
+        flops = np.repeat(budgets, counts)
+        ratio = np.repeat([beliefs.cost_ratio(self.space, c) for c in budgets], counts)
         chance = [beliefs.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
-        return Places(
-            log_params,
-            flops,
-            flops * np.repeat(ratio, [len(part) for part in parts]),
-            np.concatenate(chance),
-        )
+        return Places(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
 
-    def _sizes(self, beliefs: Beliefs, flops: float, count: int) -> FloatArray:
-        """Ln of the sizes considered on one budget.
+    def _sizes(self, flops: float, optima: FloatArray, count: int) -> FloatArray:
+        """Ln of the sizes considered on one budget, given the skills' optima there.
 
         Where there are more than `PLACES`, every so-manieth is taken, shifted from one decision
         to the next, so that neighbours are trained rather than one size again and again.
         """
         allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
-        optima = beliefs.fit.log_optimum([flops])[0][:, 0]
-        optima = np.clip(optima, allowed[0], allowed[-1])
-        near = np.abs(allowed[:, None] - optima).min(axis=1) <= self.settings.reach
-        sizes = allowed[near]
+        inside = np.clip(optima, allowed[0], allowed[-1])
+        near = np.abs(allowed[:, None] - inside).min(axis=1) <= self.settings.reach
+        sizes = np.asarray(allowed[near])
         if len(sizes) <= PLACES:
             return sizes
         step = (sizes[-1] - sizes[0]) / PLACES
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
-        return sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))]
+        chosen = np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))
+        return np.asarray(sizes[chosen])
 
     def _pending(self, turn: Turn) -> Places:
         if not turn.training:

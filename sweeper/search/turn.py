@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.budget import Allocation, Space, next_seed, same_budget
@@ -58,6 +58,8 @@ class Turn:
                 self.remaining -= flops
                 self.free -= 1
 
-    def answer(self, otherwise: Finished) -> list[Allocation] | Finished:
-        """What was chosen; nothing, to wait for trials in training; or the end."""
-        return self.chosen if self.chosen or self.pending else otherwise
+    def answer(self, reason: str, detail: Callable[[], str]) -> list[Allocation] | Finished:
+        """What was chosen; nothing, to wait for trials in training; or the end and why."""
+        if self.chosen or self.pending:
+            return self.chosen
+        return Finished(reason, detail())
