@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialConfig
+from trainables.context import Context, LocalContext
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -81,17 +82,23 @@ def run_trial(
     return dict(trainer.fit().return_value)
 
 
-def _train_here(settings: dict[str, Any], directory: Path, report: Report | None) -> dict[str, Any]:
-    from trainables.loop import LocalContext, train
-
-    context = LocalContext(directory, on_report=report)
-    return _signed(train(TrialConfig.from_dict(settings), context))
+def _train_here(
+    settings: dict[str, Any], directory: Path, report: Report | None
+) -> dict[str, Any]:
+    return _train(settings, LocalContext(directory, on_report=report))
 
 
 def _train_in_group(settings: dict[str, Any]) -> dict[str, Any]:
-    from trainables.loop import train
+    return _train(settings, GroupContext())
 
-    return _signed(train(TrialConfig.from_dict(settings), GroupContext()))
+
+def _train(settings: dict[str, Any], context: Context) -> dict[str, Any]:
+    config = TrialConfig.from_dict(settings)
+    if config.data.source == "simulated":
+        from trainables.simulated import train
+    else:
+        from trainables.loop import train
+    return _signed(train(config, context))
 
 
 def _signed(record: dict[str, Any]) -> dict[str, Any]:
