@@ -181,7 +181,7 @@ def parabola_bias(
     ln_p = np.asarray(ln_params, dtype=float)
     w = np.ones_like(ln_p) if weights is None else np.asarray(weights, dtype=float)
     bias = 0.0
-    for _ in range(20):  # fixed point: the true optimum is vertex - bias
+    for _ in range(100):  # fixed point: the true optimum is vertex - bias
         u = ln_p - (vertex - bias)
         curve = beta * np.exp(-alpha * u) + alpha * np.exp(beta * u)
         fit = fit_parabola(ln_p, curve, weights=w)
@@ -425,4 +425,4 @@ def _with_note(optimum: Optimum, note: str) -> Optimum:
 
 def _exp(value: float) -> float:
     """Exponential that returns infinity instead of overflowing."""
-    return math.exp(value) if value < 700 else math.inf
+    return math.inf if value > 700 else math.exp(value)

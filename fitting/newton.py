@@ -29,10 +29,14 @@ LOG_E_FLOOR = math.log(1e-6)
 CELLS = 16_000
 """Points times fits per pass, so that temporaries stay in the cache (benchmarks/fit_speed.py)."""
 
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
 WINDOW_SHARE = 0.6
 """Share of the residuals in the window of `sandwich` (measured against the bootstrap)."""
 
 _MAX_STEPS = 200
+_ROUNDING = 1e-14  # relative rise of the objective that counts as none
 _TOLERANCE = 1e-11  # relative to the objective, predicted decrease of the last step
 
 
@@ -108,28 +112,59 @@ def minimise(
     """
     low, high = points.bounds
     theta = np.clip(start, low, high)
-    best = np.full(len(theta), np.inf)
-    gradient, hessian = np.zeros((len(theta), 5)), np.zeros((len(theta), 5, 5))
-    damping = np.full(len(theta), 1e-3)
-    steps = np.zeros(len(theta), dtype=int)
+    state = _State.at(theta)
     candidate = theta.copy()
     queue = np.arange(len(theta))
     rows = max(1, CELLS // len(points.x))
     while len(queue):
         now, queue = queue[:rows], queue[rows:]
         local = evaluate(points, candidate[now], weights[now])
-        better = local.objective <= best[now]
+        better = local.objective <= state.best[now] * (1 + _ROUNDING)
         won, lost = now[better], now[~better]
-        theta[won], best[won] = candidate[won], local.objective[better]
-        gradient[won], hessian[won] = local.gradient[better], local.hessian[better]
-        damping[won] *= 0.1
-        damping[lost] = np.maximum(damping[lost] * 10, 1e-4)
-        step, gain = _step(theta[now], gradient[now], hessian[now], damping[now], (low, high))
+        theta[won] = candidate[won]
+        state.accept(won, local, better)
+        state.damping[lost] = np.maximum(state.damping[lost] * 10, 0.01)
+        fresh = now[state.steps[now] == 0]
+        if len(fresh):
+            state.scale[fresh] = majorant(points, theta[fresh], weights[fresh])
+        step, gain = _step(theta, state, now, (low, high))
         candidate[now] = theta[now] + step
-        steps[now] += 1
-        done = (gain <= _TOLERANCE * best[now]) | (steps[now] >= _MAX_STEPS)
+        state.steps[now] += 1
+        small = (gain <= _TOLERANCE * state.best[now]) & (state.damping[now] <= 1.0)
+        done = small | (state.steps[now] >= _MAX_STEPS)
         queue = np.concatenate([now[~done], queue])
-    return theta, best
+    return theta, state.best
+
+
+@dataclass
+class _State:
+    """What `minimise` remembers of every fit between two steps."""
+
+    best: FloatArray  # (m,), objective at theta
+    gradient: FloatArray  # (m, 5)
+    hessian: FloatArray  # (m, 5, 5)
+    scale: FloatArray  # (m, 5, 5), what damping is measured in
+    damping: FloatArray  # (m,)
+    steps: npt.NDArray[np.int64]  # (m,)
+
+    @classmethod
+    def at(cls, theta: FloatArray) -> _State:
+        m = len(theta)
+        return cls(
+            best=np.full(m, np.inf),
+            gradient=np.zeros((m, 5)),
+            hessian=np.zeros((m, 5, 5)),
+            scale=np.zeros((m, 5, 5)),
+            damping=np.full(m, 1e-3),
+            steps=np.zeros(m, dtype=np.int64),
+        )
+
+    def accept(self, rows: IntArray, local: Local, better: BoolArray) -> None:
+        """Move to the candidates that were better."""
+        self.best[rows] = local.objective[better]
+        self.gradient[rows] = local.gradient[better]
+        self.hessian[rows] = local.hessian[better]
+        self.damping[rows] *= 0.1
 
 
 def evaluate(points: Points, theta: FloatArray, weights: FloatArray) -> Local:
@@ -148,6 +183,16 @@ def evaluate(points: Points, theta: FloatArray, weights: FloatArray) -> Local:
     hessian = np.matmul(u * bend[:, None, :], u.transpose(0, 2, 1))
     _add_curvature(hessian, gradient, u, slope, points)
     return Local(value, gradient, hessian)
+
+
+def majorant(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArray:
+    """Gauss-Newton matrix of the reweighted least squares that bound the objective, (m, 5, 5)."""
+    _, u, r = _residuals(points, theta)
+    if points.delta is None:
+        bend = 2 * weights
+    else:
+        bend = weights * points.delta / np.maximum(np.abs(r), points.delta)
+    return np.asarray(np.matmul(u * bend[:, None, :], u.transpose(0, 2, 1)))
 
 
 def sandwich(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArray:
@@ -204,27 +249,26 @@ def _add_curvature(
 
 
 def _step(
-    theta: FloatArray,
-    gradient: FloatArray,
-    hessian: FloatArray,
-    damping: FloatArray,
-    bounds: tuple[FloatArray, FloatArray],
+    theta: FloatArray, state: _State, now: IntArray, bounds: tuple[FloatArray, FloatArray]
 ) -> tuple[FloatArray, FloatArray]:
     """Damped Newton steps that go downhill and stay inside the bounds, and predicted gains."""
     low, high = bounds
-    stuck = ((theta <= low) & (gradient > 0)) | ((theta >= high) & (gradient < 0))
-    free = np.where(stuck, 0.0, gradient)
-    matrix = np.where(stuck[:, :, None] | stuck[:, None, :], 0.0, hessian)
-    diagonal = np.maximum(np.abs(np.einsum("mii->mi", matrix)), 1e-300)
-    index = np.arange(5)
-    matrix[:, index, index] += damping[:, None] * diagonal + stuck
-    step = _solve(matrix, -free)
-    uphill = np.einsum("mi,mi->m", step, free) > 0
-    if uphill.any():  # indefinite: fall back on the scaled gradient
-        step[uphill] = -free[uphill] / diagonal[uphill]
-    step = np.clip(theta + np.clip(step, -1.0, 1.0), low, high) - theta
-    gain = -np.einsum("mi,mi->m", step, free)
-    return step, gain
+    at, slope = theta[now], state.gradient[now]
+    stuck = ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
+    right = np.where(stuck, 0.0, -slope)
+    held = stuck[:, :, None] | stuck[:, None, :]
+    hessian = np.where(held, np.eye(5) * stuck[:, :, None], state.hessian[now])
+    scale = np.where(held, 0.0, state.scale[now])
+    step = _solve(hessian + state.damping[now, None, None] * scale, right)
+    uphill = np.einsum("mi,mi->m", step, right) < 0
+    if uphill.any():  # the Hessian is indefinite here: lean on the majorant
+        rows = now[uphill]
+        state.damping[rows] = np.maximum(10 * state.damping[rows], 1.0)
+        damped = state.damping[rows, None, None] * scale[uphill]
+        step[uphill] = _solve(damped + np.eye(5) * stuck[uphill, :, None], right[uphill])
+    step /= np.maximum(np.abs(step).max(axis=1, keepdims=True), 1.0)
+    gain = np.einsum("mi,mi->m", step, right)
+    return np.clip(at + step, low, high) - at, gain
 
 
 def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:

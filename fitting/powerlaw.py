@@ -206,8 +206,8 @@ def _weighted_line(
         return line, inverse, scatter, math.inf
     spread = _paule_mandel(x, y, se) if dof > 0 else 0.0
     line, inverse = _line(x, y, 1 / np.maximum(se**2 + spread**2, 1e-300))
-    # Estimated scatter has the uncertainty of the residuals it came from.
-    return line, inverse, spread, float(dof) if spread > 0 else math.inf
+    # Student's t always: scatter estimated as none may still be there (Hartung and Knapp 2001).
+    return line, inverse, spread, float(dof) if dof > 0 else math.inf
 
 
 def _line(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.errors import TableError
+from fitting.observations import group_budgets, prepare
+
+
+def table(**changes: object) -> pd.DataFrame:
+    params = np.tile([1e8, 2e8, 4e8, 8e8], 2)
+    flops = np.repeat([1.5e19, 2.4e19], 4)
+    columns = {
+        "flops": flops,
+        "params": params,
+        "tokens": flops / (6 * params),
+        "skill": "code",
+        "loss": np.linspace(2, 3, 8),
+    }
+    return pd.DataFrame(columns | changes)
+
+
+def test_aliases_and_defaults() -> None:
+    given = table().rename(
+        columns={"flops": "C", "params": "N", "tokens": "D", "loss": "Target NLL"}
+    )
+    seen = prepare(given.drop(columns="skill"))
+    assert seen.skills == ["loss"]
+    assert {"flops", "params", "tokens", "loss", "trial_id", "seed", "mix", "budget"} <= set(
+        seen.frame.columns
+    )
+    assert seen.budgets == [1.5e19, 2.4e19]
+    assert seen.excluded.empty
+    assert seen.warnings == ()
+
+
+@pytest.mark.parametrize("missing", ["flops", "params", "tokens"])
+def test_third_amount_follows_from_the_two_others(missing: str) -> None:
+    full = table()
+    seen = prepare(full.drop(columns=missing)).frame
+    np.testing.assert_allclose(seen[missing], full[missing])
+
+
+def test_missing_columns_are_named_with_the_nearest() -> None:
+    with pytest.raises(TableError, match=r"'params' \(nearest: paramz\)") as error:
+        prepare(table().rename(columns={"params": "paramz"}).drop(columns="tokens"))
+    assert "'tokens'" in str(error.value)
+    with pytest.raises(TableError, match="'loss'"):
+        prepare(table().drop(columns="loss"))
+
+
+def test_two_columns_of_one_meaning() -> None:
+    with pytest.raises(TableError, match="'nll', 'val_loss'"):
+        prepare(table().rename(columns={"loss": "nll"}).assign(val_loss=1.0))
+    seen = prepare(table().assign(val_loss=9.0))
+    assert seen.frame["loss"].max() == 3.0
+    assert "val_loss" in seen.warnings[0]
+
+
+def test_excluded_rows_are_listed_with_reason() -> None:
+    bad = table().astype({"loss": object, "params": float})
+    bad.loc[0, "loss"] = np.nan
+    bad.loc[1, "loss"] = "diverged"
+    bad.loc[2, "params"] = -1.0
+    bad.loc[3, "flops"] = np.inf
+    bad["state"] = ["ok"] * 6 + ["FAILED", "Finished"]
+    seen = prepare(bad)
+    assert list(seen.excluded["row"]) == [0, 1, 2, 3, 6]
+    reasons = list(seen.excluded["reason"])
+    assert reasons[0] == reasons[1] == "loss is missing or not a number"
+    assert reasons[2:] == [
+        "params is not positive",
+        "flops is infinite",
+        "status is 'failed'",
+    ]
+    assert list(seen.frame.index) == [4, 5, 7]
+
+
+def test_no_usable_row() -> None:
+    with pytest.raises(TableError, match="all 8 are excluded, the first: loss is not positive"):
+        prepare(table(loss=0.0))
+    with pytest.raises(TableError, match="no rows"):
+        prepare(table().iloc[:0])
+
+
+def test_duplicates_of_a_trial_are_excluded_but_repeats_are_not() -> None:
+    twice = pd.concat([table(trial_id=range(8)), table(trial_id=range(8)).iloc[:1]])
+    seen = prepare(twice)
+    assert list(seen.excluded["reason"]) == ["trial_id and skill occur before: duplicate"]
+    repeats = prepare(pd.concat([table(), table().iloc[:1]], ignore_index=True))
+    assert repeats.excluded.empty
+    assert repeats.frame["trial_id"].nunique() == 9
+
+
+def test_skills_of_one_allocation_are_one_trial() -> None:
+    both = pd.concat([table(), table(skill="facts")], ignore_index=True)
+    assert prepare(both).frame["trial_id"].nunique() == 8
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "message"),
+    [
+        ("flops", 1 / 3, "forward-only FLOPs, multiply them by 3"),
+        ("tokens", 1e-9, "in billions"),
+        ("params", 1e-6, "in millions"),
+        ("flops", 12.0, "contradict each other"),
+    ],
+)
+def test_unit_slips(column: str, factor: float, message: str) -> None:
+    wrong = table()
+    wrong[column] *= factor
+    with pytest.raises(TableError, match=message):
+        prepare(wrong)
+    assert message in prepare(wrong, check_units=False).warnings[0]
+
+
+def test_mixed_conventions_name_the_rows() -> None:
+    wrong = table()
+    wrong.loc[[2, 5], "flops"] /= 3
+    with pytest.raises(TableError, match=r"in 2 of 8 rows \(rows 2, 5\)"):
+        prepare(wrong)
+
+
+def test_attention_flops_are_no_slip() -> None:
+    assert prepare(table(tokens=table()["tokens"] / 1.5)).warnings == ()
+
+
+def test_budgets_within_one_percent_are_one() -> None:
+    nominal = group_budgets([1.5e19, 1.512e19, 1.505e19, 2.4e19])
+    assert nominal[0] == nominal[1] == nominal[2]
+    assert len(np.unique(nominal)) == 2
+    np.testing.assert_allclose(nominal[0], 1.5e19, rtol=0.01)
+
+
+def test_a_continuum_of_flops_is_not_one_budget() -> None:
+    flops = np.geomspace(1e18, 1e22, 2000)
+    assert len(np.unique(group_budgets(flops))) > 200
+    seen = prepare({"flops": np.geomspace(1e18, 1e22, 50), "params": 1e8, "loss": 2.0})
+    assert "not an isoFLOP table" in seen.warnings[0]
+
+
+def test_one_budget_and_several_mixes_are_said() -> None:
+    warned = prepare(table().iloc[:4].assign(mix=["a", "a", "b", "b"])).warnings
+    assert any("one budget only" in w for w in warned)
+    assert any("2 data mixes" in w for w in warned)
+
+
+def test_curve_and_unknown_skill() -> None:
+    seen = prepare(table())
+    assert len(seen.curve("code", 1.502e19)) == 4
+    with pytest.raises(TableError, match="nearest: code"):
+        seen.of_skill("cod")
+
+
+def test_reads_files(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "runs.csv", index=False)
+    table().to_parquet(tmp_path / "runs.parquet")
+    for name in ("runs.csv", "runs.parquet"):
+        assert len(prepare(tmp_path / name).frame) == 8
+    with pytest.raises(TableError, match="no such file"):
+        prepare(tmp_path / "absent.csv")
+    with pytest.raises(TableError, match="expected a file ending in"):
+        prepare(tmp_path / "runs.xlsx")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(TableError, match="cannot read"):
+        prepare(tmp_path / "empty.csv")
+
+
+def test_a_million_rows() -> None:
+    rng = np.random.default_rng(0)
+    n = 1_000_000
+    big = pd.DataFrame(
+        {
+            "C": rng.choice([1e18, 3e18, 1e19], n) * rng.uniform(0.997, 1.003, n),
+            "N": rng.choice([1e8, 2e8, 4e8], n),
+            "skill": rng.choice(["a", "b"], n),
+            "loss": rng.normal(3, 0.1, n),
+        }
+    )
+    start = time.process_time()
+    seen = prepare(big)
+    assert time.process_time() - start < 10
+    assert len(seen.frame) == n
+    np.testing.assert_allclose(seen.budgets, [1e18, 3e18, 1e19], rtol=2e-3)
