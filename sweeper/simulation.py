@@ -13,25 +13,12 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.results import Outcome
-from sweeper.search import COLUMNS, Finished, Search, build
-from sweeper.spec import Sweep
+from sweeper.search import COLUMNS, Finished, Search
 
 __all__ = ["LossFunction", "probe", "run"]
 
 LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
-
-
-class Simulation(Outcome):
-    """A simulated sweep: ``table``, ``finished`` and ``fit()`` as a real one has them."""
-
-
-def simulate(sweep: Sweep, loss_fn: LossFunction, *, seed: int = 0, slots: int = 1) -> Simulation:
-    """Run a sweep's search and accounting on a loss function; see `run`."""
-    search = build(sweep.search, sweep.space, sweep.measured)
-    table = run(search, sweep.space, loss_fn, allowance=sweep.allowance, slots=slots, seed=seed)
-    return Simulation(sweep, table, table.attrs["finished"])
 
 
 _BROKEN_SHARE = 0.5
@@ -55,8 +42,8 @@ def run(
     space: Space,
     loss_fn: LossFunction,
     *,
+    skills: Sequence[str],
     allowance: float,
-    skills: Sequence[str] = (),
     slots: int = 1,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -66,8 +53,8 @@ def run(
         search: the policy.
         space: what can be trained.
         loss_fn: the outcome of a trial.
+        skills: what it measures; a trial without one of them is an error.
         allowance: FLOPs the whole sweep may spend.
-        skills: which losses to keep; all that ``loss_fn`` returns by default.
         slots: trials in training at a time.
         seed: of the generators given to ``loss_fn``.
 
@@ -145,7 +132,6 @@ def _rng(allocation: Allocation, seed: int) -> np.random.Generator:
 def _rows(ending: _Ending, skills: Sequence[str]) -> pd.DataFrame:
     """The observations of one ended trial; losses of an unsound one are NaN."""
     a, sound = ending.allocation, ending.status == "finished"
-    skills = skills or tuple(ending.losses) or ("",)
     head = (ending.trial_id, a.flops, a.params, a.tokens, a.seed, a.mix)
     tail = (ending.status, ending.spent_flops)
     losses = [float(ending.losses[s]) if sound else math.nan for s in skills]
