@@ -1,0 +1,40 @@
+"""What the tests share: one local Ray cluster, started when the first test asks for it."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Measured public data beside the checkout; tests that need it skip where it is missing."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("the measured public data is not beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A local cluster of two CPUs with its dashboard, as worker groups need."""
+    import ray
+
+    from sweeper.cluster import ENVIRONMENT
+
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()

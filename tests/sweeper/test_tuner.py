@@ -1,0 +1,137 @@
+"""Sweeps through the real Ray Tune and TorchTrainer, on one shared local cluster."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeper import Cluster, ClusterError, Resources, Results, SearchSettings, Sizes, Sweep
+from sweeper.ledger import Ledger
+from trainables.config import Data
+
+pytestmark = pytest.mark.ray
+
+SURFACE = {
+    "knowledge": {"E": 1.5, "A": 200, "B": 150, "alpha": 0.5, "beta": 0.45},
+    "code": {"E": 1.0, "A": 60, "B": 540, "alpha": 0.5, "beta": 0.45},
+    "validation": {"E": 1.2, "A": 150, "B": 300, "alpha": 0.5, "beta": 0.45},
+}
+SIMULATED = Data(source="simulated", surface=SURFACE, noise=0.005)
+SMALL = Data(evaluation_documents=16)
+
+
+def simulated(**changes):
+    settings = {"budgets": [1e11, 2e11, 4e11], "allowance": 4e12, "data": SIMULATED}
+    return Sweep(**{**settings, "skills": ["knowledge", "code"], **changes})
+
+
+def real(**changes):
+    settings = {
+        "budgets": [2e9, 4e9],
+        "allowance": 2e10,
+        "data": SMALL,
+        "sizes": Sizes(7e3, 4e4),
+        "skills": ["knowledge", "code"],
+        "search": SearchSettings(policy="grid", sizes_per_budget=3),
+    }
+    return Sweep(**{**settings, **changes})
+
+
+def losses(results):
+    table = results.table.set_index(["flops", "params", "seed", "skill"])["nll"]
+    return table.sort_index().to_dict()
+
+
+def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(ray_cluster, tmp_path):
+    results = simulated().run(tmp_path / "a", progress=False)
+    assert results.finished.reason in ("tolerance", "allowance")
+    assert (results.trials["state"] == "finished").all()
+    assert results.spent_flops <= 4e12
+    assert results.trials["reserved_flops"].sum() == 0
+    ratio = results.trials["spent_flops"] / results.trials["flops"]
+    assert ratio.between(0.99, 1.0).all()
+    for name in (
+        "sweep.yaml",
+        "ledger.sqlite",
+        "observations.parquet",
+        "fits.json",
+        "report.html",
+    ):
+        assert (tmp_path / "a" / name).stat().st_size > 0
+    again = simulated().run(tmp_path / "a", progress=False)
+    assert len(again.trials) == len(results.trials)
+
+
+def test_a_trial_with_workers_gets_a_worker_group_and_the_same_losses(ray_cluster, tmp_path):
+    search = SearchSettings(policy="grid", sizes_per_budget=3)
+    common = {"budgets": [2e9], "allowance": 1e10, "sizes": Sizes(7e3, 2e4), "search": search}
+    alone = real(**common).run(tmp_path / "alone", progress=False)
+    group = Cluster(resources=(Resources(), Resources(from_params=1.5e4, workers=2)))
+    both = real(**common, cluster=group).run(tmp_path / "group", progress=False)
+    assert (both.trials["state"] == "finished").all()
+    assert losses(both).keys() == losses(alone).keys()
+    for key, nll in losses(alone).items():
+        assert losses(both)[key] == pytest.approx(nll, rel=1e-4)
+
+
+def test_a_trial_that_raises_fails_alone(ray_cluster, tmp_path):
+    broken = Data(source="simulated", surface={"knowledge": SURFACE["knowledge"]})
+    sweep = simulated(data=broken, search=SearchSettings(policy="grid", sizes_per_budget=3))
+    results = sweep.run(tmp_path / "a", progress=False)
+    assert set(results.trials["state"]) == {"failed"}
+    assert "data.surface" in results.trials["reason"].iloc[0]
+    assert results.spent_flops == 0
+
+
+def test_no_cluster_at_the_address_is_said_at_once(tmp_path):
+    import ray
+
+    if ray.is_initialized():
+        pytest.skip("this process is connected already")
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match="nothing answers there"):
+        simulated(cluster=Cluster(address="127.0.0.1:1")).run(tmp_path / "a")
+    assert time.monotonic() - started < 20
+
+
+def _start(spec: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sweeper", "run", str(spec), "--out", str(out), "--quiet"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def _wait_for_trials(out: Path, count: int) -> None:
+    for _ in range(600):
+        if (out / "ledger.sqlite").exists():
+            ledger = Ledger(out / "ledger.sqlite", read_only=True)
+            ended = len(ledger.allocations("finished"))
+            ledger.close()
+            if ended >= count:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"{count} trials have not ended in a minute")
+
+
+def test_a_killed_driver_goes_on_trains_nothing_twice_and_ends_at_the_same_losses(
+    ray_cluster, tmp_path
+):
+    sweep = real(budgets=[4e9, 8e9], allowance=5e10, cluster=Cluster(cpus=2, dashboard=False))
+    sweep.save(tmp_path / "sweep.yaml")
+    out = tmp_path / "a"
+    process = _start(tmp_path / "sweep.yaml", out)
+    try:
+        _wait_for_trials(out, 2)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = Results(out).trials.query("state == 'finished'").set_index("trial_id")["ended_at"]
+    results = sweep.run(out, progress=False)
+    assert (results.trials["state"] == "finished").all()
+    after = results.trials.set_index("trial_id")["ended_at"]
+    assert (after[before.index] == before).all()
+    undisturbed = sweep.run(tmp_path / "b", progress=False)
+    assert len(undisturbed.trials) > 3
+    assert losses(results) == losses(undisturbed)
