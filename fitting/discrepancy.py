@@ -15,10 +15,51 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitting.values import FloatArray
-from fitting.vertex import effect_slice, width
+from fitting.vertex import Layout
 
-SCALES = (0.0, 0.3, 1.0, 3.0, 10.0)
-"""Scales h of the components; 0 is the plain surface (adaptive study, section 6)."""
+
+@dataclass(frozen=True)
+class Kind:
+    """One way of departing from the law.
+
+    Attributes:
+        scale: h, of every effect; 0 is the plain surface.
+        bent: whether the loss may bend with size alone, too.
+        wander: sd of a random walk of the slope of ln p* beyond h's, per decade^1.5.
+    """
+
+    scale: float
+    bent: bool = False
+    wander: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        if self.scale == 0:
+            return "surface"
+        extra = " bent" * self.bent + f" wandering {self.wander:g}" * bool(self.wander)
+        return f"discrepancy h={self.scale:g}{extra}"
+
+
+KINDS = (
+    Kind(0.0),
+    Kind(0.3),
+    Kind(1.0),
+    Kind(3.0),
+    Kind(10.0),
+    Kind(0.1, wander=0.08),
+    Kind(0.1, wander=0.2),
+    Kind(0.1, bent=True, wander=0.15),
+)
+"""Members of the mixture; the first five as in the adaptive study, section 6."""
+
+BEND_SD = 0.03
+"""Bends of the loss by size alone: sd of the slope gained per sqrt(ln p), in spreads of the
+skill's losses; assumption."""
+
+BEND_WIDTH = 0.8
+MAX_BENDS = 8
+"""Greatest resolution of the bends, ln p, and their number; assumptions."""
 
 DRIFT_SD = 0.06
 """Own error of ln p* of one budget at h = 1 (adaptive study, section 6)."""
@@ -94,47 +135,89 @@ def _wander(x: FloatArray, y: FloatArray) -> FloatArray:
     return np.where(same, low**2 * (3 * high - low) / 6, 0.0)
 
 
-def _smooth(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Covariance of tilt and wander between places x and y, decades, at h = 1."""
-    return TILT_SD**2 * x[:, None] * y + WANDER_SD**2 * _wander(x, y)
+def bend_knots(log_params: FloatArray) -> FloatArray:
+    """Bounds of the bends over the sizes with data."""
+    low, high = float(log_params.min()), float(log_params.max())
+    count = int(np.clip(round((high - low) / BEND_WIDTH), 1, MAX_BENDS))
+    return np.linspace(low, high, count + 1)
+
+
+def bend_functions(
+    log_params: FloatArray, knots: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """f_j: twice-integrated boxes between the knots, flat in the middle; f, f', f'' (..., J)."""
+    x = log_params[..., None]
+    if len(knots) < 2:
+        empty = np.zeros((*log_params.shape, 0))
+        return empty, empty, empty
+    low, high = knots[:-1], knots[1:]
+    above = (low + high) / 2 > (knots[0] + knots[-1]) / 2
+    near, far = np.where(above, x - low, high - x), np.where(above, x - high, low - x)
+    near, far = np.maximum(near, 0.0), np.maximum(far, 0.0)
+    sign = np.where(above, 1.0, -1.0)
+    inside = ((near > 0) & (far <= 0)) * 1.0
+    return 0.5 * (near**2 - far**2), sign * (near - far), inside
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """Prior of the effects of one component.
+    """A kind of departure laid over the budgets and sizes of one table.
 
     Attributes:
-        scale: h, > 0.
-        nodes: (K,) ln C less the reference.
+        kind: scales.
+        nodes: (K,) ln C less its reference; (0,) for the plain surface.
+        knots: (J + 1,) bounds of the bends, ln p less its reference; (0,) without bends.
     """
 
-    scale: float
+    kind: Kind
     nodes: FloatArray
+    knots: FloatArray
+
+    @property
+    def layout(self) -> Layout:
+        """Places of the parameters."""
+        return Layout(len(self.nodes), max(len(self.knots) - 1, 0))
 
     def drift_covariance(self) -> FloatArray:
         """Prior covariance (K, K) of the vertex's drift at the nodes."""
         x = self.nodes / math.log(10)
-        return self.scale**2 * (DRIFT_SD**2 * np.eye(len(x)) + _smooth(x, x))
+        return (self.kind.scale * DRIFT_SD) ** 2 * np.eye(len(x)) + self._smooth(x, x)
 
-    def precision(self) -> FloatArray:
-        """Prior precision (P, P) of skew, quartic and effects; zero for the global ones."""
-        count = len(self.nodes)
-        out = np.zeros((width(count), width(count)))
-        h = self.scale
-        out[5, 5] = (h * SKEW_SD) ** -2
-        out[6, 6] = (h * QUARTIC_SD) ** -2
-        drift, level, curvature = (effect_slice(i, count) for i in range(3))
-        out[drift, drift] = np.linalg.inv(self.drift_covariance())
-        out[level, level] = np.eye(count) * (h * LEVEL_SD) ** -2
-        out[curvature, curvature] = np.eye(count) * (h * CURVATURE_SD) ** -2
+    def _smooth(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Covariance of tilt and wander between places x and y, decades."""
+        tilt = (self.kind.scale * TILT_SD) ** 2 * x[:, None] * y
+        wander = (self.kind.scale * WANDER_SD) ** 2 + self.kind.wander**2
+        return tilt + wander * _wander(x, y)
+
+    def precision(self, spread: FloatArray) -> FloatArray:
+        """Prior precision (S, P, P) of all but the law's own parameters, which are left 0.
+
+        Args:
+            spread: (S,) of each skill's losses, nats.
+        """
+        layout, h = self.layout, self.kind.scale
+        if not layout.nodes:
+            return np.zeros((len(spread), layout.width, layout.width))
+        sd = np.full(layout.width, np.inf)
+        sd[5:7] = h * SKEW_SD, h * QUARTIC_SD
+        sd[layout.effect_slice(1)] = h * LEVEL_SD
+        sd[layout.effect_slice(2)] = h * CURVATURE_SD
+        out = np.tile(np.diag(sd**-2), (len(spread), 1, 1))
+        drift = layout.effect_slice(0)
+        out[:, drift, drift] = np.linalg.inv(self.drift_covariance())
+        bends = np.arange(layout.width)[layout.bend_slice]
+        if len(bends):
+            out[:, bends, bends] = np.diff(self.knots) / (BEND_SD * spread[:, None]) ** 2
         return out
 
     def drift_at(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Drift at any budgets given the nodes': weights (n, K) and variance left (n,)."""
+        if not len(self.nodes):
+            return np.zeros((len(log_flops), 0)), np.zeros(len(log_flops))
         x, at = self.nodes / math.log(10), log_flops / math.log(10)
-        cross = _smooth(at, x) * self.scale**2
+        cross = self._smooth(at, x)
         weights = np.linalg.solve(self.drift_covariance(), cross.T).T
-        own = self.scale**2 * (DRIFT_SD**2 + np.diag(_smooth(at, at)))
+        own = (self.kind.scale * DRIFT_SD) ** 2 + np.diag(self._smooth(at, at))
         left = np.maximum(own - np.einsum("nk,nk->n", weights, cross), 0.0)
         nearest = np.abs(log_flops[:, None] - self.nodes).argmin(1)
         close = np.abs(log_flops - self.nodes[nearest]) < SAME_NODE

@@ -12,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fitting.values import FloatArray
 from fitting.vertex import Groups, Rows, normal_sums, surface
+
+IntArray = npt.NDArray[np.int_]
 
 FREEDOM = 4.0
 """Degrees of freedom of the errors (adaptive study, section 5: 5 % bad trials cost nothing)."""
@@ -30,7 +33,10 @@ SCALE_FREEDOM = 1.0
 """Pseudo-observations that pull a skill's error scale to the skills' geometric mean
 (3 covered .70-.76 at doubled noise in the adaptive study, section 7)."""
 
-MAX_STEPS = 60
+MAX_STEPS = 40
+SETTLED = 1e-3
+"""Relative change of the error scale at which a member is done."""
+
 TOLERANCE = 1e-6
 """Predicted fall of the objective (units of log likelihood) at which a member is done."""
 
@@ -53,7 +59,7 @@ class Data:
     present: FloatArray
     floor: FloatArray
 
-    def take(self, members: FloatArray) -> Data:
+    def take(self, members: IntArray) -> Data:
         """The same rows for some members of the batch."""
         return replace(
             self,
@@ -92,12 +98,14 @@ class Posterior:
 
 @dataclass
 class _State:
-    """What the iteration carries for every member."""
+    """What the iteration carries for every member: parameters, and the surface there."""
 
     theta: FloatArray
     scale: FloatArray
     damping: FloatArray
     used: FloatArray
+    fitted: FloatArray
+    local: FloatArray
 
 
 def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> Posterior:
@@ -110,50 +118,57 @@ def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> 
         scale: (B,) start of the error scale, nats.
     """
     batch = len(theta)
-    state = _State(theta.copy(), scale.copy(), np.full(batch, 1e-3), np.zeros(batch))
+    fitted, local = surface(theta, data.rows)
+    damping, used = np.full(batch, 1e-3), np.zeros(batch)
+    state = _State(theta.copy(), scale.copy(), damping, used, fitted, local)
     active = np.arange(batch)
     for step in range(MAX_STEPS):
-        done = _advance(data, prior, state, active, recount=step % 3 == 1)
-        active = active[~done] if step > 2 else active
+        done = _advance(data, prior, state, active, recount=step % 3 == 0)
+        active = active[~done] if step > 0 else active
         if not len(active):
             break
     return _summary(data, prior, state)
 
 
 def _advance(
-    data: Data, prior: Prior, state: _State, active: FloatArray, *, recount: bool
-) -> FloatArray:
+    data: Data, prior: Prior, state: _State, active: IntArray, *, recount: bool
+) -> npt.NDArray[np.bool_]:
     """One damped step for the active members; True where a member has converged."""
     part, theta, scale = data.take(active), state.theta[active], state.scale[active]
     mean, inverse = prior.mean[active], prior.precision[active]
-    fitted, local = surface(theta, part.rows)
-    residual = (part.loss - fitted) * part.present
+    residual = (part.loss - state.fitted[active]) * part.present
     weights = _weights(residual, scale, part.present) / scale[:, None] ** 2
-    sums, pull = normal_sums(local, weights, residual, part.groups)
-    away = theta - mean
-    pull = pull - np.einsum("bpq,bq->bp", inverse, away)
-    hessian = sums + inverse
+    sums, pull = normal_sums(state.local[:, active], weights, residual, part.groups)
+    pull = pull - np.einsum("bpq,bq->bp", inverse, theta - mean)
     if recount:
         state.used[active] = _effective(sums, inverse)
-    damped = hessian.copy()
-    index = np.arange(theta.shape[1])
-    damped[:, index, index] *= 1.0 + state.damping[active, None]
-    move = np.linalg.solve(damped, pull[..., None])[..., 0]
-    fall = np.einsum("bp,bp->b", pull, move)
+    move = _damped_step(sums + inverse, pull, state.damping[active])
     trial = theta + move
-    after = (part.loss - surface(trial, part.rows)[0]) * part.present
-    gain = (
-        (weights * (residual**2 - after**2)).sum(1)
-        + np.einsum("bp,bpq,bq->b", away, inverse, away)
-        - np.einsum("bp,bpq,bq->b", trial - mean, inverse, trial - mean)
-    )
+    fitted, local = surface(trial, part.rows)
+    after = (part.loss - fitted) * part.present
+    gain = (weights * (residual**2 - after**2)).sum(1)
+    gain = gain + _quadratic(inverse, theta - mean) - _quadratic(inverse, trial - mean)
     better = gain >= -1e-9
-    state.theta[active] = np.where(better[:, None], trial, theta)
-    state.damping[active] = np.clip(state.damping[active] * np.where(better, 0.2, 8.0), 1e-9, 1e6)
+    moved = active[better]
+    state.theta[moved] = trial[better]
+    state.fitted[moved], state.local[:, moved] = fitted[better], local[:, better]
+    damping = state.damping[active] * np.where(better, 0.2, 8.0)
+    state.damping[active] = np.clip(damping, 1e-9, 1e6)
     new = _scale(part, np.where(better[:, None], after, residual), state, active)
-    settled = np.abs(np.log(new / scale)) < 1e-3
     state.scale[active] = new
-    return (fall < TOLERANCE) & settled
+    settled = np.abs(np.log(new / scale)) < SETTLED
+    return np.asarray((np.einsum("bp,bp->b", pull, move) < TOLERANCE) & settled)
+
+
+def _damped_step(hessian: FloatArray, pull: FloatArray, damping: FloatArray) -> FloatArray:
+    index = np.arange(hessian.shape[1])
+    damped = hessian.copy()
+    damped[:, index, index] *= 1.0 + damping[:, None]
+    return np.linalg.solve(damped, pull[..., None])[..., 0]
+
+
+def _quadratic(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    return np.asarray((vector * (matrix @ vector[..., None])[..., 0]).sum(-1))
 
 
 def _weights(residual: FloatArray, scale: FloatArray, present: FloatArray) -> FloatArray:
@@ -166,7 +181,7 @@ def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
     return INFORMATION * np.einsum("bpq,bqp->b", covariance, sums)
 
 
-def _scale(part: Data, residual: FloatArray, state: _State, active: FloatArray) -> FloatArray:
+def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) -> FloatArray:
     """Next error scale: weighted residuals over what the parameters leave free."""
     scale = state.scale[active]
     weighted = (_weights(residual, scale, part.present) * residual**2).sum(1)
@@ -178,16 +193,15 @@ def _scale(part: Data, residual: FloatArray, state: _State, active: FloatArray) 
 
 def _summary(data: Data, prior: Prior, state: _State) -> Posterior:
     """Width and evidence at the maximum."""
-    fitted, local = surface(state.theta, data.rows)
-    residual = (data.loss - fitted) * data.present
+    residual = (data.loss - state.fitted) * data.present
     weights = _weights(residual, state.scale, data.present)
-    sums, _ = normal_sums(local, weights / state.scale[:, None] ** 2, residual, data.groups)
+    sums, _ = normal_sums(state.local, weights / state.scale[:, None] ** 2, residual, data.groups)
     share = INFORMATION * data.present.sum() / weights.sum()
     precision = share * sums + prior.precision
     away = state.theta - prior.mean
     ratio = residual / state.scale[:, None]
     fit = (FREEDOM + 1) * np.log1p(ratio**2 / FREEDOM).sum(1)
-    fit = fit + np.einsum("bp,bpq,bq->b", away, prior.precision, away)
+    fit = fit + _quadratic(prior.precision, away)
     count = data.present.sum(1)
     evidence = -0.5 * fit - count * np.log(state.scale) - 0.5 * np.linalg.slogdet(precision)[1]
     evidence = evidence + 0.5 * np.linalg.slogdet(prior.precision)[1]

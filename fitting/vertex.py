@@ -5,16 +5,17 @@ E + A p^-alpha + B t^-beta on isoFLOP curves, with ln p* itself as a parameter:
     u = ln p - m - a c - d(C)                 distance from the vertex of budget C
     q = a e^(-alpha u) + (1 - a) e^(beta u)   relative loss along the curve, 1 at its minimum
     G = R0 e^(-gamma c)                       reducible loss at the optimum
-    L = E + G { 1 + e(C) + e^r(C) [q + K3 k3 u^3 + K4 k4 u^4 - 1] }
-    ln p*(C) = m + a c + d(C)
+    L = E + G { 1 + e(C) + e^r(C) [q + K3 k3 u^3 + K4 k4 u^4 - 1] } + z f(ln p)
+    ln p*(C) = m + a c + d(C)                 where z = 0, else the least L on the budget
 
     alpha = (1-a) S,  beta = a S,  gamma = a (1-a) S,  c = ln C - reference
 
-The effects d, e, r are values on the nodes of a ladder of budgets, k3 and k4 one number each: the
-discrepancy between the law and the world. Without them this is the plain surface.
+The effects d, e, r are values on the nodes of a ladder of budgets, k3 and k4 one number each, and
+z the bends of a loss that depends on size alone (a learning rate mistuned for large models, say):
+the discrepancy between the law and the world. Without them this is the plain surface.
 
 Legend: p = params, t = tokens, C = flops; B = batch (components x skills), n = rows (trials),
-P = parameters, K = nodes; logarithms are natural.
+P = parameters, K = nodes, J = bends; logarithms are natural.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ SHAPES = ("skew", "quartic")
 EFFECTS = ("drift", "level", "curvature")
 N_GLOBAL = len(GLOBALS)
 N_LOCAL = N_GLOBAL + len(SHAPES)
-EFFECT_COLUMNS = (2, 7, 8)
-"""Local columns whose derivative the effects d, e, r share: d moves the vertex as m does."""
 
 CUBIC = 0.0143
 QUARTIC = 0.002
@@ -47,6 +46,44 @@ MAX_LOG = 30.0
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Places of the parameters: five of the law, k3, k4, z (J), d (K), e (K), r (K).
+
+    Attributes:
+        nodes: K; 0 is the plain surface, which has the first five only.
+        bends: J.
+    """
+
+    nodes: int
+    bends: int = 0
+
+    @property
+    def shared(self) -> int:
+        """Number of parameters that are not effects of a budget."""
+        return N_LOCAL + self.bends if self.nodes else N_GLOBAL
+
+    @property
+    def width(self) -> int:
+        """P."""
+        return self.shared + len(EFFECTS) * self.nodes
+
+    @property
+    def bend_slice(self) -> slice:
+        """Place of z."""
+        return slice(N_LOCAL, N_LOCAL + self.bends)
+
+    def effect_slice(self, index: int) -> slice:
+        """Place of effect number `index` (drift, level, curvature)."""
+        start = self.shared + index * self.nodes
+        return slice(start, start + self.nodes)
+
+    @property
+    def effect_columns(self) -> list[int]:
+        """Local columns whose derivatives d, e, r share: d moves the vertex as m does."""
+        return [2, self.shared, self.shared + 1]
+
+
+@dataclass(frozen=True)
 class Rows:
     """Where a surface is evaluated.
 
@@ -54,24 +91,21 @@ class Rows:
         log_params: (n,) ln p less its reference.
         log_flops: (n,) ln C less its reference.
         hats: (n, K) weight of each node in a row's effects; (n, 0) for the plain surface.
+        bends: (n, J) loss per unit of each bend z.
     """
 
     log_params: FloatArray
     log_flops: FloatArray
     hats: FloatArray
+    bends: FloatArray
+
+    @property
+    def layout(self) -> Layout:
+        """Which parameters these rows have."""
+        return Layout(self.hats.shape[1], self.bends.shape[1])
 
     def __len__(self) -> int:
         return len(self.log_params)
-
-
-def width(nodes: int) -> int:
-    """Number of parameters with effects on so many nodes; 0 nodes is the plain surface."""
-    return N_GLOBAL if nodes == 0 else N_LOCAL + len(EFFECTS) * nodes
-
-
-def effect_slice(index: int, nodes: int) -> slice:
-    """Place of effect number `index` (drift, level, curvature) among the parameters."""
-    return slice(N_LOCAL + index * nodes, N_LOCAL + (index + 1) * nodes)
 
 
 def exponents(theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -90,9 +124,9 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
 
     Returns:
         Loss (B, n), and derivatives (N, B, n) by E, ln R0, m, logit a, ln S, and with effects
-        k3, k4, e, r as well; the derivative by d(C) is the one by m.
+        k3, k4, z, e, r as well; the derivative by d(C) is the one by m.
     """
-    nodes = rows.hats.shape[1]
+    layout, nodes = rows.layout, rows.layout.nodes
     slope, alpha, beta, gamma = (v[:, None] for v in exponents(theta))
     drift, level, log_curvature, skew, quartic = _discrepancy(theta, rows)
     c = rows.log_flops
@@ -112,7 +146,7 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
     relative = reducible * (1.0 + level) + bent * shape
     total = alpha + beta
     q_slope = left - right + total * u * q
-    out = np.empty((N_LOCAL + 2 if nodes else N_GLOBAL, *u.shape))
+    out = np.empty((layout.shared + (2 if nodes else 0), *u.shape))
     out[0] = 1.0
     out[1] = relative
     out[2] = -bent * shape_u
@@ -125,28 +159,30 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
     if nodes:
         out[5] = bent * (CUBIC * u2 * u)
         out[6] = bent * (QUARTIC * u2 * u2)
-        out[7] = reducible
-        out[8] = bent * shape
+        out[layout.bend_slice] = rows.bends.T[:, None]
+        out[-2] = reducible
+        out[-1] = bent * shape
+        relative = relative + theta[:, layout.bend_slice] @ rows.bends.T
     return theta[:, 0, None] + relative, out
 
 
 def _discrepancy(theta: FloatArray, rows: Rows) -> tuple[FloatArray, ...]:
     """Effects d, e, r at the rows (B, n), and k3, k4 (B, 1); zeros for the plain surface."""
-    nodes = rows.hats.shape[1]
-    if nodes == 0:
+    layout = rows.layout
+    if layout.nodes == 0:
         zero = np.zeros((1, 1))
         return zero, zero, zero, zero, zero
-    drift, level, curvature = (theta[:, effect_slice(i, nodes)] @ rows.hats.T for i in range(3))
+    drift, level, curvature = (theta[:, layout.effect_slice(i)] @ rows.hats.T for i in range(3))
     return drift, level, np.clip(curvature, -5.0, 5.0), theta[:, 5, None], theta[:, 6, None]
 
 
 def jacobian(local: FloatArray, rows: Rows) -> FloatArray:
     """Derivatives of the loss by all parameters, (B, n, P), from the local ones (N, B, n)."""
-    nodes = rows.hats.shape[1]
-    if nodes == 0:
+    layout = rows.layout
+    if layout.nodes == 0:
         return np.moveaxis(local, 0, -1)
-    shared = np.moveaxis(local[:N_LOCAL], 0, -1)
-    effects = [local[i][..., None] * rows.hats for i in EFFECT_COLUMNS]
+    shared = np.moveaxis(local[: layout.shared], 0, -1)
+    effects = [local[i][..., None] * rows.hats for i in layout.effect_columns]
     return np.concatenate([shared, *effects], axis=-1)
 
 
@@ -186,25 +222,90 @@ def normal_sums(
     pulls = np.stack(
         [np.einsum("bjn,bn->bj", weighted[:, :, i:j], residual[:, i:j]) for i, j in runs], axis=-1
     )
-    return _assemble(sums, groups.hats), _assemble_gradient(pulls, groups.hats)
+    layout = Layout(nodes, len(local) - N_LOCAL - 2)
+    return _assemble(sums, groups.hats, layout), _assemble_gradient(pulls, groups.hats, layout)
 
 
-def _assemble(sums: FloatArray, hats: FloatArray) -> FloatArray:
+def _assemble(sums: FloatArray, hats: FloatArray, layout: Layout) -> FloatArray:
     """Spread the normal sums of each group (B, N, N, g) over all parameters (B, P, P)."""
-    batch, nodes = len(sums), hats.shape[1]
-    out = np.empty((batch, width(nodes), width(nodes)))
-    out[:, :N_LOCAL, :N_LOCAL] = sums[:, :N_LOCAL, :N_LOCAL].sum(-1)
-    effects = list(EFFECT_COLUMNS)
-    cross = sums[:, :N_LOCAL, effects] @ hats
-    out[:, :N_LOCAL, N_LOCAL:] = cross.reshape(batch, N_LOCAL, -1)
-    out[:, N_LOCAL:, :N_LOCAL] = np.swapaxes(out[:, :N_LOCAL, N_LOCAL:], 1, 2)
+    batch, nodes, shared = len(sums), layout.nodes, layout.shared
+    out = np.empty((batch, layout.width, layout.width))
+    out[:, :shared, :shared] = sums[:, :shared, :shared].sum(-1)
+    effects = layout.effect_columns
+    cross = sums[:, :shared, effects] @ hats
+    out[:, :shared, shared:] = cross.reshape(batch, shared, -1)
+    out[:, shared:, :shared] = np.swapaxes(out[:, :shared, shared:], 1, 2)
     pairs = np.einsum("gk,gl->gkl", hats, hats).reshape(len(hats), -1)
     block = (sums[:, effects][:, :, effects] @ pairs).reshape(batch, 3, 3, nodes, nodes)
-    out[:, N_LOCAL:, N_LOCAL:] = np.swapaxes(block, 2, 3).reshape(batch, 3 * nodes, 3 * nodes)
+    out[:, shared:, shared:] = np.swapaxes(block, 2, 3).reshape(batch, 3 * nodes, 3 * nodes)
     return out
 
 
-def _assemble_gradient(pulls: FloatArray, hats: FloatArray) -> FloatArray:
+def _assemble_gradient(pulls: FloatArray, hats: FloatArray, layout: Layout) -> FloatArray:
     """Spread the gradient of each group (B, N, g) over all parameters (B, P)."""
-    effects = (pulls[:, list(EFFECT_COLUMNS)] @ hats).reshape(len(pulls), -1)
-    return np.concatenate([pulls[:, :N_LOCAL].sum(-1), effects], axis=1)
+    effects = (pulls[:, layout.effect_columns] @ hats).reshape(len(pulls), -1)
+    return np.concatenate([pulls[:, : layout.shared].sum(-1), effects], axis=1)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """The slope dL/dln p along one budget, at places (S, n), and what it depends on.
+
+    Attributes:
+        value: dL/dln p.
+        by_size: its derivative by ln p, the curvature.
+        by_vertex: its derivative by m + a c + d at fixed a.
+        by_shared: (shared, S, n) its derivatives by E ... k4, z, all but through the vertex.
+    """
+
+    value: FloatArray
+    by_size: FloatArray
+    by_vertex: FloatArray
+    by_shared: FloatArray
+
+
+def slope_along(
+    theta: FloatArray,
+    layout: Layout,
+    *,
+    log_flops: FloatArray,
+    distance: FloatArray,
+    log_curvature: FloatArray,
+    bends: tuple[FloatArray, FloatArray],
+) -> Slope:
+    """Slope along budgets, for optima that bends move off the vertex.
+
+    Args:
+        theta: (S, P).
+        layout: of theta.
+        log_flops: (n,) ln C less its reference.
+        distance: (S, n) u.
+        log_curvature: (S, n) effect r.
+        bends: first and second derivative of f by ln p, (S, n, J) each.
+    """
+    a, alpha, beta, gamma = (v[:, None] for v in exponents(theta))
+    u, c = np.clip(distance, -MAX_DISTANCE, MAX_DISTANCE), log_flops
+    left, right = np.exp(-alpha * u), np.exp(np.minimum(beta * u, MAX_LOG))
+    bent = np.exp(np.clip(theta[:, 1, None] - gamma * c, -MAX_LOG, MAX_LOG) + log_curvature)
+    pull, total = gamma * (right - left), alpha + beta
+    cubic = 3 * CUBIC * u**2 if layout.nodes else 0.0 * u
+    quartic = 4 * QUARTIC * u**3 if layout.nodes else 0.0 * u
+    skew, fourth = (theta[:, i, None] if layout.nodes else 0.0 for i in (5, 6))
+    first = bent * (pull + skew * cubic + fourth * quartic)
+    second = bent * (
+        gamma * (beta * right + alpha * left) + 6 * CUBIC * skew * u + 12 * QUARTIC * fourth * u**2
+    )
+    by = np.zeros((layout.shared, *u.shape))
+    by[1] = first
+    by_slope = -c * (1 - 2 * a) * total * first
+    by_slope += bent * ((1 - 2 * a) * total * (right - left) + gamma * total * u * (right - left))
+    by[3] = a * (1 - a) * by_slope
+    by[4] = -gamma * c * first + bent * (pull + gamma * u * (beta * right + alpha * left))
+    value, curvature = first, second
+    if layout.nodes:
+        z = theta[:, None, layout.bend_slice]
+        by[5], by[6] = bent * cubic, bent * quartic
+        by[layout.bend_slice] = np.moveaxis(bends[0], -1, 0)
+        value = value + (z * bends[0]).sum(-1)
+        curvature = curvature + (z * bends[1]).sum(-1)
+    return Slope(value, curvature, -second, by)

@@ -1,0 +1,191 @@
+"""One member of the guarded mixture: its fit, its optima and its losses, with their errors.
+
+Legend: p = params, t = tokens, C = flops; S = skills, n = places, P = parameters, K = nodes,
+J = bends; u = ln p less the vertex; losses in nats, logarithms natural.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.discrepancy import (
+    CURVATURE_SD,
+    LEVEL_SD,
+    Discrepancy,
+    bend_functions,
+    hat_weights,
+)
+from fitting.values import Z90, FloatArray
+from fitting.vertex import Layout, Rows, Slope, exponents, jacobian, slope_along, surface
+
+REACH = 3.0
+"""How far from the vertex bends may move an optimum, ln p."""
+
+LEAST_STIFFNESS = 0.1
+"""Least curvature at an optimum moved by bends, relative to the vertex: keeps errors finite where
+bends flatten a curve; assumption."""
+
+
+def t90(freedom: FloatArray) -> FloatArray:
+    """Half-width of a central 90 % t interval over that of a normal one (Cornish-Fisher)."""
+    v = np.maximum(freedom, 3.0)
+    return 1 + (Z90**2 + 1) / (4 * v) + (5 * Z90**4 + 16 * Z90**2 + 3) / (96 * v**2)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One member of the mixture, for all skills.
+
+    Attributes:
+        discrepancy: what it may depart by, and where.
+        theta: (S, P) posterior maximum; layout in `fitting.vertex`.
+        precision: (S, P, P) J'WJ + prior at the maximum.
+        scale: (S,) error scale of one loss, nats.
+        spare: (S,) observations less effective parameters.
+        log_evidence: (S,).
+        origin: (ln p, ln C) the parameters refer to.
+    """
+
+    discrepancy: Discrepancy
+    theta: FloatArray
+    precision: FloatArray
+    scale: FloatArray
+    spare: FloatArray
+    log_evidence: FloatArray
+    origin: tuple[float, float]
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        return self.discrepancy.kind.name
+
+    @property
+    def h(self) -> float:
+        """Scale of the discrepancy, 0 for the plain surface."""
+        return self.discrepancy.kind.scale
+
+    @property
+    def nodes(self) -> FloatArray:
+        """(K,) ln C less its origin; empty for the plain surface."""
+        return self.discrepancy.nodes
+
+    @property
+    def knots(self) -> FloatArray:
+        """(J + 1,) bounds of the bends, ln p less its origin; empty without."""
+        return self.discrepancy.knots
+
+    @property
+    def layout(self) -> Layout:
+        """Places of the parameters in theta."""
+        return self.discrepancy.layout
+
+    @cached_property
+    def covariance(self) -> FloatArray:
+        """Inverse of the precision, (S, P, P)."""
+        return np.linalg.inv(self.precision)
+
+    def _log_flops(self, flops: npt.ArrayLike) -> FloatArray:
+        return np.log(np.atleast_1d(np.asarray(flops, float))) - self.origin[1]
+
+    def _rows(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> Rows:
+        at, budget = np.broadcast_arrays(
+            np.atleast_1d(np.asarray(log_params, float)) - self.origin[0], self._log_flops(flops)
+        )
+        return Rows(at, budget, hat_weights(budget, self.nodes), bend_functions(at, self.knots)[0])
+
+    def loss_hat(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> FloatArray:
+        """Fitted loss (S, n) at sizes on budgets."""
+        return surface(self.theta, self._rows(log_params, flops))[0]
+
+    def jacobian(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> FloatArray:
+        """Derivatives of the loss by the parameters, (S, n, P)."""
+        rows = self._rows(log_params, flops)
+        return jacobian(surface(self.theta, rows)[1], rows)
+
+    def _optimum(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """ln p* less its origin (S, n), its derivatives (S, n, P), and by the vertex (S, n)."""
+        a = exponents(self.theta)[0][:, None]
+        vertex = self.theta[:, 2, None] + a * log_flops
+        layout, (weights, _) = self.layout, self.discrepancy.drift_at(log_flops)
+        curvature = np.zeros_like(vertex)
+        hats = hat_weights(log_flops, self.nodes)
+        if layout.nodes:
+            vertex = vertex + self.theta[:, layout.effect_slice(0)] @ weights.T
+            curvature = self.theta[:, layout.effect_slice(2)] @ hats.T
+        place, slope = self._settle(log_flops, vertex, curvature)
+        stiffness = LEAST_STIFFNESS * self.shape(np.exp(log_flops + self.origin[1]))[0]
+        give = -1.0 / np.maximum(slope.by_size, stiffness)
+        by_vertex = give * slope.by_vertex
+        out = np.zeros((*vertex.shape, layout.width))
+        out[:, :, : layout.shared] = np.moveaxis(give * slope.by_shared, 0, -1)
+        out[:, :, 2] = by_vertex
+        out[:, :, 3] += by_vertex * a * (1 - a) * log_flops
+        if layout.nodes:
+            out[:, :, layout.effect_slice(0)] = by_vertex[:, :, None] * weights
+            out[:, :, layout.effect_slice(2)] = (give * slope.by_shared[1])[:, :, None] * hats
+        return place, out, by_vertex
+
+    def _settle(
+        self, log_flops: FloatArray, vertex: FloatArray, curvature: FloatArray
+    ) -> tuple[FloatArray, Slope]:
+        """Where the slope along each budget vanishes: at the vertex unless bends move it."""
+
+        def slope(place: FloatArray) -> Slope:
+            return slope_along(
+                self.theta,
+                self.layout,
+                log_flops=log_flops,
+                distance=place - vertex,
+                log_curvature=curvature,
+                bends=bend_functions(place, self.knots)[1:],
+            )
+
+        if not len(self.knots):
+            return vertex, slope(vertex)
+        low, high = vertex - REACH, vertex + REACH
+        for _ in range(30):
+            middle = 0.5 * (low + high)
+            rising = slope(middle).value > 0
+            low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+        return 0.5 * (low + high), slope(0.5 * (low + high))
+
+    def target(self, flops: npt.ArrayLike) -> FloatArray:
+        """Derivatives of ln p*(C) by the parameters, (S, n, P)."""
+        return self._optimum(self._log_flops(flops))[1]
+
+    def unseen_variance(self, flops: npt.ArrayLike) -> FloatArray:
+        """Variance of ln p*(C) that no trial on the nodes can remove, (n,)."""
+        return self.discrepancy.drift_at(self._log_flops(flops))[1]
+
+    def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard error of ln p*, (S, n) each."""
+        mean, gradient, by_vertex = self._optimum(self._log_flops(flops))
+        variance = np.einsum("snp,spq,snq->sn", gradient, self.covariance, gradient)
+        variance = variance + by_vertex**2 * self.unseen_variance(flops)
+        return self.origin[0] + mean, np.sqrt(variance) * t90(self.spare)[:, None]
+
+    def shape(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Curvature d2L/du2 at the vertex, nats, and gamma R: the size of cubic terms; (S, n)."""
+        log_flops = self._log_flops(flops)
+        _, alpha, beta, gamma = exponents(self.theta)
+        reducible = np.exp(self.theta[:, 1, None] - gamma[:, None] * log_flops)
+        return reducible * (alpha * beta)[:, None], reducible * gamma[:, None]
+
+    def loss(self, log_params: FloatArray, flops: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Expected loss and its standard error, (S, n) each, nats."""
+        rows = self._rows(log_params, flops)
+        mean, local = surface(self.theta, rows)
+        gradient = jacobian(local, rows)
+        variance = np.einsum("snp,spq,snq->sn", gradient, self.covariance, gradient)
+        if self.h:
+            outside = rows.hats.sum(1) == 0
+            unseen = local[-2] ** 2 * LEVEL_SD**2 + local[-1] ** 2 * CURVATURE_SD**2
+            variance = variance + outside * self.h**2 * unseen
+            variance = (
+                variance + local[2] ** 2 * outside * self.discrepancy.drift_at(rows.log_flops)[1]
+            )
+        return mean, np.sqrt(variance) * t90(self.spare)[:, None]

@@ -1,0 +1,193 @@
+"""One table made ready for fits of every component: data, priors, starts.
+
+Legend: p = params, C = flops; S = skills, n = trials, P = parameters, K = nodes; logarithms natural.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fitting.component import Component
+from fitting.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
+from fitting.laplace import Data, Posterior, Prior, maximise
+from fitting.trials import Trials
+from fitting.values import FloatArray
+from fitting.vertex import N_GLOBAL, Groups, Rows, exponents
+
+PRIOR_SD = {"floor": 4.0, "log_reducible": 1.5, "log_vertex": 1.5, "logit": 0.5, "log_sum": 0.35}
+"""Prior widths of E (in spreads of the skill's losses), ln R0, m, logit a, ln S. The last two as
+in the adaptive study, section 6; the others vaguer, so that units do not matter."""
+
+LOG_EXPONENT_SUM = math.log(0.7)
+"""Prior centre of ln(alpha + beta): .71 in Besiroglu et al. 2024."""
+
+NOISE_FLOOR = 1e-4
+"""Least error scale in spreads of a skill's losses: exact data stay solvable."""
+
+
+def _agree(one: FloatArray, other: FloatArray) -> bool:
+    return len(one) == len(other) and bool(np.allclose(one, other, atol=0.02))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One table, prepared for fits of any component."""
+
+    trials: Trials
+    nodes: FloatArray
+
+    @cached_property
+    def origin(self) -> tuple[float, float]:
+        """(ln p, ln C) the parameters refer to: the middle of the trials."""
+        return float(self.trials.log_params.mean()), float(np.median(self.trials.log_flops))
+
+    @cached_property
+    def spread(self) -> FloatArray:
+        """(S,) twice the distance from the least to the median loss: robust to spoiled trials."""
+        low, middle = np.nanmin(self.trials.loss, 1), np.nanmedian(self.trials.loss, 1)
+        return np.maximum(2 * (middle - low), 1e-6 * np.abs(middle) + 1e-12)
+
+    def data(self, like: Discrepancy, copies: int) -> Data:
+        """Losses in the order of their groups, repeated for each component."""
+        log_flops = self.trials.log_flops - self.origin[1]
+        log_params = self.trials.log_params - self.origin[0]
+        hats = hat_weights(log_flops, like.nodes)
+        bends = bend_functions(log_params, like.knots)[0]
+        patterns, group = np.unique(hats, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        order = np.argsort(group, kind="stable")
+        starts = np.searchsorted(group[order], np.arange(len(patterns) + 1))
+        rows = Rows(log_params[order], log_flops[order], hats[order], bends[order])
+        loss = np.tile(self.trials.loss[:, order], (copies, 1))
+        floor = np.tile(NOISE_FLOOR * self.spread, copies)
+        groups = Groups(tuple(starts.tolist()), patterns)
+        return Data(rows, groups, np.nan_to_num(loss), np.isfinite(loss) * 1.0, floor)
+
+    def discrepancy(self, kind: Kind) -> Discrepancy:
+        """A kind laid over this table."""
+        sizes = self.trials.log_params - self.origin[0]
+        nodes = self.nodes - self.origin[1] if kind.scale else np.empty(0)
+        return Discrepancy(kind, nodes, bend_knots(sizes) if kind.bent else np.empty(0))
+
+    def prior(self, like: Discrepancy) -> Prior:
+        """Prior of one component for all skills."""
+        mean = np.zeros((len(self.spread), like.layout.width))
+        mean[:, 0] = np.nanmin(self.trials.loss, 1) - self.spread
+        mean[:, 1] = np.log(self.spread)
+        mean[:, 4] = LOG_EXPONENT_SUM
+        sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
+        sd[:, 0] *= self.spread
+        precision = like.precision(self.spread)
+        index = np.arange(N_GLOBAL)
+        precision[:, index, index] = sd**-2
+        return Prior(mean, precision)
+
+    def solve(
+        self,
+        likes: Sequence[Discrepancy],
+        plain: Component | None,
+        warm: Mapping[str, tuple[tuple[str, ...], Component]],
+    ) -> tuple[Component, ...]:
+        """Fit components that share a layout, all skills and kinds in one batch.
+
+        Args:
+            likes: what each component may depart by.
+            plain: fitted plain surface to start from.
+            warm: by name, each component of an earlier fit and the skills of that fit.
+        """
+        priors = [self.prior(like) for like in likes]
+        starts = [self.start(k, p, plain, warm) for k, p in zip(likes, priors, strict=True)]
+        found = maximise(
+            self.data(likes[0], len(likes)),
+            Prior(
+                np.concatenate([prior.mean for prior in priors]),
+                np.concatenate([prior.precision for prior in priors]),
+            ),
+            np.concatenate([theta for theta, _ in starts]),
+            np.concatenate([scale for _, scale in starts]),
+        )
+        return tuple(
+            self.component(like, found, i * len(self.spread)) for i, like in enumerate(likes)
+        )
+
+    def component(self, like: Discrepancy, found: Posterior, first: int) -> Component:
+        """Cut one component out of the batch."""
+        part = slice(first, first + len(self.spread))
+        return Component(
+            discrepancy=like,
+            theta=found.theta[part],
+            precision=found.precision[part],
+            scale=found.scale[part],
+            spare=found.spare[part],
+            log_evidence=found.log_evidence[part],
+            origin=self.origin,
+        )
+
+    def start(
+        self,
+        like: Discrepancy,
+        prior: Prior,
+        plain: Component | None,
+        warm: Mapping[str, tuple[tuple[str, ...], Component]],
+    ) -> tuple[FloatArray, FloatArray]:
+        """Start of parameters and error scales: the earlier fit, the plain surface, or a guess."""
+        theta, scale = prior.mean.copy(), 0.1 * self.spread
+        if plain is None:
+            theta[:, 2] = self.lowest()
+        else:
+            theta[:, :N_GLOBAL], scale = plain.theta, plain.scale.copy()
+        if like.kind.name in warm:
+            self.resume(theta, scale, like, *warm[like.kind.name])
+        return theta, scale
+
+    def resume(
+        self,
+        theta: FloatArray,
+        scale: FloatArray,
+        like: Discrepancy,
+        skills: tuple[str, ...],
+        before: Component,
+    ) -> None:
+        """Overwrite a start by an earlier maximum where skill and layout agree."""
+        shift = self.origin[1] - before.origin[1]
+        across = self.origin[0] - before.origin[0]
+        same_nodes = _agree(before.nodes - shift, like.nodes)
+        if not same_nodes or not _agree(before.knots - across, like.knots):
+            return
+        slope, _, _, gamma = exponents(before.theta)
+        moved = before.theta.copy()
+        moved[:, 1] -= gamma * shift
+        moved[:, 2] += slope * shift - across
+        where = {skill: i for i, skill in enumerate(skills)}
+        for s, skill in enumerate(self.trials.skills):
+            if skill in where:
+                theta[s], scale[s] = moved[where[skill]], before.scale[where[skill]]
+
+    def lowest(self) -> FloatArray:
+        """(S,) ln p of the least loss of each budget, brought to the reference by a = 1/2."""
+        trials = self.trials
+        node = np.abs(trials.log_flops[:, None] - self.nodes).argmin(1)
+        places = trials.log_params - self.origin[0] - 0.5 * (trials.log_flops - self.origin[1])
+        out = np.zeros(len(self.spread))
+        for s, loss in enumerate(np.where(np.isfinite(trials.loss), trials.loss, np.inf)):
+            budgets = [np.flatnonzero((node == k) & np.isfinite(loss)) for k in set(node.tolist())]
+            out[s] = np.median([places[i[np.argmin(loss[i])]] for i in budgets if len(i)])
+        return out
+
+    def correlation(self, best: Component) -> float:
+        """Mean correlation of the skills' residuals in one trial, at least 0."""
+        residual = self.trials.loss - best.loss_hat(
+            self.trials.log_params, np.exp(self.trials.log_flops)
+        )
+        z = np.clip(np.nan_to_num(residual / best.scale[:, None]), -3, 3)
+        z = z - z.mean(1, keepdims=True)
+        norm = np.sqrt((z**2).sum(1)) + 1e-300
+        if len(z) < 2:
+            return 0.0
+        matrix = (z @ z.T) / norm[:, None] / norm
+        return float(np.clip((matrix.sum() - np.trace(matrix)) / (len(z) * (len(z) - 1)), 0, 1))
