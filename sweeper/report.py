@@ -1,0 +1,281 @@
+"""The report of a sweep: one HTML file that needs nothing beside it, the answer first."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
+from sweeper import report_tables as tables
+from sweeper.report_figures import figures
+from sweeper.results import Outcome, Results
+from sweeper.spec import MIN_STEPS, Sweep
+from sweeper.words import SUGGESTIVE, Contrast, conclusions, contrasts, number
+
+if TYPE_CHECKING:
+    from fitting import Fits
+
+__all__ = ["conclusions", "write"]
+
+COLOURS = 8
+"""Colours of the page's palette; further skills begin again."""
+
+FOREST_REACH = 8.0
+"""Largest ratio on the axis of ratios; longer intervals are cut (assumption)."""
+
+_PACKAGES = ("isoskill", "ray", "torch", "transformers", "numpy", "scipy", "pandas", "optuna")
+
+_SECTIONS = (
+    ("answer", "Answer"),
+    ("optima", "Optima"),
+    ("figures", "Figures"),
+    ("methods-compared", "Methods"),
+    ("sweep", "Sweep"),
+    ("trials", "Trials"),
+    ("left-out", "Left out"),
+    ("how", "How"),
+)
+
+
+def write(outcome: Outcome, path: Path, fits: Fits) -> Path:
+    """Write a sweep's report.
+
+    Args:
+        outcome: a sweep directory, or a simulated sweep.
+        path: the HTML file; its directory must exist.
+        fits: the fits to report, `Outcome.fit`.
+
+    Returns:
+        ``path``.
+    """
+    path.write_text(_render(_content(outcome, fits)), encoding="utf-8")
+    return path
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    """Fill the template; everything that came from data is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(content)
+
+
+def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
+    """Everything the template shows."""
+    sweep, aggregate = outcome.sweep, outcome.aggregate
+    skills = _ordered(outcome, fits)
+    colours = {
+        name: f"--c{i % COLOURS}" for i, name in enumerate(s for s in skills if s != aggregate)
+    }
+    trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
+    ladder = fits.observations.budgets
+    beyond = tables.BEYOND * max(ladder)
+    by_method = _by_method(outcome, fits)
+    spec = yaml.safe_dump(sweep.to_dict(), sort_keys=False)
+    return {
+        "name": sweep.name,
+        "subtitle": _subtitle(outcome, trials),
+        "sections": _SECTIONS,
+        "aggregate": aggregate,
+        "colours": {name: colours.get(name, "--aggregate") for name in skills},
+        "said": conclusions(fits, aggregate),
+        "forest": _forest([c for c in contrasts(fits, aggregate) if c.reference == aggregate]),
+        "suggestive": SUGGESTIVE,
+        "optima": tables.optima(fits, skills, ladder),
+        "laws": tables.laws(fits, skills, beyond),
+        "beyond": number(beyond),
+        "beyond_factor": number(tables.BEYOND),
+        "figures": figures(fits, aggregate, skills),
+        "methods": tables.methods(by_method, skills, ladder),
+        "cards": _cards(outcome, trials),
+        "stop": outcome.finished,
+        "budgets": tables.budgets(sweep, trials),
+        "trials": tables.every_trial(trials, outcome.table, skills),
+        "failures": tables.failures(trials),
+        "excluded": tables.excluded(fits.excluded),
+        "warnings": list(fits.warnings),
+        "sweep": sweep,
+        "method": next(iter(by_method)),
+        "constants": _constants(sweep),
+        "versions": _versions(),
+        "hashes": _hashes(outcome, spec),
+        "spec": spec,
+        "version": metadata.version("isoskill"),
+        "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+
+
+def _constants(sweep: Sweep) -> list[tuple[str, str, str]]:
+    """Name, value and source of what the numbers rest on."""
+    search = sweep.search
+    return [
+        ("FLOPs per parameter and token", f"{FLOPS_PER_PARAM_TOKEN:g}", "Kaplan et al. 2020"),
+        ("Half-width of a 90 % interval", f"{Z90:.4f} standard errors", "normal distribution"),
+        ("Robust loss of the surface", "log-Huber, δ = 0.001", "Hoffmann et al. 2022"),
+        (
+            "First guess of tokens per param",
+            f"{search.tokens_per_param:g}",
+            "Hoffmann et al. 2022",
+        ),
+        ("Reach of the sizes tried", f"e^±{search.reach:g}", "measured in simulation"),
+        ("Fewest optimiser steps of a trial", f"{MIN_STEPS}", "assumption"),
+        ("Suggestive from", f"{SUGGESTIVE:g} of the half-width", "assumption: odds of 4 to 1"),
+    ]
+
+
+def _ordered(outcome: Outcome, fits: Fits) -> list[str]:
+    """Skills in the order of the spec, the aggregate last."""
+    listed = [name for name in outcome.sweep.measured if name in fits]
+    names = listed + [name for name in fits if name not in listed]
+    return sorted(names, key=lambda name: name == outcome.aggregate)
+
+
+def _by_method(outcome: Outcome, fits: Fits) -> dict[str, Fits]:
+    """Fits by every method; those given are not made again."""
+    given = next(iter(fits.values())).method
+    return {name: fits if name == given else outcome.fit(name) for name in tables.METHODS}
+
+
+def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
+    sweep = outcome.sweep
+    ended = int((trials["state"] != "running").sum())
+    low, high = number(sweep.budgets[0]), number(sweep.budgets[-1])
+    many = len(sweep.budgets) > 1
+    ladder = f"{len(sweep.budgets)} budgets from {low} to {high}" if many else low
+    state = "" if outcome.finished else " · not finished: these are the results so far"
+    return f"{ended} trials on {ladder} FLOPs{state}"
+
+
+def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
+    """Ratios and intervals placed on a log axis, in per cent of its width."""
+    known = [c for c in against if math.isfinite(c.ratio)]
+    if not known:
+        return None
+    reach = max(abs(math.log(b)) for c in known for b in (*c.interval, c.ratio) if _sound(b))
+    reach = min(max(1.1 * reach, math.log(1.3)), math.log(FOREST_REACH))
+
+    def at(value: float) -> float:
+        share = math.log(value) / reach if _sound(value) else math.copysign(1.0, value)
+        return round(50 + 48 * min(max(share, -1.0), 1.0), 2)
+
+    rows = [
+        {
+            "skill": c.skill,
+            "ratio": f"{c.ratio:.2f}",
+            "interval": f"{c.interval[0]:.2f} – {c.interval[1]:.2f}",
+            "at": at(c.ratio),
+            "low": at(c.interval[0]),
+            "high": at(c.interval[1]),
+            "verdict": c.verdict,
+        }
+        for c in known
+    ]
+    ticks = [(at(v), f"{v:g}") for v in _ticks(reach)]
+    return {"rows": rows, "ticks": ticks, "one": at(1.0)}
+
+
+def _sound(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _ticks(reach: float) -> list[float]:
+    """Round ratios within e^±reach, few enough to be read on a phone."""
+    for steps in ((1.1,), (1.25,), (1.5,), (2.0,), (2.0, 4.0), (2.0, 5.0), (3.0, 10.0)):
+        if math.log(steps[-1]) > 0.5 * reach:
+            break
+    inside = [s for s in steps if math.log(s) <= reach]
+    return sorted({1.0, *inside, *(round(1 / s, 3) for s in inside)})
+
+
+def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the sweep cost, in a few figures."""
+    sweep, spent = outcome.sweep, float(trials["spent_flops"].sum())
+    states = trials["state"].value_counts()
+    cards: list[dict[str, Any]] = [
+        {
+            "label": "FLOPs spent",
+            "value": number(spent),
+            "share": round(100 * min(spent / sweep.allowance, 1.0), 1),
+            "detail": f"{spent / sweep.allowance:.0%} of {number(sweep.allowance)} allowed",
+        },
+        {
+            "label": "Trials",
+            "value": str(len(trials)),
+            "share": None,
+            "detail": ", ".join(f"{n} {state}" for state, n in states.items()),
+        },
+    ]
+    if not isinstance(outcome, Results):
+        return cards
+    return cards + _clock(outcome)
+
+
+def _clock(results: Results) -> list[dict[str, Any]]:
+    """What only a real sweep has: time and overhead."""
+    trials, waits = results.trials, results.overhead_s()
+    ends = trials["ended_at"].dropna()
+    cards = []
+    if len(ends):
+        wall = float(ends.max() - trials["started_at"].min())
+        busy = float(trials["wall_s"].sum())
+        cards.append(
+            {
+                "label": "Wall clock",
+                "value": _duration(wall),
+                "share": None,
+                "detail": f"{_duration(busy)} of training, side by side",
+            }
+        )
+    if len(waits):
+        cards.append(
+            {
+                "label": "Overhead per trial",
+                "value": f"{waits.median():.2f} s",
+                "share": None,
+                "detail": f"median from free slot to first step; worst {waits.max():.2f} s",
+            }
+        )
+    return cards
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _versions() -> list[tuple[str, str]]:
+    """Packages that decide results, without importing them."""
+    found = [("python", platform.python_version())]
+    for name in _PACKAGES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hashes(outcome: Outcome, spec: str) -> list[tuple[str, str]]:
+    """Short digests by which two people see whether they speak of the same thing."""
+    columns = [c for c in ("trial_id", "skill", "loss") if c in outcome.table]
+    rows = outcome.table[columns].sort_values(columns[:2]).to_csv(index=False)
+    digest = {"spec": spec, "observations": rows}
+    return [
+        (k, f"sha256 {hashlib.sha256(v.encode()).hexdigest()[:16]}") for k, v in digest.items()
+    ]
