@@ -5,6 +5,8 @@ Legend: m = draws, n = points or trials.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -52,3 +54,70 @@ def bootstrap_surface(
     theta, _ = newton.minimise(points, np.broadcast_to(start, (n, 5)).copy(), draws)
     values = surface.constants(points, theta)
     return pd.DataFrame(values, columns=["E", "A", "B", "alpha", "beta"])
+
+
+@dataclass(frozen=True)
+class CurveDraws:
+    """Joint draws of several skills' parabolas on one budget.
+
+    Attributes:
+        centre: mean of ln params.
+        coefficients: fitted (c0, c1, c2) per skill, shape (3, skills).
+        draws: the same drawn m times, shape (m, 3, skills).
+    """
+
+    centre: float
+    coefficients: FloatArray
+    draws: FloatArray
+
+    @property
+    def skills(self) -> int:
+        """Number of skills."""
+        return int(self.coefficients.shape[1])
+
+    @property
+    def point(self) -> FloatArray:
+        """ln p* of each skill as fitted, shape (skills,)."""
+        return np.asarray(self.centre - self.coefficients[1] / (2 * self.coefficients[2]))
+
+    def vertices(self, weights: FloatArray) -> FloatArray:
+        """ln p* of the weighted loss in every draw, (m,); NaN where it is concave."""
+        mixed = self.draws @ weights
+        bend = np.where(mixed[:, 2] > 0, mixed[:, 2], np.nan)
+        return np.asarray(self.centre - mixed[:, 1] / (2 * bend))
+
+
+def draw_curves(
+    ln_params: FloatArray, losses: FloatArray, *, n: int = 2000, seed: int = 0
+) -> CurveDraws | None:
+    """Draw the parabolas of several skills measured on the same trials.
+
+    Coefficients are drawn from their multivariate Student-t distribution: the residuals'
+    covariance between skills carries what a trial's skills have in common, and few trials give
+    wide draws. (Resampling eight trials would often leave two sizes and no parabola.)
+
+    Args:
+        ln_params: shape (k,).
+        losses: shape (k, skills).
+        n: number of draws.
+        seed: of the draws.
+
+    Returns:
+        None where fewer than four trials leave no residuals.
+    """
+    dof = len(ln_params) - 3
+    if dof < 1 or len(np.unique(ln_params)) < 3:
+        return None
+    centre = float(ln_params.mean())
+    x = ln_params - centre
+    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ losses
+    residuals = losses - design @ coefficients
+    values, vectors = np.linalg.eigh(residuals.T @ residuals / dof)
+    between = vectors * np.sqrt(np.maximum(values, 0.0))
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal((n, 3, losses.shape[1]))
+    heavy = np.sqrt(dof / rng.chisquare(dof, n))[:, None, None]
+    shift = np.linalg.cholesky(inverse) @ (heavy * normal) @ between.T
+    return CurveDraws(centre, coefficients, coefficients + shift)

@@ -1,0 +1,267 @@
+"""A skill's optima against an aggregate's: log ratio per budget, pooled, with a test.
+
+Legend: p* = optimum in params; log ratio = ln(p*_skill / p*_aggregate), natural.
+
+Two things are called "the average skill" in arXiv 2503.10061 and differ by up to 13 % in p*:
+the optimum of the averaged loss (its Figures 1 and 2), here `optimum_of_mean_loss`, and the mean
+of the datasets' own optima (its Figure 3), here `mean_of_optima`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from fitting.composition import Table, loss_matrix, optimum_under
+from fitting.errors import Status
+from fitting.isoflop import fit_isoflop, fit_parabola, t_quantile
+from fitting.powerlaw import PowerLaw
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
+
+Pooling = Literal["equal", "precision"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Log ratios of optima.
+
+    Attributes:
+        frame: per budget: flops, skill_params, aggregate_params, log_ratio, se.
+        pooled: log ratio over all budgets; NaN without a usable budget.
+        se: its standard error.
+        dof: degrees of freedom behind the standard error.
+        p_value: two-sided test of pooled = 0.
+        scatter: standard deviation of the log ratios between budgets beyond their own errors.
+        excluded: budgets without a log ratio, columns flops and reason.
+        pooling: "equal" or "precision".
+    """
+
+    frame: pd.DataFrame
+    pooled: float
+    se: float
+    dof: float
+    p_value: float
+    scatter: float
+    excluded: pd.DataFrame
+    pooling: Pooling = "equal"
+
+    @property
+    def ratio(self) -> float:
+        """Pooled p*_skill / p*_aggregate."""
+        return math.exp(self.pooled)
+
+    def interval(self, *, level: float = 0.9) -> tuple[float, float]:
+        """Central interval of the pooled log ratio."""
+        half = t_quantile(level, self.dof) * self.se
+        return self.pooled - half, self.pooled + half
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        low, high = self.interval()
+        return (
+            f"log ratio {self.pooled:+.3f} (90 % {low:+.3f} to {high:+.3f}, "
+            f"p = {self.p_value:.2g}, {len(self.frame)} budgets)"
+        )
+
+
+def compare_optima(
+    skill: Sequence[Optimum],
+    aggregate: Sequence[Optimum] | PowerLaw,
+    *,
+    pooling: Pooling = "equal",
+) -> Comparison:
+    """Compare optima budget by budget, taking their errors as independent.
+
+    Where both were measured on the same trials `compare_skills` is sharper.
+
+    Args:
+        skill: optima of the skill, each with its flops.
+        aggregate: optima at the same budgets, or a law of params such as
+            `fitting.reference.LLAMA3_PARAMS`, whose own error is common to all budgets and is
+            added to the pooled one.
+        pooling: "equal", the plain mean over budgets (Figure 1c of arXiv 2503.10061), or
+            "precision", weights 1 / (se^2 + scatter^2).
+    """
+    rows, lost = [], []
+    for one in skill:
+        other = _partner(one.flops, aggregate)
+        bad = next((o for o in (one, other) if not o.ok), None)
+        if bad is not None:
+            lost.append((one.flops, f"{bad.status}: {bad.reason}"))
+            continue
+        shared = isinstance(aggregate, PowerLaw)
+        se = one.log_params_se if shared else math.hypot(one.log_params_se, other.log_params_se)
+        rows.append((one.flops, one.params, other.params, math.log(one.params / other.params), se))
+    common = 0.0
+    if isinstance(aggregate, PowerLaw) and rows:
+        middle = math.exp(float(np.mean([math.log(r[0]) for r in rows])))
+        common = float(np.nan_to_num(aggregate.log_se(middle)))
+    return _pool(rows, lost, pooling, common)
+
+
+def compare_skills(
+    table: Table,
+    skill: str,
+    aggregate: str,
+    *,
+    pooling: Pooling = "equal",
+) -> Comparison:
+    """Compare two skills' parabolas on the trials that measured both.
+
+    One trial's error shows in both losses; the residuals' covariance goes into the standard
+    error of the log ratio, which is smaller than that of independent optima when it is positive.
+
+    Args:
+        table: observations of both skills.
+        skill: name of the skill.
+        aggregate: name of the skill that serves as aggregate, e.g. a validation loss.
+        pooling: as in `compare_optima`.
+    """
+    rows, lost = [], []
+    for budget, ln_p, losses in loss_matrix(table, [skill, aggregate]):
+        optima = [fit_isoflop(np.exp(ln_p), y, flops=budget) for y in losses.T]
+        bad = next((o for o in optima if not o.ok), None)
+        if bad is not None:
+            lost.append((budget, f"{bad.status}: {bad.reason}"))
+            continue
+        one, other = optima
+        se = _paired_se(ln_p, losses)
+        rows.append((budget, one.params, other.params, math.log(one.params / other.params), se))
+    return _pool(rows, lost, pooling, 0.0)
+
+
+def optimum_of_mean_loss(table: Table, skills: Sequence[str]) -> list[Optimum]:
+    """Per budget, the optimum of the plain average of several skills' losses."""
+    return optimum_under(table, dict.fromkeys(skills, 1.0))
+
+
+def mean_of_optima(optima: Sequence[Optimum]) -> Optimum:
+    """The arithmetic mean of several skills' optima on one budget (Figure 3's average).
+
+    Errors are taken as independent. Without a number unless every optimum has one.
+    """
+    bad = next((o for o in optima if not o.ok), None)
+    flops = optima[0].flops if optima else math.nan
+    if bad is not None or not optima:
+        status = bad.status if bad else Status.NOT_IDENTIFIED
+        reason = f"One of the optima is unusable: {bad.reason}" if bad else "No optima given."
+        return Optimum(
+            math.nan, math.nan, status, math.nan, flops, method="mean-of-optima", reason=reason
+        )
+    params = np.array([o.params for o in optima])
+    spread = params * np.array([o.log_params_se for o in optima])
+    mean, se = float(params.mean()), float(np.sqrt(np.sum(spread**2)) / params.sum())
+    half = t_quantile(0.9, 1e9) * se
+    return Optimum(
+        params=mean,
+        log_params_se=se,
+        status=Status.OK,
+        curvature=float(np.mean([o.curvature for o in optima])),
+        flops=flops,
+        tokens=flops / (FLOPS_PER_PARAM_TOKEN * mean),
+        interval=(mean * math.exp(-half), mean * math.exp(half)),
+        method="mean-of-optima",
+        loss=float(np.mean([o.loss for o in optima])),
+        reason=f"Mean of {len(optima)} optima.",
+    )
+
+
+def _partner(flops: float, aggregate: Sequence[Optimum] | PowerLaw) -> Optimum:
+    """The aggregate's optimum on a budget."""
+    if isinstance(aggregate, PowerLaw):
+        params = float(aggregate(flops))
+        return Optimum(
+            params, math.nan, aggregate.status, math.nan, flops, reason=aggregate.reason
+        )
+    for one in aggregate:
+        if abs(math.log(one.flops / flops)) < 0.01:
+            return one
+    return Optimum(
+        math.nan, math.nan, Status.NOT_IDENTIFIED, math.nan, flops, reason="No aggregate here."
+    )
+
+
+def _paired_se(ln_p: FloatArray, losses: FloatArray) -> float:
+    """Standard error of the difference of two vertices fitted to the same trials."""
+    dof = len(ln_p) - 3
+    if dof < 1:
+        return math.nan
+    slopes, residuals = [], []
+    for y in losses.T:
+        fit = fit_parabola(ln_p, y)
+        _, c1, c2 = fit.coefficients
+        slopes.append([0.0, -1 / (2 * c2), c1 / (2 * c2**2)])
+        residuals.append(y - fit.loss(ln_p))
+    x = ln_p - ln_p.mean()
+    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    inverse = np.linalg.inv(design.T @ design)
+    noise = np.array(residuals) @ np.array(residuals).T / dof
+    spread = noise * (np.array(slopes) @ inverse @ np.array(slopes).T)
+    return math.sqrt(max(float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1]), 0.0))
+
+
+def _pool(
+    rows: list[tuple[float, float, float, float, float]],
+    lost: list[tuple[float, str]],
+    pooling: Pooling,
+    common: float,
+) -> Comparison:
+    """Pool log ratios over budgets and test them against zero."""
+    names = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
+    frame = pd.DataFrame(rows, columns=names)
+    value, se = frame["log_ratio"].to_numpy(dtype=float), frame["se"].to_numpy(dtype=float)
+    mean, error, dof, scatter = _mean(value, se, pooling)
+    error = math.hypot(error, common)
+    return Comparison(
+        frame=frame,
+        pooled=mean,
+        se=error,
+        dof=dof,
+        p_value=_p_value(mean, error, dof),
+        scatter=scatter,
+        excluded=pd.DataFrame(lost, columns=["flops", "reason"]),
+        pooling=pooling,
+    )
+
+
+def _mean(
+    value: FloatArray, se: FloatArray, pooling: Pooling
+) -> tuple[float, float, float, float]:
+    """Mean, its standard error, degrees of freedom, scatter between budgets."""
+    n = len(value)
+    if n == 0:
+        return math.nan, math.nan, 0.0, math.nan
+    if n == 1:
+        return float(value[0]), float(se[0]), math.inf, math.nan
+    if pooling == "equal":
+        spread = float(value.std(ddof=1))
+        scatter = math.sqrt(max(spread**2 - float(np.mean(np.nan_to_num(se) ** 2)), 0.0))
+        return float(value.mean()), spread / math.sqrt(n), float(n - 1), scatter
+    scatter = _scatter(value, se)
+    w = 1 / (se**2 + scatter**2)
+    mean = float(w @ value / w.sum())
+    # Hartung and Knapp 2001: the spread of the residuals sets the scale, at least that of se.
+    scale = max(float(w @ (value - mean) ** 2) / (n - 1), 1.0)
+    return mean, math.sqrt(scale / float(w.sum())), float(n - 1), scatter
+
+
+def _scatter(value: FloatArray, se: FloatArray) -> float:
+    """Scatter between budgets by moments (DerSimonian and Laird 1986)."""
+    w = 1 / se**2
+    mean = float(w @ value / w.sum())
+    excess = float(w @ (value - mean) ** 2) - (len(value) - 1)
+    return math.sqrt(max(excess / float(w.sum() - w @ w / w.sum()), 0.0))
+
+
+def _p_value(mean: float, se: float, dof: float) -> float:
+    """Two-sided p-value of a Student-t statistic."""
+    from scipy.special import stdtr
+
+    if not se > 0:
+        return math.nan
+    return float(2 * stdtr(min(max(dof, 1.0), 1e9), -abs(mean) / se))

@@ -1,0 +1,247 @@
+"""The optimum as a function of what a validation loss is made of, from stored losses alone.
+
+Legend: p* = optimum in params; w = weights of skills or validation sets, normalised to sum 1.
+
+For parabolas on the same trials p*(w) is monotone along any line between two weightings (a ratio
+of linear functions of w), so the extremes over all weightings are those of single skills.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fitting.errors import FittingError
+from fitting.isoflop import Method, fit_isoflop
+from fitting.observations import Observations, prepare
+from fitting.uncertainty import CurveDraws, draw_curves
+from fitting.values import FloatArray, Optimum
+
+Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | Observations
+
+_TWENTIETHS = tuple(np.linspace(0.0, 1.0, 21))
+
+
+@dataclass(frozen=True)
+class CompositionRange:
+    """How far the optimum can be moved by choosing the composition, on one budget.
+
+    Attributes:
+        flops: the budget.
+        smallest: skill whose weight alone gives the least p*.
+        largest: skill whose weight alone gives the greatest p*.
+        log_ratio: ln of the greatest p* over the least.
+        interval: 90 % interval of it, right for all pairs of skills at once, so that picking the
+            extreme pair does not flatter it.
+        optima: p* of each skill alone.
+        excluded: skills without an optimum and the reason.
+    """
+
+    flops: float
+    smallest: str
+    largest: str
+    log_ratio: float
+    interval: tuple[float, float]
+    optima: Mapping[str, float]
+    excluded: Mapping[str, str]
+
+    @property
+    def percent(self) -> float:
+        """By how many per cent the greatest p* exceeds the least."""
+        return 100 * math.expm1(self.log_ratio)
+
+
+def optimum_under(
+    table: Table,
+    weights: Mapping[str, float],
+    *,
+    method: Method = "parabola",
+    robust: bool = False,
+) -> list[Optimum]:
+    """Per budget, the optimum of the weighted mean of several losses.
+
+    Args:
+        table: observations; only trials that measured every weighted skill count.
+        weights: skill to weight, normalised here; zero weights are left out.
+        method: as in `fit_isoflop`.
+        robust: as in `fit_isoflop`.
+    """
+    shares = _normalised(weights)
+    names = list(shares)
+    w = np.array([shares[n] for n in names])
+    return [
+        fit_isoflop(np.exp(ln_p), losses @ w, flops=budget, method=method, robust=robust)
+        for budget, ln_p, losses in loss_matrix(table, names)
+    ]
+
+
+def share_sweep(
+    table: Table,
+    first: str,
+    second: str,
+    *,
+    shares: npt.ArrayLike = _TWENTIETHS,
+    draws: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """p* of the loss share * first + (1 - share) * second, on every budget.
+
+    Returns:
+        Columns flops, share, params, low, high (90 %), status, log_ratio (to share 0),
+        log_ratio_low, log_ratio_high. Intervals come from joint draws of both curves, so that
+        errors common to a trial cancel in the log ratio.
+    """
+    grid = np.asarray(shares, dtype=float)
+    rows: list[dict[str, Any]] = []
+    for budget, ln_p, losses in loss_matrix(table, [first, second]):
+        weights = np.stack([grid, 1 - grid], axis=1)
+        optima = [fit_isoflop(np.exp(ln_p), losses @ w, flops=budget) for w in weights]
+        drawn = draw_curves(ln_p, losses, n=draws, seed=seed)
+        base = fit_isoflop(np.exp(ln_p), losses[:, 1], flops=budget)
+        rows += [
+            _share_row(budget, share, w, one, base, drawn)
+            for share, w, one in zip(grid, weights, optima, strict=True)
+        ]
+    return pd.DataFrame(rows)
+
+
+def composition_range(
+    table: Table,
+    *,
+    skills: Sequence[str] | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> list[CompositionRange]:
+    """Per budget, how far p* moves over all weightings of the skills.
+
+    Args:
+        table: observations.
+        skills: which ones; all by default.
+        draws: joint draws behind the interval.
+        seed: of the draws.
+    """
+    names = list(skills) if skills else _prepared(table).skills
+    return [
+        _range_of(budget, ln_p, losses, names, draws, seed)
+        for budget, ln_p, losses in loss_matrix(table, names)
+    ]
+
+
+def loss_matrix(
+    table: Table, skills: Sequence[str]
+) -> Iterator[tuple[float, FloatArray, FloatArray]]:
+    """Per budget: its FLOPs, ln params (k,) and losses (k, skills) of the complete trials."""
+    observations = _prepared(table)
+    for skill in skills:
+        observations.of_skill(skill)  # says so when there is none
+    frame = observations.frame
+    frame = frame[frame["skill"].isin(skills)]
+    for budget, rows in frame.groupby("budget", sort=True):
+        wide = rows.pivot(index="trial_id", columns="skill", values="loss")
+        wide = wide.reindex(columns=list(skills)).dropna()
+        params = rows.drop_duplicates("trial_id").set_index("trial_id")["params"]
+        ln_p = np.log(params.reindex(wide.index).to_numpy(dtype=float))
+        yield float(budget), ln_p, wide.to_numpy(dtype=float)
+
+
+def _prepared(table: Table) -> Observations:
+    """A checked table."""
+    return table if isinstance(table, Observations) else prepare(table)
+
+
+def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
+    """Positive weights that sum to one."""
+    total = math.fsum(weights.values())
+    if not (total > 0 and all(w >= 0 and math.isfinite(w) for w in weights.values())):
+        raise FittingError(f"weights must be finite, not negative and not all zero: {weights}")
+    return {name: w / total for name, w in weights.items() if w > 0}
+
+
+def _share_row(
+    budget: float,
+    share: float,
+    weights: FloatArray,
+    one: Optimum,
+    base: Optimum,
+    drawn: CurveDraws | None,
+) -> dict[str, Any]:
+    """One line of `share_sweep`."""
+    ratio = (math.nan, math.nan)
+    if drawn is not None and one.ok and base.ok:
+        against = drawn.vertices(np.array([0.0, 1.0]))
+        ratio = quantiles(drawn.vertices(weights) - against)
+    return {
+        "flops": budget,
+        "share": share,
+        "params": one.params if one.ok else math.nan,
+        "low": one.interval[0],
+        "high": one.interval[1],
+        "status": one.status,
+        "log_ratio": math.log(one.params / base.params) if one.ok and base.ok else math.nan,
+        "log_ratio_low": ratio[0],
+        "log_ratio_high": ratio[1],
+    }
+
+
+def _range_of(
+    budget: float,
+    ln_p: FloatArray,
+    losses: FloatArray,
+    names: Sequence[str],
+    draws: int,
+    seed: int,
+) -> CompositionRange:
+    """The range on one budget."""
+    fits = [fit_isoflop(np.exp(ln_p), y, flops=budget) for y in losses.T]
+    good = [i for i, one in enumerate(fits) if one.ok]
+    excluded = {n: o.reason for n, o in zip(names, fits, strict=True) if not o.ok}
+    optima = {names[i]: fits[i].params for i in good}
+    if len(good) < 2:
+        none = (math.nan, math.nan)
+        return CompositionRange(budget, "", "", math.nan, none, optima, excluded)
+    smallest, largest = min(optima, key=optima.__getitem__), max(optima, key=optima.__getitem__)
+    return CompositionRange(
+        flops=budget,
+        smallest=smallest,
+        largest=largest,
+        log_ratio=math.log(optima[largest] / optima[smallest]),
+        interval=_simultaneous(draw_curves(ln_p, losses[:, good], n=draws, seed=seed)),
+        optima=optima,
+        excluded=excluded,
+    )
+
+
+def _simultaneous(drawn: CurveDraws | None) -> tuple[float, float]:
+    """90 % interval of the greatest difference, valid for all differences together."""
+    if drawn is None:
+        return (math.nan, math.nan)
+    count = drawn.skills
+    point = drawn.point
+    drawn_all = np.stack([drawn.vertices(w) for w in np.eye(count)], axis=1)
+    difference = point[:, None] - point[None, :]
+    error = drawn_all[:, :, None] - drawn_all[:, None, :] - difference
+    finite = np.isfinite(error).all(axis=(1, 2))
+    if finite.mean() < 0.95:
+        return (0.0, math.inf)
+    scale = np.quantile(np.abs(error[finite]), 0.683, axis=0)  # a standard error without tails
+    safe = np.where(scale > 0, scale, 1.0)
+    bound = np.quantile((np.abs(error[finite]) / safe).max(axis=(1, 2)), 0.9)
+    return (
+        max(float((difference - bound * scale).max()), 0.0),
+        float((difference + bound * scale).max()),
+    )
+
+
+def quantiles(values: FloatArray, *, level: float = 0.9) -> tuple[float, float]:
+    """Central interval of draws; infinite when over 5 % of them have no value."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 0.95 * len(values):
+        return (-math.inf, math.inf)
+    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

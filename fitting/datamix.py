@@ -1,0 +1,322 @@
+"""Optima against the data mix: multiply a class, renormalise, and see which skill follows.
+
+Legend: p* = optimum in params; share = fraction of training documents of a class; all logarithms
+natural. Source of the experiment: arXiv 2503.10061, section on the data-mix ablation, Figures 2,
+3, 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fitting.errors import FittingError, Status
+from fitting.isoflop import Method, fit_isoflop, t_quantile
+from fitting.observations import Observations, prepare
+from fitting.values import FloatArray
+
+PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}
+"""Shares of documents in arXiv 2503.10061 (legends of Figure 2; "other" is the rest)."""
+
+_CODE_SOURCE = 0.2030
+"""Share of the sources that the paper multiplied for code; .1992 / .2030 = 98.1 % of it is code.
+Reconstructed: with it all legends of Figure 2 follow to .02 points, without it code x20 would be
+83.3 % instead of 82.0 %."""
+
+_PAPER_FACTORS = {
+    "knowledge": (0.2, 2.0, 3.0, 4.0),
+    "code": (0.5, 2.0, 3.0, 4.0, 20.0),
+    "other": (2.0, 3.0, 4.0),
+}
+
+
+def multiply(shares: Mapping[str, float], factors: Mapping[str, float]) -> dict[str, float]:
+    """Multiply classes by factors, leave the others, renormalise to sum 1.
+
+    Raises:
+        FittingError: a factor names no class, or a share or factor is negative.
+    """
+    unknown = [name for name in factors if name not in shares]
+    if unknown:
+        raise FittingError(f"no class {unknown[0]!r}; the mix has {', '.join(shares)}")
+    weights = {name: share * factors.get(name, 1.0) for name, share in shares.items()}
+    total = math.fsum(weights.values())
+    if not (total > 0 and all(w >= 0 and math.isfinite(w) for w in weights.values())):
+        raise FittingError(f"shares and factors must not be negative, nor all zero: {weights}")
+    return {name: w / total for name, w in weights.items()}
+
+
+def paper_mixes() -> dict[str, dict[str, float]]:
+    """The thirteen mixes of arXiv 2503.10061 by name: base, knowledge×0.2, ... other×4."""
+    mixes = {"base": dict(PAPER_BASELINE)}
+    for name, factors in _PAPER_FACTORS.items():
+        for factor in factors:
+            mixes[f"{name}×{factor:g}"] = _paper_mix(name, factor)
+    return mixes
+
+
+def _paper_mix(name: str, factor: float) -> dict[str, float]:
+    """One multiplied source; the code source holds a little that is not code."""
+    if name != "code":
+        return multiply(PAPER_BASELINE, {name: factor})
+    stray = _CODE_SOURCE - PAPER_BASELINE["code"]
+    parts = PAPER_BASELINE | {"other": PAPER_BASELINE["other"] - stray, "stray": stray}
+    mixed = multiply(parts, {"code": factor, "stray": factor})
+    mixed["other"] += mixed.pop("stray")
+    return mixed
+
+
+@dataclass(frozen=True)
+class ShareResponse:
+    """ln p* = intercept + slope * share.
+
+    Attributes:
+        intercept: ln p* at share 0.
+        slope: change of ln p* from share 0 to 1.
+        covariance: of (intercept, slope).
+        dof: degrees of freedom of the residuals.
+        scatter: standard deviation of ln p* round the line.
+        share_range: least and greatest share fitted.
+        status: NOT_IDENTIFIED with fewer than three different shares.
+        reason: what the status rests on.
+    """
+
+    intercept: float
+    slope: float
+    covariance: tuple[tuple[float, float], tuple[float, float]]
+    dof: float
+    scatter: float
+    share_range: tuple[float, float]
+    status: Status = Status.OK
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the slope may be used."""
+        return self.status is Status.OK
+
+    @property
+    def slope_se(self) -> float:
+        """Standard error of the slope."""
+        return math.sqrt(self.covariance[1][1])
+
+    def __call__(self, share: npt.ArrayLike) -> FloatArray:
+        """p* at these shares."""
+        return np.asarray(np.exp(self.intercept + self.slope * np.asarray(share, dtype=float)))
+
+    def slope_interval(self, *, level: float = 0.9) -> tuple[float, float]:
+        """Central interval of the slope."""
+        half = t_quantile(level, self.dof) * self.slope_se
+        return self.slope - half, self.slope + half
+
+    def interval(
+        self, share: npt.ArrayLike, *, level: float = 0.9
+    ) -> tuple[FloatArray, FloatArray]:
+        """Central interval of p* on the line."""
+        s = np.asarray(share, dtype=float)
+        (v00, v01), (_, v11) = self.covariance
+        half = t_quantile(level, self.dof) * np.sqrt(np.maximum(v00 + 2 * v01 * s + v11 * s**2, 0))
+        return self(s) * np.exp(-half), self(s) * np.exp(half)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its test."""
+
+    value: float
+    se: float
+    dof: float
+    p_value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The ratio of two classes at which two skills' optima meet.
+
+    Attributes:
+        ratio: share of one class over share of the other; NaN without a crossing.
+        interval: 90 % interval by Fieller's theorem; may be unbounded, (0, inf).
+        params: p* where they meet.
+        within: whether the ratio lies inside the ratios tried.
+        status: NOT_IDENTIFIED where the difference of the optima has no significant slope.
+        reason: what the status rests on.
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    params: float
+    within: bool
+    status: Status
+    reason: str
+
+
+def optima_by_mix(
+    table: pd.DataFrame | Mapping[str, Any] | Observations,
+    shares: Mapping[str, Mapping[str, float]],
+    *,
+    method: Method = "parabola",
+    robust: bool = False,
+) -> pd.DataFrame:
+    """Optimum of every skill on every budget for every mix.
+
+    Args:
+        table: observations with a column mix.
+        shares: mix to share of each class, e.g. `paper_mixes()`.
+        method: as in `fit_isoflop`.
+        robust: as in `fit_isoflop`.
+
+    Returns:
+        Columns mix, skill, flops, params (NaN unless OK), se, status, reason, and one share_
+        column per class.
+    """
+    seen = table if isinstance(table, Observations) else prepare(table)
+    unknown = sorted(set(seen.frame["mix"].astype(str)) - set(shares))
+    if unknown:
+        raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")
+    rows = []
+    for (mix, skill, budget), curve in seen.frame.groupby(["mix", "skill", "budget"], sort=False):
+        one = fit_isoflop(
+            curve["params"], curve["loss"], flops=float(budget), method=method, robust=robust
+        )
+        rows.append(
+            {
+                "mix": mix,
+                "skill": skill,
+                "flops": float(budget),
+                "params": one.params if one.ok else math.nan,
+                "se": one.log_params_se if one.ok else math.nan,
+                "status": one.status,
+                "reason": one.reason,
+            }
+            | {f"share_{name}": share for name, share in shares[str(mix)].items()}
+        )
+    return pd.DataFrame(rows)
+
+
+def fit_share_response(
+    share: npt.ArrayLike, params: npt.ArrayLike, *, se: npt.ArrayLike | None = None
+) -> ShareResponse:
+    """Fit a straight line to ln p* against a class's share, on one budget.
+
+    Args:
+        share: share of the class in each mix, shape (n,).
+        params: p* of the skill, shape (n,); rows that are NaN are left out and counted.
+        se: standard errors of ln p* for relative weights; the residuals set the scale.
+    """
+    s, y = np.asarray(share, dtype=float).ravel(), np.asarray(params, dtype=float).ravel()
+    w = np.ones_like(y) if se is None else 1 / np.asarray(se, dtype=float).ravel() ** 2
+    if not len(s) == len(y) == len(w):
+        raise FittingError("share, params and se must have one length")
+    good = np.isfinite(s) & np.isfinite(y) & (y > 0) & np.isfinite(w)
+    left = f"{len(s) - good.sum()} of {len(s)} mixes have no usable optimum." * bool((~good).any())
+    s, y, w = s[good], y[good], w[good]
+    if len(np.unique(s)) < 3:
+        reason = f"{len(np.unique(s))} different shares; a slope needs three. {left}".strip()
+        nan = ((math.nan,) * 2,) * 2
+        return ShareResponse(
+            math.nan, math.nan, nan, 0.0, math.nan, (math.nan,) * 2, Status.NOT_IDENTIFIED, reason
+        )
+    line, covariance, scatter = _line(s, np.log(y), w / w.mean())
+    return ShareResponse(
+        intercept=float(line[0]),
+        slope=float(line[1]),
+        covariance=tuple(tuple(float(v) for v in r) for r in covariance),  # type: ignore[arg-type]
+        dof=float(len(s) - 2),
+        scatter=scatter,
+        share_range=(float(s.min()), float(s.max())),
+        reason=left,
+    )
+
+
+def slope_difference(first: ShareResponse, second: ShareResponse) -> Difference:
+    """Test whether two skills respond to their own share with one slope (Welch's test)."""
+    value = first.slope - second.slope
+    one, two = first.slope_se**2, second.slope_se**2
+    se = math.sqrt(one + two)
+    if not se > 0:
+        return Difference(value, se, math.inf, math.nan, (value, value))
+    dof = (one + two) ** 2 / (one**2 / first.dof + two**2 / second.dof)
+    return Difference(value, se, dof, *_test(value, se, dof))
+
+
+def aligning_ratio(ratio: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> Alignment:
+    """The ratio at which two skills' optima are equal (Figure 5a of arXiv 2503.10061).
+
+    The difference ln p*_first - ln p*_second is fitted as a line in ln ratio, mix by mix, so that
+    what both optima of a mix have in common drops out.
+
+    Args:
+        ratio: share of one class over share of the other per mix, e.g. code over knowledge.
+        first: p* of one skill per mix.
+        second: p* of the other skill per mix.
+    """
+    r, p, q = (np.asarray(v, dtype=float).ravel() for v in (ratio, first, second))
+    if not len(r) == len(p) == len(q):
+        raise FittingError("ratio, first and second must have one length")
+    good = np.isfinite(r) & np.isfinite(p) & np.isfinite(q) & (r > 0)
+    x, gap, level = np.log(r[good]), np.log(p[good] / q[good]), np.log(p[good] * q[good]) / 2
+    if len(np.unique(x)) < 3:
+        reason = f"{len(np.unique(x))} different ratios; a crossing needs three."
+        return _no_alignment(reason)
+    line, covariance, _ = _line(x, gap, np.ones_like(x))
+    dof = float(len(x) - 2)
+    t = t_quantile(0.9, dof)
+    if not abs(line[1]) > t * math.sqrt(covariance[1, 1]):
+        return _no_alignment(f"The optima's gap has slope {line[1]:.2g}, within noise.")
+    crossing = float(-line[0] / line[1])
+    common, _, _ = _line(x, level, np.ones_like(x))
+    return Alignment(
+        ratio=math.exp(crossing),
+        interval=_fieller(line, covariance, t),
+        params=math.exp(float(common[0] + common[1] * crossing)),
+        within=bool(x.min() <= crossing <= x.max()),
+        status=Status.OK,
+        reason=f"Crossing of two lines through {len(x)} mixes.",
+    )
+
+
+def _line(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray, float]:
+    """Weighted line, its covariance scaled by the residuals, and their spread."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    inverse = np.linalg.inv((design * w[:, None]).T @ design)
+    line = inverse @ (design.T @ (w * y))
+    residual = y - design @ line
+    variance = float(w @ residual**2) / (len(x) - 2)
+    return np.asarray(line), np.asarray(inverse * variance), math.sqrt(variance)
+
+
+def _fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, float]:
+    """Interval of exp(-intercept / slope) for a slope that differs from zero."""
+    a = line[1] ** 2 - t**2 * covariance[1, 1]
+    b = 2 * (line[0] * line[1] - t**2 * covariance[0, 1])
+    c = line[0] ** 2 - t**2 * covariance[0, 0]
+    half = math.sqrt(max(b**2 - 4 * a * c, 0.0))
+    low, high = (-b - half) / (2 * a), (-b + half) / (2 * a)
+    return math.exp(max(low, -700.0)), math.exp(min(high, 700.0))
+
+
+def _test(value: float, se: float, dof: float) -> tuple[float, tuple[float, float]]:
+    """Two-sided p-value and 90 % interval."""
+    from scipy.special import stdtr
+
+    half = t_quantile(0.9, dof) * se
+    return float(2 * stdtr(dof, -abs(value) / se)), (value - half, value + half)
+
+
+def _no_alignment(reason: str) -> Alignment:
+    """An alignment without a number."""
+    return Alignment(math.nan, (0.0, math.inf), math.nan, False, Status.NOT_IDENTIFIED, reason)
+
+
+def class_ratio(
+    mixes: Mapping[str, Mapping[str, float]], names: Sequence[str], over: str, under: str
+) -> FloatArray:
+    """Share of class ``over`` divided by share of class ``under`` for the named mixes."""
+    return np.array([mixes[name][over] / mixes[name][under] for name in names])
