@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sweeper.plan import Plan
     from sweeper.results import Results
     from sweeper.search import Finished
-    from sweeper.spec import Cluster, Resources, SearchSettings, Sizes, Sweep
+    from sweeper.search.settings import SearchSettings
+    from sweeper.spec import Cluster, Resources, Sizes, Sweep
 
 __all__ = [
     "Allocation",
@@ -44,7 +45,8 @@ _HOME = {
     "Finished": "search",
     "Plan": "plan",
     "Results": "results",
-    **dict.fromkeys(("Cluster", "Resources", "SearchSettings", "Sizes", "Sweep"), "spec"),
+    "SearchSettings": "search.settings",
+    **dict.fromkeys(("Cluster", "Resources", "Sizes", "Sweep"), "spec"),
     **dict.fromkeys(
         ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"
     ),

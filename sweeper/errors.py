@@ -29,7 +29,7 @@ class ClusterError(IsoskillError):
     """No Ray cluster can be reached, or it cannot hold a trial."""
 
 
-class TrialFailed(IsoskillError):  # noqa: N818 - the name says what happened, as optuna's TrialPruned
+class TrialFailed(IsoskillError):
     """One training failed; raise it from a loss function to simulate a failure."""
 
 

@@ -61,7 +61,9 @@ def _run(sweep: Sweep, directory: Directory, ledger: Ledger, progress: Progress)
         _fit(searcher, sweep, directory)
         if searcher.error:
             raise searcher.error
-    reason = driver.finished or Finished("interrupted")
+    reason = driver.finished
+    if reason is None or driver.training:
+        reason = Finished("interrupted", "run the same command again to go on")
     ledger.event("driver-finished", f"{reason.reason}: {reason.detail}")
     ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))
 
@@ -170,7 +172,8 @@ class LedgerSearcher(Searcher):
                     f"cluster.resources: a trial of {params:.3g} params needs {amount:g} {name}, "
                     f"the cluster has {total.get(name, 0.0):g}; add nodes or ask for less"
                 )
-        held = [_demand(self._sweep.cluster.rule(s.allocation.params)) for s in self._driver.training]
+        rules = [self._sweep.cluster.rule(s.allocation.params) for s in self._driver.training]
+        held = [_demand(rule) for rule in rules]
         return all(
             sum(demand.get(name, 0.0) for demand in held) + amount <= total.get(name, 0.0) + 1e-9
             for name, amount in wanted.items()
@@ -197,10 +200,11 @@ class LedgerSearcher(Searcher):
         trial = self._ids.pop(trial_id, None)
         if trial is None:
             return
-        if error or not result or "record" not in result:
+        if error:
             self._driver.died(trial, "its process died more often than cluster.retries allows")
-        else:
+        elif result and "record" in result:
             self._driver.ended(trial, json.loads(result["record"]))
+        # Else Tune was interrupted: the trial stays reserved, and the next driver goes on with it.
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger holds everything."""

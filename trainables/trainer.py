@@ -110,12 +110,12 @@ class GroupContext:
 
     def __init__(self) -> None:
         import ray.train as ray_train
-        import ray.train.torch
+        from ray.train.torch import get_device
 
         context = ray_train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
-        self.device = str(ray_train.torch.get_device())
+        self.device = str(get_device())
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
         """Report progress; all ranks must call it at the same step."""

@@ -1,0 +1,92 @@
+"""The console: what the verbs print, and how mistakes are refused."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from sweeper.cli import app
+
+SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Somebody's CSV: two skills on three budgets, from known surfaces."""
+    rows = []
+    for flops in (1e18, 1e19, 1e20):
+        for params in (flops**0.5 / 4 * x for x in (0.2, 0.4, 0.7, 1.3, 2.5, 5.0)):
+            for skill, a, b in (("code", 4e5, 6e6), ("facts", 9e5, 3e6)):
+                loss = 1.0 + (a / params) ** 0.5 + (b * params / flops) ** 0.5
+                rows.append((flops, params, flops / 6 / params, skill, loss))
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    pd.DataFrame(rows, columns=["C", "N", "D", "skill", "loss"]).to_csv(path, index=False)
+    return path
+
+
+def said(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeper", *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_plan_prints_a_table_and_json(spec):
+    text = said("plan", spec)
+    assert "1e+11" in text
+    assert "15 to 60 trials within 6e+12 FLOPs" in text
+    plan = json.loads(said("plan", spec, "--json", "--set", "search.policy=grid"))
+    assert plan["trials"] == [24, 24]
+    assert [b["flops"] for b in plan["budgets"]] == [1e11, 2e11, 4e11]
+    for budget in plan["budgets"]:
+        realised = 6 * budget["params"] * budget["tokens"]
+        assert 0.99 < realised / budget["flops"] <= 1
+
+
+def test_skills_lists_the_defaults(spec):
+    rows = json.loads(said("skills", "--json"))
+    assert {"knowledge", "code", "validation"} <= {row["name"] for row in rows if row["default"]}
+    assert "* knowledge" in said("skills")
+
+
+def test_fit_and_predict_work_on_anybodys_table(runs):
+    assert "code" in said("fit", runs, "--method", "parabola")
+    at = json.loads(said("predict", runs, "--flops", "1e19", "--method", "surface", "--json"))
+    assert at["facts"]["params"] == pytest.approx((9e5 / 3e6 * 1e19) ** 0.5, rel=0.02)
+    assert at["code"]["params"] == pytest.approx((4e5 / 6e6 * 1e19) ** 0.5, rel=0.02)
+    assert "params on" in said("predict", runs, "--flops", "1e21", "--skill", "code")
+
+
+def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs):
+    spec.write_text(SPEC + "serch: {}\n")
+    assert "did you mean 'search'" in refused("plan", spec)
+    assert "cannot be read" in refused("run", tmp_path / "absent.yaml")
+    assert "no sweep here" in refused("status", tmp_path)
+    assert "did you mean 'code'" in refused("predict", runs, "--flops", "1e19", "--skill", "cod")
+    assert "positive number" in refused("predict", runs, "--flops", "-1")
+    assert "'parabol' is unknown" in refused("fit", runs, "--method", "parabol")
+    assert "KEY=VALUE" in refused("plan", spec, "--set", "x")
+
+
+def test_a_table_without_losses_is_refused(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("params,tokens\n1,2\n")
+    assert "loss" in refused("fit", path)
