@@ -94,7 +94,6 @@ class Data:
         qa_share: share of entities asked about in training; the rest test generalisation.
         registers: hardest grade of the code ladder; programs have 1..registers registers.
         ladder: exponent of the grades' frequency, grade^-ladder.
-        boolean_share: share of code documents that are boolean expressions.
         surface: skill -> parameters E, A, B, alpha, beta of E + A/p^alpha + B/t^beta, for
             "simulated" only.
         noise: standard deviation of a simulated loss between seeds, nats.
@@ -114,7 +113,6 @@ class Data:
     qa_share: float = 0.8
     registers: int = 8
     ladder: float = 1.0
-    boolean_share: float = 0.25
     surface: dict[str, dict[str, float]] = field(default_factory=dict)
     noise: float = 0.01
 
@@ -135,7 +133,6 @@ class Data:
         )
         _require(1 <= self.registers <= 8, "data.registers must lie in 1..8")
         _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
-        _require(0 <= self.boolean_share < 1, "data.boolean_share must lie in [0, 1)")
         _require(self.noise >= 0, "data.noise must not be negative")
 
     def _check_mix(self) -> None:

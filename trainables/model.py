@@ -5,6 +5,8 @@ Imports of torch and transformers take seconds, so this module is imported by th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,8 +14,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from trainables.shapes import Shape
 
-INIT_STD = 0.02
-"""Standard deviation of initial weights (GPT-2, and transformers' default for Llama)."""
+INIT_SCALE = 0.6
+"""Initial weights have standard deviation INIT_SCALE / sqrt(width). The usual 0.02 is meant for
+widths near 1000, where this rule agrees with it; below 100 it delays learning so much that a
+67 k model had a loss of 3.9 nats on facts where 3.1 was in reach (measured, examples/README.md;
+0.4, 0.6, 0.8 and 1.0 were tried at widths 26 and 48)."""
 
 
 class Network(nn.Module):
@@ -69,7 +74,7 @@ def llama_config(shape: Shape, *, attention: str) -> LlamaConfig:
         max_position_embeddings=shape.context,
         tie_word_embeddings=shape.tied,
         attn_implementation=attention,
-        initializer_range=INIT_STD,
+        initializer_range=INIT_SCALE / math.sqrt(shape.width),
         use_cache=False,
     )
 

@@ -232,15 +232,15 @@ def _next_width(width: int, model: Model) -> int:
 
 def _shape(width: int, layers: int, model: Model) -> Shape:
     """The shape of given width and depth with the usual feed-forward ratio."""
-    head_dim = _head_dim(width, model)
-    heads = max(1, width // head_dim)
+    most = max(1, width // _head_dim(width, model))
+    heads = next(h for h in range(most, 0, -1) if width % (2 * h) == 0)
     kv_heads = heads // model.kv_groups if heads % model.kv_groups == 0 else heads
     return Shape(
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=min(head_dim, width),
+        head_dim=width // heads,
         ffn_width=max(1, round(model.ffn_ratio * width)),
         vocabulary=model.vocabulary,
         context=model.context,

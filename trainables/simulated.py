@@ -13,7 +13,8 @@ from trainables.context import Context
 
 SURFACES: dict[str, dict[str, float]] = {
     "knowledge": {"E": 0.6, "A": 400.0, "B": 900.0, "alpha": 0.62, "beta": 0.50},
-    "code": {"E": 0.3, "A": 110.0, "B": 900.0, "alpha": 0.58, "beta": 0.50},
+    "knowledge-qa": {"E": 0.8, "A": 420.0, "B": 950.0, "alpha": 0.62, "beta": 0.50},
+    "code": {"E": 0.3, "A": 150.0, "B": 900.0, "alpha": 0.58, "beta": 0.50},
     "validation": {"E": 1.6, "A": 180.0, "B": 500.0, "alpha": 0.60, "beta": 0.50},
 }
 """Default surfaces (assumption): optima near 20-60 k parameters at 1e11..4e11 FLOPs, as the

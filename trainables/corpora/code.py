@@ -1,10 +1,10 @@
 """Programs and their execution, on a ladder of difficulty.
 
-Most documents are traces of a register machine, ``$a + 3 # 7``: register, operator, digit, and
-the register's new value. Programs have 1 to 8 registers, harder ones being rarer, and operators
-have Zipf frequency as well, so that there is always something left to learn. The rest are
-boolean expressions of 2 to 6 operands. Arithmetic saturates at 0 and 9: results modulo ten give
-no partial credit and are not learned at all below 1e12 FLOPs (measured).
+A document is the trace of a register machine, ``$a +2 7``: register, function, and the register's
+new value. Programs have 1 to 8 registers, harder ones being rarer, and functions come from a
+library with Zipf frequencies, so that there is always something left to learn. A third of the
+tokens are results: sparser answers are not learned at all below 1e12 FLOPs, nor is arithmetic
+modulo ten, which gives no partial credit where saturation does (measured, examples/README.md).
 """
 
 from __future__ import annotations
@@ -14,108 +14,67 @@ import numpy.typing as npt
 
 from trainables.config import Data
 from trainables.corpora import vocabulary as v
-from trainables.corpora.documents import Documents, Family, IntArray, pack
+from trainables.corpora.documents import Documents, Family, IntArray
 
-LINE = 5
+LINE = 3
 """Tokens of a trace's line."""
 
-OPERANDS = (2, 3, 4, 5, 6)
-"""Operands of a boolean expression."""
 
-
-def _operator_table() -> IntArray:
-    """Results by operator, register's value and operand, (operators, 10, 10)."""
-    value, operand = np.meshgrid(np.arange(10), np.arange(10), indexing="ij")
-    results = (
-        operand,
-        value + operand,
-        value - operand,
-        np.maximum(value, operand),
-        np.minimum(value, operand),
-        operand - value,
-        np.abs(value - operand),
-        (value + operand) // 2,
-    )
-    table: IntArray = np.clip(np.stack(results), 0, 9)
+def _library() -> IntArray:
+    """Results by function and register's value, (functions, 10), in the vocabulary's order."""
+    value = np.arange(10)
+    steps = [value + sign * size for size in range(1, 6) for sign in (1, -1)]
+    bounds = [np.maximum(value, 5), np.minimum(value, 5), np.maximum(value, 3)]
+    others = [2 * value, value // 2, 9 - value]
+    constants = [np.full(10, constant) for constant in (0, 9, 5, 1, 8, 2, 7, 3)]
+    turns = zip(steps[:8], bounds + others + constants[:2], strict=True)
+    mixed = [function for turn in turns for function in turn]
+    table: IntArray = np.clip(np.stack(mixed + steps[8:] + constants[2:]), 0, 9)
     return table
 
 
-OPERATORS = _operator_table()
-OPERATOR_WEIGHTS = 1 / (1.0 + np.arange(len(OPERATORS)))
-"""Zipf frequency of the operators (assumption)."""
-
-CONNECTIVES: IntArray = np.array([[[0, 0], [0, 1]], [[0, 1], [1, 1]], [[0, 1], [1, 0]]])
-"""Results by connective (and, or, xor), left and right."""
+LIBRARY = _library()
+LIBRARY_WEIGHTS: npt.NDArray[np.float64] = 1 / (1.0 + np.arange(len(LIBRARY)))
+"""Zipf frequency of the functions (assumption)."""
 
 
 def documents(data: Data, rng: np.random.Generator, count: int, *, context: int) -> Documents:
-    """Generate programs with their results.
+    """Write random programs and execute them.
 
     Args:
-        data: ladder and share of boolean expressions.
+        data: the ladder.
         rng: source of all choices.
         count: documents.
         context: tokens of each.
     """
-    boolean = rng.random(count) < data.boolean_share
-    grade = 1 + _draw(rng, np.arange(1, data.registers + 1) ** -data.ladder, (count,))
-    operands = np.array(OPERANDS)[_draw(rng, np.array(OPERANDS) ** -data.ladder, (count,))]
-    made = traces(grade, rng, context=context)
-    for size in OPERANDS:
-        chosen = np.flatnonzero(boolean & (operands == size))
-        expressions = booleans(size, rng, chosen.size, context=context)
-        made.tokens[chosen], made.family[chosen] = expressions
-    return made
-
-
-def traces(grade: IntArray, rng: np.random.Generator, *, context: int) -> Documents:
-    """Execute one random program per entry of ``grade``, its number of registers."""
-    count, lines = grade.size, -(-context // LINE)
-    names = np.argsort(rng.random((count, 16)), axis=1)  # registers are named anew per program
+    grades = np.arange(1, data.registers + 1, dtype=np.float64)
+    grade = 1 + _draw(rng, grades**-data.ladder, (count,))
+    lines = -(-context // LINE)
+    names = np.argsort(rng.random((count, v.REGISTERS)), axis=1)  # named anew in each program
     register = (rng.random((count, lines)) * grade[:, None]).astype(np.int64)
-    operator = _draw(rng, OPERATOR_WEIGHTS, (count, lines))
-    operand = rng.integers(10, size=(count, lines))
-    result = np.empty((count, lines), dtype=np.int64)
-    state, rows = np.zeros((count, int(grade.max(initial=1))), dtype=np.int64), np.arange(count)
-    for line in range(lines):
-        value = state[rows, register[:, line]]
-        result[:, line] = OPERATORS[operator[:, line], value, operand[:, line]]
-        state[rows, register[:, line]] = result[:, line]
-    written = (
-        v.REGISTER + np.take_along_axis(names, register, axis=1),
-        v.OPERATOR + operator,
-        v.DIGIT + operand,
-        np.full_like(register, v.RESULT),
-        v.DIGIT + result,
-    )
-    tokens = np.stack(written, axis=2).reshape(count, -1)[:, :context]
-    family = np.zeros((count, lines, LINE), dtype=np.int64)
-    family[:, :, -1] = Family.TRACE + grade[:, None]
-    return Documents(tokens, family.reshape(count, -1)[:, :context])
+    function = _draw(rng, LIBRARY_WEIGHTS, (count, lines))
+    tokens = np.empty((count, lines, LINE), dtype=np.int64)
+    tokens[:, :, 0] = v.REGISTER + np.take_along_axis(names, register, axis=1)
+    tokens[:, :, 1] = v.FUNCTION + function
+    tokens[:, :, 2] = v.DIGIT + _execute(register, function, registers=data.registers)
+    family = np.full_like(tokens, Family.NONE)
+    family[:, :, 2] = Family.TRACE + grade[:, None]
+    return Documents(*(part.reshape(count, -1)[:, :context] for part in (tokens, family)))
 
 
-def booleans(operands: int, rng: np.random.Generator, count: int, *, context: int) -> Documents:
-    """Write expressions of some operands, evaluated from left to right."""
-    length = 2 * operands + 2
-    lines = -(-context // length)
-    value = rng.integers(2, size=(count, lines, operands))
-    connective = rng.integers(3, size=(count, lines, operands - 1))
-    result = value[..., 0]
-    for place in range(operands - 1):
-        result = CONNECTIVES[connective[..., place], result, value[..., place + 1]]
-    tokens = np.empty((count, lines, length), dtype=np.int64)
-    tokens[..., 0 : 2 * operands : 2] = v.FALSE + value
-    tokens[..., 1 : 2 * operands - 1 : 2] = v.CONNECTIVE + connective
-    tokens[..., -3] = v.RESULT
-    tokens[..., -2] = v.FALSE + result
-    tokens[..., -1] = v.STOP
-    family = np.zeros_like(tokens)
-    family[..., -2] = Family.BOOLEAN
-    return pack(tokens, family, context)
+def _execute(register: IntArray, function: IntArray, *, registers: int) -> IntArray:
+    """Value written by each line, (programs, lines); registers start at 0."""
+    result = np.empty_like(register)
+    rows = np.arange(len(register))
+    state = np.zeros((len(register), registers), dtype=np.int64)
+    for line in range(register.shape[1]):
+        at = rows, register[:, line]
+        result[:, line] = state[at] = LIBRARY[function[:, line], state[at]]
+    return result
 
 
 def _draw(
-    rng: np.random.Generator, weights: npt.NDArray[np.floating], shape: tuple[int, ...]
+    rng: np.random.Generator, weights: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> IntArray:
     """Draw indices with given weights."""
     return np.searchsorted(np.cumsum(weights) / weights.sum(), rng.random(shape))

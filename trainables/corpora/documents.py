@@ -18,7 +18,6 @@ class Family(IntEnum):
     STATEMENT = 1
     QUESTION = 2
     HELD_OUT_QUESTION = 3
-    BOOLEAN = 4
     TRACE = 10
     """Programs of g registers are family TRACE + g."""
 

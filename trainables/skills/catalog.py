@@ -37,7 +37,6 @@ class Skill:
 
 def catalog() -> list[Skill]:
     """Every skill of the built-in corpora."""
-    traces = tuple(Family.TRACE + grade for grade in GRADES)
     return [
         Skill(
             "knowledge",
@@ -61,20 +60,11 @@ def catalog() -> list[Skill]:
             "Results of unseen programs of all grades.",
             True,
             "code",
-            (Family.BOOLEAN, *traces),
+            tuple(Family.TRACE + grade for grade in GRADES),
         ),
-        Skill(
-            "code-boolean",
-            "code",
-            "Results of boolean expressions of 2 to 6 operands.",
-            False,
-            "code",
-            (Family.BOOLEAN,),
-        ),
-        Skill("code-traces", "code", "Results of register programs.", False, "code", traces),
         *(
             Skill(
-                f"code-traces-{grade}",
+                f"code-{grade}",
                 "code",
                 f"Results of programs with {grade} register{'s' if grade > 1 else ''}.",
                 False,
