@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fitting.optima import Component, Guarded
+from fitting.component import Component
+from fitting.optima import Guarded
 from fitting.values import Z90, FloatArray
 
 __all__ = ["Places", "Wishes", "bound", "choose", "foresee"]
@@ -200,7 +201,9 @@ def bound(
     tolerance: float,
     steps: int = 150,
 ) -> float:
-    """Least FLOPs that give every skill and target its tolerance if the component were the truth.
+    """Least FLOPs that give every skill its tolerance if the component were the truth.
+
+    The tolerance holds for the root mean square of a skill's intervals over the targets.
 
     The minimax c-optimal design of continuous shares (Pronzato and Pazman 2013, chapter 5) by
     multiplicative updates: no rounding to whole trials, known noise, no prior. No search does
@@ -218,14 +221,14 @@ def bound(
     rows = rows / (noise[:, None, None] * np.sqrt(candidates.cost)[None, :, None])
     aims = component.target(np.asarray(targets, float))
     shares = np.full(len(candidates), 1.0 / len(candidates))
-    blame = np.full(aims.shape[:2], 1.0 / aims.shape[0] / aims.shape[1])
+    blame = np.full(len(aims), 1.0 / len(aims))
     least = np.inf
     for _ in range(steps):
         information = np.einsum("snp,n,snq->spq", rows, shares, rows)
         spread = np.linalg.solve(information, np.swapaxes(aims, 1, 2))
-        variance = np.einsum("stp,spt->st", aims, spread)
+        variance = np.einsum("stp,spt->st", aims, spread).mean(axis=1)
         least = min(least, float(variance.max()))
-        teaches = np.einsum("st,snt->n", blame, (rows @ spread) ** 2)
+        teaches = np.einsum("s,snt->n", blame, (rows @ spread) ** 2)
         shares = shares * np.sqrt(teaches)
         shares /= shares.sum()
         blame = blame * np.sqrt(variance)

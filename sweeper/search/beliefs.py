@@ -60,12 +60,12 @@ class Beliefs:
 
     def cost_ratio(self, space: Space, flops: float) -> float:
         """FLOPs that finished trials of a budget spent over what was planned; 1 if unknown."""
-        ratios = [
-            spent / space.cost(trial)
-            for trial, spent, fate in zip(self.ended, self.spent, self.failed, strict=True)
-            if not fate[2] and abs(math.log(trial.flops / flops)) < 0.01 and spent > 0
-        ]
-        return float(np.median(ratios)) if ratios else 1.0
+        here = np.abs(self.failed[:, 1] - math.log(flops)) < 0.01
+        here &= (self.failed[:, 2] == 0) & (self.spent > 0)
+        if not here.any():
+            return 1.0
+        ratios = [self.spent[i] / space.cost(self.ended[i]) for i in np.flatnonzero(here)[:50]]
+        return float(np.median(ratios))
 
 
 @dataclass
@@ -95,7 +95,7 @@ def _beliefs(
     observations: pd.DataFrame, table: pd.DataFrame, space: Space, warm: Guarded | None
 ) -> Beliefs:
     fit = fit_guarded(table, ladder=space.budgets, warm=warm)
-    checked = verdict(table)
+    checked = verdict(table, warm=warm)
     by = ["flops", "params", "tokens", "seed", "mix"]
     trials = observations.drop_duplicates("trial_id").sort_values(by)
     failed = np.column_stack(

@@ -7,12 +7,13 @@ import math
 import numpy as np
 
 from fitting.verdict import CHECK_TRIALS
+from sweeper.budget import same_budget
 from sweeper.search.beliefs import Beliefs
 from sweeper.search.turn import Turn
 
 __all__ = ["bracket", "check"]
 
-SHARE = 0.5
+SHARE = 0.4
 """Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
 
 BRACKET_TRIALS = 2
@@ -23,14 +24,17 @@ BRACKET_BUDGETS = 3
 def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, int]]:
     """Points still missing for the predictive check.
 
-    It is due when the intervals are narrow or half the allowance is gone, on the largest budget
-    where it costs no more than what was spent below it.
+    It is due when the intervals are narrow or a share of the allowance is gone, on the largest
+    budget where it costs no more than what was spent below it. A trial that alone speaks against
+    the law is repeated.
 
     Args:
         beliefs: the fit.
         turn: trials and FLOPs.
         content: whether the intervals are as narrow as wanted.
     """
+    if math.isfinite(beliefs.checked.suspect):
+        return _again(beliefs, turn)
     for flops in reversed(turn.space.budgets[2:]):
         below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)
         known = [a for a in turn.known if a.flops > 0.99 * flops]
@@ -40,6 +44,16 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
         if due and CHECK_TRIALS * flops <= below and missing * flops <= turn.remaining:
             return _across(beliefs, turn, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
+
+
+def _again(beliefs: Beliefs, turn: Turn) -> list[tuple[float, int]]:
+    """The trial that alone decides for an alarm, unless its repeat is in training."""
+    checked = beliefs.checked
+    size = turn.space.params[turn.space.nearest(checked.suspect)]
+    budget = next((c for c in turn.budgets() if same_budget(c, checked.flops)), None)
+    if budget is None or any(a.params == size for a in turn.on(budget) if a in turn.training):
+        return []
+    return [(budget, size)]
 
 
 def _across(beliefs: Beliefs, turn: Turn, flops: float) -> list[tuple[float, int]]:

@@ -1,0 +1,130 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.design import Places, Wishes, bound, choose, foresee
+from fitting.optima import Guarded, fit_guarded
+from fitting.synthetic import LADDER, world
+
+CENTRES = np.array([world("fail").log_optimum("aggregate", c) for c in LADDER])
+
+
+def trials(n: int = 8, budgets: int = 4, half: float = 1.6) -> pd.DataFrame:
+    flops = np.repeat(LADDER[:budgets], n)
+    params = np.exp(
+        np.repeat(CENTRES[:budgets], n) + np.tile(np.linspace(-half, half, n), budgets)
+    )
+    return world("fail").table(flops, params, np.random.default_rng(0)).dropna()
+
+
+def places(half: float = 1.6, n: int = 13) -> Places:
+    flops = np.repeat(LADDER, n)
+    log_params = np.repeat(CENTRES, n) + np.tile(np.linspace(-half, half, n), len(LADDER))
+    return Places(log_params, flops, flops, np.ones(len(flops)))
+
+
+def at(places: Places, indices: list[int]) -> Places:
+    return Places(
+        *(v[indices] for v in (places.log_params, places.flops, places.cost, places.chance))
+    )
+
+
+@pytest.fixture(scope="module")
+def fit() -> Guarded:
+    return fit_guarded(trials(), ladder=LADDER)
+
+
+WISHES = Wishes(LADDER, tolerance=0.1, overhead=LADDER[0])
+
+
+def ask(fit: Guarded, candidates: Places, n: int, **more: object) -> list[int]:
+    given = {"pending": Places.none(), "remaining": 1e22} | more
+    return choose(fit, candidates, WISHES, n=n, **given)  # type: ignore[arg-type]
+
+
+def test_several_at_once_equal_one_after_the_other_in_training(fit: Guarded) -> None:
+    """Rank-1 updates of the projections agree with inverting the updated precision."""
+    together = ask(fit, places(), 6)
+    one_by_one: list[int] = []
+    for _ in range(6):
+        training = at(places(), one_by_one) if one_by_one else Places.none()
+        one_by_one += ask(fit, places(), 1, pending=training)
+    assert together == one_by_one
+    assert len(set(together)) > 1
+
+
+def test_gain_is_the_fall_of_variance_that_the_trial_brings(fit: Guarded) -> None:
+    """What the score promises for an added trial is what the posterior with it delivers."""
+    plain = fit.components[0]
+    place = places()
+    best = ask(fit, place, 1)[0]
+    row = plain.jacobian(place.log_params[best : best + 1], place.flops[best : best + 1])[:, 0]
+    aim = plain.target(np.array(LADDER))
+    noise = fit.noise**2
+    after = np.linalg.inv(
+        plain.precision + row[:, :, None] * row[:, None, :] / noise[:, None, None]
+    )
+    spread = np.einsum("sp,spq->sq", row, np.linalg.inv(plain.precision))
+    own = np.einsum("sp,sp->s", spread, row)
+    fall = np.einsum("stp,sp->st", aim, spread) ** 2 / (noise + own)[:, None]
+    before = np.einsum("stp,spq,stq->st", aim, np.linalg.inv(plain.precision), aim)
+    assert np.einsum("stp,spq,stq->st", aim, after, aim) == pytest.approx(before - fall)
+
+
+def test_cheap_budgets_first_and_nothing_dearer_than_what_remains(fit: Guarded) -> None:
+    chosen = ask(fit, places(), 10)
+    assert np.median(places().flops[chosen]) <= 3e19
+    chosen = ask(fit, places(), 10, remaining=2.5e19)
+    assert places().flops[chosen].sum() <= 2.5e19
+    assert ask(fit, places(), 3, remaining=5e18) == []
+
+
+def test_risky_places_are_avoided(fit: Guarded) -> None:
+    safe = places()
+    best = ask(fit, safe, 1)[0]
+    chance = np.ones(len(safe))
+    chance[best] = 0.2
+    assert ask(fit, Places(safe.log_params, safe.flops, safe.cost, chance), 1)[0] != best
+
+
+def test_more_flops_promise_narrower_intervals(fit: Guarded) -> None:
+    some = foresee(fit, places(), WISHES, flops=1e20)
+    more = foresee(fit, places(), WISHES, flops=1e21)
+    assert more.mean() < some.mean() < 1
+    assert foresee(fit, places(), WISHES, flops=1e18) == pytest.approx(1.0)
+
+
+def test_no_design_beats_the_bound(fit: Guarded) -> None:
+    """Random designs of the same FLOPs leave the worst interval wider than the bound's."""
+    plain, place = fit.components[0], places()
+    least = bound(plain, fit.noise, place, targets=LADDER, tolerance=0.1)
+    rng, needed = np.random.default_rng(0), []
+    for _ in range(200):
+        share = rng.dirichlet(np.full(len(place), 0.1))
+        rows = plain.jacobian(place.log_params, place.flops) / fit.noise[:, None, None]
+        weight = share / place.cost
+        information = np.einsum("snp,n,snq->spq", rows, weight, rows)
+        aim = plain.target(np.array(LADDER))
+        spread = np.linalg.solve(information, np.swapaxes(aim, 1, 2))
+        variance = np.einsum("stp,spt->st", aim, spread).mean(axis=1).max()
+        needed.append(variance * (1.6449 / 0.1) ** 2)
+    assert least < min(needed)
+    tighter = bound(plain, fit.noise, place, targets=LADDER, tolerance=0.05)
+    assert tighter == pytest.approx(4 * least)
+
+
+def test_bound_has_converged(fit: Guarded) -> None:
+    few, many = (
+        bound(fit.components[0], fit.noise, places(), targets=LADDER, tolerance=0.1, steps=n)
+        for n in (150, 2000)
+    )
+    assert few == pytest.approx(many, rel=0.1)
+    assert many <= few
+
+
+def test_wider_range_of_sizes_needs_fewer_flops(fit: Guarded) -> None:
+    narrow, wide = (
+        bound(fit.components[0], fit.noise, places(half), targets=LADDER, tolerance=0.1)
+        for half in (1.0, 2.3)
+    )
+    assert wide < narrow
