@@ -171,7 +171,7 @@ class _Forecast:
 
 def _least_surprising(
     log_params: FloatArray, surprise: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Indices, npt.NDArray[np.bool_]]:
     """Indices of the least surprising trial of each distinct size, and which were repeated."""
     kept, repeated = [], []
     for size in np.unique(np.round(log_params / _SAME_SIZE)):
