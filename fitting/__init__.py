@@ -6,6 +6,14 @@ Start with `fit_skills` for a table, `fit_isoflop` for one curve, `fit_surface` 
 
 from __future__ import annotations
 
+from fitting.compare import (
+    Comparison,
+    compare_optima,
+    compare_skills,
+    mean_of_optima,
+    optimum_of_mean_loss,
+)
+from fitting.composition import CompositionRange, composition_range, optimum_under, share_sweep
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
 from fitting.observations import Observations, prepare, read_table
@@ -15,6 +23,8 @@ from fitting.uncertainty import bootstrap_surface
 from fitting.values import Optimum, Prediction
 
 __all__ = [
+    "Comparison",
+    "CompositionRange",
     "FitError",
     "FittingError",
     "Observations",
@@ -25,9 +35,16 @@ __all__ = [
     "Surface",
     "TableError",
     "bootstrap_surface",
+    "compare_optima",
+    "compare_skills",
+    "composition_range",
     "fit_isoflop",
     "fit_power_law",
     "fit_surface",
+    "mean_of_optima",
+    "optimum_of_mean_loss",
+    "optimum_under",
     "prepare",
     "read_table",
+    "share_sweep",
 ]

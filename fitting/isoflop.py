@@ -179,18 +179,22 @@ def parabola_bias(
     """
     alpha, beta = exponents
     ln_p = np.asarray(ln_params, dtype=float)
-    w = np.ones_like(ln_p) if weights is None else np.asarray(weights, dtype=float)
+    root = np.sqrt(np.ones_like(ln_p) if weights is None else np.asarray(weights, dtype=float))
+    centre = float(ln_p.mean())
+    design = np.vander(ln_p - centre, 3, increasing=True)
+    # Coefficients are linear in the losses, so that one matrix serves every step.
+    _, slope, bend = np.linalg.pinv(design * root[:, None]) * root
     bias = 0.0
     for _ in range(100):  # fixed point: the true optimum is vertex - bias
         u = ln_p - (vertex - bias)
         curve = beta * np.exp(-alpha * u) + alpha * np.exp(beta * u)
-        fit = fit_parabola(ln_p, curve, weights=w)
-        if fit.coefficients[2] <= 0:
+        c1, c2 = float(slope @ curve), float(bend @ curve)
+        if c2 <= 0:
             return math.nan
-        step = fit.vertex - (vertex - bias)
+        step = centre - c1 / (2 * c2) - (vertex - bias)
         if abs(step - bias) < 1e-6:
-            return float(step)
-        bias = 0.5 * bias + 0.5 * step
+            return step
+        bias = 0.5 * (bias + step)
     return math.nan
 
 
