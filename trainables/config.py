@@ -92,7 +92,7 @@ class Data:
         values: distinct values per attribute (6 bits at 64).
         zipf: exponent of the entities' frequency, rank shifted by 8 (natural text is near 1).
         qa_share: share of entities asked about in training; the rest test generalisation.
-        registers: hardest grade of the code ladder; programs have 1..registers registers.
+        grades: hardest grade of the code ladder; programs have 1..grades functions a line.
         ladder: exponent of the grades' frequency, grade^-ladder.
         surface: skill -> parameters E, A, B, alpha, beta of E + A/p^alpha + B/t^beta, for
             "simulated" only.
@@ -111,7 +111,7 @@ class Data:
     values: int = 64
     zipf: float = 1.0
     qa_share: float = 0.8
-    registers: int = 8
+    grades: int = 6
     ladder: float = 1.0
     surface: dict[str, dict[str, float]] = field(default_factory=dict)
     noise: float = 0.01
@@ -131,7 +131,7 @@ class Data:
             round(self.qa_share * self.entities) in range(self.entities),
             "data.qa_share must lie in [0, 1) and leave at least one entity held out",
         )
-        _require(1 <= self.registers <= 8, "data.registers must lie in 1..8")
+        _require(1 <= self.grades <= 6, "data.grades must lie in 1..6")
         _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
         _require(self.noise >= 0, "data.noise must not be negative")
 

@@ -1,10 +1,12 @@
 """Programs and their execution, on a ladder of difficulty.
 
-A document is the trace of a register machine, ``$a +2 7``: register, function, and the register's
-new value. Programs have 1 to 8 registers, harder ones being rarer, and functions come from a
-library with Zipf frequencies, so that there is always something left to learn. A third of the
-tokens are results: sparser answers are not learned at all below 1e12 FLOPs, nor is arithmetic
-modulo ten, which gives no partial credit where saturation does (measured, examples/README.md).
+A document is the trace of a machine with one register: ``+2 max5 -> 7`` applies functions in turn
+and shows the register, where the next line goes on. Lines have 1 to 6 functions, the same number
+all through a program, longer ones being rarer; functions have Zipf frequency. So there is always
+something left to learn, and partial credit for every step towards it: the last function alone
+narrows the result, as saturation, bounds and constants forget what was before. Several registers,
+boolean expressions and arithmetic modulo ten give no such credit: below 1e12 FLOPs their loss
+stays on a plateau (measured, examples/README.md).
 """
 
 from __future__ import annotations
@@ -15,9 +17,6 @@ import numpy.typing as npt
 from trainables.config import Data
 from trainables.corpora import vocabulary as v
 from trainables.corpora.documents import Documents, Family, IntArray
-
-LINE = 3
-"""Tokens of a trace's line."""
 
 
 def _library() -> IntArray:
@@ -47,30 +46,34 @@ def documents(data: Data, rng: np.random.Generator, count: int, *, context: int)
         count: documents.
         context: tokens of each.
     """
-    grades = np.arange(1, data.registers + 1, dtype=np.float64)
+    grades = np.arange(1, data.grades + 1, dtype=np.float64)
     grade = 1 + _draw(rng, grades**-data.ladder, (count,))
-    lines = -(-context // LINE)
-    names = np.argsort(rng.random((count, v.REGISTERS)), axis=1)  # named anew in each program
-    register = (rng.random((count, lines)) * grade[:, None]).astype(np.int64)
-    function = _draw(rng, LIBRARY_WEIGHTS, (count, lines))
-    tokens = np.empty((count, lines, LINE), dtype=np.int64)
-    tokens[:, :, 0] = v.REGISTER + np.take_along_axis(names, register, axis=1)
-    tokens[:, :, 1] = v.FUNCTION + function
-    tokens[:, :, 2] = v.DIGIT + _execute(register, function, registers=data.registers)
+    tokens = np.empty((count, context), dtype=np.int64)
+    family = np.empty_like(tokens)
+    for length in range(1, data.grades + 1):
+        rows = np.flatnonzero(grade == length)
+        tokens[rows], family[rows] = _programs(length, rng, rows.size, context=context)
+    return Documents(tokens, family)
+
+
+def _programs(length: int, rng: np.random.Generator, count: int, *, context: int) -> Documents:
+    """Programs with ``length`` functions a line."""
+    lines = -(-context // (length + 2))
+    function = _draw(rng, LIBRARY_WEIGHTS, (count, lines, length))
+    tokens = np.empty((count, lines, length + 2), dtype=np.int64)
+    tokens[:, :, :length] = v.FUNCTION + function
+    tokens[:, :, length] = v.RESULT
+    state = np.zeros(count, dtype=np.int64)
+    for line in range(lines):
+        for place in range(length):
+            state = LIBRARY[function[:, line, place], state]
+        tokens[:, line, length + 1] = v.DIGIT + state
     family = np.full_like(tokens, Family.NONE)
-    family[:, :, 2] = Family.TRACE + grade[:, None]
-    return Documents(*(part.reshape(count, -1)[:, :context] for part in (tokens, family)))
-
-
-def _execute(register: IntArray, function: IntArray, *, registers: int) -> IntArray:
-    """Value written by each line, (programs, lines); registers start at 0."""
-    result = np.empty_like(register)
-    rows = np.arange(len(register))
-    state = np.zeros((len(register), registers), dtype=np.int64)
-    for line in range(register.shape[1]):
-        at = rows, register[:, line]
-        result[:, line] = state[at] = LIBRARY[function[:, line], state[at]]
-    return result
+    family[:, :, length + 1] = Family.PROGRAM + length
+    width = lines * (length + 2)
+    return Documents(
+        tokens.reshape(count, width)[:, :context], family.reshape(count, width)[:, :context]
+    )
 
 
 def _draw(

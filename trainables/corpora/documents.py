@@ -18,8 +18,8 @@ class Family(IntEnum):
     STATEMENT = 1
     QUESTION = 2
     HELD_OUT_QUESTION = 3
-    TRACE = 10
-    """Programs of g registers are family TRACE + g."""
+    PROGRAM = 10
+    """Results of programs with g functions a line are family PROGRAM + g."""
 
 
 class Documents(NamedTuple):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from trainables.config import CLASSES
 from trainables.corpora.documents import Family
 
-GRADES = range(1, 9)
-"""Registers of the code ladder's programs."""
+GRADES = range(1, 7)
+"""Functions a line of the code ladder's programs."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ def catalog() -> list[Skill]:
             "Results of unseen programs of all grades.",
             True,
             "code",
-            tuple(Family.TRACE + grade for grade in GRADES),
+            tuple(Family.PROGRAM + grade for grade in GRADES),
         ),
         *(
             Skill(
                 f"code-{grade}",
                 "code",
-                f"Results of programs with {grade} register{'s' if grade > 1 else ''}.",
+                f"Results of programs with {grade} function{'s' if grade > 1 else ''} a line.",
                 False,
                 "code",
-                (Family.TRACE + grade,),
+                (Family.PROGRAM + grade,),
             )
             for grade in GRADES
         ),
