@@ -15,8 +15,10 @@ from fitting.compare import (
 )
 from fitting.composition import CompositionRange, composition_range, optimum_under, share_sweep
 from fitting.errors import FitError, FittingError, Status, TableError
+from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.isoflop import fit_isoflop
 from fitting.observations import Observations, prepare, read_table
+from fitting.optima import Guarded, fit_guarded
 from fitting.powerlaw import PowerLaw, fit_power_law
 from fitting.surface import Surface, fit_surface
 from fitting.uncertainty import bootstrap_surface
@@ -26,11 +28,14 @@ __all__ = [
     "Comparison",
     "CompositionRange",
     "FitError",
+    "Fits",
     "FittingError",
+    "Guarded",
     "Observations",
     "Optimum",
     "PowerLaw",
     "Prediction",
+    "SkillFit",
     "Status",
     "Surface",
     "TableError",
@@ -38,8 +43,10 @@ __all__ = [
     "compare_optima",
     "compare_skills",
     "composition_range",
+    "fit_guarded",
     "fit_isoflop",
     "fit_power_law",
+    "fit_skills",
     "fit_surface",
     "mean_of_optima",
     "optimum_of_mean_loss",

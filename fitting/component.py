@@ -168,6 +168,13 @@ class Component:
         variance = variance + by_vertex**2 * self.unseen_variance(flops)
         return self.origin[0] + mean, np.sqrt(variance) * t90(self.spare)[:, None]
 
+    def optimum_covariance(self, flops: npt.ArrayLike, skill: int) -> FloatArray:
+        """Covariance (n, n) of one skill's ln p* on several budgets."""
+        _, gradient, by_vertex = self._optimum(self._log_flops(flops))
+        own = np.diag(by_vertex[skill] ** 2 * self.unseen_variance(flops))
+        within = gradient[skill] @ self.covariance[skill] @ gradient[skill].T
+        return np.asarray((within + own) * t90(self.spare)[skill] ** 2)
+
     def shape(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Curvature d2L/du2 at the vertex, nats, and gamma R: the size of cubic terms; (S, n)."""
         log_flops = self._log_flops(flops)

@@ -63,6 +63,33 @@ class Guarded:
         at = self.skills.index(skill)
         return mean[at], se[at]
 
+    def curvature(self, flops: npt.ArrayLike) -> FloatArray:
+        """Curvature d2L/d(ln p)2 at the optimum, nats, (S, n)."""
+        parts = np.stack([c.shape(flops)[0] for c in self.components])
+        return np.asarray((self.weights[:, None, None] * parts).sum(0))
+
+    def law(self, skill: str, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, float]:
+        """The line ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
+
+        Returns:
+            (ln a, b), their covariance (2, 2), and the standard deviation of ln p* round it.
+        """
+        log_flops = np.log(np.asarray(flops, float))
+        at = self.skills.index(skill)
+        design = np.stack([np.ones_like(log_flops), log_flops - log_flops.mean()], axis=1)
+        project = np.linalg.pinv(design)
+        lines = np.stack([project @ c.log_optimum(flops)[0][at] for c in self.components])
+        spreads = np.stack(
+            [project @ c.optimum_covariance(flops, at) @ project.T for c in self.components]
+        )
+        line = self.weights @ lines
+        away = lines - line
+        spreads = spreads + away[:, :, None] * away[:, None, :]
+        rest = self.log_optimum(flops)[0][at] - design @ line
+        move = np.array([[1.0, -log_flops.mean()], [0.0, 1.0]])
+        covariance = move @ np.einsum("c,cij->ij", self.weights, spreads) @ move.T
+        return move @ line, covariance, float(np.sqrt((rest**2).mean()))
+
     def _mix(
         self, parts: Sequence[tuple[FloatArray, FloatArray]]
     ) -> tuple[FloatArray, FloatArray]:
@@ -99,12 +126,12 @@ def fit_guarded(
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     kinds = [k if isinstance(k, Kind) else Kind(float(k)) for k in components]
     plain = problem.solve([problem.discrepancy(Kind(0.0))], None, before)
-    members = {plain[0].name: plain[0]}
+    found = {plain[0].name: plain[0]}
     for bent in (False, True):
         likes = [problem.discrepancy(k) for k in kinds if k.scale > 0 and k.bent == bent]
         if likes:
-            members |= {c.name: c for c in problem.solve(likes, plain[0], before)}
-    members = tuple(members[kind.name] for kind in kinds)
+            found |= {c.name: c for c in problem.solve(likes, plain[0], before)}
+    members = tuple(found[kind.name] for kind in kinds)
     weights = _weights(members, problem)
     noise = np.exp(weights @ np.log([c.scale for c in members])) / SCALE_OF_NORMAL
     flops = np.exp(trials.log_flops)

@@ -1,0 +1,311 @@
+"""Optima and laws of every skill of a table: the front door of this package.
+
+Legend: p = params, t = tokens, C = flops; losses in nats, logarithms natural.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from fitting.errors import FittingError, Status
+from fitting.methods import METHODS, Method, SkillModel, fit_models, on_ladder
+from fitting.observations import Observations, prepare
+from fitting.powerlaw import PowerLaw
+from fitting.values import Optimum, Prediction
+
+FORMAT = 1
+"""Version of the JSON form."""
+
+
+@dataclass(frozen=True)
+class SkillFit:
+    """One skill's optima, law and losses by one method.
+
+    Attributes:
+        skill: its name.
+        method: "guarded", "parabola" or "surface".
+        status: verdict on the skill.
+        reason: what the verdict rests on.
+        optima: one per budget of the table.
+        law: p* as a power of flops.
+    """
+
+    skill: str
+    method: Method
+    status: Status
+    reason: str
+    optima: tuple[Optimum, ...]
+    law: PowerLaw
+    _book: _Book
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are numbers one may plan with."""
+        return self.status is Status.OK
+
+    @property
+    def observations(self) -> pd.DataFrame:
+        """The rows of the table this rests on."""
+        return self._book.seen.of_skill(self.skill)
+
+    def at(self, flops: float) -> Optimum:
+        """Optimum of any budget, trained or not, with its 90 % interval.
+
+        Raises:
+            ValueError: flops is not positive and finite.
+        """
+        _positive(flops=flops)
+        return self._book.models(self.method)[self.skill].at(float(flops))
+
+    def loss(self, params: float, tokens: float) -> Prediction:
+        """Expected loss of any allocation, with its 90 % interval.
+
+        Raises:
+            FitError: the method or the skill has no loss to predict.
+            ValueError: params or tokens is not positive and finite.
+        """
+        _positive(params=params, tokens=tokens)
+        return self._book.models(self.method)[self.skill].loss(float(params), float(tokens))
+
+    def __repr__(self) -> str:
+        if not self.ok:
+            return f"<{self.skill}: {self.status}, {self.reason}>"
+        return f"<{self.skill}: {self.law}>"
+
+
+class _Book:
+    """Observations and the models fitted to them, each method when first asked for."""
+
+    def __init__(self, seen: Observations) -> None:
+        self.seen = seen
+        self._models: dict[Method, dict[str, SkillModel]] = {}
+
+    def models(self, method: Method) -> dict[str, SkillModel]:
+        """Models of all skills by one method."""
+        if method not in self._models:
+            self._models[method] = fit_models(self.seen, method)
+        return self._models[method]
+
+    def skill_fit(self, skill: str, method: Method) -> SkillFit:
+        """One skill's values."""
+        model = self.models(method)[skill]
+        budgets = [float(b) for b in sorted(self.seen.of_skill(skill)["budget"].unique())]
+        optima = on_ladder(model, budgets)
+        return SkillFit(skill, method, model.status, model.reason, optima, model.law(), self)
+
+
+class Fits(Mapping[str, SkillFit]):
+    """Fits of all skills of one table, by name."""
+
+    def __init__(self, fits: Mapping[str, SkillFit], book: _Book, method: Method) -> None:
+        self._fits = dict(fits)
+        self._book = book
+        self.method = method
+
+    def __getitem__(self, skill: str) -> SkillFit:
+        return self._fits[skill]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fits)
+
+    def __len__(self) -> int:
+        return len(self._fits)
+
+    @property
+    def observations(self) -> Observations:
+        """The checked table."""
+        return self._book.seen
+
+    @property
+    def excluded(self) -> pd.DataFrame:
+        """Rows left out, with their reasons."""
+        return self._book.seen.excluded
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know before trusting these numbers."""
+        poor = [f"{s}: {f.status}. {f.reason}" for s, f in self.items() if not f.ok]
+        return (*self._book.seen.warnings, *poor)
+
+    def table(self) -> pd.DataFrame:
+        """Optima of every skill on every budget, all methods side by side.
+
+        Returns:
+            Columns skill, flops, method, params, tokens, low, high, log_params_se, loss, bias,
+            status, reason; params, tokens, low and high are NaN where the status forbids.
+        """
+        rows = []
+        for skill, fit in self.items():
+            for method in METHODS:
+                own = fit if method == self.method else self._book.skill_fit(skill, method)
+                rows += [_row(skill, optimum) for optimum in own.optima]
+        return pd.DataFrame(rows).sort_values(["skill", "flops", "method"], ignore_index=True)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Plain values as JSON text, with the observations they rest on; also written to path."""
+        content = {
+            "format": FORMAT,
+            "method": self.method,
+            "skills": {skill: _plain_fit(fit) for skill, fit in self.items()},
+            "warnings": list(self.warnings),
+            "observations": {
+                "frame": _plain_frame(self.observations.frame),
+                "excluded": _plain_frame(self.excluded),
+                "warnings": list(self.observations.warnings),
+            },
+        }
+        text = json.dumps(_plain(content), allow_nan=False, indent=1)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    @classmethod
+    def from_json(cls, text: str | Path) -> Fits:
+        """Read what `to_json` wrote; other budgets and losses are computed when asked for.
+
+        Args:
+            text: JSON text, or the path of a file.
+
+        Raises:
+            FittingError: not of this form.
+        """
+        source = text.read_text(encoding="utf-8") if isinstance(text, Path) else text
+        content = json.loads(source)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise FittingError(f"fits: expected JSON of format {FORMAT}, as to_json writes it")
+        seen = content["observations"]
+        excluded = pd.DataFrame(seen["excluded"])
+        book = _Book(Observations(pd.DataFrame(seen["frame"]), excluded, tuple(seen["warnings"])))
+        fits = {
+            skill: _read_fit(skill, values, book) for skill, values in content["skills"].items()
+        }
+        return cls(fits, book, content["method"])
+
+    def __repr__(self) -> str:
+        lines = [
+            f"{len(self)} skill(s), method {self.method}, {len(self.excluded)} row(s) excluded"
+        ]
+        width = max((len(s) for s in self), default=5)
+        for skill, fit in self.items():
+            if fit.ok and fit.law.ok:
+                top = fit.optima[-1]
+                said = f"b = {fit.law.exponent:.3f} ± {fit.law.exponent_se:.3f}"
+                said += f"   p*({top.flops:.3g}) = {_span(top)}"
+            else:
+                said = f"{fit.status if not fit.ok else fit.law.status}"
+            lines.append(f"  {skill:<{min(width, 30)}}  {said}")
+        return "\n".join(lines)
+
+
+def fit_skills(
+    table: pd.DataFrame | Mapping[str, Any] | str | Path, method: Method = "guarded"
+) -> Fits:
+    """Fit optima and laws of every skill of a table.
+
+    Args:
+        table: long table, one row per trial and skill: flops, params, tokens, skill, loss, and
+            trial_id, seed, mix where known; or the path of one. See `fitting.prepare`.
+        method: "guarded" (default), "parabola" (the paper's) or "surface" (Approach 3).
+
+    Returns:
+        One `SkillFit` per skill; a skill without a usable answer has a status and a reason.
+
+    Raises:
+        TableError: the table breaks the column contract.
+        ValueError: unknown method.
+    """
+    if method not in get_args(Method):
+        raise ValueError(f"method={method!r}: choose one of {', '.join(METHODS)}")
+    book = _Book(prepare(table))
+    fits = {skill: book.skill_fit(skill, method) for skill in book.seen.skills}
+    return Fits(fits, book, method)
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value!r}: give a positive finite number")
+
+
+def _span(optimum: Optimum) -> str:
+    if not math.isfinite(optimum.params):
+        return str(optimum.status)
+    low, high = optimum.interval
+    return f"{optimum.params:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def _row(skill: str, optimum: Optimum) -> dict[str, Any]:
+    return {
+        "skill": skill,
+        "flops": optimum.flops,
+        "method": optimum.method,
+        "params": optimum.params,
+        "tokens": optimum.tokens,
+        "low": optimum.interval[0],
+        "high": optimum.interval[1],
+        "log_params_se": optimum.log_params_se,
+        "loss": optimum.loss,
+        "bias": optimum.bias,
+        "status": str(optimum.status),
+        "reason": optimum.reason,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null, and the word."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else (None if math.isnan(value) else str(value))
+    return value
+
+
+def _plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    objects = frame.astype(object).where(frame.notna(), None)
+    return {str(name): objects[name].tolist() for name in objects}
+
+
+def _plain_fit(fit: SkillFit) -> dict[str, Any]:
+    return {
+        "status": str(fit.status),
+        "reason": fit.reason,
+        "method": fit.method,
+        "law": asdict(fit.law),
+        "optima": [asdict(optimum) for optimum in fit.optima],
+    }
+
+
+def _read(value: Any) -> Any:
+    """Undo `_plain`: null is NaN in every numeric field."""
+    if value is None:
+        return math.nan
+    if isinstance(value, list):
+        return tuple(_read(v) for v in value)
+    return math.inf if value == "inf" else value
+
+
+def _read_fit(skill: str, values: Mapping[str, Any], book: _Book) -> SkillFit:
+    optima = tuple(
+        Optimum(**{k: _read(v) for k, v in o.items() if k != "status"}, status=Status(o["status"]))
+        for o in values["optima"]
+    )
+    law = {k: _read(v) for k, v in values["law"].items() if k != "status"}
+    return SkillFit(
+        skill=skill,
+        method=values["method"],
+        status=Status(values["status"]),
+        reason=values["reason"],
+        optima=optima,
+        law=PowerLaw(**law, status=Status(values["law"]["status"])),
+        _book=book,
+    )
