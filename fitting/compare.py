@@ -20,6 +20,7 @@ import pandas as pd
 from fitting.composition import Table, loss_matrix, optimum_under
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop, fit_parabola, t_quantile
+from fitting.observations import BUDGET_TOLERANCE
 from fitting.powerlaw import PowerLaw
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
@@ -171,15 +172,30 @@ def mean_of_optima(optima: Sequence[Optimum]) -> Optimum:
     )
 
 
+def law_optimum(law: PowerLaw, flops: float) -> Optimum:
+    """A law of params read off at a budget, with its own interval."""
+    params = float(law(flops))
+    low, high = law.interval(flops)
+    return Optimum(
+        params=params,
+        log_params_se=float(law.log_se(flops)),
+        status=law.status,
+        curvature=math.nan,
+        flops=flops,
+        tokens=flops / (FLOPS_PER_PARAM_TOKEN * params),
+        interval=(float(low), float(high)),
+        method=law.method,
+        reason=law.reason,
+        extrapolates=max(1.0, flops / law.flops_range[1]),
+    )
+
+
 def _partner(flops: float, aggregate: Sequence[Optimum] | PowerLaw) -> Optimum:
     """The aggregate's optimum on a budget."""
     if isinstance(aggregate, PowerLaw):
-        params = float(aggregate(flops))
-        return Optimum(
-            params, math.nan, aggregate.status, math.nan, flops, reason=aggregate.reason
-        )
+        return law_optimum(aggregate, flops)
     for one in aggregate:
-        if abs(math.log(one.flops / flops)) < 0.01:
+        if abs(math.log(one.flops / flops)) < BUDGET_TOLERANCE:
             return one
     return Optimum(
         math.nan, math.nan, Status.NOT_IDENTIFIED, math.nan, flops, reason="No aggregate here."

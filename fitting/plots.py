@@ -1,0 +1,429 @@
+"""The figures of arXiv 2503.10061 from any fits or plain tables, as matplotlib Figures.
+
+No figure touches pyplot's global state, so they can be drawn anywhere, in threads too:
+``figure_isoflops(...).savefig("isoflops.png")``. Skills wear the colours of Okabe and Ito (2008),
+which colour-blind readers can tell apart; budgets and shares run along a light-to-dark scale and
+carry a marker of their own, so that print in grey stays legible.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from fitting.compare import Comparison, law_optimum
+from fitting.datamix import Alignment, ShareResponse
+from fitting.isoflop import fit_isoflop, fit_parabola
+from fitting.powerlaw import PowerLaw
+from fitting.values import Optimum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito 2008, "Color Universal Design"; without black, which marks the aggregate."""
+
+MARKERS = "osD^vP<>Xhp*d"
+_SKILL_MARK, _AGGREGATE_MARK = "#C1121F", "black"
+_DPI = 200
+
+
+class SkillFitLike(Protocol):
+    """What a figure needs of one skill's fit."""
+
+    @property
+    def optima(self) -> Sequence[Optimum]:
+        """Per budget."""
+
+    @property
+    def law(self) -> PowerLaw:
+        """Of params."""
+
+    @property
+    def observations(self) -> pd.DataFrame:
+        """Columns params, loss and budget or flops."""
+
+
+def figure_fits(
+    fits: Mapping[str, SkillFitLike],
+    *,
+    skills: Sequence[str] | None = None,
+    aggregate: str | PowerLaw | None = None,
+) -> Figure:
+    """Figures 1a, 1b, ... side by side: one panel of isoFLOP curves per skill.
+
+    Args:
+        fits: skill to its fit, e.g. what `fit_skills` returns.
+        skills: which ones, in order; all by default.
+        aggregate: name of the skill, or the law, whose optima are marked in black.
+    """
+    names = list(skills) if skills else list(fits)
+    figure = _figure(4.6 * len(names) + 1.8, 4.4)
+    for i, name in enumerate(names):
+        axes = figure.add_subplot(1, len(names), i + 1)
+        other = fits[aggregate].law if isinstance(aggregate, str) else aggregate
+        one = fits[name]
+        last = i == len(names) - 1
+        draw_isoflops(
+            axes,
+            one.observations,
+            one.optima,
+            law=one.law,
+            aggregate=other,
+            title=name,
+            legend=last,
+        )
+    return figure
+
+
+def figure_isoflops(
+    points: pd.DataFrame,
+    optima: Sequence[Optimum],
+    *,
+    law: PowerLaw | None = None,
+    aggregate: PowerLaw | Sequence[Optimum] | None = None,
+    title: str = "",
+) -> Figure:
+    """Figure 1a or 1b: losses of one skill over model size, one curve per budget."""
+    figure = _figure(6.4, 4.6)
+    axes = figure.add_subplot()
+    draw_isoflops(axes, points, optima, law=law, aggregate=aggregate, title=title)
+    return figure
+
+
+def draw_isoflops(
+    axes: Axes,
+    points: pd.DataFrame,
+    optima: Sequence[Optimum],
+    *,
+    law: PowerLaw | None = None,
+    aggregate: PowerLaw | Sequence[Optimum] | None = None,
+    title: str = "",
+    legend: bool = True,
+) -> None:
+    """Draw isoFLOP curves into axes.
+
+    Args:
+        axes: where to.
+        points: columns params, loss and budget (or flops).
+        optima: marked by red crosses with their 90 % intervals; those without a number are
+            named in the legend's budget as "no optimum".
+        law: its path over the losses, red.
+        aggregate: optima or a law of params, black crosses on the same curves.
+        title: of the panel.
+        legend: whether to draw it, to the right.
+    """
+    column = "budget" if "budget" in points else "flops"
+    budgets = sorted(points[column].unique())
+    known = {_key(o.flops): o for o in optima}
+    paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
+    for i, (budget, colour) in enumerate(zip(budgets, _scale(len(budgets)), strict=True)):
+        curve = points[points[column] == budget].sort_values("params")
+        one = known.get(_key(float(budget)))
+        label = f"{budget:.3g}" + ("" if one is None or one.ok else " (no optimum)")
+        guide = _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], label)
+        if one is not None and one.ok:
+            paths["skill"].append((_fitted(law, one), _mark(axes, one, guide, _SKILL_MARK)))
+        other = _aggregate_at(aggregate, float(budget))
+        if other is not None:
+            height = _mark(axes, other, guide, _AGGREGATE_MARK)
+            paths["aggregate"].append((other.params, height))
+    _draw_path(axes, paths["skill"], _SKILL_MARK, "skill's optimum")
+    _draw_path(axes, paths["aggregate"], _AGGREGATE_MARK, "aggregate's optimum")
+    _finish_params_axis(axes, title)
+    if legend:
+        _legend_beside(axes, "training FLOPs")
+
+
+def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.05) -> Figure:
+    """Figure 1c: histogram of ln(p*_skill / p*_aggregate), one value per budget.
+
+    Args:
+        comparisons: skill to its comparison with the aggregate.
+        width: of a bin.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure = _figure(6.0, 4.2)
+    axes = figure.add_subplot()
+    values = {name: c.frame["log_ratio"].to_numpy(dtype=float) for name, c in comparisons.items()}
+    every = np.concatenate([*values.values(), [0.0]])
+    first, last = math.floor(every.min() / width), math.ceil(every.max() / width) + 1
+    edges = width * np.arange(first, last + 1)
+    hatches = ("", "//", "..", "xx", "\\\\", "++")
+    for i, (name, one) in enumerate(comparisons.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        axes.hist(
+            values[name],
+            bins=edges.tolist(),
+            color=colour,
+            alpha=0.45,
+            hatch=hatches[i % len(hatches)],
+            edgecolor=colour,
+            label=f"{name}: mean {one.pooled:+.3f}",
+        )
+        low, high = one.interval()
+        axes.axvline(one.pooled, color=colour, linewidth=1.8)
+        axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
+    axes.axvline(0, color="black", linewidth=1, linestyle=":")
+    axes.set_xlabel("ln(optimum of the skill / optimum of the aggregate)")
+    axes.set_ylabel("budgets")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    _legend_above(axes, "line: mean, band: 90 % interval", columns=len(comparisons))
+    _plain(axes)
+    return figure
+
+
+def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:
+    """Figure 2: losses over model size on one budget, one curve per share of a class.
+
+    Args:
+        points: columns share_percent, params, loss.
+        title: of the panel.
+    """
+    figure = _figure(6.4, 4.6)
+    axes = figure.add_subplot()
+    shares = sorted(points["share_percent"].unique())
+    for i, (share, colour) in enumerate(zip(shares, _scale(len(shares)), strict=True)):
+        curve = points[points["share_percent"] == share].sort_values("params")
+        one = fit_isoflop(curve["params"], curve["loss"])
+        note = f"{share:g} %: " + (f"{one.params / 1e6:.0f} M" if one.ok else "no optimum")
+        guide = _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], note)
+        if one.ok:
+            _mark(axes, one, guide, _SKILL_MARK, bars=False)
+    _finish_params_axis(axes, title)
+    _legend_beside(axes, "share: optimum")
+    return figure
+
+
+def figure_shares(
+    responses: Mapping[str, ShareResponse],
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+) -> Figure:
+    """Figure 3: each skill's optimum against the share of its class.
+
+    Args:
+        responses: skill to its fitted line, drawn with a 90 % band.
+        points: skill to shares and optima (params) of the mixes.
+    """
+    figure = _figure(6.0, 4.4)
+    axes = figure.add_subplot()
+    for i, (name, response) in enumerate(responses.items()):
+        colour, (share, params) = COLOURS[i % len(COLOURS)], points[name]
+        slope = f"slope {response.slope:+.2f}" if response.ok else "no slope"
+        axes.plot(
+            100 * np.asarray(share),
+            np.asarray(params) / 1e6,
+            MARKERS[i],
+            color=colour,
+            label=f"{name}: {slope}",
+        )
+        if response.ok:
+            grid = np.linspace(*response.share_range, 100)
+            low, high = response.interval(grid)
+            axes.plot(100 * grid, response(grid) / 1e6, color=colour)
+            axes.fill_between(100 * grid, low / 1e6, high / 1e6, color=colour, alpha=0.15, lw=0)
+    axes.set_xlabel("share of the skill's documents in training (%)")
+    axes.set_ylabel("compute-optimal params (M)")
+    axes.legend(title="ln params per unit of share", fontsize=8, title_fontsize=8)
+    _plain(axes)
+    return figure
+
+
+def figure_alignment(
+    ratio: Sequence[float],
+    optima: Mapping[str, Sequence[float]],
+    alignment: Alignment,
+    *,
+    label: str = "code / knowledge documents",
+) -> Figure:
+    """Figure 5a: two skills' optima against the ratio of their classes, and where they meet.
+
+    Args:
+        ratio: per mix.
+        optima: skill to its optimum (params) per mix.
+        alignment: of `aligning_ratio` on the same numbers.
+        label: of the horizontal axis.
+    """
+    figure = _figure(6.0, 4.4)
+    axes = figure.add_subplot()
+    x = np.asarray(ratio, dtype=float)
+    grid = np.geomspace(x.min(), x.max(), 50)
+    for i, (name, params) in enumerate(optima.items()):
+        y = np.asarray(params, dtype=float)
+        good = np.isfinite(y)
+        line = np.polynomial.Polynomial.fit(np.log(x[good]), np.log(y[good]), 1)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(x, y / 1e6, MARKERS[i], color=colour, label=name)
+        axes.plot(grid, np.exp(line(np.log(grid))) / 1e6, color=colour)
+    if math.isfinite(alignment.ratio):
+        low, high = np.clip(alignment.interval, x.min(), x.max())
+        axes.axvspan(low, high, color="grey", alpha=0.18, linewidth=0, label="90 % interval")
+        axes.axvline(
+            alignment.ratio, color="black", linestyle="--", label=f"equal at {alignment.ratio:.2g}"
+        )
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    axes.set_xlabel(label)
+    axes.set_ylabel("compute-optimal params (M)")
+    axes.legend(fontsize=8)
+    _plain(axes)
+    return figure
+
+
+def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Optimum]]) -> Figure:
+    """Optimum against budget for every skill, with 90 % intervals and the law's band."""
+    figure = _figure(6.0, 4.6)
+    axes = figure.add_subplot()
+    for i, (name, law) in enumerate(laws.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        usable = [o for o in optima[name] if o.ok]
+        params = np.array([o.params for o in usable])
+        bars = np.array([[o.params - o.interval[0], o.interval[1] - o.params] for o in usable]).T
+        label = f"{name}: b = {law.exponent:.3f}" if law.ok else f"{name}: no law"
+        axes.errorbar(
+            [o.flops for o in usable],
+            params,
+            yerr=np.nan_to_num(bars, posinf=0.0) if usable else None,
+            fmt=MARKERS[i % len(MARKERS)],
+            color=colour,
+            capsize=2,
+            label=label,
+        )
+        if law.ok:
+            grid = np.geomspace(*law.flops_range, 60)
+            low, high = law.interval(grid)
+            axes.plot(grid, law(grid), color=colour)
+            axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
+    axes.set_xlabel("training FLOPs")
+    axes.set_ylabel("compute-optimal params")
+    axes.legend(fontsize=8)
+    _plain(axes)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def _scale(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours from light to dark that survive grey print (viridis without its palest part)."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
+
+
+def _key(flops: float) -> float:
+    """A budget as dictionary key: three digits."""
+    return float(f"{flops:.3g}")
+
+
+def _draw_curve(axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str) -> Any:
+    """Points of one curve with a dashed parabola; returns ln params -> height, or None."""
+    params, loss = curve["params"].to_numpy(dtype=float), curve["loss"].to_numpy(dtype=float)
+    axes.plot(
+        params, loss, marker, color=colour, markersize=4.5, markeredgecolor="white",
+        markeredgewidth=0.4, label=label,
+    )  # fmt: skip
+    if len(np.unique(params)) < 3:
+        return None
+    fit = fit_parabola(np.log(params), loss)
+    grid = np.linspace(np.log(params.min()), np.log(params.max()), 80)
+    axes.plot(np.exp(grid), fit.loss(grid), "--", color=colour, linewidth=0.9)
+    return fit.loss
+
+
+def _mark(axes: Axes, one: Optimum, guide: Any, colour: str, *, bars: bool = True) -> float:
+    """A cross at an optimum on its curve, with its interval; returns its height."""
+    height = float(guide(math.log(one.params))) if guide is not None else one.loss
+    low, high = one.interval
+    if bars and math.isfinite(low) and math.isfinite(high):
+        axes.plot([low, high], [height, height], color=colour, linewidth=1.2, zorder=4)
+    axes.plot(one.params, height, "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5)
+    return height
+
+
+def _fitted(law: PowerLaw | None, one: Optimum) -> float:
+    """Where the path passes a budget: on the law if there is one, else at the optimum."""
+    return float(law(one.flops)) if law is not None and law.ok else one.params
+
+
+def _aggregate_at(aggregate: PowerLaw | Sequence[Optimum] | None, budget: float) -> Optimum | None:
+    """The aggregate's optimum on a budget, if there is one."""
+    if aggregate is None:
+        return None
+    if isinstance(aggregate, PowerLaw):
+        one = law_optimum(aggregate, budget)
+        return one if one.ok else None
+    return next((o for o in aggregate if o.ok and _key(o.flops) == _key(budget)), None)
+
+
+def _draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: str) -> None:
+    """The line through the optima."""
+    if len(path) > 1:
+        x, y = zip(*path, strict=True)
+        axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=label)
+
+
+def _finish_params_axis(axes: Axes, title: str) -> None:
+    """Logarithmic sizes with plain names, title and grid."""
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+    axes.set_xlabel("params")
+    axes.set_ylabel("loss (nats)")
+    axes.set_title(title)
+    _plain(axes)
+
+
+def _legend_beside(axes: Axes, title: str) -> None:
+    """A legend right of the axes, where it hides nothing."""
+    axes.legend(
+        title=title, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0),
+        frameon=False,
+    )  # fmt: skip
+
+
+def _legend_above(axes: Axes, title: str, *, columns: int) -> None:
+    """A legend above the axes."""
+    axes.legend(
+        title=title, fontsize=8, title_fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+        frameon=False, ncols=columns,
+    )  # fmt: skip
+
+
+def _size(value: float) -> str:
+    """200M, 1B, 30k."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Numbers like 200M or 0.5 on a logarithmic axis; more of them where it spans little."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    steps = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(axes: Axes) -> None:
+    """Light grid, no box."""
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

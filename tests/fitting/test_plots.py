@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import plots
+from fitting.compare import compare_optima
+from fitting.datamix import aligning_ratio, fit_share_response
+from fitting.errors import Status
+from fitting.isoflop import fit_isoflop
+from fitting.observations import prepare
+from fitting.powerlaw import PowerLaw, fit_power_law
+from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
+from fitting.values import Optimum
+
+
+@dataclass
+class Fit:
+    optima: list[Optimum]
+    law: PowerLaw
+    observations: pd.DataFrame
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, Fit]:
+    frame = prepare(skills_points()).frame
+    found = {}
+    for skill, rows in frame.groupby("skill"):
+        optima = [
+            fit_isoflop(curve["params"], curve["loss"], flops=float(budget))
+            for budget, curve in rows.groupby("budget")
+        ]
+        law = fit_power_law([o.flops for o in optima], [o.params for o in optima])
+        found[str(skill)] = Fit(optima, law, rows)
+    return found
+
+
+def crosses(figure: object, colour: str) -> int:
+    (axes,) = figure.axes  # type: ignore[attr-defined]
+    return sum(
+        line.get_marker() == "x" and line.get_color() == colour and len(line.get_xdata()) == 1
+        for line in axes.lines
+    )
+
+
+def test_isoflop_panels_of_fits(fits: dict[str, Fit], tmp_path: Path) -> None:
+    figure = plots.figure_fits(fits, aggregate=LLAMA3_PARAMS)
+    assert [a.get_title() for a in figure.axes] == ["code", "knowledge"]
+    figure.savefig(tmp_path / "fits.png", dpi=60)
+    assert (tmp_path / "fits.png").stat().st_size > 10_000
+    figure.savefig(tmp_path / "fits.pdf")
+    named = plots.figure_fits(fits, skills=["code"], aggregate="knowledge")
+    assert len(named.axes) == 1
+    assert crosses(named, "black") == 9
+
+
+def test_every_optimum_has_a_cross_and_unusable_ones_are_named(fits: dict[str, Fit]) -> None:
+    one = fits["code"]
+    figure = plots.figure_isoflops(one.observations, one.optima, title="code")
+    assert crosses(figure, "#C1121F") == 9
+    flawed = [replace(one.optima[0], status=Status.FLAT), *one.optima[1:]]
+    figure = plots.figure_isoflops(one.observations, flawed)
+    assert crosses(figure, "#C1121F") == 8
+    labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
+    assert labels[0] == "6e+18 (no optimum)"
+
+
+def test_crosses_lie_on_their_curves(fits: dict[str, Fit]) -> None:
+    one = fits["knowledge"]
+    (axes,) = plots.figure_isoflops(one.observations, one.optima).axes
+    marks = [
+        line for line in axes.lines if line.get_marker() == "x" and len(line.get_xdata()) == 1
+    ]
+    heights = [float(line.get_ydata()[0]) for line in marks]
+    np.testing.assert_allclose(heights, [o.loss for o in one.optima], rtol=1e-9)
+
+
+def test_residuals(fits: dict[str, Fit]) -> None:
+    aggregate = [
+        replace(fits["code"].optima[0], params=p, flops=c)
+        for c, p in skills_optima()[["flops", "ape_params"]].to_numpy()
+    ]
+    comparisons = {name: compare_optima(fit.optima, aggregate) for name, fit in fits.items()}
+    (axes,) = plots.figure_residuals(comparisons).axes
+    assert sum(p.get_height() for p in axes.patches if hasattr(p, "get_height")) >= 18
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["code: mean -0.084", "knowledge: mean +0.117"]
+
+
+def test_mix_figures() -> None:
+    points = mix_points()
+    (axes,) = plots.figure_mix_curves(points[points["varied_class"] == "code"], title="code").axes
+    assert len(axes.get_legend().get_texts()) == 6
+    table = mix_optima()
+    values = {s: (table[f"{s}_share"], table[f"{s}_params"]) for s in ("knowledge", "code")}
+    responses = {s: fit_share_response(*v) for s, v in values.items()}
+    (axes,) = plots.figure_shares(responses, values).axes
+    assert "slope +0.35" in axes.get_legend().get_texts()[0].get_text()
+    ratio = table["code_share"] / table["knowledge_share"]
+    optima = {s: table[f"{s}_params"] for s in ("knowledge", "code")}
+    found = aligning_ratio(ratio, optima["code"], optima["knowledge"])
+    (axes,) = plots.figure_alignment(ratio, optima, found).axes
+    assert "equal at 3.1" in [t.get_text() for t in axes.get_legend().get_texts()]
+
+
+def test_laws_with_one_that_failed(fits: dict[str, Fit]) -> None:
+    laws = {name: fit.law for name, fit in fits.items()}
+    laws["maths"] = fit_power_law([], [])
+    optima = {name: fit.optima for name, fit in fits.items()} | {"maths": []}
+    (axes,) = plots.figure_laws(laws, optima).axes
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert "maths: no law" in labels and "code: b = 0.4" in labels[0]
+
+
+def test_no_global_state() -> None:
+    # Other tests may import pyplot; drawing must not.
+    import subprocess
+
+    code = (
+        "import sys; from fitting import plots; from fitting.reference import mix_points;"
+        "plots.figure_mix_curves(mix_points());"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
