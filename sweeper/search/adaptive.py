@@ -102,7 +102,7 @@ class AdaptiveSearch:
             places,
             self._wishes,
             pending=self._pending(turn),
-            remaining=turn.remaining,
+            remaining=turn.remaining - safeguards.reserve(turn),
             n=turn.free,
         )
         turn.take((float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks)

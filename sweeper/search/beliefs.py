@@ -23,7 +23,8 @@ LEAST_TRIALS = 5
 
 _RISK_LOG_PARAMS = 0.4  # a failure speaks against sizes within this (assumption)
 _RISK_LOG_FLOPS = 1.0  # and budgets within this (assumption)
-_RISK_PRIOR = 2.0  # trials' worth of belief that training succeeds (assumption)
+_TRIES = 2  # a place where so many trials failed and none succeeded is given up (assumption)
+_RISK_PRIOR = 0.5  # trials' worth of belief that training succeeds (assumption)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Beliefs:
         budget = (math.log(flops) - self.failed[:, 1]) / _RISK_LOG_FLOPS
         near = np.exp(-0.5 * (size**2 + budget**2))
         lost = near @ self.failed[:, 2]
-        return np.asarray(1 - lost / (near.sum(axis=1) + _RISK_PRIOR))
+        chance = 1 - lost / (near.sum(axis=1) + _RISK_PRIOR)
+        same = (np.abs(size) < 0.5) & (np.abs(budget) < 0.01)
+        failures = same @ self.failed[:, 2]
+        hopeless = (failures >= _TRIES) & (failures == same.sum(axis=1))
+        return np.asarray(np.where(hopeless, 0.0, chance))
 
     def cost_ratio(self, space: Space, flops: float) -> float:
         """FLOPs that finished trials of a budget spent over what was planned; 1 if unknown."""

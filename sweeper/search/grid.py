@@ -33,21 +33,21 @@ class GridSearch:
     ) -> list[Allocation] | Finished:
         """Return the next sizes of the grid; see `sweeper.search.Search`."""
         known = [*allocations(observations), *pending]
-        missing = [
-            (flops, size)
-            for flops in self.space.budgets
-            for size in self._missing(observations, known, flops)
-        ]
         chosen: list[Allocation] = []
-        for flops, size in missing:
-            if len(chosen) < n and flops <= remaining_flops:
-                seed = next_seed([*known, *chosen], flops, size)
-                chosen.append(self.space.allocation(flops, size, seed))
-                remaining_flops -= flops
+        missing = 0
+        for flops in self.space.budgets:
+            for size in self._missing(observations, known, flops):
+                missing += 1
+                if flops <= remaining_flops:
+                    seed = next_seed([*known, *chosen], flops, size)
+                    chosen.append(self.space.allocation(flops, size, seed))
+                    remaining_flops -= flops
+                if len(chosen) == n:
+                    return chosen
         if chosen or pending:
             return chosen
         if missing:
-            return Finished("allowance", f"{len(missing)} trials of the grid cannot be afforded.")
+            return Finished("allowance", f"{missing} trials of the grid cannot be afforded.")
         return Finished("complete", "Every trial of the grid has ended.")
 
     def _missing(
@@ -58,8 +58,11 @@ class GridSearch:
         The grid may have moved since its first trials: each trial stands for the nearest size, so
         that a budget gets as many trials as the grid has sizes, not more.
         """
+        here = near(known, flops)
+        if len(here) >= self.settings.sizes_per_budget:
+            return []
         sizes = self._sizes(observations, flops)
-        for trial in near(known, flops):
+        for trial in here:
             if not sizes:
                 break
             sizes.remove(min(sizes, key=lambda p: abs(math.log(p / trial.params))))

@@ -11,7 +11,7 @@ from sweeper.budget import same_budget
 from sweeper.search.beliefs import Beliefs
 from sweeper.search.turn import Turn
 
-__all__ = ["bracket", "check"]
+__all__ = ["bracket", "check", "reserve"]
 
 SHARE = 0.4
 """Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
@@ -44,6 +44,18 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
         if due and CHECK_TRIALS * flops <= below and missing * flops <= turn.remaining:
             return _across(beliefs, turn, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
+
+
+def reserve(turn: Turn) -> float:
+    """FLOPs kept for repeating a check that is in training, should one trial alone decide it.
+
+    Cheap trials end sooner than the dear ones of the check, and would spend all meanwhile.
+    """
+    dear = [
+        c for c in turn.space.budgets[2:] if any(same_budget(a.flops, c) for a in turn.training)
+    ]
+    ended = [sum(same_budget(a.flops, c) for a in turn.ended) for c in dear]
+    return max((c for c, n in zip(dear, ended, strict=True) if n < CHECK_TRIALS), default=0.0)
 
 
 def _again(beliefs: Beliefs, turn: Turn) -> list[tuple[float, int]]:

@@ -1,0 +1,367 @@
+"""FLOPs each search policy needs to know all skills' optima, in worlds with known answers.
+
+    OMP_NUM_THREADS=1 python benchmarks/search_efficiency.py run --replicates 20
+    python benchmarks/search_efficiency.py report
+
+`run` appends to results/search_efficiency.csv and skips what is there; `report` writes the table
+and the figure. W is FLOPs spent over those of the usual grid (8 sizes on each of 7 budgets,
+1.2e22). Error is the root mean square of ln p* over the ladder and replicates, of the worst
+skill unless said otherwise. Points of the adaptive search below W = .2 are prefixes of its
+W = .2 runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fitting.design import Places, bound
+from fitting.isoflop import fit_isoflop
+from fitting.optima import fit_guarded
+from fitting.powerlaw import fit_power_law
+from fitting.synthetic import LADDER, WORLDS, World, world
+from fitting.values import Z90
+from fitting.verdict import guarded_by, verdict
+from sweeper.budget import Allocation, Space
+from sweeper.search import SearchSettings, build
+from sweeper.simulation import run
+
+RESULTS = Path(__file__).parent / "results"
+CSV = RESULTS / "search_efficiency.csv"
+GRID_FLOPS = 8 * sum(LADDER)
+BEYOND = 1e22
+TARGETS = np.array([*LADDER, BEYOND])
+STEPS = (0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.5, 1.0)
+SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))
+SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))
+COLUMNS = (
+    "world", "policy", "replicate", "step", "spent", "trials", "skill", "ladder_ms", "top_ms",
+    "beyond_error", "ladder_cover", "beyond_cover", "alarm", "seconds",
+)  # fmt: skip
+
+Estimate = tuple[np.ndarray, np.ndarray, bool]  # ln p* and its standard error (S, 8), alarm
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How trials are chosen and what is made of them."""
+
+    settings: SearchSettings
+    estimate: Callable[[pd.DataFrame, World], Estimate]
+    slots: int = 1
+    allowance: float = 2.0  # of the usual grid's FLOPs
+    steps: tuple[float, ...] = ()  # where a run is evaluated; at its end if empty
+
+
+def guarded(table: pd.DataFrame, truth: World) -> Estimate:
+    """The mixture, after the predictive check."""
+    checked = verdict(table)
+    fit = guarded_by(checked, fit_guarded(table, ladder=LADDER))
+    mean, se = fit.log_optimum(TARGETS)
+    order = [fit.skills.index(skill) for skill in truth.skills]
+    return mean[order], se[order], checked.alarm
+
+
+def surface(table: pd.DataFrame, truth: World) -> Estimate:
+    """The plain surface (Approach 3) with its own intervals."""
+    fit = fit_guarded(table, ladder=LADDER, components=(0.0,))
+    mean, se = fit.log_optimum(TARGETS)
+    order = [fit.skills.index(skill) for skill in truth.skills]
+    return mean[order], se[order], False
+
+
+def parabolas(table: pd.DataFrame, truth: World) -> Estimate:
+    """A parabola per budget and a power law through the vertices (Approach 2)."""
+    mean = np.full((len(truth.skills), len(TARGETS)), math.nan)
+    se = mean.copy()
+    for i, skill in enumerate(truth.skills):
+        found = []
+        for flops, rows in table[table["skill"] == skill].groupby("flops"):
+            optimum = fit_isoflop(rows["params"].to_numpy(), rows["loss"].to_numpy())
+            if optimum.ok:
+                found.append((flops, optimum.params, optimum.log_params_se))
+        if len(found) > 1:
+            flops, params, errors = np.array(found).T
+            law = fit_power_law(flops, params, se=errors)
+            mean[i], se[i] = np.log(law(TARGETS)), law.log_se(TARGETS)
+    return mean, se, False
+
+
+def policies() -> dict[str, Policy]:
+    """By name; the number after the policy is sizes per budget, slots, or the allowance."""
+    found = {}
+    for n in (3, 5, 8, 12):
+        settings = SearchSettings("grid", sizes_per_budget=n, half_width=1.5)
+        found[f"grid {n} + parabola"] = Policy(settings, parabolas, slots=n)
+        found[f"grid {n} + surface"] = Policy(settings, surface, slots=n)
+    tpe = SearchSettings("optuna", half_width=1.5)
+    gp = SearchSettings("optuna", sampler="gp", half_width=1.5)
+    found |= {"tpe 8 + parabola": Policy(tpe, parabolas), "gp 8 + parabola": Policy(gp, parabolas)}
+    ours = SearchSettings(tolerance=0.03)
+    steps = STEPS[:9]
+    for q in (1, 4, 16, 64):
+        found[f"adaptive q={q}"] = Policy(ours, guarded, q, 0.2, steps)
+    found["adaptive W=1"] = Policy(ours, guarded, 4, 1.0, STEPS[8:])
+    for name, ratio in (("small", 25.0), ("large", 1 / 25)):
+        wrong = SearchSettings(tolerance=0.03, tokens_per_param=20.0 * ratio)
+        found[f"adaptive q=4, guess 5x too {name}"] = Policy(wrong, guarded, 4, 0.2, steps)
+    return found
+
+
+def simulate(name: str, policy: Policy, replicate: int) -> Iterator[dict[str, object]]:
+    """One sweep, evaluated at each step of its spending."""
+    truth = world(name)
+    wanted = np.array([[truth.log_optimum(s, c) for c in TARGETS] for s in truth.skills])
+
+    def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        return truth.loss(allocation.params, allocation.tokens, rng)
+
+    search = build(policy.settings, SPACE, truth.skills)
+    allowance = policy.allowance * GRID_FLOPS
+    table = run(
+        search, SPACE, loss, skills=truth.skills, allowance=allowance, slots=policy.slots,
+        seed=replicate,
+    )  # fmt: skip
+    trials = table.drop_duplicates("trial_id")
+    spent = trials["spent_flops"].cumsum() / GRID_FLOPS
+    sound = table[table["loss"].notna()]
+    for step in policy.steps or (float(spent.iloc[-1]),):
+        kept = trials["trial_id"][spent <= step * 1.0001]
+        part = sound[sound["trial_id"].isin(kept)]
+        mean, se, alarm = policy.estimate(part, truth)
+        error = mean - wanted
+        inside = np.abs(error) <= Z90 * se
+        for i, skill in enumerate(truth.skills):
+            yield {
+                "step": f"{step:.4g}", "spent": f"{spent[: len(kept)].iloc[-1]:.4g}",
+                "trials": len(kept), "skill": skill,
+                "ladder_ms": f"{np.mean(error[i, :-1] ** 2):.4g}",
+                "top_ms": f"{error[i, -2] ** 2:.4g}", "beyond_error": f"{error[i, -1]:.4g}",
+                "ladder_cover": f"{inside[i, :-1].mean():.3f}",
+                "beyond_cover": int(inside[i, -1]), "alarm": int(alarm),
+            }  # fmt: skip
+
+
+def run_all(args: argparse.Namespace) -> None:
+    """Run what is not in the file yet, replicate by replicate, until the time is up."""
+    done = set()
+    if CSV.exists():
+        old = pd.read_csv(CSV)
+        done = set(zip(old["world"], old["policy"], old["replicate"], strict=True))
+    start = time.monotonic()
+    chosen = {k: v for k, v in policies().items() if any(k.startswith(p) for p in args.policies)}
+    for replicate in range(args.replicates):
+        for name in args.worlds:
+            for label, policy in chosen.items():
+                if (name, label, replicate) in done:
+                    continue
+                if time.monotonic() - start > args.seconds:
+                    return
+                begin = time.process_time()
+                rows = list(simulate(name, policy, replicate))
+                seconds = f"{time.process_time() - begin:.2f}"
+                _append(
+                    {"world": name, "policy": label, "replicate": replicate, "seconds": seconds}
+                    | row
+                    for row in rows
+                )
+
+
+def _append(rows: Iterator[dict[str, object]]) -> None:
+    fresh = not CSV.exists()
+    RESULTS.mkdir(exist_ok=True)
+    with CSV.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if fresh:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def limit(name: str = "fail", *, tolerance: float = 0.05, reach: float = 1.6) -> float:
+    """W of the c-optimal design for a standard error, if the plain law were known to hold."""
+    truth = world(name)
+    centres = np.array([[truth.log_optimum(s, c) for c in LADDER] for s in truth.skills])
+    grids = [np.linspace(x.min() - reach, x.max() + reach, 25) for x in centres.T]
+    log_params, flops = np.concatenate(grids), np.repeat(LADDER, 25)
+    places = Places(log_params, flops, flops, np.ones(len(flops)))
+    exact = truth.expected(np.exp(log_params), flops / 6 / np.exp(log_params))
+    table = pd.concat(
+        pd.DataFrame(
+            {"flops": flops, "params": np.exp(log_params), "skill": skill, "loss": loss}
+        ).assign(tokens=lambda t: t["flops"] / 6 / t["params"])
+        for skill, loss in zip(truth.skills, exact, strict=True)
+    )
+    component = fit_guarded(table, components=(0.0,)).components[0]
+    noise = np.array([t.noise for t in truth.truths])
+    flops_needed = bound(
+        component, noise, places, targets=LADDER, tolerance=Z90 * tolerance, steps=2000
+    )
+    return flops_needed / GRID_FLOPS
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per world, policy and step."""
+    by = ["world", "policy", "step"]
+    if not rows["policy"].str.contains("adaptive").all():
+        fixed = ~rows["policy"].str.contains("adaptive")
+        rows = rows.assign(step=rows["step"].where(~fixed, 0.0))
+    skills = rows.groupby([*by, "skill"]).agg(
+        spent=("spent", "mean"),
+        error=("ladder_ms", lambda x: math.sqrt(x.mean())),
+        top=("top_ms", lambda x: math.sqrt(x.mean())),
+        beyond=("beyond_error", lambda x: math.sqrt((x**2).mean())),
+        cover=("ladder_cover", "mean"),
+        beyond_cover=("beyond_cover", "mean"),
+        alarm=("alarm", "mean"),
+        lost=("ladder_ms", lambda x: x.isna().mean()),
+        n=("replicate", "nunique"),
+        trials=("trials", "mean"),
+    )
+    return skills.groupby(by).agg(
+        W=("spent", "mean"), trials=("trials", "mean"), n=("n", "min"),
+        mean=("error", "mean"), worst=("error", "max"), top=("top", "mean"),
+        beyond_mean=("beyond", "mean"), beyond=("beyond", "max"), cover=("cover", "mean"),
+        beyond_cover=("beyond_cover", "mean"), alarm=("alarm", "mean"), lost=("lost", "mean"),
+    ).reset_index()  # fmt: skip
+
+
+def needed(curve: pd.DataFrame, error: float) -> str:
+    """W at which the worst skill's error falls to a value, on a log-log line between points."""
+    curve = curve.sort_values("W")
+    x, y = np.log(curve["W"].to_numpy()), np.log(curve["worst"].to_numpy())
+    y = np.minimum.accumulate(y)
+    below = np.flatnonzero(y <= math.log(error))
+    if not len(below):
+        return f">{curve['W'].max():.2g}"
+    if below[0] == 0:
+        return f"<{curve['W'].min():.2g}"
+    j = below[0]
+    share = (y[j - 1] - math.log(error)) / (y[j - 1] - y[j])
+    return f"{math.exp(x[j - 1] + share * (x[j] - x[j - 1])):.3f}"
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the tables and the figure from what has been run."""
+    rows = pd.read_csv(CSV)
+    table = summary(rows)
+    curves = table.assign(family=table["policy"].str.replace(r"grid \d+", "grid n", regex=True))
+    text = [
+        "# FLOPs needed by each search policy", "",
+        f"Written {date.today()} by `python benchmarks/search_efficiency.py run`, then `report`; "
+        "seeds are the replicates' numbers.", "",
+        *_needed_table(curves), "", *_errors_table(table), "", *_alarm_table(table), "",
+        *_bound_lines(curves), "",
+    ]  # fmt: skip
+    (RESULTS / "search_efficiency.md").write_text("\n".join(text) + "\n")
+    _figure(curves)
+    print("\n".join(text))
+
+
+def _needed_table(curves: pd.DataFrame) -> list[str]:
+    lines = [
+        "## W for 5 % and 10 % error of the worst skill on the ladder", "",
+        "| world | policy | 5 % | 10 % | replicates |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for (name, family), curve in curves.groupby(["world", "family"], sort=False):
+        if "W=1" not in family:
+            lines.append(
+                f"| {name} | {family} | {needed(curve, 0.05)} | {needed(curve, 0.1)} "
+                f"| {curve['n'].min()} |"
+            )
+    return lines
+
+
+def _errors_table(table: pd.DataFrame) -> list[str]:
+    lines = [
+        "## Errors and coverage", "",
+        "Ladder: mean / worst skill; 1e21: mean of skills at the top budget; 1e22: one decade "
+        "beyond. Coverage of nominal 90 % intervals.", "",
+        "| world | policy | W | trials | ladder | 1e21 | 1e22 | cover | cover 1e22 | alarms | n |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    shown = table[~table["step"].isin([0.01, 0.015, 0.03, 0.07, 0.14])]
+    for r in shown.itertuples():
+        lines.append(
+            f"| {r.world} | {r.policy} | {r.W:.3f} | {r.trials:.0f} "
+            f"| {r.mean:.3f} / {r.worst:.3f} | {r.top:.3f} "
+            f"| {r.beyond_mean:.3f} / {r.beyond:.3f} | {r.cover:.2f} "
+            f"| {r.beyond_cover:.2f} | {r.alarm:.2f} | {r.n} |"
+        )
+    return lines
+
+
+def _alarm_table(table: pd.DataFrame) -> list[str]:
+    last = table[(table["step"] == 0.2) & table["policy"].str.match(r"adaptive q=\d+$")]
+    wide = last.pivot(index="world", columns="policy", values="alarm").reindex(list(WORLDS))
+    lines = ["## Share of sweeps that end with an alarm, W = .2", ""]
+    lines += ["| world | " + " | ".join(wide.columns) + " |", "|---" * (wide.shape[1] + 1) + "|"]
+    lines += [
+        f"| {name} | " + " | ".join(f"{v:.2f}" for v in row) + " |"
+        for name, row in zip(wide.index, wide.to_numpy(), strict=True)
+    ]
+    return lines
+
+
+def _bound_lines(curves: pd.DataFrame) -> list[str]:
+    least = limit()
+    fail = curves[curves["world"] == "fail"]
+    lines = ["## Against the information limit, world fail, 5 % error of the worst skill", ""]
+    lines.append(
+        f"c-optimal design of the true law, range 1.6 beyond the optima: W = {least:.4f}."
+    )
+    for family, curve in fail.groupby("family", sort=False):
+        w = needed(curve, 0.05)
+        if w[0] not in "<>":
+            lines.append(f"* {family}: {least / float(w):.0%}")
+    return lines
+
+
+def _figure(curves: pd.DataFrame) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 4, figsize=(13, 6), sharex=True, sharey=True)
+    families = [
+        "grid n + parabola", "grid n + surface", "tpe 8 + parabola", "gp 8 + parabola",
+        "adaptive q=1", "adaptive q=16",
+    ]  # fmt: skip
+    for axis, name in zip(axes.flat, WORLDS, strict=False):
+        for family in families:
+            curve = curves[(curves["world"] == name) & (curves["family"] == family)]
+            axis.plot(*curve.sort_values("W")[["W", "worst"]].to_numpy().T, ".-", label=family)
+        axis.set(title=name, xscale="log", yscale="log")
+        axis.grid(alpha=0.3)
+    axes[1, 0].set(xlabel="FLOPs / those of the usual grid", ylabel="error of ln p*, worst skill")
+    axes.flat[-1].axis("off")
+    axes.flat[-1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
+    figure.tight_layout()
+    figure.savefig(RESULTS / "search_efficiency.png", dpi=80)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True)
+    runner = commands.add_parser("run", help="simulate what is missing")
+    runner.add_argument("--replicates", type=int, default=20)
+    runner.add_argument("--worlds", nargs="*", default=list(WORLDS))
+    runner.add_argument("--policies", nargs="*", default=["grid", "tpe", "gp", "adaptive"])
+    runner.add_argument("--seconds", type=float, default=math.inf, help="stop after this long")
+    runner.set_defaults(do=run_all)
+    commands.add_parser("report", help="tables and figure").set_defaults(do=report)
+    args = parser.parse_args()
+    args.do(args)
+
+
+if __name__ == "__main__":
+    main()

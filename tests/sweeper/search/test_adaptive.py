@@ -1,0 +1,141 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.optima import fit_guarded
+from fitting.synthetic import LADDER, World, surface_world, world
+from sweeper.budget import Allocation, Space
+from sweeper.errors import TrialFailed
+from sweeper.search import Finished, SearchSettings, build
+from sweeper.search.opening import missing
+from sweeper.simulation import run
+
+SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.1)))
+SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))
+GRID = 8 * sum(LADDER)
+
+TOY_SIZES = tuple(int(p) for p in np.geomspace(7e3, 2.5e5, 25))
+TOY = Space((1e11, 2e11, 4e11), TOY_SIZES, tuple(6.0 * p for p in TOY_SIZES), granule=32)
+TOY_WORLD = surface_world(
+    {
+        "copy": (1.0, 60.0, 90.0, 0.40, 0.34),
+        "code": (0.8, 25.0, 90.0, 0.34, 0.36),
+    },
+    noise=0.01,
+)
+
+
+def sweep(
+    truth: World, allowance: float, *, space: Space = SPACE, slots: int = 1, **settings: float
+) -> pd.DataFrame:
+    def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        return truth.loss(allocation.params, allocation.tokens, rng)
+
+    search = build(SearchSettings(**settings), space, truth.skills)  # type: ignore[arg-type]
+    return run(search, space, loss, skills=truth.skills, allowance=allowance, slots=slots, seed=1)
+
+
+def errors(table: pd.DataFrame, truth: World, ladder: tuple[float, ...] = LADDER) -> np.ndarray:
+    fit = fit_guarded(table[table["loss"].notna()], ladder=ladder)
+    wanted = [[truth.log_optimum(s, c) for c in ladder] for s in fit.skills]
+    return fit.log_optimum(ladder)[0] - np.array(wanted)
+
+
+def two_skills() -> World:
+    """The aggregate and a skill with larger optima: quicker to fit than six."""
+    whole = world("fail")
+    return replace(whole, truths=whole.truths[:2])
+
+
+@pytest.fixture(scope="module")
+def toy() -> pd.DataFrame:
+    """About thirty trials on three tiny budgets."""
+    return sweep(TOY_WORLD, 6e12, space=TOY, tolerance=0.02)
+
+
+def test_twentieth_of_the_grid_finds_every_optimum() -> None:
+    truth = world("fail")
+    table = sweep(truth, 0.05 * GRID, slots=4)
+    assert np.sqrt((errors(table, truth) ** 2).mean(axis=1)).max() < 0.12
+    assert table.attrs["finished"].reason == "allowance"
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_wrong_guess_of_the_optimum_is_made_good(factor: float) -> None:
+    truth = two_skills()
+    table = sweep(truth, 0.03 * GRID, slots=4, tokens_per_param=20.0 / factor**2)
+    assert np.sqrt((errors(table, truth) ** 2).mean()) < 0.10
+
+
+def test_toy_sweep_uses_all_budgets_and_stays_near_the_optima(toy: pd.DataFrame) -> None:
+    trials = toy.drop_duplicates("trial_id")
+    assert set(trials["flops"]) == set(TOY.budgets)
+    later = trials.iloc[12:]
+    distance = [
+        min(abs(math.log(p) - TOY_WORLD.log_optimum(s, c)) for s in TOY_WORLD.skills)
+        for p, c in zip(later["params"], later["flops"], strict=True)
+    ]
+    assert np.mean(np.array(distance) <= 1.6) >= 0.8
+    assert np.abs(errors(toy, TOY_WORLD, TOY.budgets)).max() < 0.3
+
+
+def test_says_what_was_reached_and_what_more_would_buy(toy: pd.DataFrame) -> None:
+    finished = toy.attrs["finished"]
+    assert isinstance(finished, Finished) and finished.reason == "allowance"
+    assert "90 % interval" in finished.detail and "as many again" in finished.detail
+
+
+def test_stops_when_all_intervals_are_narrow_and_the_law_was_checked() -> None:
+    truth = two_skills()
+    table = sweep(truth, 1.0 * GRID, slots=4, tolerance=0.2)
+    trials = table.drop_duplicates("trial_id")
+    assert table.attrs["finished"].reason == "tolerance"
+    assert trials["spent_flops"].sum() < 0.3 * GRID
+    assert (trials["flops"] >= 6e19).sum() >= 3
+    assert np.abs(errors(table, truth)).max() < 0.3
+
+
+def test_region_where_trials_fail_is_left_alone() -> None:
+    def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        if allocation.params > 90_000:
+            raise TrialFailed("out of memory")
+        return TOY_WORLD.loss(allocation.params, allocation.tokens, rng)
+
+    search = build(SearchSettings(tolerance=0.02), TOY, TOY_WORLD.skills)
+    table = run(search, TOY, loss, skills=TOY_WORLD.skills, allowance=6e12)
+    trials = table.drop_duplicates("trial_id")
+    late = trials.iloc[len(trials) // 2 :]
+    assert (late["status"] == "finished").mean() > 0.6
+
+
+def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
+    points = missing(SPACE, SearchSettings(), [])
+    assert {flops for flops, _ in points} == set(LADDER[:2])
+    sizes = [math.log(size) for flops, size in points if flops == LADDER[0]]
+    assert max(sizes) - min(sizes) == pytest.approx(3.2, abs=0.15)
+    assert len(sizes) == 7 and len(set(sizes)) == 5
+
+
+def test_opening_counts_trials_that_are_there_already() -> None:
+    trials = [Allocation(LADDER[0], SIZES[i], 1, seed=i) for i in range(4)]
+    assert (
+        len(missing(SPACE, SearchSettings(), trials))
+        == len(missing(SPACE, SearchSettings(), [])) - 4
+    )
+
+
+def test_many_slots_are_filled_at_once_before_any_loss_is_known() -> None:
+    search = build(SearchSettings(), SPACE, ("a",))
+    asked = search.propose(pd.DataFrame(columns=list(sweep_columns())), [], GRID, 40)
+    assert not isinstance(asked, Finished)
+    assert len(asked) == 40 and len(set(asked)) == 40
+    assert len({a.params for a in asked}) > 20
+
+
+def sweep_columns() -> tuple[str, ...]:
+    from sweeper.search import COLUMNS
+
+    return COLUMNS
