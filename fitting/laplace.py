@@ -34,6 +34,10 @@ SCALE_FREEDOM = 1.0
 (3 covered .70-.76 at doubled noise in the adaptive study, section 7)."""
 
 MAX_STEPS = 40
+OUTLIER = 6.0
+"""Residual in error scales (5 standard deviations) beyond which a trial stops to count in the
+error scale: 2.5 % spoiled trials would inflate it by 12 % (measured)."""
+
 SETTLED = 1e-3
 """Relative change of the error scale at which a member is done."""
 
@@ -184,8 +188,9 @@ def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
 def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) -> FloatArray:
     """Next error scale: weighted residuals over what the parameters leave free."""
     scale = state.scale[active]
-    weighted = (_weights(residual, scale, part.present) * residual**2).sum(1)
-    spare = np.maximum(part.present.sum(1) - state.used[active], 1.0)
+    inlier = part.present / (1 + (residual / (OUTLIER * scale[:, None])) ** 8)
+    weighted = (inlier * _weights(residual, scale, part.present) * residual**2).sum(1)
+    spare = np.maximum(inlier.sum(1) - state.used[active], 1.0)
     common = np.exp(2 * np.log(state.scale).mean())
     square = (weighted + SCALE_FREEDOM * common) / (spare + SCALE_FREEDOM)
     return np.maximum(np.sqrt(square), part.floor)
