@@ -112,7 +112,7 @@ class Data:
     zipf: float = 1.0
     qa_share: float = 0.8
     grades: int = 6
-    ladder: float = 1.0
+    ladder: float = 0.5
     surface: dict[str, dict[str, float]] = field(default_factory=dict)
     noise: float = 0.01
 

@@ -1,10 +1,11 @@
 """Programs and their execution, on a ladder of difficulty.
 
-A document is the trace of a machine with one register: ``+2 max5 -> 7`` applies functions in turn
+A document is the trace of a machine with one register: ``max5 +2= 7`` applies functions in turn
 and shows the register, where the next line goes on. Lines have 1 to 6 functions, the same number
 all through a program, longer ones being rarer; functions have Zipf frequency. So there is always
-something left to learn, and partial credit for every step towards it: the last function alone
-narrows the result, as saturation, bounds and constants forget what was before. Several registers,
+something left to learn, and partial credit for every step towards it: the last function, which
+is written so that it says a result is due, narrows that result by itself, as saturation, bounds
+and constants forget what was before. A marker of its own before the result, several registers,
 boolean expressions and arithmetic modulo ten give no such credit: below 1e12 FLOPs their loss
 stays on a plateau (measured, examples/README.md).
 """
@@ -58,19 +59,19 @@ def documents(data: Data, rng: np.random.Generator, count: int, *, context: int)
 
 def _programs(length: int, rng: np.random.Generator, count: int, *, context: int) -> Documents:
     """Programs with ``length`` functions a line."""
-    lines = -(-context // (length + 2))
+    lines = -(-context // (length + 1))
     function = _draw(rng, LIBRARY_WEIGHTS, (count, lines, length))
-    tokens = np.empty((count, lines, length + 2), dtype=np.int64)
-    tokens[:, :, :length] = v.FUNCTION + function
-    tokens[:, :, length] = v.RESULT
+    tokens = np.empty((count, lines, length + 1), dtype=np.int64)
+    tokens[:, :, : length - 1] = v.FUNCTION + function[:, :, :-1]
+    tokens[:, :, length - 1] = v.LAST_FUNCTION + function[:, :, -1]
     state = np.zeros(count, dtype=np.int64)
     for line in range(lines):
         for place in range(length):
             state = LIBRARY[function[:, line, place], state]
-        tokens[:, line, length + 1] = v.DIGIT + state
+        tokens[:, line, length] = v.DIGIT + state
     family = np.full_like(tokens, Family.NONE)
-    family[:, :, length + 1] = Family.PROGRAM + length
-    width = lines * (length + 2)
+    family[:, :, length] = Family.PROGRAM + length
+    width = lines * (length + 1)
     return Documents(
         tokens.reshape(count, width)[:, :context], family.reshape(count, width)[:, :context]
     )

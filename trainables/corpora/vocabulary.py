@@ -21,8 +21,8 @@ def _words(consonants: str, vowels: str, count: int, *, ending: str = "") -> Ite
     return islice((c + v + ending for c, v in product(consonants, vowels)), count)
 
 
-_SPELLING: list[str] = ["<s>", ".", "?", "of", "is", "->"]
-BEGIN, STOP, ASK, OF, IS, RESULT = range(6)
+_SPELLING: list[str] = ["<s>", ".", "?", "of", "is"]
+BEGIN, STOP, ASK, OF, IS = range(5)
 
 
 def _add(words: Iterator[str] | list[str]) -> int:
@@ -36,9 +36,11 @@ FIRST_SYLLABLE = _add(_words("bdfghklmnprstvwz", "aeio", SYLLABLES))
 VALUE = _add(_words("bdfghklmnprstvwz", "aeio", VALUES, ending="n"))
 ATTRIBUTE = _add(["home", "job", "food", "pet", "sport", "color", "tool", "drink"])
 DIGIT = _add([str(digit) for digit in range(10)])
-FUNCTION = _add(
+_FUNCTIONS = (
     "+1 max5 -1 min5 +2 max3 -2 *2 +3 /2 -3 neg +4 =0 -4 =9 +5 -5 =5 =1 =8 =2 =7 =3".split()
 )
+FUNCTION = _add(_FUNCTIONS)
+LAST_FUNCTION = _add([f"{name}=" for name in _FUNCTIONS])
 SYMBOL = _add(_words("bcdfgklmprst", "aeiu", SYMBOLS, ending="x"))
 
 SPELLING: tuple[str, ...] = tuple(_SPELLING)
