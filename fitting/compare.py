@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.composition import Table, loss_matrix, optimum_under
-from fitting.errors import Status
+from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop, fit_parabola, t_quantile
 from fitting.observations import BUDGET_TOLERANCE
 from fitting.powerlaw import PowerLaw
@@ -122,7 +122,13 @@ def compare_skills(
         skill: name of the skill.
         aggregate: name of the skill that serves as aggregate, e.g. a validation loss.
         pooling: as in `compare_optima`.
+
+    Raises:
+        TableError: one of the names is not in the table.
+        FittingError: both names are the same.
     """
+    if skill == aggregate:
+        raise FittingError(f"a skill cannot be its own aggregate: {skill!r}")
     rows, lost = [], []
     for budget, ln_p, losses in loss_matrix(table, [skill, aggregate]):
         optima = [fit_isoflop(np.exp(ln_p), y, flops=budget) for y in losses.T]

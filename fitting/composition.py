@@ -142,12 +142,13 @@ def loss_matrix(
         observations.of_skill(skill)  # says so when there is none
     frame = observations.frame
     frame = frame[frame["skill"].isin(skills)]
-    for budget, rows in frame.groupby("budget", sort=True):
-        wide = rows.pivot(index="trial_id", columns="skill", values="loss")
-        wide = wide.reindex(columns=list(skills)).dropna()
-        params = rows.drop_duplicates("trial_id").set_index("trial_id")["params"]
-        ln_p = np.log(params.reindex(wide.index).to_numpy(dtype=float))
-        yield float(budget), ln_p, wide.to_numpy(dtype=float)
+    wide = frame.pivot(index=["budget", "params", "trial_id"], columns="skill", values="loss")
+    losses = wide.reindex(columns=list(dict.fromkeys(skills))).to_numpy(dtype=float)
+    budgets, params = (wide.index.get_level_values(i).to_numpy(dtype=float) for i in (0, 1))
+    complete = np.isfinite(losses).all(axis=1)
+    for budget in np.unique(budgets):
+        rows = complete & (budgets == budget)
+        yield float(budget), np.log(params[rows]), losses[rows]
 
 
 def _prepared(table: Table) -> Observations:

@@ -291,6 +291,10 @@ def _complete(frame: pd.DataFrame) -> pd.DataFrame:
         frame["_repeat"] = frame.groupby([*key, "skill"], dropna=False).cumcount()
         frame["trial_id"] = frame.groupby([*key, "_repeat"], dropna=False, sort=False).ngroup()
         frame = frame.drop(columns="_repeat")
+    nameless = frame["trial_id"].isna()
+    if nameless.any():
+        frame["trial_id"] = frame["trial_id"].astype(object)
+        frame.loc[nameless, "trial_id"] = [f"row {i}" for i in frame.index[nameless]]
     order = [c for c in (*COLUMNS, "_three") if c in frame]
     return frame[order]
 

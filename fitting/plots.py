@@ -31,6 +31,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "osD^vP<>Xhp*d"
 _SKILL_MARK, _AGGREGATE_MARK = "#C1121F", "black"
 _DPI = 200
+_LEGEND_ROWS = 16
 
 
 class SkillFitLike(Protocol):
@@ -121,11 +122,14 @@ def draw_isoflops(
     column = "budget" if "budget" in points else "flops"
     budgets = sorted(points[column].unique())
     known = {_key(o.flops): o for o in optima}
+    every = math.ceil(len(budgets) / _LEGEND_ROWS)
     paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
     for i, (budget, colour) in enumerate(zip(budgets, _scale(len(budgets)), strict=True)):
         curve = points[points[column] == budget].sort_values("params")
         one = known.get(_key(float(budget)))
         label = f"{budget:.3g}" + ("" if one is None or one.ok else " (no optimum)")
+        if i % every:
+            label = "_"  # matplotlib leaves such labels out of the legend
         guide = _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], label)
         if one is not None and one.ok:
             paths["skill"].append((_fitted(law, one), _mark(axes, one, guide, _SKILL_MARK)))

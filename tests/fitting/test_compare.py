@@ -13,7 +13,7 @@ from fitting.compare import (
     mean_of_optima,
     optimum_of_mean_loss,
 )
-from fitting.errors import Status, TableError
+from fitting.errors import FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
 from fitting.powerlaw import fit_power_law
 from fitting.values import Optimum
@@ -148,3 +148,5 @@ def test_mean_of_optima_without_a_number() -> None:
 def test_unknown_skill() -> None:
     with pytest.raises(TableError, match="nearest: facts"):
         compare_skills(table(0.1), "fact", "all")
+    with pytest.raises(FittingError, match="its own aggregate"):
+        compare_skills(table(0.1), "all", "all")

@@ -96,6 +96,11 @@ def test_duplicates_of_a_trial_are_excluded_but_repeats_are_not() -> None:
     assert repeats.frame["trial_id"].nunique() == 9
 
 
+def test_rows_without_a_trial_id_get_one() -> None:
+    seen = prepare(table(trial_id=["a", None, None, "b", "c", "d", "e", None])).frame
+    assert list(seen["trial_id"]) == ["a", "row 1", "row 2", "b", "c", "d", "e", "row 7"]
+
+
 def test_skills_of_one_allocation_are_one_trial() -> None:
     both = pd.concat([table(), table(skill="facts")], ignore_index=True)
     assert prepare(both).frame["trial_id"].nunique() == 8
