@@ -36,6 +36,7 @@ class Status(StrEnum):
     FLAT = "not-distinguishable-from-flat"
     NO_INTERIOR_MINIMUM = "no-interior-minimum"
     NOT_IDENTIFIED = "not-identified"
+    UNREACHABLE = "unreachable"
 
     @property
     def advice(self) -> str:
@@ -53,4 +54,5 @@ _ADVICE = {
     Status.NO_INTERIOR_MINIMUM: "Loss falls or rises over the whole range: extend the range of "
     "sizes on the falling side.",
     Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
+    Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
 }

@@ -1,0 +1,285 @@
+"""Size and tokens of least lifetime cost: training plus all that is served afterwards.
+
+Legend: p = params, t = tokens, C = flops; L = E + A p^-alpha + B t^-beta, in nats.
+Method: Sardana and Frankle (arXiv 2401.00448). With the loss fixed, the share s of the
+reducible loss that is left to the tokens term settles both p and t. The cost of training and
+serving is proportional to p (t + r), r being the demand counted in training tokens, and is least
+where alpha (1 - s) / (beta s) = 1 + r / t(s): the left side falls in s, the right side rises,
+hence one root, found by bisection. Without demand r = 0 and the compute optimum comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fitting.errors import FitError, FittingError, Status
+from fitting.surface import Surface
+from fitting.values import FLOPS_PER_PARAM_TOKEN
+
+SERVING_FLOPS_PER_PARAM_TOKEN = 2.0
+"""One forward pass: 2 FLOPs per parameter and token (Kaplan et al. 2020)."""
+
+_SECONDS_PER_HOUR = 3600.0
+_LOGIT_LIMIT = 700.0  # beyond it a share of the loss is 0 or 1 in floating point
+
+
+def _positive(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise FittingError(f"{name}={value!r}: give a positive finite number")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Tokens a model will serve over its life.
+
+    Attributes:
+        prompt_tokens: read in parallel.
+        generated_tokens: produced one after another, at a far lower utilisation.
+    """
+
+    prompt_tokens: float = 0.0
+    generated_tokens: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "generated_tokens"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise FittingError(f"{name}={value!r}: give zero or a positive finite number")
+
+    @property
+    def tokens(self) -> float:
+        """All of them."""
+        return self.prompt_tokens + self.generated_tokens
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A GPU at one kind of work.
+
+    Attributes:
+        price_per_hour: money per GPU-hour.
+        peak_flops: FLOPs per second by its data sheet, in the precision used for this work.
+        utilisation: share of the peak that is reached (MFU), in (0, 1].
+    """
+
+    price_per_hour: float
+    peak_flops: float
+    utilisation: float
+
+    def __post_init__(self) -> None:
+        _positive(price_per_hour=self.price_per_hour, peak_flops=self.peak_flops)
+        if not 0 < self.utilisation <= 1:
+            raise FittingError(f"utilisation={self.utilisation!r}: give a share above 0, up to 1")
+
+    @property
+    def price_per_flop(self) -> float:
+        """Money per useful FLOP."""
+        return self.price_per_hour / (_SECONDS_PER_HOUR * self.peak_flops * self.utilisation)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Money per useful FLOP of training, of reading prompts, and of generating."""
+
+    training: float
+    prompt: float
+    generation: float
+
+    def __post_init__(self) -> None:
+        _positive(training=self.training, prompt=self.prompt, generation=self.generation)
+
+    @classmethod
+    def of_machines(
+        cls, training: Machine, *, prompt: Machine, generation: Machine | None = None
+    ) -> Prices:
+        """Prices from the machines that do the work; generation defaults to the prompt's."""
+        last = prompt if generation is None else generation
+        return cls(training.price_per_flop, prompt.price_per_flop, last.price_per_flop)
+
+
+SARDANA_PRICES = Prices.of_machines(
+    Machine(1.0, 312e12, 0.5),
+    prompt=Machine(1.0, 624e12, 0.5),
+    generation=Machine(1.0, 624e12, 0.01),
+)
+"""Sardana and Frankle's utilisations (50 % training and prompts, 1 % generation) on an A100, bf16
+for training and int8 for serving (NVIDIA data sheet), at one unit of money per GPU-hour: only
+ratios of prices move the optimum."""
+
+
+@dataclass(frozen=True)
+class ServingOptimum:
+    """The allocation of least lifetime cost at a given loss, beside the compute-optimal one.
+
+    Attributes:
+        params: p of least cost, NaN where ``status`` forbids a number.
+        tokens: training tokens.
+        loss: of both allocations, nats.
+        demand: what is served.
+        cost: lifetime cost of (params, tokens), in ``unit``.
+        compute_optimal_params: p that reaches the loss with the fewest training FLOPs.
+        compute_optimal_tokens: its tokens.
+        compute_optimal_cost: its lifetime cost under the same demand, in ``unit``.
+        unit: "flops" or "money".
+        status: OK or UNREACHABLE.
+        reason: for a reader.
+        extrapolates: training FLOPs over the largest budget of the surface's data, at least 1.
+    """
+
+    params: float
+    tokens: float
+    loss: float
+    demand: Demand
+    cost: float
+    compute_optimal_params: float
+    compute_optimal_tokens: float
+    compute_optimal_cost: float
+    unit: str
+    status: Status
+    reason: str
+    extrapolates: float = 1.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the numbers may be planned with."""
+        return self.status is Status.OK
+
+    @property
+    def tokens_per_param(self) -> float:
+        """t / p."""
+        return self.tokens / self.params
+
+    @property
+    def tokens_ratio(self) -> float:
+        """Training tokens over those of the compute-optimal allocation."""
+        return self.tokens / self.compute_optimal_tokens
+
+    @property
+    def saving(self) -> float:
+        """Share of the compute-optimal allocation's lifetime cost that is saved."""
+        return 1.0 - self.cost / self.compute_optimal_cost
+
+    @property
+    def training_flops(self) -> float:
+        """6 p t."""
+        return FLOPS_PER_PARAM_TOKEN * self.params * self.tokens
+
+
+def compute_optimal_tokens(surface: Surface, params: float) -> float:
+    """Tokens that make ``params`` the optimum of its own budget.
+
+    Raises:
+        FitError: the surface has no optima.
+        FittingError: params is not positive and finite.
+    """
+    _usable(surface)
+    _positive(params=params)
+    slope = surface.alpha * surface.A * params**-surface.alpha
+    return float((surface.beta * surface.B / slope) ** (1 / surface.beta))
+
+
+def quality_of(surface: Surface, params: float) -> float:
+    """Loss of a model of this size trained compute-optimally, nats: "the quality of a 30 B"."""
+    return float(surface.loss(params, compute_optimal_tokens(surface, params)))
+
+
+def serving_optimum(
+    surface: Surface, demand: Demand | float, *, loss: float, prices: Prices | None = None
+) -> ServingOptimum:
+    """Least lifetime cost at which a loss is reached, for a given demand.
+
+    Args:
+        surface: fitted, or published.
+        demand: what will be served; a plain number is a count of tokens.
+        loss: wanted, nats; `quality_of` gives that of a compute-optimal size.
+        prices: cost in money, each term at its own utilisation and price; in FLOPs if None.
+
+    Returns:
+        Status UNREACHABLE and a reason where ``loss`` is not above the surface's floor. Demand
+        of zero gives the compute optimum.
+
+    Raises:
+        FitError: the surface has no optima.
+        FittingError: demand, loss or a price is not a number of the right sign.
+    """
+    _usable(surface)
+    _positive(loss=loss)
+    served = demand if isinstance(demand, Demand) else Demand(prompt_tokens=float(demand))
+    per_token, per_param = _cost_terms(served, prices)
+    unit = "flops" if prices is None else "money"
+    if loss <= surface.E:
+        return _unreachable(surface, served, loss, unit)
+    params, tokens = _allocation(surface, loss, per_param / per_token)
+    usual_params, usual_tokens = _allocation(surface, loss, 0.0)
+    flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+    reach = flops / surface.flops_range[1] if surface.points else 1.0
+    return ServingOptimum(
+        params=params,
+        tokens=tokens,
+        loss=loss,
+        demand=served,
+        cost=params * (per_token * tokens + per_param),
+        compute_optimal_params=usual_params,
+        compute_optimal_tokens=usual_tokens,
+        compute_optimal_cost=usual_params * (per_token * usual_tokens + per_param),
+        unit=unit,
+        status=Status.OK,
+        reason=_reason(served, reach),
+        extrapolates=max(1.0, reach),
+    )
+
+
+def _cost_terms(demand: Demand, prices: Prices | None) -> tuple[float, float]:
+    """Cost per parameter and training token, and cost per parameter of the demand."""
+    price = prices or Prices(1.0, 1.0, 1.0)
+    served = price.prompt * demand.prompt_tokens + price.generation * demand.generated_tokens
+    return FLOPS_PER_PARAM_TOKEN * price.training, SERVING_FLOPS_PER_PARAM_TOKEN * served
+
+
+def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, float]:
+    """(p, t) that reach ``loss`` at the least p (t + demand)."""
+    reducible = loss - surface.E
+
+    def log_tokens(logit: float) -> float:
+        log_share = -math.log1p(math.exp(-logit))
+        return (math.log(surface.B / reducible) - log_share) / surface.beta
+
+    def excess(logit: float) -> float:
+        growth = math.log1p(demand * math.exp(-log_tokens(logit)))
+        return math.log(surface.alpha / surface.beta) - logit - growth
+
+    high = math.log(surface.alpha / surface.beta)  # without demand
+    low = -_LOGIT_LIMIT
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    rest = 1.0 / (1.0 + math.exp(high))
+    params = (surface.A / (reducible * rest)) ** (1 / surface.alpha)
+    return float(params), math.exp(log_tokens(high))
+
+
+def _reason(demand: Demand, reach: float) -> str:
+    """What a reader should know of the answer."""
+    said = "Nothing is served: the compute-optimal allocation." if demand.tokens == 0 else ""
+    if reach > 1:
+        said += f" Training takes {reach:.3g} times the largest budget fitted."
+    return said.strip() or "Interior minimum of the lifetime cost."
+
+
+def _unreachable(surface: Surface, demand: Demand, loss: float, unit: str) -> ServingOptimum:
+    """An answer without numbers."""
+    reason = (
+        f"No allocation reaches a loss of {loss:.6g}: the surface's floor E is {surface.E:.6g}."
+        " Ask for a loss above it."
+    )
+    nan = math.nan
+    return ServingOptimum(
+        nan, nan, loss, demand, nan, nan, nan, nan, unit, Status.UNREACHABLE, reason
+    )
+
+
+def _usable(surface: Surface) -> None:
+    if not surface.ok:
+        raise FitError(surface.status, f"the surface has no optima: {surface.reason}")

@@ -1,0 +1,156 @@
+"""What a wrong choice costs: loss, and the FLOPs that a right choice would have needed.
+
+Legend: p = params, t = tokens, C = flops = 6 p t; losses in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import FitError, FittingError
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, Prediction
+
+FACTORS = (0.5, 0.7, 1.4, 2.0)
+"""Factors off p* that are looked at by default."""
+
+_LEAST_SHARE = 1e-6
+"""Equivalent FLOPs are sought down to this share of the budget (assumption: below, none cares)."""
+
+
+class SurfaceLike(Protocol):
+    """What predicts a loss and knows its optima, such as `fitting.Surface`."""
+
+    def loss(self, params: float, tokens: float, /) -> FloatArray | Prediction | float:
+        """Expected loss of an allocation, nats."""
+        ...
+
+    def optimum(self, flops: float, /) -> Optimum:
+        """Allocation of least loss on a budget."""
+        ...
+
+
+class SkillLike(Protocol):
+    """The same under the names of `fitting.SkillFit`."""
+
+    def loss(self, params: float, tokens: float, /) -> FloatArray | Prediction | float:
+        """Expected loss of an allocation, nats."""
+        ...
+
+    def at(self, flops: float, /) -> Optimum:
+        """Allocation of least loss on a budget."""
+        ...
+
+
+Model = SurfaceLike | SkillLike
+
+
+def cost_of_choice(
+    model: Model, flops: float, *, factors: Sequence[float] = FACTORS
+) -> pd.DataFrame:
+    """Loss and equivalent FLOPs of params off the optimum by given factors, on one budget.
+
+    Args:
+        model: a surface, or one skill's fit.
+        flops: the budget, spent whole by every choice.
+        factors: params / p*.
+
+    Returns:
+        One row per factor: factor, params, tokens, loss; excess, nats above the optimum's loss;
+        equivalent_flops, the budget at which the right choice has the same loss; wasted, the
+        share 1 - equivalent_flops / flops.
+
+    Raises:
+        FitError: the model has no optimum on this budget.
+        FittingError: flops or a factor is not positive and finite.
+    """
+    _positive("flops", flops)
+    best = _optimum(model, flops)
+    for factor in factors:
+        _positive("factors", factor)
+    rows = [_row(model, best, flops, factor * best.params) for factor in factors]
+    return pd.DataFrame(rows)
+
+
+def cost_of_overtraining(
+    model: Model, flops: float, *, tokens_per_param: Sequence[float]
+) -> pd.DataFrame:
+    """The same columns for allocations of given tokens per parameter on one budget.
+
+    Raises:
+        FitError: the model has no optimum on this budget.
+        FittingError: flops or a ratio is not positive and finite.
+    """
+    _positive("flops", flops)
+    best = _optimum(model, flops)
+    rows = []
+    for ratio in tokens_per_param:
+        _positive("tokens_per_param", ratio)
+        params = math.sqrt(flops / (FLOPS_PER_PARAM_TOKEN * ratio))
+        rows.append({"tokens_per_param": ratio, **_row(model, best, flops, params)})
+    return pd.DataFrame(rows)
+
+
+def equivalent_flops(model: Model, loss: float, *, at_most: float) -> float:
+    """The budget whose optimum has this loss, sought below ``at_most``.
+
+    Returns:
+        ``at_most`` where its optimum is not better than ``loss``; a millionth of it where even
+        that budget's optimum is better.
+    """
+    from scipy.optimize import brentq
+
+    def gap(log_share: float) -> float:
+        return _best_loss(model, at_most * math.exp(log_share)) - loss
+
+    if gap(0.0) >= 0:
+        return at_most
+    low = high = 0.0
+    while gap(low) < 0:
+        if low <= math.log(_LEAST_SHARE):
+            return at_most * math.exp(low)
+        low, high = max(2 * low - 0.5, math.log(_LEAST_SHARE)), low
+    return at_most * math.exp(brentq(gap, low, high, xtol=1e-7))
+
+
+def _row(model: Model, best: Optimum, flops: float, params: float) -> dict[str, float]:
+    tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
+    loss = _loss(model, params, tokens)
+    same = equivalent_flops(model, loss, at_most=flops)
+    return {
+        "factor": params / best.params,
+        "params": params,
+        "tokens": tokens,
+        "loss": loss,
+        "excess": loss - _loss(model, best.params, best.tokens),
+        "equivalent_flops": same,
+        "wasted": 1.0 - same / flops,
+    }
+
+
+def _best_loss(model: Model, flops: float) -> float:
+    best = _optimum(model, flops)
+    return _loss(model, best.params, best.tokens)
+
+
+def _optimum(model: Model, flops: float) -> Optimum:
+    """The optimum on a budget, which must have numbers."""
+    best = model.optimum(flops) if hasattr(model, "optimum") else model.at(flops)
+    if not math.isfinite(best.params):
+        raise FitError(best.status, f"no optimum at {flops:.4g} FLOPs: {best.reason}")
+    return best
+
+
+def _loss(model: Model, params: float, tokens: float) -> float:
+    """The expected loss as a plain number."""
+    found = model.loss(params, tokens)
+    return found.value if isinstance(found, Prediction) else float(np.asarray(found))
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise FittingError(f"{name}={value!r}: give positive finite numbers")
