@@ -53,10 +53,10 @@ Estimate = tuple[np.ndarray, np.ndarray, bool]  # ln p* and its standard error (
 
 @dataclass(frozen=True)
 class Policy:
-    """How trials are chosen and what is made of them."""
+    """How trials are chosen and what is made of them: one estimator or more, by name."""
 
     settings: SearchSettings
-    estimate: Callable[[pd.DataFrame, World], Estimate]
+    estimators: dict[str, Callable[[pd.DataFrame, World], Estimate]]
     slots: int = 1
     allowance: float = 2.0  # of the usual grid's FLOPs
     steps: tuple[float, ...] = ()  # where a run is evaluated; at its end if empty
@@ -98,26 +98,26 @@ def parabolas(table: pd.DataFrame, truth: World) -> Estimate:
 
 def policies() -> dict[str, Policy]:
     """By name; the number after the policy is sizes per budget, slots, or the allowance."""
+    both = {" + parabola": parabolas, " + surface": surface}
     found = {}
-    for n in (3, 5, 8, 12):
+    for n in (3, 8, 12):
         settings = SearchSettings("grid", sizes_per_budget=n, half_width=1.5)
-        found[f"grid {n} + parabola"] = Policy(settings, parabolas, slots=n)
-        found[f"grid {n} + surface"] = Policy(settings, surface, slots=n)
+        found[f"grid {n}"] = Policy(settings, both, slots=n)
     tpe = SearchSettings("optuna", half_width=1.5)
     gp = SearchSettings("optuna", sampler="gp", half_width=1.5)
-    found |= {"tpe 8 + parabola": Policy(tpe, parabolas), "gp 8 + parabola": Policy(gp, parabolas)}
-    ours = SearchSettings(tolerance=0.03)
+    found |= {"tpe 8": Policy(tpe, both), "gp 8": Policy(gp, both)}
+    ours, guarded_only = SearchSettings(tolerance=0.03), {"": guarded}
     steps = STEPS[:9]
     for q in (1, 4, 16, 64):
-        found[f"adaptive q={q}"] = Policy(ours, guarded, q, 0.2, steps)
-    found["adaptive W=1"] = Policy(ours, guarded, 4, 1.0, STEPS[8:])
+        found[f"adaptive q={q}"] = Policy(ours, guarded_only, q, 0.2, steps)
+    found["adaptive W=1"] = Policy(ours, guarded_only, 4, 1.0, STEPS[8:])
     for name, ratio in (("small", 25.0), ("large", 1 / 25)):
         wrong = SearchSettings(tolerance=0.03, tokens_per_param=20.0 * ratio)
-        found[f"adaptive q=4, guess 5x too {name}"] = Policy(wrong, guarded, 4, 0.2, steps)
+        found[f"adaptive q=4, guess 5x too {name}"] = Policy(wrong, guarded_only, 4, 0.2, steps)
     return found
 
 
-def simulate(name: str, policy: Policy, replicate: int) -> Iterator[dict[str, object]]:
+def simulate(name: str, label: str, policy: Policy, replicate: int) -> Iterator[dict[str, object]]:
     """One sweep, evaluated at each step of its spending."""
     truth = world(name)
     wanted = np.array([[truth.log_optimum(s, c) for c in TARGETS] for s in truth.skills])
@@ -137,18 +137,25 @@ def simulate(name: str, policy: Policy, replicate: int) -> Iterator[dict[str, ob
     for step in policy.steps or (float(spent.iloc[-1]),):
         kept = trials["trial_id"][spent <= step * 1.0001]
         part = sound[sound["trial_id"].isin(kept)]
-        mean, se, alarm = policy.estimate(part, truth)
-        error = mean - wanted
-        inside = np.abs(error) <= Z90 * se
-        for i, skill in enumerate(truth.skills):
-            yield {
-                "step": f"{step:.4g}", "spent": f"{spent[: len(kept)].iloc[-1]:.4g}",
-                "trials": len(kept), "skill": skill,
-                "ladder_ms": f"{np.mean(error[i, :-1] ** 2):.4g}",
-                "top_ms": f"{error[i, -2] ** 2:.4g}", "beyond_error": f"{error[i, -1]:.4g}",
-                "ladder_cover": f"{inside[i, :-1].mean():.3f}",
-                "beyond_cover": int(inside[i, -1]), "alarm": int(alarm),
-            }  # fmt: skip
+        for suffix, estimate in policy.estimators.items():
+            mean, se, alarm = estimate(part, truth)
+            about = {"policy": label + suffix, "step": f"{step:.4g}", "alarm": int(alarm)}
+            about |= {"spent": f"{spent[: len(kept)].iloc[-1]:.4g}", "trials": len(kept)}
+            yield from ({**about, **row} for row in scores(truth, mean - wanted, se))
+
+
+def scores(truth: World, error: np.ndarray, se: np.ndarray) -> Iterator[dict[str, object]]:
+    """One row per skill: squared errors and coverage."""
+    inside = np.abs(error) <= Z90 * se
+    for i, skill in enumerate(truth.skills):
+        yield {
+            "skill": skill,
+            "ladder_ms": f"{np.mean(error[i, :-1] ** 2):.4g}",
+            "top_ms": f"{error[i, -2] ** 2:.4g}",
+            "beyond_error": f"{error[i, -1]:.4g}",
+            "ladder_cover": f"{inside[i, :-1].mean():.3f}",
+            "beyond_cover": int(inside[i, -1]),
+        }
 
 
 def run_all(args: argparse.Namespace) -> None:
@@ -156,7 +163,8 @@ def run_all(args: argparse.Namespace) -> None:
     done = set()
     if CSV.exists():
         old = pd.read_csv(CSV)
-        done = set(zip(old["world"], old["policy"], old["replicate"], strict=True))
+        label = old["policy"].str.split(" + ", regex=False).str[0]
+        done = set(zip(old["world"], label, old["replicate"], strict=True))
     start = time.monotonic()
     chosen = {k: v for k, v in policies().items() if any(k.startswith(p) for p in args.policies)}
     for replicate in range(args.replicates):
@@ -167,11 +175,10 @@ def run_all(args: argparse.Namespace) -> None:
                 if time.monotonic() - start > args.seconds:
                     return
                 begin = time.process_time()
-                rows = list(simulate(name, policy, replicate))
+                rows = list(simulate(name, label, policy, replicate))
                 seconds = f"{time.process_time() - begin:.2f}"
                 _append(
-                    {"world": name, "policy": label, "replicate": replicate, "seconds": seconds}
-                    | row
+                    {"world": name, "replicate": replicate, "seconds": seconds} | row
                     for row in rows
                 )
 

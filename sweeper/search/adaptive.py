@@ -19,7 +19,7 @@ from fitting.design import Places, Wishes, choose, foresee
 from fitting.values import FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import Finished, opening, safeguards
-from sweeper.search.beliefs import Beliefs, Memory
+from sweeper.search.beliefs import Beliefs, Memory, half_widths
 from sweeper.search.history import allocations
 from sweeper.search.settings import SearchSettings
 from sweeper.search.turn import Turn
@@ -89,7 +89,7 @@ class AdaptiveSearch:
         """Whether every interval is as narrow as wanted."""
         if len(turn.ended) < self.settings.min_trials:
             return False
-        return bool(beliefs.half_widths(self.targets).max() <= self.settings.tolerance)
+        return beliefs.content(self.targets, self.settings.tolerance)
 
     def _learn(self, beliefs: Beliefs, turn: Turn) -> None:
         """Fill the free slots with the trials of greatest gain per FLOP."""
@@ -143,13 +143,13 @@ class AdaptiveSearch:
 
     def _report(self, beliefs: Beliefs) -> str:
         """What was reached, and what as many FLOPs again would buy."""
-        widths = beliefs.half_widths(self.targets)
+        widths = half_widths(beliefs.whole, self.targets)
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
         spent = float(beliefs.spent.sum())
         places = self._places(beliefs, self.space.budgets, len(beliefs.ended))
         ahead = widths * foresee(beliefs.fit, places, self._wishes, flops=spent)
         return (
             f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
-            f"({beliefs.fit.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs; "
+            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs; "
             f"as many again would bring it to about ±{ahead.max():.2g}."
         )

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,16 @@ from fitting.verdict import Verdict, guarded_by, verdict
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
-__all__ = ["Beliefs", "Memory"]
+__all__ = ["Beliefs", "Memory", "half_widths"]
+
+QUICK = (0.0, 0.3, 1.0, 3.0, 10.0)
+"""Members that decide where to train: those of the adaptive study, section 6. The whole mixture,
+several times as slow, decides when to stop."""
 
 LEAST_TRIALS = 5
 """Finished trials before a surface of five parameters is fitted at all."""
 
+_NEARLY = 1.5  # times the tolerance: above, the whole mixture is not asked (assumption)
 _RISK_LOG_PARAMS = 0.4  # a failure speaks against sizes within this (assumption)
 _RISK_LOG_FLOPS = 1.0  # and budgets within this (assumption)
 _TRIES = 2  # a place where so many trials failed and none succeeded is given up (assumption)
@@ -32,22 +38,35 @@ class Beliefs:
     """Everything a decision rests on besides what is in training.
 
     Attributes:
-        fit: the guarded fit, after an alarm without the members that trust the law.
+        table: the finished trials' losses.
+        ladder: budgets of the sweep.
+        fit: the guarded fit of `QUICK`, after an alarm without the plain surface.
         checked: the predictive check of the largest budget.
         ended: ended trials, sorted.
         failed: (ln params, ln flops, 1 if it failed else 0) of the ended trials, (n, 3).
         spent: FLOPs spent by ended trials, the same order as ``ended``.
     """
 
+    table: pd.DataFrame = field(repr=False)
+    ladder: tuple[float, ...]
     fit: Guarded
     checked: Verdict
     ended: tuple[Allocation, ...]
     failed: FloatArray
     spent: FloatArray
 
-    def half_widths(self, targets: Sequence[float]) -> FloatArray:
-        """Half-width of the 90 % interval of ln p* of every skill and target, (S, T)."""
-        return np.asarray(Z90 * self.fit.log_optimum(targets)[1])
+    @cached_property
+    def whole(self) -> Guarded:
+        """The whole mixture: what a report would say."""
+        fit = fit_guarded(self.table, ladder=self.ladder, warm=self.fit)
+        return guarded_by(self.checked, fit)
+
+    def content(self, targets: Sequence[float], tolerance: float) -> bool:
+        """Whether the 90 % interval of every skill and target is as narrow as wanted."""
+        quick = half_widths(self.fit, targets).max()
+        if quick > _NEARLY * tolerance:
+            return False
+        return bool(half_widths(self.whole, targets).max() <= tolerance)
 
     def chance(self, log_params: FloatArray, flops: float) -> FloatArray:
         """Probability that a trial ends with losses, from the fate of its neighbours, (n,)."""
@@ -71,6 +90,11 @@ class Beliefs:
             return 1.0
         ratios = [self.spent[i] / space.cost(self.ended[i]) for i in np.flatnonzero(here)[:50]]
         return float(np.median(ratios))
+
+
+def half_widths(fit: Guarded, targets: Sequence[float]) -> FloatArray:
+    """Half-width of the 90 % interval of ln p* of every skill and target, (S, T)."""
+    return np.asarray(Z90 * fit.log_optimum(targets)[1])
 
 
 @dataclass
@@ -99,7 +123,7 @@ class Memory:
 def _beliefs(
     observations: pd.DataFrame, table: pd.DataFrame, space: Space, warm: Guarded | None
 ) -> Beliefs:
-    fit = fit_guarded(table, ladder=space.budgets, warm=warm)
+    fit = fit_guarded(table, ladder=space.budgets, warm=warm, components=QUICK)
     checked = verdict(table, warm=warm)
     by = ["flops", "params", "tokens", "seed", "mix"]
     trials = observations.drop_duplicates("trial_id").sort_values(by)
@@ -111,6 +135,8 @@ def _beliefs(
         ]
     )
     return Beliefs(
+        table,
+        space.budgets,
         guarded_by(checked, fit),
         checked,
         tuple(allocations(observations)),
