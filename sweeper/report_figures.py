@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from html import escape
+from typing import TYPE_CHECKING
+
+from fitting.values import Z90
+from sweeper.words import Contrast, contrasts
 
 if TYPE_CHECKING:
-    from fitting import Fits
+    from matplotlib.figure import Figure as Drawing
+
+    from fitting import Comparison, Fits
+
+COLOURS = 5
+"""Skills in one drawing, each with a colour of `fitting.plots`; further skills begin again."""
 
 _INK, _SOFT, _PAPER = "#010203", "#5a6371", "#fefdfc"
 """Stand-ins drawn by matplotlib and replaced by the page's variables: no series has them."""
-
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _SOFT: "var(--soft)",
-    _PAPER: "var(--paper)",
-    "#000000": "var(--ink)",
-    "#ffffff": "var(--paper)",
-}
 
 _STYLE = {
     "axes.edgecolor": _SOFT,
     "axes.labelcolor": _INK,
     "axes.titlecolor": _INK,
     "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "figure.facecolor": "none",
     "font.family": "sans-serif",
-    "font.size": 10,
-    "grid.color": _SOFT,
-    "legend.frameon": False,
+    "font.size": 11,
     "legend.labelcolor": _INK,
-    "patch.edgecolor": _SOFT,
+    "legend.frameon": False,
     "savefig.facecolor": "none",
     "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
     "svg.hashsalt": "isoskill",  # the same fits give the same file
@@ -53,19 +51,129 @@ class Figure:
     """One figure of the page.
 
     Attributes:
-        svg: the drawing, an ``<svg>`` element that may be put into a page as it is.
+        drawings: ``<svg>`` elements that may be put into a page as they are.
         title: what it shows.
         caption: how to read it.
     """
 
-    svg: str
+    drawings: tuple[str, ...]
     title: str
     caption: str
 
 
 def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Figure]:
-    """The paper's figure 1 for this sweep: isoFLOP curves, optima and laws, residuals."""
-    return []
+    """The paper's figure 1 for this sweep: isoFLOP curves, optima and laws, residuals.
+
+    Args:
+        fits: of every skill.
+        aggregate: the skill others are compared to, if it was measured.
+        skills: in the page's order, the aggregate last.
+    """
+    others = [name for name in skills if name != aggregate]
+    groups = [others[i : i + COLOURS] for i in range(0, len(others), COLOURS)] or [[]]
+    found = [_curves(fits, aggregate, skills), _laws(fits, aggregate, groups)]
+    if aggregate is not None:
+        found.append(_residuals(fits, aggregate, groups))
+    return [figure for figure in found if figure.drawings]
+
+
+def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
+    from fitting.plots import figure_isoflops
+
+    black = fits[aggregate].law if aggregate is not None else None
+    drawings = []
+    for i, name in enumerate(skills):
+        fit = fits[name]
+        other = None if name == aggregate or black is None or not black.ok else black
+        with style():
+            drawing = figure_isoflops(
+                fit.observations, fit.optima, law=fit.law, aggregate=other, title=name
+            )
+            drawings.append(svg(drawing, f"a{i}", f"Loss of {name} over model size", _scale(fits)))
+    marked = f"; without colour: those of {aggregate} by its law" if aggregate is not None else ""
+    return Figure(
+        tuple(drawings),
+        "IsoFLOP curves.",
+        "Each point is one trial, each colour one budget; dashed: a parabola through them. "
+        f"Crosses: the {fits.method} method’s optima with 90 % intervals{marked}.",
+    )
+
+
+def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) -> Figure:
+    from fitting.plots import COLOURS as OKABE_ITO
+    from fitting.plots import figure_laws
+
+    drawings = []
+    for i, group in enumerate(groups):
+        names = [*group, aggregate] if aggregate is not None else list(group)
+        if not any(optimum.ok for name in names for optimum in fits[name].optima):
+            continue  # nothing to draw: the tables say why
+        colours = _palette()
+        if aggregate is not None:
+            colours[OKABE_ITO[len(group)].lower()] = "var(--aggregate)"
+        with style():
+            drawing = figure_laws(
+                {name: fits[name].law for name in names},
+                {name: fits[name].optima for name in names},
+            )
+            drawings.append(svg(drawing, f"b{i}", f"Optima of {', '.join(names)}", colours))
+    return Figure(
+        tuple(drawings),
+        "Optima and laws.",
+        "Optimal size on each budget with 90 % intervals, and the law p* = a·C^b through them "
+        "with its band.",
+    )
+
+
+def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> Figure:
+    from fitting.plots import figure_residuals
+
+    pooled = {c.skill: c for c in contrasts(fits, aggregate) if c.reference == aggregate}
+    drawings = []
+    for i, group in enumerate(groups):
+        with style():
+            drawing = figure_residuals({name: _comparison(fits, pooled[name]) for name in group})
+            label = f"Log ratio of optima to {aggregate}: {', '.join(group)}"
+            drawings.append(svg(drawing, f"c{i}", label, _palette()))
+    return Figure(
+        tuple(drawings),
+        f"Residuals against {aggregate}.",
+        f"ln(p* of the skill / p* of {aggregate}), one count per budget; above 0 the skill asks "
+        "for a larger model.",
+    )
+
+
+def _comparison(fits: Fits, contrast: Contrast) -> Comparison:
+    """Log ratios per budget, with the page's own mean and interval over all of them."""
+    from fitting import compare_optima
+
+    found = compare_optima(fits[contrast.skill].optima, fits[contrast.reference].optima)
+    low, high = contrast.interval
+    se = math.log(high / low) / 2 / Z90
+    return replace(found, pooled=math.log(contrast.ratio), se=se, dof=math.inf)
+
+
+def _palette() -> dict[str, str]:
+    """What `fitting.plots` draws skills with, and the page's variable for it."""
+    from fitting.plots import COLOURS as OKABE_ITO
+
+    return {colour.lower(): f"var(--c{i})" for i, colour in enumerate(OKABE_ITO)}
+
+
+def ramp(count: int) -> list[tuple[str, str]]:
+    """Colours of budgets, cheapest first, on light paper and on dark; the dearest stands out."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    viridis = colormaps["viridis"]
+    steps = [i / max(count - 1, 1) for i in range(count)]
+    return [(to_hex(viridis(0.85 * (1 - s))), to_hex(viridis(0.45 + 0.5 * s))) for s in steps]
+
+
+def _scale(fits: Fits) -> dict[str, str]:
+    """The page's variables for the budgets' colours in `fitting.plots`."""
+    shades = ramp(len(fits.observations.budgets))
+    return {light: f"var(--b{i})" for i, (light, _) in enumerate(shades)}
 
 
 @contextmanager
@@ -77,29 +185,52 @@ def style() -> Iterator[None]:
         yield
 
 
-def svg(figure: Any, name: str, label: str) -> str:
-    """A matplotlib figure as an ``<svg>`` element; closes the figure.
+def svg(drawing: Drawing, name: str, label: str, colours: Mapping[str, str]) -> str:
+    """A matplotlib figure as an ``<svg>`` element.
 
     Args:
-        figure: drawn within `style`.
+        drawing: made within `style`, as must this be.
         name: prefix of the ids inside, unique in the page.
         label: what the figure shows, for those who cannot see it.
+        colours: hexadecimal colour to what the page has in its place.
     """
-    from html import escape
-
-    import matplotlib.pyplot as plt
-
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    text = _small(buffer.getvalue())
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1; font-family: inherit", text)
-    text = re.sub(r"(<svg[^>]*?) width=\"[\d.]+pt\"", r"\1", text, count=1)
-    text = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", text, count=1)
+    for colour, variable in {**_PAGE, **colours}.items():
+        text = re.sub(colour, variable, text, flags=re.IGNORECASE)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+
+
+def _small(text: str) -> str:
+    """The drawing without what the page does not need: about half the bytes."""
+    text = text[text.index("<svg") :]
+    for waste in (r"<metadata>.*?</metadata>", r"<!--.*?-->", r"<style.*?</style>"):
+        text = re.sub(waste, "", text, flags=re.DOTALL)
+    text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    text = re.sub(r"<(path|use|text|rect|svg)[^>]*>", lambda tag: _rounded(tag[0]), text)
+    used = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in used else "", text)
+    text = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", text, count=1)
+    return re.sub(r">\s+<", ">\n<", re.sub(r"[ \n]*\n[ \n]*", " ", text))
+
+
+def _rounded(tag: str) -> str:
+    """Coordinates to a tenth of a point."""
+    return re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", tag)
+
+
+_PAGE = {
+    _INK: "var(--ink)",
+    _SOFT: "var(--soft)",
+    _PAPER: "var(--paper)",
+    "#000000": "var(--aggregate)",
+    "#ffffff": "var(--paper)",
+    "#dddddd": "var(--rule)",
+    "#c1121f": "var(--mark)",
+}
+"""Colours of `fitting.plots` other than those of skills and budgets."""

@@ -65,7 +65,7 @@ def test_failed_trials_cost_and_the_sweep_goes_on():
         if rng.random() < 0.2:
             raise TrialFailed("lost")
         found = losses(allocation, rng)
-        return {**found, "code": math.nan} if rng.random() < 0.1 else found
+        return {**found, "code": math.nan} if rng.random() < 0.2 else found
 
     outcome = sweep(tolerance=0.2).simulate(shaky, seed=0)
     assert {"failed", "diverged", "finished"} == set(outcome.table["status"])

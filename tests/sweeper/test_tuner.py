@@ -1,5 +1,6 @@
 """Sweeps through the real Ray Tune and TorchTrainer, on one shared local cluster."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import Cluster, ClusterError, Resources, Results, SearchSettings, Sizes, Sweep
+from sweeper import (
+    Cluster,
+    ClusterError,
+    DirectoryError,
+    Resources,
+    Results,
+    SearchSettings,
+    Sizes,
+    Sweep,
+)
 from sweeper.ledger import Ledger
 from trainables.config import Data
 
@@ -105,7 +115,7 @@ def _start(spec: Path, out: Path) -> subprocess.Popen[bytes]:
 
 def _wait_for_trials(out: Path, count: int) -> None:
     for _ in range(600):
-        if (out / "ledger.sqlite").exists():
+        with contextlib.suppress(DirectoryError):  # not there yet
             ledger = Ledger(out / "ledger.sqlite", read_only=True)
             ended = len(ledger.allocations("finished"))
             ledger.close()
