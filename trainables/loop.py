@@ -135,13 +135,15 @@ class _Trial:
         """One optimiser step on this worker's slice of the batch."""
         first = self.step * self.batch
         rows = min(self.batch, self.sequences - first)
-        cuts = [rows * i // self.context.world_size for i in range(self.context.world_size + 1)]
-        start, stop = cuts[self.context.rank : self.context.rank + 2]
-        documents = torch.from_numpy(self.stream.sequences(first + start, stop - start))
-        nll = token_nll(self.parallel, documents.to(self.device, non_blocking=True), BEGIN)
-        loss = nll.sum() / (rows * self.config.shape.context)
+        rank, workers = self.context.rank, self.context.world_size
+        start, stop = rows * rank // workers, rows * (rank + 1) // workers
+        # A worker left without a row must still take part in the step: it takes one that is not
+        # its own, with no weight.
+        tokens = self.stream.sequences(first + start, max(1, stop - start))
+        nll = token_nll(self.parallel, torch.from_numpy(tokens).to(self.device), BEGIN)
+        loss = nll[: stop - start].sum() / (rows * self.config.shape.context)
         # Data parallelism averages gradients over workers; the loss is a sum over their slices.
-        (loss * self.context.world_size).backward()
+        (loss * workers).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
         rate = _rate(self.config.train, self.config.shape.width, self.step, self.steps)
         for group in self.optimizer.param_groups:
@@ -293,7 +295,7 @@ def _parallel(network: Network, context: Context) -> nn.Module:
     """The network itself, or its data-parallel wrapper in a worker group."""
     if context.world_size == 1:
         return network
-    return nn.parallel.DistributedDataParallel(network)
+    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
 
 
 def _optimizer(network: nn.Module, settings: Train) -> torch.optim.AdamW:

@@ -1,0 +1,76 @@
+"""What may be said about a training, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from trainables.config import PAPER_SHARES, Data, Model, Train, TrialConfig
+from trainables.shapes import solve
+
+SHAPE = solve(2e4, Model())
+
+
+def test_a_config_survives_json() -> None:
+    config = TrialConfig(
+        SHAPE,
+        tokens=100_000,
+        seed=3,
+        data=Data(multipliers={"code": 2.0}, surface={"code": {"E": 1.0}}),
+        skills=("code", "validation"),
+        flops=1e11,
+        params=2e4,
+    )
+    assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {}}, "trian"),
+        ({"train": {"clipp": 1.0}}, "clipp"),
+        ({"train": {"clip": -1.0}}, "train.clip must be positive"),
+        ({"train": {"batch_tokens": 59}}, "raise it or lower model.context"),
+        ({"train": {"attention": "flash"}}, "eager"),
+        ({"data": {"shares": {"poetry": 1.0}}}, "knowledge, code, other"),
+        ({"data": {"shares": {"code": 0.0}}}, "at least one class a positive share"),
+        ({"data": {"multipliers": {"code": -1.0}}}, "data.multipliers.code"),
+        ({"data": {"qa_share": 1.0}}, "held out"),
+        ({"tokens": 59}, "less than one sequence"),
+        ({"seed": -1}, "trial.seed"),
+    ],
+)
+def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
+    values = TrialConfig(SHAPE, tokens=1000).to_dict()
+    with pytest.raises(ValueError, match=message):
+        TrialConfig.from_dict({**values, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": 0}, "model.layers"),
+        ({"head_dim": 3}, "even"),
+        ({"context": 1}, "model.context"),
+        ({"widht": 3}, "widht"),
+    ],
+)
+def test_models_refuse_what_cannot_be_built(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TypeAdapter(Model).validate_python(change)
+
+
+def test_multipliers_move_the_mix_but_not_the_validation_set() -> None:
+    data = Data(multipliers={"code": 2.0})
+    assert sum(data.mix.values()) == pytest.approx(1)
+    assert data.mix["code"] == pytest.approx(0.398 / 1.199)
+    assert data.reference_mix == pytest.approx(PAPER_SHARES)
+
+
+def test_the_learning_rate_falls_with_the_root_of_the_width() -> None:
+    train = Train(learning_rate=8e-3, reference_width=32)
+    assert train.peak_rate(32) == 8e-3
+    assert train.peak_rate(128) == pytest.approx(4e-3)
