@@ -16,18 +16,15 @@ import yaml
 
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper import report_tables as tables
-from sweeper.report_figures import figures
+from sweeper.report_figures import COLOURS, figures, ramp
 from sweeper.results import Outcome, Results
 from sweeper.spec import MIN_STEPS, Sweep
-from sweeper.words import SUGGESTIVE, Contrast, conclusions, contrasts, number
+from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, middle, number
 
 if TYPE_CHECKING:
     from fitting import Fits
 
 __all__ = ["conclusions", "write"]
-
-COLOURS = 8
-"""Colours of the page's palette; further skills begin again."""
 
 FOREST_REACH = 8.0
 """Largest ratio on the axis of ratios; longer intervals are cut (assumption)."""
@@ -85,7 +82,6 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
     trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
     ladder = fits.observations.budgets
     beyond = tables.BEYOND * max(ladder)
-    by_method = _by_method(outcome, fits)
     spec = yaml.safe_dump(sweep.to_dict(), sort_keys=False)
     return {
         "name": sweep.name,
@@ -100,8 +96,10 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
         "laws": tables.laws(fits, skills, beyond),
         "beyond": number(beyond),
         "beyond_factor": number(tables.BEYOND),
+        "middle": number(middle(fits)),
+        "ramp": ramp(len(ladder)),
         "figures": figures(fits, aggregate, skills),
-        "methods": tables.methods(by_method, skills, ladder),
+        "methods": tables.methods(fits, skills),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
         "budgets": tables.budgets(sweep, trials),
@@ -110,7 +108,7 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
         "excluded": tables.excluded(fits.excluded),
         "warnings": list(fits.warnings),
         "sweep": sweep,
-        "method": next(iter(by_method)),
+        "method": fits.method,
         "constants": _constants(sweep),
         "versions": _versions(),
         "hashes": _hashes(outcome, spec),
@@ -145,12 +143,6 @@ def _ordered(outcome: Outcome, fits: Fits) -> list[str]:
     return sorted(names, key=lambda name: name == outcome.aggregate)
 
 
-def _by_method(outcome: Outcome, fits: Fits) -> dict[str, Fits]:
-    """Fits by every method; those given are not made again."""
-    given = next(iter(fits.values())).method
-    return {name: fits if name == given else outcome.fit(name) for name in tables.METHODS}
-
-
 def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
     sweep = outcome.sweep
     ended = int((trials["state"] != "running").sum())
@@ -170,17 +162,17 @@ def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
     reach = min(max(1.1 * reach, math.log(1.3)), math.log(FOREST_REACH))
 
     def at(value: float) -> float:
-        share = math.log(value) / reach if _sound(value) else math.copysign(1.0, value)
+        share = math.log(value) / reach
         return round(50 + 48 * min(max(share, -1.0), 1.0), 2)
 
     rows = [
         {
             "skill": c.skill,
             "ratio": f"{c.ratio:.2f}",
-            "interval": f"{c.interval[0]:.2f} – {c.interval[1]:.2f}",
+            "interval": between(c.interval, "{:.2f}"),
             "at": at(c.ratio),
-            "low": at(c.interval[0]),
-            "high": at(c.interval[1]),
+            "low": at(c.interval[0] if _sound(c.interval[0]) else c.ratio),
+            "high": at(c.interval[1] if _sound(c.interval[1]) else c.ratio),
             "verdict": c.verdict,
         }
         for c in known

@@ -11,15 +11,11 @@ import pandas as pd
 
 from fitting.errors import Status
 from sweeper.budget import Allocation, si
-from sweeper.results import Method
 from sweeper.spec import AGGREGATE, Sweep
-from sweeper.words import between, exponent_interval, number, size
+from sweeper.words import between, exponent_interval, number, size, status_word
 
 if TYPE_CHECKING:
-    from fitting import Fits, Optimum
-
-METHODS: tuple[Method, ...] = ("guarded", "parabola", "surface")
-"""Shown side by side in this order; the first is the default."""
+    from fitting import Fits
 
 BEYOND = 10.0
 """How far beyond the largest budget the laws are shown (assumption: one decade is what people
@@ -82,7 +78,7 @@ def optima(fits: Fits, skills: Iterable[str], budgets: Iterable[float]) -> list[
                     "tokens": size(best.tokens),
                     "ratio": number(best.tokens / best.params),
                     "kind": _kind(best.status),
-                    "status": str(best.status),
+                    "status": status_word(best.status),
                     "reason": _advice(best.status, best.reason),
                 }
             )
@@ -104,46 +100,50 @@ def laws(fits: Fits, skills: Iterable[str], beyond: float) -> list[dict[str, Any
                 "beyond": size(far.params),
                 "beyond_interval": between(far.interval),
                 "kind": _kind(law.status),
-                "status": str(law.status),
+                "status": status_word(law.status),
                 "reason": _advice(law.status, law.reason),
             }
         )
     return rows
 
 
-def methods(
-    by_method: Mapping[str, Fits], skills: Iterable[str], budgets: Iterable[float]
-) -> dict[str, Any]:
+def methods(fits: Fits, skills: Iterable[str]) -> dict[str, Any]:
     """Optima by every method, one row per skill and budget, and how far apart they are."""
-    ladder, rows = list(budgets), []
+    frame = fits.table()
+    names = sorted(frame["method"].unique(), key=lambda name: name != fits.method)
+    rows: list[dict[str, Any]] = []
     for skill in skills:
-        for i, flops in enumerate(ladder):
-            found = [fits[skill].at(flops) for fits in by_method.values()]
+        budgets = frame[frame["skill"] == skill].groupby("flops")
+        for i, (flops, found) in enumerate(budgets):
+            by_name = found.set_index("method").to_dict(orient="index")
             rows.append(
                 {
                     "skill": skill,
                     "first": i == 0,
-                    "span": len(ladder),
-                    "budget": number(flops),
-                    "cells": [_method_cell(best) for best in found],
+                    "span": len(budgets),
+                    "budget": number(float(flops)),
+                    "cells": [_method_cell(by_name.get(name)) for name in names],
                     "spread": _spread(found),
                 }
             )
-    return {"names": list(by_method), "rows": rows}
+    return {"names": names, "rows": rows}
 
 
-def _method_cell(best: Optimum) -> dict[str, str]:
-    interval = between(best.interval)
+def _method_cell(found: Mapping[str, Any] | None) -> dict[str, str]:
+    if found is None:
+        return {"text": "–", "interval": "", "status": ""}
+    interval = between((found["low"], found["high"]))
+    sound = found["status"] == Status.OK
     return {
-        "text": size(best.params),
+        "text": size(found["params"]) if math.isfinite(found["params"]) or sound else "",
         "interval": "" if interval == "–" else interval,
-        "status": "" if best.ok else str(best.status),
+        "status": "" if sound else status_word(found["status"]),
     }
 
 
-def _spread(found: list[Optimum]) -> str:
-    values = [best.params for best in found if best.ok]
-    return f"×{max(values) / min(values):.2f}" if len(values) > 1 else "–"
+def _spread(found: pd.DataFrame) -> str:
+    sound = found.loc[found["status"] == Status.OK, "params"]
+    return f"×{sound.max() / sound.min():.2f}" if len(sound) > 1 else "–"
 
 
 def trials_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -203,7 +203,7 @@ def every_trial(trials: pd.DataFrame, table: pd.DataFrame, skills: list[str]) ->
 def _trial_cells(place: int, trial: Mapping[str, Any], *, timed: bool) -> list[Cell]:
     cells = [
         _numeric(place, "d"),
-        _numeric(trial["flops"], ".3g"),
+        Cell(number(trial["flops"]), trial["flops"]),
         Cell(si(trial["params"]), trial["params"]),
         Cell(si(trial["tokens"]), trial["tokens"]),
         _numeric(trial["tokens"] / trial["params"], ".3g"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
+from fitting.errors import Status
+from fitting.values import Z90
 from sweeper.budget import si
 
 if TYPE_CHECKING:
     from fitting import Fits, PowerLaw
-    from fitting.compare import Comparison
 
 Verdict = Literal["clear", "suggestive", "undecided"]
 
@@ -21,6 +22,8 @@ suggestive rather than undecided: odds of about 4 to 1 for the sign (assumption)
 
 HEADLINE = ("knowledge", "code")
 """The pair that the question is about (Roberts et al. 2025), when both were measured."""
+
+_STATUS_WORDS = {Status.FLAT: "flat within noise", Status.NO_INTERIOR_MINIMUM: "no minimum"}
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -33,12 +36,12 @@ def size(value: float) -> str:
     return si(value) if math.isfinite(value) else "–"
 
 
-def between(interval: tuple[float, float], pattern: str = "") -> str:
+def between(interval: tuple[float, float], pattern: str = "", *, word: str = "–") -> str:
     """Both ends of an interval, sizes unless a pattern is given; a dash if it is not known."""
     if not all(map(math.isfinite, interval)):
         return "–"
     low, high = (pattern.format(v) if pattern else si(v) for v in interval)
-    return f"{low} – {high}"
+    return f"{low} {word} {high}"
 
 
 def exponent_interval(law: PowerLaw) -> tuple[float, float]:
@@ -49,9 +52,14 @@ def exponent_interval(law: PowerLaw) -> tuple[float, float]:
     return law.exponent - half, law.exponent + half
 
 
+def status_word(status: Status | str) -> str:
+    """A status in a word or two."""
+    return _STATUS_WORDS.get(Status(status), str(status).replace("-", " "))
+
+
 @dataclass(frozen=True)
 class Contrast:
-    """One skill's optimal size over another's on the same budget, all budgets pooled.
+    """One skill's optimal size over another's in the middle of the ladder.
 
     Attributes:
         skill: above the line.
@@ -86,8 +94,8 @@ class Contrast:
     @property
     def numbers(self) -> str:
         """Ratio and interval."""
-        low, high = self.interval
-        return f"{self.ratio:.2f} times, 90 % interval {low:.2f} to {high:.2f}"
+        bounds = between(self.interval, "{:.2f}", word="to")
+        return f"{self.ratio:.2f} times, 90 % interval {bounds}"
 
 
 def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
@@ -98,22 +106,27 @@ def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
     return [_contrast(fits, *pair) for pair in pairs]
 
 
+def middle(fits: Fits) -> float:
+    """The middle of the ladder in ln FLOPs, where a law is known best."""
+    return math.exp(fmean(math.log(flops) for flops in fits.observations.budgets))
+
+
 def _contrast(fits: Fits, skill: str, reference: str) -> Contrast:
-    """Pool the log ratios of the budgets where both optima can be planned with."""
-    from fitting.compare import compare_optima
+    """Compare two optima in the middle of the ladder.
 
-    # Weights by precision: a budget with few trials must not count as much as a well-known one.
-    found = compare_optima(fits[skill].optima, fits[reference].optima, pooling="precision")
-    if found.frame.empty:
-        return Contrast(skill, reference, math.nan, (math.nan, math.nan), _no_ratio(found))
-    low, high = found.interval()
-    return Contrast(skill, reference, found.ratio, (math.exp(low), math.exp(high)))
-
-
-def _no_ratio(found: Comparison) -> str:
-    return "no budget has a usable optimum of both" + (
-        f" ({found.excluded['reason'].iloc[0].rstrip('.')})" if len(found.excluded) else ""
-    )
+    Under power laws this is the mean of ln ratio over the budgets. Averaging the budgets' optima
+    instead would count as independent what the fit has shared between them: on eight budgets
+    such 90 % intervals covered 65 to 80 %, these 93 to 100 % (40 simulated sweeps). The two
+    optima's errors are taken as independent, which is on the safe side for skills of one trial.
+    """
+    one, other = (fits[name].at(middle(fits)) for name in (skill, reference))
+    for name, best in ((skill, one), (reference, other)):
+        if not best.ok:
+            reason = f"{name} has no optimum ({status_word(best.status)})"
+            return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
+    ratio = one.params / other.params
+    half = Z90 * math.hypot(one.log_params_se, other.log_params_se)
+    return Contrast(skill, reference, ratio, (ratio * math.exp(-half), ratio * math.exp(half)))
 
 
 def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
@@ -124,20 +137,21 @@ def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
         aggregate: the skill that others are compared to; None if it was not measured.
     """
     pairs = contrasts(fits, aggregate)
+    without = _unusable(fits)
     said = [_pair(c) for c in pairs if (c.skill, c.reference) == HEADLINE]
     against = [c for c in pairs if c.reference == aggregate]
     if not said and against:
         said.append(_count(against))
-    said += [_against(c) for c in against]
+    said += [_against(c) for c in against if math.isfinite(c.ratio) or c.skill not in without]
     if aggregate is not None:
         said += _optimum(fits, aggregate)
-    return said + _unusable(fits)
+    return said + list(without.values())
 
 
 def _pair(c: Contrast) -> str:
     """The sentence about two skills of equal rank."""
     if not math.isfinite(c.ratio):
-        return f"{c.skill} and {c.reference} cannot be compared: {c.reason}."
+        return f"{c.skill} and {c.reference} cannot be compared yet: {c.reason}."
     if c.verdict == "undecided":
         return (
             f"This sweep does not tell {c.skill}’s optimal size from {c.reference}’s "
@@ -156,9 +170,9 @@ _MEETS = "The interval meets 1: suggestive, not shown"
 def _against(c: Contrast) -> str:
     """The sentence about one skill and the aggregate."""
     if not math.isfinite(c.ratio):
-        return f"{c.skill} cannot be compared to {c.reference}: {c.reason}."
+        return f"{c.skill} cannot be compared to {c.reference} yet: {c.reason}."
     if c.verdict == "undecided":
-        return f"{c.skill} is not told from {c.reference} ({c.numbers})."
+        return f"{c.skill}’s optimum cannot be told from {c.reference}’s ({c.numbers})."
     how = "is clearly" if c.verdict == "clear" else "may be"
     tail = "" if c.verdict == "clear" else ": suggestive"
     return f"{c.skill}’s optimum {how} {c.direction} than {c.reference}’s ({c.numbers}){tail}."
@@ -184,28 +198,23 @@ def _optimum(fits: Fits, aggregate: str) -> list[str]:
         return []
     said = (
         f"{aggregate}, the aggregate: {si(best.params)} params on {si(best.tokens)} tokens at "
-        f"{number(top)} FLOPs (90 % {between(best.interval)}; "
+        f"{number(top)} FLOPs (90 % {between(best.interval, word='to')}; "
         f"{number(best.tokens / best.params)} tokens per param)"
     )
     if law.ok:
-        bounds = between(exponent_interval(law), "{:.2f}")
+        bounds = between(exponent_interval(law), "{:.2f}", word="to")
         said += f"; the optimum grows as C^{law.exponent:.2f} (90 % {bounds})"
     return [said + "."]
 
 
-def _unusable(fits: Fits) -> list[str]:
-    """One sentence per verdict that forbids planning with an optimum."""
-    where: dict[str, list[str]] = {}
-    for skill in fits:
-        for best in fits[skill].optima:
-            if not best.ok:
-                where.setdefault(str(best.status), []).append(f"{skill} at {number(best.flops)}")
-    return [
-        f"No optimum to plan with ({status}): {_some(names)}." for status, names in where.items()
-    ]
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+def _unusable(fits: Fits) -> dict[str, str]:
+    """Per skill that has them, the budgets without an optimum to plan with, and what to do."""
+    said = {}
+    for skill, fit in fits.items():
+        bad = [best for best in fit.optima if not best.ok]
+        if bad:
+            where = ", ".join(number(best.flops) for best in bad)
+            said[skill] = f"{skill} has no optimum to plan with at {where} FLOPs: " + " ".join(
+                dict.fromkeys(best.status.advice for best in bad)
+            )
+    return said

@@ -1,0 +1,238 @@
+"""The report is one file that needs nothing, says what the fits say, and escapes what it shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import fit_skills
+from sweeper import report
+from sweeper.budget import Allocation
+from sweeper.ledger import Ledger
+from sweeper.report_tables import every_trial, trials_of
+from sweeper.results import Outcome, Results
+from sweeper.search import Finished
+from sweeper.spec import Sweep
+
+BUDGETS = (1e11, 2e11, 4e11)
+WANTS = {"knowledge": 1.5, "code": 0.7, "validation": 1.0}
+EVIL = '<script>alert("x")</script> & <b>bold</b>'
+
+
+def loss(skill: str, flops: float, params: float) -> float:
+    """A valley in ln p that goes with the square root of the budget."""
+    best = 0.06 * math.sqrt(flops) * WANTS[skill]
+    return 1 + (1e11 / flops) ** 0.3 + 0.15 * math.log(params / best) ** 2
+
+
+def long_table(budgets: tuple[float, ...] = BUDGETS, noise: float = 0.01) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(0), []
+    for flops in budgets:
+        for i, offset in enumerate(np.linspace(-1.5, 1.5, 7)):
+            params = round(0.06 * math.sqrt(flops) * math.exp(offset))
+            for skill in WANTS:
+                value = loss(skill, flops, params) + noise * rng.normal()
+                rows.append((f"{flops:g}-{i}", flops, params, flops / 6 / params, skill, value))
+    table = pd.DataFrame(rows, columns="trial_id flops params tokens skill loss".split())
+    return table.assign(seed=0, mix="base", status="finished", reason="", spent_flops=table.flops)
+
+
+@pytest.fixture(scope="module")
+def sweep() -> Sweep:
+    return Sweep(
+        budgets=BUDGETS, allowance=8e12, name=EVIL, skills=("knowledge", "code", "validation")
+    )
+
+
+@pytest.fixture(scope="module")
+def page(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> str:
+    table = long_table()
+    table.loc[table.trial_id == "1e+11-6", ["status", "reason", "loss"]] = ["failed", EVIL, np.nan]
+    outcome = Outcome(sweep, table, Finished("tolerance", "Every interval is narrow enough."))
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert report.write(outcome, path, fit_skills(table)) == path
+    return path.read_text(encoding="utf-8")
+
+
+class Reader(HTMLParser):
+    """Collects what a browser would act on."""
+
+    VOID = frozenset({"meta", "link", "br"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text.append(data)
+
+    def values(self, *names: str) -> list[str]:
+        return [value for _, name, value in self.attributes if name in names]
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    return Reader(page)
+
+
+def test_tags_are_balanced_and_ids_are_unique(read: Reader) -> None:
+    assert read.wrong == [] and read.open == []
+    ids = read.values("id")
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_is_fetched(page: str, read: Reader) -> None:
+    for link in read.values("src", "href", "xlink:href", "action", "data"):
+        assert link.startswith("#") or link == "data:,"
+    assert not re.search(r"@import|url\((?!#)|fetch\(|XMLHttpRequest", page)
+
+
+def test_every_anchor_and_reference_has_its_target(page: str, read: Reader) -> None:
+    ids = set(read.values("id"))
+    links = {link[1:] for link in read.values("href", "xlink:href") if link.startswith("#")}
+    links |= set(re.findall(r"url\(#([^)]+)\)", page)) | set(read.values("aria-labelledby"))
+    assert links <= ids
+
+
+def test_what_comes_from_data_is_escaped(page: str, read: Reader) -> None:
+    assert EVIL not in page
+    assert "alert(&#34;x&#34;)" in page
+    assert read.text.count(EVIL) >= 2  # the name of the sweep, the reason of the failure
+
+
+def test_the_answer_comes_first_and_is_that_of_the_console(page: str, sweep: Sweep) -> None:
+    table = long_table()
+    table = table[table.trial_id != "1e+11-6"]
+    first = report.conclusions(fit_skills(table), "validation")[0]
+
+    assert "knowledge asks for a larger model than code" in first
+    assert page.index(first) < page.index('id="optima"') < page.index('id="trials"')
+
+
+def test_optima_of_all_methods_are_shown(page: str) -> None:
+    optima = page[page.index('id="optima"') : page.index('id="figures"')]
+    compared = page[page.index('id="methods-compared"') : page.index('id="sweep"')]
+
+    assert optima.count('rowspan="3"') == 3
+    for method in ("guarded", "parabola", "surface"):
+        assert f">{method}</th>" in compared
+
+
+def test_every_trial_and_every_failure_is_listed(page: str) -> None:
+    trials = page[page.index('id="trials"') : page.index('id="left-out"')]
+    left_out = page[page.index('id="left-out"') : page.index('id="how"')]
+
+    assert trials.count("<tr>") == 1 + 21
+    assert left_out.count("1e+11-6") == 2  # as a failed trial, and as rows left out
+
+
+def test_figures_take_the_colours_of_the_page(page: str) -> None:
+    drawings = re.findall(r'<svg role="img".*?</svg>', page, flags=re.DOTALL)
+
+    assert len(drawings) == 3 + 1 + 1  # curves of each skill, laws, residuals
+    for drawing in drawings:
+        assert "var(--ink)" in drawing
+        assert not re.search(r"#(000000|ffffff|0072b2|c1121f)", drawing, flags=re.IGNORECASE)
+
+
+def test_the_spec_is_there_to_run_again(read: Reader, sweep: Sweep, tmp_path: Path) -> None:
+    spec = next(text for text in read.text if text.startswith("budgets:"))
+    (tmp_path / "sweep.yaml").write_text(spec)
+
+    assert Sweep.load(tmp_path / "sweep.yaml") == sweep
+
+
+def test_the_same_results_give_the_same_page(page: str, sweep: Sweep, tmp_path: Path) -> None:
+    def without_date(text: str) -> str:
+        return re.sub(r"on \d{4}-\d\d-\d\d \d\d:\d\d UTC", "", text)
+
+    table = long_table()
+    table.loc[table.trial_id == "1e+11-6", ["status", "reason", "loss"]] = ["failed", EVIL, np.nan]
+    outcome = Outcome(sweep, table, Finished("tolerance", "Every interval is narrow enough."))
+    again = report.write(outcome, tmp_path / "again.html", fit_skills(table))
+
+    assert without_date(again.read_text(encoding="utf-8")) == without_date(page)
+
+
+def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
+    table = long_table((1e11,))
+    table = table[table.skill == "code"]
+    outcome = Outcome(Sweep(budgets=[1e11], allowance=1e12, skills=["code"]), table, None)
+    page = report.write(outcome, tmp_path / "r.html", fit_skills(table)).read_text("utf-8")
+
+    assert "not finished: these are the results so far" in page
+    assert "nan" not in Reader(page).text
+
+
+def test_losses_that_do_not_fit_the_file_are_counted() -> None:
+    table = pd.concat(
+        long_table().query("skill == 'code'").assign(skill=f"skill-{i}") for i in range(800)
+    )
+    shown = every_trial(trials_of(table), table, sorted(table.skill.unique()))
+
+    assert shown["hidden"] == 800 - 12_000 // 21
+    assert len(shown["rows"]) == 21
+
+
+def test_a_sweep_directory_tells_its_cost_and_overhead(sweep: Sweep, tmp_path: Path) -> None:
+    fill(tmp_path, sweep)
+    results = Results(tmp_path)
+    page = report.write(results, tmp_path / "r.html", fit_skills(results.table)).read_text("utf-8")
+    text = " ".join("".join(Reader(page).text).split())
+
+    assert "20 finished, 1 diverged" in text
+    assert "median from free slot to first step; worst 0.50 s" in text
+    assert "loss is NaN at step 7" in text
+
+
+def fill(root: Path, sweep: Sweep) -> None:
+    """Write a ledger of 21 trials in two slots, half a second between them, the last diverged."""
+    sweep.save(root / "sweep.yaml")
+    ledger = Ledger(root / "ledger.sqlite")
+    clock = {"a": 1000.0, "b": 1000.0}
+    for i, (name, rows) in enumerate(long_table().groupby("trial_id", sort=False)):
+        trial, slot = rows.iloc[0], "ab"[i % 2]
+        ledger.reserve(
+            name, Allocation(trial.flops, int(trial.params), int(trial.tokens)), trial.flops
+        )
+        losses = {
+            row.skill: {
+                "class": row.skill, "nll": 100 * row.loss, "tokens": 100, "bytes": 300,
+                "examples": 10,
+            }
+            for row in rows.itertuples()
+        }  # fmt: skip
+        bad = i == 20
+        record = {
+            "status": "diverged" if bad else "finished",
+            "reason": "loss is NaN at step 7" if bad else "",
+            "losses": losses, "worker": slot, "steps": 100, "wall_s": 2.0,
+            "first_step_at": clock[slot] + 0.5, "ended_at": clock[slot] + 2.5,
+        }  # fmt: skip
+        clock[slot] += 2.5
+        ledger.settle(name, record, spent_flops=trial.flops)
+    ledger.close()

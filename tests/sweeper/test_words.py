@@ -1,0 +1,125 @@
+"""The sentences follow from the intervals, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from fitting import Optimum, PowerLaw, Status, fit_power_law
+from sweeper.words import Contrast, between, conclusions, contrasts, number
+
+BUDGETS = (1e11, 2e11, 4e11)
+
+
+@dataclass
+class SkillStub:
+    """As much of a skill's fit as sentences need."""
+
+    optima: list[Optimum]
+    law: PowerLaw = field(init=False)
+
+    def __post_init__(self) -> None:
+        sound = [o for o in self.optima if o.ok]
+        self.law = fit_power_law([o.flops for o in sound], [o.params for o in sound])
+
+    def at(self, flops: float) -> Optimum:
+        return next(o for o in self.optima if math.isclose(o.flops, flops))
+
+
+class FitsStub(dict[str, SkillStub]):
+    observations = SimpleNamespace(budgets=list(BUDGETS))
+
+
+def optimum(flops: float, params: float, se: float = 0.05, status: Status = Status.OK) -> Optimum:
+    bounds = (params * math.exp(-1.64 * se), params * math.exp(1.64 * se))
+    return Optimum(params, se, status, 0.1, flops, flops / 6 / params, bounds, reason="at the end")
+
+
+def stub(factor: float, se: float = 0.05, status: Status = Status.OK) -> SkillStub:
+    return SkillStub([optimum(c, factor * 0.06 * math.sqrt(c), se, status) for c in BUDGETS])
+
+
+def fits(knowledge: SkillStub, code: SkillStub) -> FitsStub:
+    return FitsStub(knowledge=knowledge, code=code, validation=stub(1.0))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "interval", "verdict"),
+    [
+        (1.8, (1.1, 3.0), "clear"),
+        (0.6, (0.4, 0.9), "clear"),
+        (1.8, (0.9, 3.6), "suggestive"),
+        (1.05, (0.7, 1.6), "undecided"),
+        (1.8, (math.nan, math.nan), "undecided"),
+    ],
+)
+def test_verdict_follows_the_interval(
+    ratio: float, interval: tuple[float, float], verdict: str
+) -> None:
+    assert Contrast("a", "b", ratio, interval).verdict == verdict
+
+
+def test_narrow_intervals_let_the_headline_be_clear() -> None:
+    said = conclusions(fits(stub(1.5), stub(0.8)), "validation")
+
+    assert "knowledge asks for a larger model than code" in said[0]
+    assert "1.88 times" in said[0]
+    assert said[0].endswith("clear.")
+
+
+def test_wide_intervals_make_the_same_ratio_suggestive_only() -> None:
+    said = conclusions(fits(stub(1.5, se=0.5), stub(0.8, se=0.5)), "validation")
+
+    assert "suggestive" in said[0]
+    assert not any("clear" in sentence for sentence in said)
+
+
+def test_equal_optima_are_not_told_apart() -> None:
+    said = conclusions(fits(stub(1.01), stub(1.0)), "validation")
+
+    assert said[0].startswith("This sweep does not tell knowledge’s optimal size from code’s")
+
+
+def test_every_skill_is_set_against_the_aggregate_and_the_law_is_named() -> None:
+    said = conclusions(fits(stub(1.5), stub(0.7)), "validation")
+
+    assert any(
+        s.startswith("knowledge’s optimum is clearly larger than validation’s") for s in said
+    )
+    assert any(s.startswith("code’s optimum is clearly smaller than validation’s") for s in said)
+    assert any("37.9k params on 1.76M tokens at 4e11 FLOPs" in s and "C^0.50" in s for s in said)
+
+
+def test_optima_that_forbid_a_number_are_named_and_not_compared() -> None:
+    said = conclusions(fits(stub(1.5), stub(0.7, status=Status.EDGE)), "validation")
+
+    assert said[0] == "knowledge and code cannot be compared yet: code has no optimum (edge)."
+    assert not any("code’s optimum" in sentence for sentence in said)
+    assert said[-1].startswith("code has no optimum to plan with at 1e11, 2e11, 4e11 FLOPs: ")
+    assert said[-1].endswith("train sizes beyond it.")
+
+
+def test_without_that_pair_the_headline_counts() -> None:
+    several = FitsStub(validation=stub(1.0), recall=stub(1.5), proofs=stub(0.6), prose=stub(1.01))
+
+    assert conclusions(several, "validation")[0] == (
+        "Of 3 skills, 1 clearly asks for more and 1 for fewer parameters than validation on the "
+        "same budget; for 1 the interval meets equality."
+    )
+
+
+def test_without_an_aggregate_only_the_pair_is_compared() -> None:
+    pair = FitsStub(knowledge=stub(1.5), code=stub(0.8))
+
+    assert [(c.skill, c.reference) for c in contrasts(pair, None)] == [("knowledge", "code")]
+    assert len(conclusions(pair, None)) == 1
+
+
+def test_numbers_for_people() -> None:
+    assert number(4e11) == "4e11"
+    assert number(math.nan) == "–"
+    assert between((36_000, 45_300)) == "36k – 45.3k"
+    assert between((0.4, math.nan)) == "–"
