@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp
 
 NOMINAL_EXPONENTS = (0.3473, 0.3672)
 """alpha, beta of the surface assumed when a parabola's bias is estimated and no fitted surface
@@ -27,6 +27,9 @@ GRID_STEP_FLOOR = 1 / 3
 
 POINTS_PER_INTERVAL = 25
 """Akima: points searched in each interval of sizes (Porian et al. 2024, released code)."""
+
+LARGEST = 1e30
+"""Losses beyond count as infinite: their powers would overflow."""
 
 Method = Literal["parabola", "akima"]
 
@@ -119,7 +122,8 @@ def fit_isoflop(
         FittingError: arrays of different shape, or nothing finite and positive in them.
         FitError: with ``throw``, the status is not OK.
     """
-    ln_p, y, w, note = _checked(params, loss, weights)
+    least = 0.0 if method == "akima" else -LARGEST  # a spline of ln loss needs positive ones
+    ln_p, y, w, note = _checked(params, loss, weights, least)
     if method == "parabola":
         optimum = _parabola_optimum(ln_p, y, w, flops, robust, noise, exponents)
     elif method == "akima":
@@ -206,7 +210,7 @@ def t_quantile(level: float, dof: float) -> float:
 
 
 def _checked(
-    params: npt.ArrayLike, loss: npt.ArrayLike, weights: npt.ArrayLike | None
+    params: npt.ArrayLike, loss: npt.ArrayLike, weights: npt.ArrayLike | None, least: float
 ) -> tuple[FloatArray, FloatArray, FloatArray, str]:
     """Finite, positive, sorted arrays, and a note on what was left out."""
     p = np.asarray(params, dtype=float).ravel()
@@ -216,9 +220,13 @@ def _checked(
         raise FittingError(
             f"params, loss and weights must have one length, not {len(p)}, {len(y)}, {len(w)}"
         )
-    good = np.isfinite(p) & np.isfinite(y) & np.isfinite(w) & (p > 0) & (w > 0)
+    good = np.isfinite(p) & (p > 0) & (y > least) & (y < LARGEST) & np.isfinite(w) & (w > 0)
     left = len(p) - int(good.sum())
-    note = f"{left} of {len(p)} points left out (not finite or not positive)." if left else ""
+    note = (
+        f"{left} of {len(p)} points left out (a number is missing, infinite or not positive)."
+        if left
+        else ""
+    )
     order = np.argsort(p[good], kind="stable")
     return np.log(p[good][order]), y[good][order], w[good][order], note
 
@@ -282,7 +290,7 @@ def _parabola_optimum(
         curvature=float(2 * fit.coefficients[2]),
         flops=flops,
         tokens=flops / (FLOPS_PER_PARAM_TOKEN * params),
-        interval=(_exp(low), _exp(high)),
+        interval=(bounded_exp(low), bounded_exp(high)),
         method="parabola",
         loss=float(fit.loss(fit.vertex)),
         reason=reason,
@@ -295,13 +303,8 @@ def _verdict(
 ) -> tuple[Status, str]:
     """Whether the parabola has a minimum one may plan with, and what says so."""
     _, c1, c2 = fit.coefficients
-    span = float(sizes[-1] - sizes[0])
-    rounding = 1e-11 * float(np.max(np.abs(y)))
-    t = t_quantile(0.9, fit.dof) if fit.dof > 0 else 0.0
-    c1_se, c2_se = (math.sqrt(max(fit.covariance[i, i], 0.0)) for i in (1, 2))
-    bent = abs(c2) * span**2 > rounding and not abs(c2) <= t * c2_se
-    tilted = abs(c1) * span > rounding and not abs(c1) <= t * c1_se
-    if not bent and not tilted:
+    bent = _bends(fit, sizes, y)
+    if not bent and not _bends(fit, sizes, y, order=1):
         return Status.FLAT, f"Curvature {2 * c2:.2g} nats is within noise, and so is the slope."
     slope = "falls" if c1 < 0 else "rises"
     if not bent:
@@ -311,13 +314,22 @@ def _verdict(
         return Status.CONCAVE, f"Curvature {2 * c2:.2g} nats is negative."
     vertex = fit.vertex
     if not sizes[0] < vertex < sizes[-1]:
-        reason = f"Loss {slope} over the sizes; the vertex {_exp(vertex):.3g} lies outside."
+        reason = f"Loss {slope} over the sizes; the vertex {bounded_exp(vertex):.3g} lies outside."
         return Status.NO_INTERIOR_MINIMUM, reason
     if _at_edge(vertex, sizes, ln_p, y):
-        return Status.EDGE, f"The vertex {_exp(vertex):.3g} lies in the outermost interval."
+        return Status.EDGE, f"The vertex {bounded_exp(vertex):.3g} lies in the outermost interval."
     if fit.dof == 0:
         return Status.OK, "Three points fix the parabola: no standard error."
     return Status.OK, f"Interior minimum of {len(sizes)} sizes, {fit.dof:.0f} degrees of freedom."
+
+
+def _bends(fit: Parabola, sizes: FloatArray, y: FloatArray, *, order: int = 2) -> bool:
+    """Whether a coefficient (2: curvature, 1: slope) differs from zero at 90 % and in rounding."""
+    value, error = fit.coefficients[order], math.sqrt(max(fit.covariance[order, order], 0.0))
+    span = float(sizes[-1] - sizes[0])
+    if abs(value) * span**order <= 1e-11 * float(np.max(np.abs(y))):
+        return False
+    return fit.dof == 0 or abs(float(value)) > t_quantile(0.9, fit.dof) * error
 
 
 def _at_edge(vertex: float, sizes: FloatArray, ln_p: FloatArray, y: FloatArray) -> bool:
@@ -347,8 +359,8 @@ def _akima_optimum(
         noise = _wiggle(ln_p, y, w)
     fit = fit_parabola(ln_p, y, weights=w, noise=noise)
     status, reason = _verdict(fit, sizes, ln_p, y)
-    # The spline finds its own place; the parabola only tells whether there is a valley.
-    if status in (Status.CONCAVE, Status.FLAT):
+    # The spline finds its own place; the parabola only tells whether the curve bends upwards.
+    if not (_bends(fit, sizes, y) and fit.coefficients[2] > 0):
         return _nothing(status, reason, flops, "akima", curvature=2 * fit.coefficients[2])
     total = np.array([w[ln_p == s].sum() for s in sizes])
     mean = np.array([np.average(y[ln_p == s], weights=w[ln_p == s]) for s in sizes])
@@ -362,6 +374,9 @@ def _akima_optimum(
         mean[:, None] + sigma[:, None] * rng.standard_normal((len(mean), draws)), 1e-9
     )
     found, lost, _ = _spline_minima(sizes, np.log(noisy))
+    if lost.mean() > 0.5:
+        reason = f"{lost.mean():.0%} of the noise draws have their minimum at an outermost size."
+        return _nothing(Status.EDGE, reason, flops, "akima")
     step = float(np.median(np.diff(sizes)))
     spread = [found[~lost].std(), *np.quantile(found[~lost], [0.05, 0.95])]
     se = max(float(spread[0]), GRID_STEP_FLOOR * step)
@@ -425,8 +440,3 @@ def _nothing(
 def _with_note(optimum: Optimum, note: str) -> Optimum:
     """The same optimum with a sentence added to its reason."""
     return replace(optimum, reason=f"{optimum.reason} {note}".strip())
-
-
-def _exp(value: float) -> float:
-    """Exponential that returns infinity instead of overflowing."""
-    return math.inf if value > 700 else math.exp(value)

@@ -15,6 +15,9 @@ from fitting.errors import FitError, FittingError, Status
 from fitting.isoflop import t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
+LEAST_SE = 1e-6
+"""Smallest standard error of ln p* believed: smaller ones would be a weight without bound."""
+
 
 @dataclass(frozen=True)
 class PowerLaw:
@@ -66,8 +69,10 @@ class PowerLaw:
 
     def __call__(self, flops: npt.ArrayLike) -> FloatArray:
         """The quantity at these budgets; same shape as ``flops``."""
-        value: FloatArray = self.coefficient * np.asarray(flops, dtype=float) ** self.exponent
-        return value
+        ln_value = math.log(self.coefficient) + self.exponent * np.log(
+            np.asarray(flops, dtype=float)
+        )
+        return np.asarray(np.exp(np.minimum(ln_value, 700.0)))
 
     def log_se(self, flops: npt.ArrayLike) -> FloatArray:
         """Standard error of ln quantity at these budgets."""
@@ -79,7 +84,7 @@ class PowerLaw:
         self, flops: npt.ArrayLike, *, level: float = 0.9
     ) -> tuple[FloatArray, FloatArray]:
         """Central interval of the law (not of a single optimum scattered round it)."""
-        half = t_quantile(level, self.dof) * self.log_se(flops)
+        half = np.minimum(t_quantile(level, self.dof) * self.log_se(flops), 300.0)
         middle = self(flops)
         return middle * np.exp(-half), middle * np.exp(half)
 
@@ -155,6 +160,11 @@ def fit_power_law(
     turn = np.array([[1.0, -centre], [0.0, 1.0]])  # from the centred intercept to ln a
     ln_a, b = turn @ line
     full = turn @ covariance @ turn.T
+    if abs(ln_a) > 690:
+        reason = f"The budgets lie too close to each other: exponent {b:.3g}. {note}".strip()
+        if throw:
+            raise FitError(Status.NOT_IDENTIFIED, reason)
+        return _no_law(reason, quantity, method)
     return PowerLaw(
         coefficient=math.exp(ln_a),
         exponent=float(b),
@@ -182,7 +192,7 @@ def _checked(
     good = np.isfinite(c) & np.isfinite(p) & (c > 0) & (p > 0) & np.isfinite(e) & (e >= 0)
     left = len(c) - int(good.sum())
     note = f"{left} of {len(c)} budgets have no usable optimum." if left else ""
-    return np.log(c[good]), np.log(p[good]), e[good], note
+    return np.log(c[good]), np.log(p[good]), np.maximum(e[good], LEAST_SE), note
 
 
 def _plain_line(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, float, float]:
@@ -202,10 +212,10 @@ def _weighted_line(
     """Weighted least squares with errors given, plus scatter round the line."""
     dof = len(x) - 2
     if scatter is not None:
-        line, inverse = _line(x, y, 1 / np.maximum(se**2 + scatter**2, 1e-300))
+        line, inverse = _line(x, y, 1 / (se**2 + scatter**2))
         return line, inverse, scatter, math.inf
     spread = _paule_mandel(x, y, se) if dof > 0 else 0.0
-    line, inverse = _line(x, y, 1 / np.maximum(se**2 + spread**2, 1e-300))
+    line, inverse = _line(x, y, 1 / (se**2 + spread**2))
     # Student's t always: scatter estimated as none may still be there (Hartung and Knapp 2001).
     return line, inverse, spread, float(dof) if dof > 0 else math.inf
 
@@ -222,7 +232,7 @@ def _paule_mandel(x: FloatArray, y: FloatArray, se: FloatArray) -> float:
     dof = len(x) - 2
 
     def excess(variance: float) -> float:
-        w = 1 / np.maximum(se**2 + variance, 1e-300)
+        w = 1 / (se**2 + variance)
         line, _ = _line(x, y, w)
         return float(w @ (y - line[0] - line[1] * x) ** 2) - dof
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from fitting import newton
 from fitting.errors import FitError, FittingError, Status
 from fitting.powerlaw import PowerLaw
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray, Optimum
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray, Optimum, bounded_exp
 
 HUBER_DELTA = 1e-3
 """Width of the Huber function of log residuals (Hoffmann et al. 2022, section 3.3)."""
@@ -102,7 +102,7 @@ class Surface:
             curvature=self.alpha**2 * first + self.beta**2 * second,
             flops=flops,
             tokens=tokens,
-            interval=(params * math.exp(-Z90 * se), params * math.exp(Z90 * se)),
+            interval=(params * bounded_exp(-Z90 * se), params * bounded_exp(Z90 * se)),
             method="surface",
             loss=self.E + first + second,
             reason=self.reason or f"Surface through {self.points} points.",

@@ -68,3 +68,8 @@ class Prediction:
 
 
 FloatArray = npt.NDArray[np.float64]
+
+
+def bounded_exp(value: float) -> float:
+    """Exponential that returns infinity instead of overflowing."""
+    return math.inf if value > 700 else math.exp(value)
