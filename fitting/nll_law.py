@@ -1,0 +1,309 @@
+"""T^2's first law: the loss of the best of k samples, and its fit.
+
+Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops per token
+served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
+
+Method: T^2 (arXiv 2604.01411), approach 1. On a full table of checkpoints by k the least squares
+of an additive law fall apart: the mean over k of each checkpoint is a surface in (p, t), the mean
+over checkpoints at each k is a power law in k. Both have one best answer, found without random
+starts; only where that puts E below zero are all constants refined together under E >= 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.errors import FitError, Status
+from fitting.newton import EXPONENT_BOUNDS
+from fitting.passk import PassCurves, check_samples
+from fitting.surface import Surface, fit_surface
+from fitting.testtime import (
+    Quantity,
+    Ranges,
+    SamplingOptimum,
+    answer,
+    log_bound,
+    log_samples,
+    log_tokens,
+    require_ok,
+    root,
+)
+from fitting.values import FloatArray
+
+GAMMA_BOUNDS = EXPONENT_BOUNDS
+"""gamma is kept inside, as the exponents of a surface are (assumption)."""
+
+_REACH = 20.0  # how far logarithms of coefficients may move while E is held at zero
+_LEAST_SHARE = 1e-6  # a samples term below this share of the loss is none
+
+
+@dataclass(frozen=True)
+class NllLaw:
+    """Mean -ln pass@k = E + A p^-alpha + B t^-beta + G k^-gamma, nats.
+
+    Attributes:
+        E: irreducible, nats.
+        A: coefficient of the params term.
+        B: coefficient of the tokens term.
+        G: coefficient of the samples term, nats.
+        alpha: exponent of params.
+        beta: exponent of tokens.
+        gamma: exponent of samples.
+        covariance: of (ln A, alpha, ln B, beta, ln G, gamma), (6, 6).
+        rmse: root mean squared residual, nats.
+        ranges: what it was fitted on; None for a law given by its constants.
+        status: OK or NOT_IDENTIFIED.
+        reason: what the status rests on.
+    """
+
+    E: float
+    A: float
+    B: float
+    G: float
+    alpha: float
+    beta: float
+    gamma: float
+    covariance: tuple[tuple[float, ...], ...] = ((math.nan,) * 6,) * 6
+    rmse: float = math.nan
+    ranges: Ranges | None = None
+    status: Status = Status.OK
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether optima may be read off it."""
+        return self.status is Status.OK
+
+    @property
+    def quantity(self) -> Quantity:
+        """What `value` is."""
+        return "-ln pass@k"
+
+    @property
+    def one_sample(self) -> Surface:
+        """The law at k = 1: a surface whose floor is E + G."""
+        return Surface(
+            self.E + self.G,
+            self.A,
+            self.B,
+            self.alpha,
+            self.beta,
+            status=self.status,
+            reason=self.reason,
+        )
+
+    def value(
+        self, params: npt.ArrayLike, tokens: npt.ArrayLike, k: npt.ArrayLike = 1.0
+    ) -> FloatArray:
+        """Predicted mean -ln pass@k, nats; arguments broadcast."""
+        p, t = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
+        terms = self.A * p**-self.alpha + self.B * t**-self.beta
+        return np.asarray(self.E + terms + self.G * check_samples(k) ** -self.gamma)
+
+    def stationarity(self, log_params: float, train_flops: float, inference_flops: float) -> float:
+        """ln of what another parameter gains over ln of what it costs; 0 at the optimum.
+
+        alpha A p^-alpha = beta B t^-beta + gamma G k^-gamma: left falls in p, right rises.
+        """
+        gain = math.log(self.alpha * self.A) - self.alpha * log_params
+        log_k, log_t = (
+            log_samples(log_params, inference_flops),
+            log_tokens(log_params, train_flops),
+        )
+        data = math.log(self.beta * self.B) - self.beta * log_t
+        samples = math.log(self.gamma * self.G) - self.gamma * log_k
+        return gain - float(np.logaddexp(data, samples))
+
+    def optimum(self, train_flops: float, inference_flops: float) -> SamplingOptimum:
+        """Least -ln pass@k, by bisection of the stationarity equation, under k >= 1.
+
+        Raises:
+            FitError: the law is not identified.
+            FittingError: a budget is not positive and finite.
+        """
+        require_ok(self)
+        bound = log_bound(train_flops, inference_flops)
+
+        def slope(x: float) -> float:
+            return self.stationarity(x, train_flops, inference_flops)
+
+        log_params = bound if slope(bound) >= 0 else root(slope, -bound - 1e3, bound)
+        held = log_params == bound
+        se = 0.0 if held else self._log_params_se(log_params, train_flops, inference_flops)
+        return answer(self, log_params, train_flops, inference_flops, se)
+
+    def _log_params_se(self, x: float, train_flops: float, inference_flops: float) -> float:
+        """Standard error of ln p* by the delta method on the stationarity equation."""
+        log_k, log_t = log_samples(x, inference_flops), log_tokens(x, train_flops)
+        data = self.beta * self.B * math.exp(-self.beta * log_t)
+        share = data / (data + self.gamma * self.G * math.exp(-self.gamma * log_k))
+        slope = self.alpha + share * self.beta + (1 - share) * self.gamma
+        gradient = np.array(
+            [
+                1.0,
+                1 / self.alpha - x,
+                -share,
+                -share * (1 / self.beta - log_t),
+                share - 1,
+                (share - 1) * (1 / self.gamma - log_k),
+            ]
+        )
+        return math.sqrt(max(float(gradient @ np.array(self.covariance) @ gradient), 0.0)) / slope
+
+
+def fit_nll_law(curves: PassCurves, *, throw: bool = False) -> NllLaw:
+    """Fit the seven constants to mean -ln pass@k by least squares.
+
+    Args:
+        curves: checkpoints by numbers of samples, see `fitting.pass_curves`.
+        throw: raise `FitError` instead of returning a law without optima.
+
+    Returns:
+        The law; its covariance counts the k of one checkpoint as one observation, as they come
+        from the same answers.
+
+    Raises:
+        FitError: with ``throw``, the status is not OK.
+    """
+    law = _fit(curves)
+    if throw and not law.ok:
+        raise FitError(law.status, law.reason)
+    return law
+
+
+def _fit(curves: PassCurves) -> NllLaw:
+    if len(curves.k) < 3:
+        return _nothing(f"{len(curves.k)} numbers of samples; the term in k needs 3 or more.")
+    y = curves.neg_log_pass
+    surface = fit_surface(
+        curves.params, curves.tokens, y.mean(axis=1), loss_function="least-squares"
+    )
+    if not surface.ok:
+        few = f"{surface.reason} Checkpoints must differ in params and in tokens."
+        return _nothing(few)
+    g, gamma = _samples_term(curves.k, y.mean(axis=0))
+    mean = float((curves.k**-gamma).mean())
+    law = NllLaw(
+        E=surface.E - g * mean,
+        A=surface.A,
+        B=surface.B,
+        G=g,
+        alpha=surface.alpha,
+        beta=surface.beta,
+        gamma=gamma,
+    )
+    if law.E < 0:
+        law = _refined(curves, law, surface.E)
+    return _described(curves, law)
+
+
+def _samples_term(k: FloatArray, means: FloatArray) -> tuple[float, float]:
+    """(G, gamma) of the mean over checkpoints at each k, around its own mean."""
+    from scipy.optimize import minimize_scalar
+
+    around = means - means.mean()
+
+    def coefficient(gamma: float) -> tuple[float, float]:
+        term = k**-gamma
+        term = term - term.mean()
+        g = max(float(term @ around / (term @ term)), 0.0)
+        return g, float(((around - g * term) ** 2).sum())
+
+    grid = np.geomspace(*GAMMA_BOUNDS, 60)
+    best = int(np.argmin([coefficient(v)[1] for v in grid]))
+    around_best = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    found = minimize_scalar(
+        lambda v: coefficient(v)[1], bounds=around_best, method="bounded", options={"xatol": 1e-12}
+    )
+    return coefficient(float(found.x))[0], float(found.x)
+
+
+def _refined(curves: PassCurves, law: NllLaw, floor: float) -> NllLaw:
+    """All constants together with E at zero, from starts along gamma."""
+    from scipy.optimize import least_squares
+
+    n, m = curves.neg_log_pass.shape
+    rows, columns = curves.neg_log_pass.mean(axis=1), curves.neg_log_pass.mean(axis=0)
+    x0, y0 = np.log(curves.params).mean(), np.log(curves.tokens).mean()
+    x, y = np.log(curves.params) - x0, np.log(curves.tokens) - y0
+
+    def residual(v: FloatArray) -> FloatArray:
+        shape = np.exp(v[0] - v[1] * x) + np.exp(v[2] - v[3] * y)
+        term = np.exp(v[4] - v[5] * np.log(curves.k))
+        off = columns - columns.mean() - (term - term.mean())
+        return np.concatenate([math.sqrt(m) * (rows - shape - term.mean()), math.sqrt(n) * off])
+
+    a, b = math.log(law.A) - law.alpha * x0, math.log(law.B) - law.beta * y0
+    best = None
+    for gamma in (law.gamma, *np.geomspace(0.03, 1.0, 6)):
+        g = math.log(max(floor, 1e-6) / float((curves.k**-gamma).mean()))
+        start = np.array([a, law.alpha, b, law.beta, g, gamma])
+        reach = np.array([_REACH, 0.0, _REACH, 0.0, _REACH, 0.0])
+        low = np.where(reach > 0, start - reach, GAMMA_BOUNDS[0] * 0.99)
+        high = np.where(reach > 0, start + reach, GAMMA_BOUNDS[1] * 1.01)
+        found = least_squares(residual, start, bounds=(low, high), x_scale="jac", xtol=1e-15)
+        best = found if best is None or found.cost < best.cost else best
+    assert best is not None
+    a, alpha, b, beta, g, gamma = (float(v) for v in best.x)
+    return NllLaw(
+        E=0.0,
+        A=math.exp(a + alpha * x0),
+        B=math.exp(b + beta * y0),
+        G=math.exp(g),
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+    )
+
+
+def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
+    """Add ranges, residuals, errors and a verdict."""
+    fitted = law.value(curves.params[:, None], curves.tokens[:, None], curves.k)
+    residual = curves.neg_log_pass - fitted
+    low, high = GAMMA_BOUNDS
+    absent = law.G <= _LEAST_SHARE * float(curves.neg_log_pass.min())
+    stuck = absent or not low * 1.01 < law.gamma < high * 0.99
+    reason = f"Through {len(curves.params)} checkpoints at {len(curves.k)} numbers of samples."
+    if law.E == 0:
+        reason += " E is at its bound of zero."
+    if stuck:
+        reason = f"The term in k is not fixed by the data: G {law.G:.3g}, gamma {law.gamma:.3g}."
+    covariance = np.full((6, 6), math.nan) if stuck else _covariance(curves, law, residual)
+    return replace(
+        law,
+        covariance=tuple(tuple(float(v) for v in row) for row in covariance),
+        rmse=float(np.sqrt((residual**2).mean())),
+        ranges=Ranges.of(curves),
+        status=Status.NOT_IDENTIFIED if stuck else Status.OK,
+        reason=reason,
+    )
+
+
+def _covariance(curves: PassCurves, law: NllLaw, residual: FloatArray) -> FloatArray:
+    """Sandwich of (ln A, alpha, ln B, beta, ln G, gamma) with one cluster per checkpoint."""
+    n, m = residual.shape
+    first = (law.A * curves.params**-law.alpha)[:, None] * np.ones(m)
+    second = (law.B * curves.tokens**-law.beta)[:, None] * np.ones(m)
+    third = law.G * curves.k**-law.gamma * np.ones((n, 1))
+    log_p, log_t = np.log(curves.params)[:, None], np.log(curves.tokens)[:, None]
+    columns = [first, -first * log_p, second, -second * log_t, third, -third * np.log(curves.k)]
+    if law.E > 0:
+        columns.append(np.ones((n, m)))
+    jacobian = np.stack(columns, axis=2)
+    scale = np.sqrt((jacobian**2).sum(axis=(0, 1)))
+    jacobian = jacobian / scale
+    bread = np.linalg.pinv(np.einsum("nmi,nmj->ij", jacobian, jacobian), hermitian=True)
+    scores = np.einsum("nmi,nm->ni", jacobian, residual)
+    spare = n / max(n - jacobian.shape[2], 1)
+    meat = scores.T @ scores * spare
+    whole = bread @ meat @ bread / np.outer(scale, scale)
+    return np.asarray(whole[:6, :6])
+
+
+def _nothing(reason: str) -> NllLaw:
+    """A law without numbers."""
+    return NllLaw(*(math.nan,) * 7, status=Status.NOT_IDENTIFIED, reason=reason)

@@ -1,0 +1,247 @@
+"""Test-time scaling: the allocation that is best when every answer may be sampled k times.
+
+Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops per token
+served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
+
+Method: T^2 (arXiv 2604.01411). Both of its laws put k = c / (2 p) and look for the best p on a
+training budget: small models leave more samples. Here is what they share; `fitting.nll_law` adds
+a term in k to the loss (approach 1), `fitting.pass_law` takes each question's success probability
+as Beta distributed (approach 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from fitting.errors import FitError, FittingError, Status
+from fitting.passk import PassCurves
+from fitting.surface import Surface
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray
+
+SAMPLING_FLOPS_PER_PARAM = 2.0
+"""One sampled token: 2 FLOPs per parameter (Kaplan et al. 2020), as T^2 counts it."""
+
+_ROUNDING = 1e-12  # of exp(ln p)
+
+Quantity = Literal["-ln pass@k", "pass@k"]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What a law was fitted on: least and greatest of each."""
+
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+    k: tuple[float, float]
+    flops: tuple[float, float]
+
+    @classmethod
+    def of(cls, curves: PassCurves) -> Ranges:
+        """Ranges of checkpoints and samples."""
+        p, t, k = curves.params, curves.tokens, curves.k
+        flops = FLOPS_PER_PARAM_TOKEN * p * t
+        ends = ((float(v.min()), float(v.max())) for v in (p, t, k, flops))
+        return cls(*ends)
+
+    def beyond(self, *, params: float, tokens: float, k: float) -> tuple[float, str]:
+        """Greatest factor by which an allocation leaves the ranges, and which one it leaves."""
+        flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+        values = {"params": params, "tokens": tokens, "k": k, "flops": flops}
+        factors = {
+            name: max(getattr(self, name)[0] / value, value / getattr(self, name)[1])
+            for name, value in values.items()
+        }
+        name = max(factors, key=lambda n: factors[n])
+        return max(1.0, factors[name]), name
+
+
+@dataclass(frozen=True)
+class SamplingOptimum:
+    """The best allocation for a training budget and a budget per token served.
+
+    Attributes:
+        params: p*, NaN where ``status`` forbids a number.
+        tokens: C / (6 p*).
+        k: samples per answer, c / (2 p*), a real number from 1.
+        train_flops: C.
+        inference_flops: c, per token served.
+        value: mean -ln pass@k (nats) or mean pass@k, see ``quantity``.
+        quantity: what ``value`` is.
+        log_params_se: standard error of ln p*; NaN if unknown, 0 where k = 1 fixes p*.
+        status: OK or NOT_IDENTIFIED.
+        reason: for a reader.
+        extrapolates: greatest factor by which params, tokens, k or flops leave the fitted range.
+    """
+
+    params: float
+    tokens: float
+    k: float
+    train_flops: float
+    inference_flops: float
+    value: float
+    quantity: Quantity
+    log_params_se: float = math.nan
+    status: Status = Status.OK
+    reason: str = ""
+    extrapolates: float = 1.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the numbers may be planned with."""
+        return self.status is Status.OK
+
+    @property
+    def tokens_per_param(self) -> float:
+        """t / p."""
+        return self.tokens / self.params
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % interval of p*."""
+        half = Z90 * self.log_params_se
+        return self.params * math.exp(-half), self.params * math.exp(half)
+
+
+class SamplingLaw(Protocol):
+    """What both laws offer."""
+
+    @property
+    def status(self) -> Status:
+        """Whether optima may be read off it."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """What the status rests on."""
+        ...
+
+    @property
+    def ranges(self) -> Ranges | None:
+        """What it was fitted on."""
+        ...
+
+    @property
+    def quantity(self) -> Quantity:
+        """What `value` is."""
+        ...
+
+    @property
+    def one_sample(self) -> Surface:
+        """The loss of a single sample: what a law without k would be planned with."""
+        ...
+
+    def value(self, params: float, tokens: float, k: float, /) -> FloatArray:
+        """The predicted quantity."""
+        ...
+
+    def optimum(self, train_flops: float, inference_flops: float, /) -> SamplingOptimum:
+        """The best allocation."""
+        ...
+
+
+def frontier(
+    law: SamplingLaw, train_flops: Sequence[float], inference_flops: float
+) -> pd.DataFrame:
+    """Best allocations over training budgets, beside Chinchilla's served on the same budget.
+
+    Returns:
+        One row per budget: train_flops, params, tokens, k, tokens_per_param, value; and
+        chinchilla_params, chinchilla_k, chinchilla_value of the allocation that is best for one
+        sample. Where that one cannot answer even once (k < 1) its value is NaN, and
+        chinchilla_status says so.
+
+    Raises:
+        FitError: the law has no optima.
+        FittingError: a budget is not positive and finite.
+    """
+    return pd.DataFrame([_compared(law, float(c), inference_flops) for c in train_flops])
+
+
+def _compared(law: SamplingLaw, train_flops: float, inference_flops: float) -> dict[str, object]:
+    best = law.optimum(train_flops, inference_flops)
+    usual = law.one_sample.optimum(train_flops)
+    if not usual.ok:
+        raise FitError(usual.status, f"no optimum for one sample: {usual.reason}")
+    k = inference_flops / (SAMPLING_FLOPS_PER_PARAM * usual.params)
+    served = k >= 1
+    return {
+        "train_flops": train_flops,
+        "params": best.params,
+        "tokens": best.tokens,
+        "k": best.k,
+        "tokens_per_param": best.tokens_per_param,
+        "value": best.value,
+        "chinchilla_params": usual.params,
+        "chinchilla_k": k,
+        "chinchilla_value": float(law.value(usual.params, usual.tokens, k))
+        if served
+        else math.nan,
+        "chinchilla_status": "ok" if served else "too large to answer once",
+    }
+
+
+def log_tokens(log_params: FloatArray | float, train_flops: float) -> Any:
+    """ln t that spends the training budget; of the shape of ``log_params``."""
+    return math.log(train_flops / FLOPS_PER_PARAM_TOKEN) - log_params
+
+
+def log_samples(log_params: FloatArray | float, inference_flops: float) -> Any:
+    """ln k that spends the budget per token served; of the shape of ``log_params``."""
+    return math.log(inference_flops / SAMPLING_FLOPS_PER_PARAM) - log_params
+
+
+def log_bound(train_flops: float, inference_flops: float) -> float:
+    """Greatest ln p that leaves one sample and one token."""
+    for name, value in (("train_flops", train_flops), ("inference_flops", inference_flops)):
+        if not (math.isfinite(value) and value > 0):
+            raise FittingError(f"{name}={value!r}: give a positive finite number")
+    return math.log(
+        min(inference_flops / SAMPLING_FLOPS_PER_PARAM, train_flops / FLOPS_PER_PARAM_TOKEN)
+    )
+
+
+def root(falling: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses zero, to the last bit."""
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+def require_ok(law: SamplingLaw) -> None:
+    """Raise `FitError` unless optima may be read off the law."""
+    if law.status is not Status.OK:
+        raise FitError(law.status, law.reason)
+
+
+def answer(
+    law: SamplingLaw, log_params: float, train_flops: float, inference_flops: float, se: float
+) -> SamplingOptimum:
+    """Describe an optimum."""
+    params = math.exp(log_params)
+    tokens = train_flops / (FLOPS_PER_PARAM_TOKEN * params)
+    k = inference_flops / (SAMPLING_FLOPS_PER_PARAM * params)
+    k = k if k > 1 + _ROUNDING else 1.0
+    beyond, name = (1.0, "")
+    if law.ranges is not None:
+        beyond, name = law.ranges.beyond(params=params, tokens=tokens, k=k)
+    reason = "One sample is all that is left: k = 1 fixes params." if k == 1 else ""
+    if beyond > 1:
+        reason += f" {name} leaves the fitted range by a factor of {beyond:.3g}."
+    return SamplingOptimum(
+        params=params,
+        tokens=tokens,
+        k=k,
+        train_flops=train_flops,
+        inference_flops=inference_flops,
+        value=float(law.value(params, tokens, k)),
+        quantity=law.quantity,
+        log_params_se=se,
+        reason=reason.strip() or "Interior optimum.",
+        extrapolates=beyond,
+    )
