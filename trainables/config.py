@@ -180,7 +180,7 @@ class Train:
 
     Attributes:
         batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
-            the tokens starves small models (measured, examples/README.md).
+            the tokens starves small models (measured, benchmarks/results/trainables.md).
         learning_rate: peak rate at ``reference_width``.
         reference_width: width at which ``learning_rate`` was tuned.
         width_exponent: rate falls as (reference_width / width)^width_exponent.

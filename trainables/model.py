@@ -17,7 +17,7 @@ from trainables.shapes import Shape
 INIT_SCALE = 0.6
 """Initial weights have standard deviation INIT_SCALE / sqrt(width). The usual 0.02 is meant for
 widths near 1000, where this rule agrees with it; below 100 it delays learning so much that a
-67 k model had a loss of 3.9 nats on facts where 3.1 was in reach (measured, examples/README.md;
+67 k model had a loss of 3.9 nats on facts where 3.1 was in reach (measured, benchmarks/results/trainables.md;
 0.4, 0.6, 0.8 and 1.0 were tried at widths 26 and 48)."""
 
 

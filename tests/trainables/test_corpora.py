@@ -78,9 +78,10 @@ def test_facts_agree_between_training_and_held_out_documents(
     nouns = dict(zip(v.SPELLING[v.VERB :], v.SPELLING[v.ATTRIBUTE : v.VERB], strict=False))
     for row in (*stream, *held_out["knowledge"].tokens, *held_out["knowledge-qa"].tokens):
         for sentence in v.spell(row).split(" .")[: -1 if _kind(row) == "knowledge" else 0]:
-            *about, value = (word for word in sentence.split() if word != "for")
-            if about[0] == "?":
-                about = [*about[2:], about[1]]
+            *about, value = (word for word in sentence.split() if word != "of")
+            about = about[1:] if about[0] == "?" else about
+            if about[0] in nouns.values():
+                about = [*about[1:], about[0]]
             subject, attribute = tuple(about[:2]), nouns.get(about[2], about[2])
             facts.setdefault((*subject, attribute), set()).add(value)
     assert len(facts) > 1000

@@ -7,7 +7,7 @@ something left to learn, and partial credit for every step towards it: the last 
 is written so that it says a result is due, narrows that result by itself, as saturation, bounds
 and constants forget what was before. A marker of its own before the result, several registers,
 boolean expressions and arithmetic modulo ten give no such credit: below 1e12 FLOPs their loss
-stays on a plateau (measured, examples/README.md).
+stays on a plateau (measured, benchmarks/results/trainables.md).
 """
 
 from __future__ import annotations

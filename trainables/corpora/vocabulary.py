@@ -21,8 +21,8 @@ def _words(consonants: str, vowels: str, count: int, *, ending: str = "") -> Ite
     return islice((c + v + ending for c, v in product(consonants, vowels)), count)
 
 
-_SPELLING: list[str] = ["<s>", ".", "?", "of", "is"]
-BEGIN, STOP, ASK, OF, IS = range(5)
+_SPELLING: list[str] = ["<s>", ".", "?", "of"]
+BEGIN, STOP, ASK, OF = range(4)
 
 
 def _add(words: Iterator[str] | list[str]) -> int:
@@ -35,6 +35,7 @@ def _add(words: Iterator[str] | list[str]) -> int:
 FIRST_SYLLABLE = _add(_words("bdfghklmnprstvwz", "aeio", SYLLABLES))
 VALUE = _add(_words("bdfghklmnprstvwz", "aeio", VALUES, ending="n"))
 ATTRIBUTE = _add(["home", "job", "food", "pet", "sport", "color", "tool", "drink"])
+VERB = _add(["lives", "works", "eats", "keeps", "plays", "wears", "uses", "sips"])
 DIGIT = _add([str(digit) for digit in range(10)])
 _FUNCTIONS = (
     "+1 max5 -1 min5 +2 max3 -2 *2 +3 /2 -3 neg +4 =0 -4 =9 +5 -5 =5 =1 =8 =2 =7 =3".split()
