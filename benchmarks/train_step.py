@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from trainables.config import Data, Model, Train
 from trainables.corpora import Stream
-from trainables.loop import _optimizer
 from trainables.model import Network, token_nll
+from trainables.optim import make_optimizer
 from trainables.shapes import solve
 
 SIZES = (7e3, 2e4, 3.3e4, 1.15e5, 2.46e5)
@@ -37,7 +37,7 @@ def make_step(params: float, attention: str, *, library: bool) -> Step:
     """One training step as a closure."""
     shape = solve(params, Model())
     network = Network(shape, seed=0, attention=attention)
-    optimizer = _optimizer(network, Train())
+    optimizer = make_optimizer(network, Train())
     documents = torch.randint(shape.vocabulary, (ROWS, shape.context))
 
     def step() -> None:

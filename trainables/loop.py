@@ -20,12 +20,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, distributed, nn
 
-from trainables.config import Train, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import STATE, Context, LocalContext
 from trainables.corpora import Stream, evaluation_sets
 from trainables.corpora.stream import check_vocabulary
 from trainables.corpora.vocabulary import BEGIN
 from trainables.model import Network, token_nll
+from trainables.optim import make_optimizer, rate_at
 from trainables.skills import resolve
 from trainables.skills.scoring import score_skills
 
@@ -97,7 +98,7 @@ class _Trial:
         self.network = Network(shape, seed=seed, attention=config.train.attention)
         self.network.to(self.device)
         self.parallel = _parallel(self.network, context)
-        self.optimizer = _optimizer(self.network, config.train)
+        self.optimizer = make_optimizer(self.network, config.train)
         self.stream = Stream(config.data, context=shape.context, seed=seed)
         self.sequences = round(config.tokens / shape.context)
         self.batch = config.train.batch_tokens // shape.context
@@ -145,7 +146,7 @@ class _Trial:
         # Data parallelism averages gradients over workers; the loss is a sum over their slices.
         (loss * workers).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
-        rate = _rate(self.config.train, self.config.shape.width, self.step, self.steps)
+        rate = rate_at(self.config.train, self.config.shape.width, self.step, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -296,24 +297,3 @@ def _parallel(network: Network, context: Context) -> nn.Module:
     if context.world_size == 1:
         return network
     return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
-
-
-def _optimizer(network: nn.Module, settings: Train) -> torch.optim.AdamW:
-    """AdamW in one kernel, with weight decay on matrices only."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
-
-
-def _rate(settings: Train, width: int, step: int, steps: int) -> float:
-    """Learning rate of a step: linear warm-up, then cosine to the final share of the peak."""
-    peak = settings.peak_rate(width)
-    warmup = math.ceil(settings.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - 1 - warmup)
-    return peak * (settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2)

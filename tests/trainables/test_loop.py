@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_is_a_status(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_loss_above_its_own_start_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_rate", lambda *_: 30.0)
+    monkeypatch.setattr(loop, "rate_at", lambda *_: 30.0)
     record = train(CONFIG, LocalContext())
     assert record["status"] == "diverged"
     assert "above the first" in record["reason"]
@@ -147,15 +147,6 @@ def test_nothing_leaks_from_the_process_into_a_trial_or_back() -> None:
     finally:
         torch.set_num_threads(threads)
         torch.set_default_dtype(torch.float32)
-
-
-def test_the_schedule_rises_and_falls_to_its_final_share() -> None:
-    settings = Train(warmup=0.1, final=0.02)
-    rates = [loop._rate(settings, 32, step, 100) for step in range(100)]
-    assert max(rates) == rates[10] == pytest.approx(settings.learning_rate)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] == pytest.approx(0.02 * settings.learning_rate)
 
 
 WORKER = """
