@@ -19,8 +19,9 @@ import pandas as pd
 
 from fitting.composition import Table, loss_matrix, optimum_under
 from fitting.errors import FittingError, Status
-from fitting.isoflop import fit_isoflop, fit_parabola, t_quantile
+from fitting.isoflop import fit_isoflop
 from fitting.observations import BUDGET_TOLERANCE
+from fitting.parabola import fit_parabola, t_quantile
 from fitting.powerlaw import PowerLaw
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.errors import FittingError, Status
-from fitting.isoflop import Method, fit_isoflop, t_quantile
+from fitting.isoflop import Method, fit_isoflop
 from fitting.observations import Observations, prepare
+from fitting.parabola import t_quantile
 from fitting.values import FloatArray
 
 PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}

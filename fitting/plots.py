@@ -17,7 +17,8 @@ import pandas as pd
 
 from fitting.compare import Comparison, law_optimum
 from fitting.datamix import Alignment, ShareResponse
-from fitting.isoflop import fit_isoflop, fit_parabola
+from fitting.isoflop import fit_isoflop
+from fitting.parabola import fit_parabola
 from fitting.powerlaw import PowerLaw
 from fitting.values import Optimum
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.isoflop import t_quantile
+from fitting.parabola import t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 LEAST_SE = 1e-6
@@ -145,12 +145,8 @@ def fit_power_law(
     """
     ln_c, ln_p, errors, note = _checked(flops, params, se)
     if len(ln_c) < 2 or np.ptp(ln_c) < 1e-6:
-        reason = (
-            f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more. {note}".strip()
-        )
-        if throw:
-            raise FitError(Status.NOT_IDENTIFIED, reason)
-        return _no_law(reason, quantity, method)
+        reason = f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more."
+        return _no_law(f"{reason} {note}".strip(), quantity, method, throw)
     centre = float(ln_c.mean())
     x = ln_c - centre
     if se is None:
@@ -161,10 +157,8 @@ def fit_power_law(
     ln_a, b = turn @ line
     full = turn @ covariance @ turn.T
     if abs(ln_a) > 690:
-        reason = f"The budgets lie too close to each other: exponent {b:.3g}. {note}".strip()
-        if throw:
-            raise FitError(Status.NOT_IDENTIFIED, reason)
-        return _no_law(reason, quantity, method)
+        reason = f"The budgets lie too close to each other: exponent {b:.3g}."
+        return _no_law(reason, quantity, method, throw)
     return PowerLaw(
         coefficient=math.exp(ln_a),
         exponent=float(b),
@@ -245,8 +239,10 @@ def _paule_mandel(x: FloatArray, y: FloatArray, se: FloatArray) -> float:
     return math.sqrt(high)
 
 
-def _no_law(reason: str, quantity: str, method: str) -> PowerLaw:
-    """A law without numbers."""
+def _no_law(reason: str, quantity: str, method: str, throw: bool) -> PowerLaw:
+    """A law without numbers, or the error that stands for it."""
+    if throw:
+        raise FitError(Status.NOT_IDENTIFIED, reason)
     return PowerLaw(
         coefficient=math.nan,
         exponent=math.nan,
