@@ -6,7 +6,7 @@ J = bends; u = ln p less the vertex; losses in nats, logarithms natural.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,9 @@ from fitting.vertex import Layout, Rows, Slope, exponents, jacobian, slope_along
 
 REACH = 3.0
 """How far from the vertex bends may move an optimum, ln p."""
+
+HALVINGS = 16
+"""Of its bracket, to 1e-4; one Newton step ends it. Bends have kinks that upset Newton earlier."""
 
 LEAST_STIFFNESS = 0.1
 """Least curvature at an optimum moved by bends, relative to the vertex: keeps errors finite where
@@ -48,6 +51,8 @@ class Component:
         spare: (S,) observations less effective parameters.
         log_evidence: (S,).
         origin: (ln p, ln C) the parameters refer to.
+        common: (J,) bends that the skills share, in spreads of each skill's losses.
+        common_evidence: log evidence beyond the skills' own, from what they share.
     """
 
     discrepancy: Discrepancy
@@ -57,6 +62,14 @@ class Component:
     spare: FloatArray
     log_evidence: FloatArray
     origin: tuple[float, float]
+    common: FloatArray = field(default_factory=lambda: np.empty(0))
+    common_evidence: float = 0.0
+
+    @property
+    def rigid(self) -> bool:
+        """Whether it trusts the law closely: no bends, no wandering, little of the rest."""
+        kind = self.discrepancy.kind
+        return kind.scale < 1 and not kind.bent and not kind.wander
 
     @property
     def name(self) -> str:
@@ -147,11 +160,15 @@ class Component:
         if not len(self.knots):
             return vertex, slope(vertex)
         low, high = vertex - REACH, vertex + REACH
-        for _ in range(30):
-            middle = 0.5 * (low + high)
-            rising = slope(middle).value > 0
-            low, high = np.where(rising, low, middle), np.where(rising, middle, high)
-        return 0.5 * (low + high), slope(0.5 * (low + high))
+        for _ in range(HALVINGS):
+            place = 0.5 * (low + high)
+            rising = slope(place).value > 0
+            low, high = np.where(rising, low, place), np.where(rising, place, high)
+        place = 0.5 * (low + high)
+        at = slope(place)
+        step = at.value / np.where(at.by_size > 0, at.by_size, np.inf)
+        place = np.clip(place - step, low, high)
+        return place, slope(place)
 
     def target(self, flops: npt.ArrayLike) -> FloatArray:
         """Derivatives of ln p*(C) by the parameters, (S, n, P)."""
@@ -168,12 +185,15 @@ class Component:
         variance = variance + by_vertex**2 * self.unseen_variance(flops)
         return self.origin[0] + mean, np.sqrt(variance) * t90(self.spare)[:, None]
 
-    def optimum_covariance(self, flops: npt.ArrayLike, skill: int) -> FloatArray:
-        """Covariance (n, n) of one skill's ln p* on several budgets."""
-        _, gradient, by_vertex = self._optimum(self._log_flops(flops))
-        own = np.diag(by_vertex[skill] ** 2 * self.unseen_variance(flops))
-        within = gradient[skill] @ self.covariance[skill] @ gradient[skill].T
-        return np.asarray((within + own) * t90(self.spare)[skill] ** 2)
+    def line(self, flops: npt.ArrayLike, project: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A linear function (m, n) of ln p* on n budgets: mean (S, m), covariance (S, m, m)."""
+        mean, gradient, by_vertex = self._optimum(self._log_flops(flops))
+        along = project @ gradient
+        own = project[:, None, :] * project * self.unseen_variance(flops)
+        spread = along @ self.covariance @ np.swapaxes(along, 1, 2)
+        spread = spread + np.einsum("ijn,sn->sij", own, by_vertex**2)
+        spread = spread * t90(self.spare)[:, None, None] ** 2
+        return (self.origin[0] + mean) @ project.T, spread
 
     def shape(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Curvature d2L/du2 at the vertex, nats, and gamma R: the size of cubic terms; (S, n)."""

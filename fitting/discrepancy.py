@@ -47,15 +47,19 @@ KINDS = (
     Kind(1.0),
     Kind(3.0),
     Kind(10.0),
-    Kind(0.1, wander=0.08),
-    Kind(0.1, wander=0.2),
+    Kind(0.1, wander=0.12),
+    Kind(0.3, wander=0.15),
     Kind(0.1, bent=True, wander=0.15),
 )
-"""Members of the mixture; the first five as in the adaptive study, section 6."""
+"""Members of the mixture; the first five as in the adaptive study, section 6. The others keep
+extrapolation honest; their scales were set with benchmarks/coverage.py."""
 
 BEND_SD = 0.03
-"""Bends of the loss by size alone: sd of the slope gained per sqrt(ln p), in spreads of the
-skill's losses; assumption."""
+"""Bends of the loss by size alone, common to all skills: sd of the slope gained per sqrt(ln p), in
+spreads of each skill's losses; set with benchmarks/coverage.py."""
+
+OWN_BEND_SD = 0.01
+"""Scatter of the skills round the common bends; assumption."""
 
 BEND_WIDTH = 0.8
 MAX_BENDS = 8
@@ -207,8 +211,12 @@ class Discrepancy:
         out[:, drift, drift] = np.linalg.inv(self.drift_covariance())
         bends = np.arange(layout.width)[layout.bend_slice]
         if len(bends):
-            out[:, bends, bends] = np.diff(self.knots) / (BEND_SD * spread[:, None]) ** 2
+            out[:, bends, bends] = np.diff(self.knots) / (OWN_BEND_SD * spread[:, None]) ** 2
         return out
+
+    def common_precision(self) -> FloatArray:
+        """Prior precision (J, J) of the bends all skills share, in spreads."""
+        return np.diag(np.diff(self.knots) / BEND_SD**2)
 
     def drift_at(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Drift at any budgets given the nodes': weights (n, K) and variance left (n,)."""

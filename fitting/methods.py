@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from fitting.observations import BUDGET_TOLERANCE, Observations
 from fitting.optima import Guarded, fit_guarded
 from fitting.powerlaw import PowerLaw, fit_power_law
 from fitting.surface import Surface, fit_surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Optimum, Prediction
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray, Optimum, Prediction
 
 Method = Literal["guarded", "parabola", "surface"]
 METHODS: tuple[Method, ...] = ("guarded", "parabola", "surface")
@@ -220,69 +221,94 @@ def _surface_model(rows: pd.DataFrame) -> SkillModel:
 
 
 @dataclass(frozen=True)
+class _Ladder:
+    """All skills of one mixture on some budgets, computed together: (S, n) arrays."""
+
+    fit: Guarded
+    budgets: tuple[float, ...]
+
+    @cached_property
+    def optima(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """ln p*, its standard error, curvature, and loss there."""
+        mean, error = self.fit.log_optimum(self.budgets)
+        loss = self.fit.least_loss(mean, self.budgets)
+        return mean, error, self.fit.curvature(self.budgets), loss
+
+    @cached_property
+    def laws(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(ln a, b), covariance, scatter."""
+        return self.fit.laws(self.budgets)
+
+
+@dataclass(frozen=True)
 class GuardedModel:
     """One skill's view of the mixture."""
 
-    fit: Guarded
     skill: str
-    budgets: tuple[float, ...]
+    trained: _Ladder
     reason: str
     status: Status = Status.OK
 
     @property
     def _index(self) -> int:
-        return self.fit.skills.index(self.skill)
+        return self.trained.fit.skills.index(self.skill)
 
     def at(self, flops: float) -> Optimum:
         """Mean and 90 % interval of the mixture."""
-        if len(self.budgets) < 2 and abs(math.log(flops / self.budgets[0])) > BUDGET_TOLERANCE:
+        budgets = self.trained.budgets
+        if flops in budgets:
+            return self._optimum(self.trained, budgets.index(flops))
+        if len(budgets) < 2 and abs(math.log(flops / budgets[0])) > BUDGET_TOLERANCE:
             return _missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")
-        mean, error = (float(v[self._index, 0]) for v in self.fit.log_optimum([flops]))
+        return self._optimum(_Ladder(self.trained.fit, (flops,)), 0)
+
+    def _optimum(self, ladder: _Ladder, rung: int) -> Optimum:
+        flops = ladder.budgets[rung]
+        mean, error, curvature, loss = (float(v[self._index, rung]) for v in ladder.optima)
         if not error < UNKNOWN:
-            reason = (
-                f"The interval of p* spans more than a factor {math.exp(2 * Z90 * UNKNOWN):.0f}."
-            )
+            reason = f"The interval of p* spans more than a factor {_WIDEST:.0f}."
             return _missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         params = math.exp(mean)
-        tokens = flops / (self.fit.flops_per_param_token * params)
-        curvature = self.fit.curvature([flops])[self._index, 0]
         return Optimum(
             params=params,
             log_params_se=error,
             status=self.status,
-            curvature=float(curvature),
+            curvature=curvature,
             flops=flops,
-            tokens=tokens,
+            tokens=flops / (ladder.fit.flops_per_param_token * params),
             interval=(math.exp(mean - Z90 * error), math.exp(mean + Z90 * error)),
             method="guarded",
-            loss=float(self.fit.loss(self.skill, params, tokens)[0][0]),
+            loss=loss,
             reason=self.reason,
-            extrapolates=max(1.0, flops / self.budgets[-1]),
+            extrapolates=max(1.0, flops / self.trained.budgets[-1]),
         )
 
     def law(self) -> PowerLaw:
         """The line through the mixture's ln p* at the trained budgets."""
-        if len(self.budgets) < 2:
+        budgets = self.trained.budgets
+        if len(budgets) < 2:
             return _no_law(Status.NOT_IDENTIFIED, _ONE_BUDGET, "guarded")
-        line, covariance, scatter = self.fit.law(self.skill, self.budgets)
+        line, covariance, scatter = (v[self._index] for v in self.trained.laws)
         (v00, v01), (_, v11) = covariance.tolist()
         return PowerLaw(
             coefficient=math.exp(line[0]),
             exponent=float(line[1]),
             covariance=((v00, v01), (v01, v11)),
-            scatter=scatter,
-            flops_range=(self.budgets[0], self.budgets[-1]),
+            scatter=float(scatter),
+            flops_range=(budgets[0], budgets[-1]),
             method="guarded",
         )
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """Mean and 90 % interval of the expected loss, noise of a single trial not included."""
-        value, error = (float(v[0]) for v in self.fit.loss(self.skill, params, tokens))
-        flops = self.fit.flops_per_param_token * params * tokens
+        fit = self.trained.fit
+        value, error = (float(v[0]) for v in fit.loss(self.skill, params, tokens))
+        flops = fit.flops_per_param_token * params * tokens
         interval = (value - Z90 * error, value + Z90 * error)
-        return Prediction(value, interval, max(1.0, flops / self.budgets[-1]))
+        return Prediction(value, interval, max(1.0, flops / self.trained.budgets[-1]))
 
 
+_WIDEST = math.exp(2 * Z90 * UNKNOWN)
 _ONE_BUDGET = "Only one budget was trained: other budgets and the law are not determined."
 
 
@@ -294,14 +320,17 @@ def _guarded_models(seen: Observations) -> dict[str, SkillModel]:
         skill: Unusable(*found[skill], "guarded") for skill in seen.skills if skill not in usable
     }
     if usable:
-        fit = fit_guarded(_columns(seen.frame, usable), ladder=_ladder(seen.budgets))
-        models |= {
-            skill: _guarded_model(fit, seen.of_skill(skill), skill, found) for skill in usable
-        }
+        fit = fit_guarded(_columns(seen.frame, usable), ladder=_rungs(seen.budgets))
+        ladders: dict[tuple[float, ...], _Ladder] = {}
+        for skill in usable:
+            rows = seen.of_skill(skill)
+            budgets = tuple(float(b) for b in np.sort(rows["budget"].unique()))
+            trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
+            models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
     return {skill: models[skill] for skill in seen.skills}
 
 
-def _ladder(budgets: Sequence[float]) -> Sequence[float] | None:
+def _rungs(budgets: Sequence[float]) -> Sequence[float] | None:
     return budgets if len(budgets) <= MAX_LADDER else None
 
 
@@ -312,20 +341,17 @@ def _columns(frame: pd.DataFrame, skills: Sequence[str]) -> pd.DataFrame:
     return frame.loc[frame["skill"].isin(skills), names]
 
 
-def _guarded_model(
-    fit: Guarded, rows: pd.DataFrame, skill: str, found: dict[str, tuple[Status, str]]
-) -> SkillModel:
+def _guarded_model(trained: _Ladder, rows: pd.DataFrame, skill: str, reason: str) -> SkillModel:
     """Check that the sizes bracket the optima that were found."""
-    budgets = np.sort(rows["budget"].unique())
-    at, _ = fit.log_optimum(budgets)
-    optimum = dict(zip(budgets, at[fit.skills.index(skill)], strict=True))
-    distance = np.log(rows["params"].to_numpy(float)) - rows["budget"].map(optimum).to_numpy(float)
-    status, reason = check_bracket(distance)
+    at = trained.optima[0][trained.fit.skills.index(skill)]
+    optimum = rows["budget"].map(dict(zip(trained.budgets, at, strict=True)))
+    distance = np.log(rows["params"].to_numpy(float)) - optimum.to_numpy(float)
+    status, side = check_bracket(distance)
     if status is not Status.OK:
-        return Unusable(status, reason, "guarded")
-    return GuardedModel(fit, skill, tuple(budgets.tolist()), found[skill][1])
+        return Unusable(status, side, "guarded")
+    return GuardedModel(skill, trained, reason)
 
 
 def on_ladder(model: SkillModel, budgets: Sequence[float]) -> tuple[Optimum, ...]:
     """One optimum per budget."""
-    return tuple(replace(model.at(budget), flops=budget) for budget in budgets)
+    return tuple(model.at(budget) for budget in budgets)

@@ -68,27 +68,33 @@ class Guarded:
         parts = np.stack([c.shape(flops)[0] for c in self.components])
         return np.asarray((self.weights[:, None, None] * parts).sum(0))
 
-    def law(self, skill: str, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, float]:
-        """The line ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
+    def laws(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Lines ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
 
         Returns:
-            (ln a, b), their covariance (2, 2), and the standard deviation of ln p* round it.
+            (ln a, b) (S, 2), their covariances (S, 2, 2), and the standard deviation (S,) of
+            ln p* round the line.
         """
         log_flops = np.log(np.asarray(flops, float))
-        at = self.skills.index(skill)
-        design = np.stack([np.ones_like(log_flops), log_flops - log_flops.mean()], axis=1)
+        design = np.stack([np.ones_like(log_flops), log_flops], axis=1)
         project = np.linalg.pinv(design)
-        lines = np.stack([project @ c.log_optimum(flops)[0][at] for c in self.components])
-        spreads = np.stack(
-            [project @ c.optimum_covariance(flops, at) @ project.T for c in self.components]
-        )
-        line = self.weights @ lines
-        away = lines - line
-        spreads = spreads + away[:, :, None] * away[:, None, :]
-        rest = self.log_optimum(flops)[0][at] - design @ line
-        move = np.array([[1.0, -log_flops.mean()], [0.0, 1.0]])
-        covariance = move @ np.einsum("c,cij->ij", self.weights, spreads) @ move.T
-        return move @ line, covariance, float(np.sqrt((rest**2).mean()))
+        parts = [c.line(flops, project) for c in self.components]
+        lines = np.stack([line for line, _ in parts])
+        mean = np.tensordot(self.weights, lines, 1)
+        away = lines - mean
+        spread = np.stack([spread for _, spread in parts]) + away[..., None] * away[..., None, :]
+        rest = self.log_optimum(flops)[0] - mean @ design.T
+        return mean, np.tensordot(self.weights, spread, 1), np.sqrt((rest**2).mean(1))
+
+    def least_loss(self, log_params: FloatArray, flops: npt.ArrayLike) -> FloatArray:
+        """Expected loss (S, n) of each skill at sizes of its own (S, n) on n budgets, nats."""
+        skills, budgets = log_params.shape
+        own = np.arange(skills)
+        out = np.zeros_like(log_params)
+        for weight, c in zip(self.weights, self.components, strict=True):
+            every = c.loss_hat(log_params.ravel(), np.tile(np.asarray(flops, float), skills))
+            out += weight * every.reshape(skills, skills, budgets)[own, own]
+        return out
 
     def _mix(
         self, parts: Sequence[tuple[FloatArray, FloatArray]]
@@ -127,10 +133,12 @@ def fit_guarded(
     kinds = [k if isinstance(k, Kind) else Kind(float(k)) for k in components]
     plain = problem.solve([problem.discrepancy(Kind(0.0))], None, before)
     found = {plain[0].name: plain[0]}
-    for bent in (False, True):
-        likes = [problem.discrepancy(k) for k in kinds if k.scale > 0 and k.bent == bent]
-        if likes:
-            found |= {c.name: c for c in problem.solve(likes, plain[0], before)}
+    likes = [problem.discrepancy(k) for k in kinds if k.scale > 0]
+    single = [like for like in likes if not like.kind.bent]
+    found |= {c.name: c for c in problem.solve(single, plain[0], before)} if single else {}
+    for like in likes:
+        if like.kind.bent:
+            found[like.kind.name] = problem.solve_pooled(like, plain[0], before)
     members = tuple(found[kind.name] for kind in kinds)
     weights = _weights(members, problem)
     noise = np.exp(weights @ np.log([c.scale for c in members])) / SCALE_OF_NORMAL
@@ -149,8 +157,9 @@ def fit_guarded(
 
 def _weights(members: Sequence[Component], problem: Problem) -> FloatArray:
     """Shares by evidence, counting correlated skills as the fewer independent ones they are."""
-    evidence = np.array([c.log_evidence.sum() for c in members])
-    correlation = problem.correlation(members[int(evidence.argmax())])
-    evidence = evidence / (1 + (len(problem.trials.skills) - 1) * correlation)
+    own = np.array([c.log_evidence.sum() for c in members])
+    common = np.array([c.common_evidence for c in members])
+    share = problem.share(members[int((own + common).argmax())])
+    evidence = share * own + common
     raw = np.exp(evidence - evidence.max())
     return np.asarray(raw / raw.sum())

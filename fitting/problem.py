@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from fitting.component import Component
 from fitting.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
 from fitting.laplace import Data, Posterior, Prior, maximise
+from fitting.pooling import Pool, pooled
 from fitting.trials import Trials
 from fitting.values import FloatArray
 from fitting.vertex import N_GLOBAL, Groups, Rows, exponents
@@ -28,6 +29,9 @@ LOG_EXPONENT_SUM = math.log(0.7)
 
 NOISE_FLOOR = 1e-4
 """Least error scale in spreads of a skill's losses: exact data stay solvable."""
+
+Earlier = tuple[tuple[str, ...], Component]
+"""The skills of an earlier fit and one of its components."""
 
 
 def _agree(one: FloatArray, other: FloatArray) -> bool:
@@ -91,7 +95,7 @@ class Problem:
         self,
         likes: Sequence[Discrepancy],
         plain: Component | None,
-        warm: Mapping[str, tuple[tuple[str, ...], Component]],
+        warm: Mapping[str, Earlier],
     ) -> tuple[Component, ...]:
         """Fit components that share a layout, all skills and kinds in one batch.
 
@@ -115,6 +119,29 @@ class Problem:
             self.component(like, found, i * len(self.spread)) for i, like in enumerate(likes)
         )
 
+    def solve_pooled(
+        self, like: Discrepancy, plain: Component, warm: Mapping[str, Earlier]
+    ) -> Component:
+        """Fit a component whose bends the skills have in common, up to their own scatter."""
+        prior, data = self.prior(like), self.data(like, 1)
+        theta, scale = self.start(like, prior, plain, warm)
+        pool = Pool(like.layout.bend_slice, self.spread, like.common_precision())
+        mu = np.zeros(like.layout.bends)
+        if like.kind.name in warm and len(warm[like.kind.name][1].common) == len(mu):
+            mu = warm[like.kind.name][1].common
+
+        def solve(around: Prior) -> Posterior:
+            nonlocal theta, scale
+            found = maximise(data, around, theta, scale)
+            theta, scale = found.theta, found.scale
+            return found
+
+        def share(found: Posterior) -> float:
+            return self.share(self.component(like, found, 0))
+
+        found, extra, mu = pooled(pool, prior, solve, share, mu)
+        return replace(self.component(like, found, 0), common=mu, common_evidence=extra)
+
     def component(self, like: Discrepancy, found: Posterior, first: int) -> Component:
         """Cut one component out of the batch."""
         part = slice(first, first + len(self.spread))
@@ -133,7 +160,7 @@ class Problem:
         like: Discrepancy,
         prior: Prior,
         plain: Component | None,
-        warm: Mapping[str, tuple[tuple[str, ...], Component]],
+        warm: Mapping[str, Earlier],
     ) -> tuple[FloatArray, FloatArray]:
         """Start of parameters and error scales: the earlier fit, the plain surface, or a guess."""
         theta, scale = prior.mean.copy(), 0.1 * self.spread
@@ -178,6 +205,10 @@ class Problem:
             budgets = [np.flatnonzero((node == k) & np.isfinite(loss)) for k in set(node.tolist())]
             out[s] = np.median([places[i[np.argmin(loss[i])]] for i in budgets if len(i)])
         return out
+
+    def share(self, best: Component) -> float:
+        """What one skill counts beside the others: 1 if independent, 1 / S if all the same."""
+        return 1 / (1 + (len(self.spread) - 1) * self.correlation(best))
 
     def correlation(self, best: Component) -> float:
         """Mean correlation of the skills' residuals in one trial, at least 0."""

@@ -1,0 +1,252 @@
+"""How often 90 % intervals of p* hold the truth, in every synthetic world, for three designs.
+
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py [--replicates 100] [--write]
+
+Worlds: `fitting.synthetic`, at the noise they have and, for the base world, at half and double it.
+Designs: grids of 8 sizes (+-1.5 in ln p round the aggregate's optimum) on all 7 budgets or the
+cheapest 5, and a sequential one of about 64 trials and a tenth of the grid's FLOPs: five sizes on
+each of the two cheapest budgets round a centre that is off by 40 %, then two rounds on the range
+that the fit of the round before asks for. Targets: p* of six skills on the 7 budgets, and at 1e22
+FLOPs, ten times the largest. For contrast the plain surface (same robust fit, no discrepancy) and
+the paper's parabolas (where a budget has no vertex, the power law through the others).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import Status
+from fitting.isoflop import fit_isoflop
+from fitting.optima import fit_guarded
+from fitting.powerlaw import fit_power_law
+from fitting.synthetic import LADDER, World, world
+from fitting.values import Z90, FloatArray
+
+HERE = Path(__file__).parent
+CONDITIONS = (
+    ("fail", 1.0), ("asym", 1.0), ("interact", 1.0), ("sigmoid", 1.0), ("bend", 1.0),
+    ("lrbump", 1.0), ("noisy", 1.0), ("fail", 0.5), ("fail", 2.0),
+)  # fmt: skip
+TARGETS = np.array([*LADDER, 1e22])
+ON_LADDER = slice(0, len(LADDER))
+SEQUENTIAL = np.array([30, 10, 6, 4, 3, 1, 0])
+"""Trials per budget after the seed: roughly the shares of FLOPs of the A-optimal guarded design
+(adaptive study, section 3)."""
+
+REACH = 1.6
+"""Sizes of a sequential round reach so far, ln p, beyond the skills' optima (same study)."""
+
+Estimate = tuple[FloatArray, FloatArray, FloatArray]
+"""ln p*, lower and upper end of its interval, (skills, targets) each."""
+
+
+def main() -> None:
+    args = parse()
+    started = time.process_time()
+    rows = [
+        row
+        for design in args.designs
+        for name, noise in CONDITIONS
+        for row in condition(design, name, noise, args)
+    ]
+    table = pd.DataFrame(rows)
+    report = render(table, args, time.process_time() - started)
+    print(report)
+    if args.write:
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results" / "coverage.md").write_text(report + "\n")
+        table.to_csv(HERE / "results" / "coverage.csv", index=False, float_format="%.4g")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--replicates", type=int, default=100)
+    parser.add_argument("--designs", nargs="+", choices=list(DESIGNS), default=list(DESIGNS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="keep the table in results/")
+    return parser.parse_args()
+
+
+# -- designs --------------------------------------------------------------------------------------
+
+
+def grid(place: World, centre: FloatArray, budgets: int, rng: np.random.Generator) -> pd.DataFrame:
+    offsets = np.linspace(-1.5, 1.5, 8)
+    flops = np.repeat(LADDER[:budgets], len(offsets))
+    sizes = np.exp((centre[:budgets, None] + offsets).ravel())
+    return measured(place, flops, sizes, rng, 0)
+
+
+def sequential(place: World, centre: FloatArray, rng: np.random.Generator) -> pd.DataFrame:
+    guess = centre[:2] + 0.4 * rng.standard_normal()
+    offsets = np.linspace(-REACH, REACH, 5)
+    flops, sizes = np.repeat(LADDER[:2], 5), np.exp((guess[:, None] + offsets).ravel())
+    table = measured(place, flops, sizes, rng, 0)
+    for count in (SEQUENTIAL // 2, SEQUENTIAL - SEQUENTIAL // 2):
+        found, _ = fit_guarded(table, ladder=LADDER).log_optimum(LADDER)
+        low, high = found.min(0) - REACH, found.max(0) + REACH
+        sizes = np.exp(rng.uniform(np.repeat(low, count), np.repeat(high, count)))
+        more = measured(place, np.repeat(LADDER, count), sizes, rng, len(table))
+        table = pd.concat([table, more], ignore_index=True)
+    return table
+
+
+def measured(
+    place: World, flops: FloatArray, sizes: FloatArray, rng: np.random.Generator, first: int
+) -> pd.DataFrame:
+    table = place.table(flops, sizes, rng)
+    return table[np.isfinite(table["loss"])].assign(trial_id=lambda t: t["trial_id"] + first)
+
+
+Design = Callable[[World, FloatArray, np.random.Generator], pd.DataFrame]
+DESIGNS: dict[str, Design] = {
+    "grid 7x8": lambda place, centre, rng: grid(place, centre, 7, rng),
+    "grid 5x8": lambda place, centre, rng: grid(place, centre, 5, rng),
+    "sequential": sequential,
+}
+
+# -- estimators -----------------------------------------------------------------------------------
+
+
+def guarded(table: pd.DataFrame) -> Estimate:
+    mean, error = fit_guarded(table, ladder=LADDER).log_optimum(TARGETS)
+    return mean, mean - Z90 * error, mean + Z90 * error
+
+
+def surface(table: pd.DataFrame) -> Estimate:
+    mean, error = fit_guarded(table, ladder=LADDER, components=(0.0,)).log_optimum(TARGETS)
+    return mean, mean - Z90 * error, mean + Z90 * error
+
+
+def parabola(table: pd.DataFrame) -> Estimate:
+    parts = [one_parabola(rows) for _, rows in table.groupby("skill", sort=False)]
+    return tuple(np.stack(part) for part in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+def one_parabola(rows: pd.DataFrame) -> Estimate:
+    found = [
+        fit_isoflop(curve["params"].to_numpy(), curve["loss"].to_numpy(), flops=float(flops))
+        for flops, curve in rows.groupby("flops")
+    ]
+    good = [o for o in found if o.status is Status.OK and math.isfinite(o.log_params_se)]
+    law = fit_power_law([o.flops for o in good], [o.params for o in good])
+    if not law.ok:
+        return tuple(np.full(len(TARGETS), math.nan) for _ in range(3))  # type: ignore[return-value]
+    low, high = law.interval(TARGETS)
+    out = np.log(np.stack([law(TARGETS), low, high]))
+    for optimum in good:
+        at = int(np.abs(np.log(TARGETS / optimum.flops)).argmin())
+        out[:, at] = np.log([optimum.params, *optimum.interval])
+    return out[0], out[1], out[2]
+
+
+ESTIMATORS = {"guarded": guarded, "surface": surface, "parabola": parabola}
+
+# -- one cell -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """Errors and intervals of one estimator over replicates, (replicates, skills, targets)."""
+
+    error: list[FloatArray]
+    inside: list[FloatArray]
+    half: list[FloatArray]
+
+    def add(self, truth: FloatArray, estimate: Estimate) -> None:
+        """One replicate."""
+        middle, low, high = estimate
+        self.error.append(middle - truth)
+        self.inside.append((low <= truth) & (truth <= high))
+        self.half.append((high - low) / 2)
+
+    def summary(self, where: slice | int) -> tuple[float, float, float, float]:
+        """Coverage, its least over skills, rms error, median half-width."""
+        inside, error = np.array(self.inside)[..., where], np.array(self.error)[..., where]
+        by_skill = inside.reshape(*inside.shape[:2], -1).mean((0, 2))
+        half = np.array(self.half)[..., where]
+        rms = math.sqrt(float(np.nanmean(error**2)))
+        return float(inside.mean()), float(by_skill.min()), rms, float(np.nanmedian(half))
+
+
+def condition(
+    design: str, name: str, noise: float, args: argparse.Namespace
+) -> list[dict[str, object]]:
+    """All estimators on the same tables of one world, noise and design."""
+    place = world(name)
+    place = replace(place, truths=tuple(replace(t, noise=t.noise * noise) for t in place.truths))
+    truth = np.array([[place.log_optimum(s, c) for c in TARGETS] for s in place.skills])
+    tallies = {estimator: Tally([], [], []) for estimator in ESTIMATORS}
+    key = [args.seed, list(DESIGNS).index(design), CONDITIONS.index((name, noise))]
+    for replicate in range(args.replicates):
+        table = DESIGNS[design](place, truth[0], np.random.default_rng([*key, replicate]))
+        for estimator, fit in ESTIMATORS.items():
+            tallies[estimator].add(truth, fit(table))
+    rows = []
+    for estimator, tally in tallies.items():
+        row: dict[str, object] = {"design": design, "world": name, "noise": noise}
+        row["estimator"] = estimator
+        for label, where in (("ladder", ON_LADDER), ("x10", len(LADDER))):
+            names = ("cover", "worst_skill", "rms", "half")
+            row |= {f"{label}_{n}": v for n, v in zip(names, tally.summary(where), strict=True)}
+        rows.append(row)
+    return rows
+
+
+# -- report ---------------------------------------------------------------------------------------
+
+
+def render(table: pd.DataFrame, args: argparse.Namespace, cpu_s: float) -> str:
+    ours = table[table["estimator"] == "guarded"]
+    low, high = ours["ladder_cover"].min(), ours["ladder_cover"].max()
+    lines = [
+        "# Coverage of 90 % intervals of p*",
+        "",
+        f"{date.today()}; `python benchmarks/coverage.py --replicates {args.replicates}"
+        f" --seed {args.seed}`; {args.replicates} replicates of 6 skills per cell, a coverage"
+        f" near .9 known to about ±{math.sqrt(0.09 / args.replicates / 2):.2f}; {cpu_s:.0f} CPU s.",
+        "",
+        f"Guarded mixture: {low:.2f} to {high:.2f} on the ladder (goal .85-.97), at least"
+        f" {ours['x10_cover'].min():.2f} at ten times the largest budget (goal .80).",
+        "",
+        "Each entry: coverage (rms error of ln p*, median half-width of the interval in ln p*).",
+    ]
+    for label, title in (("ladder", "On the ladder"), ("x10", "Extrapolated to 1e22 FLOPs")):
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| design | world | guarded | worst skill | plain surface",
+        ]
+        lines[-1] += " | parabola |"
+        lines.append("|---|---|---|---|---|---|")
+        lines += [
+            line(part, label)
+            for _, part in table.groupby(["design", "world", "noise"], sort=False)
+        ]
+    return "\n".join(lines)
+
+
+def line(part: pd.DataFrame, label: str) -> str:
+    by = part.set_index("estimator")
+    first = by.iloc[0]
+    name = f"{first['world']}" + (f", noise x{first['noise']:g}" if first["noise"] != 1 else "")
+    cells = [
+        f"{row[f'{label}_cover']:.2f} ({row[f'{label}_rms']:.3f}, {row[f'{label}_half']:.3f})"
+        for row in (by.loc[e] for e in ESTIMATORS)
+    ]
+    worst = f"{by.loc['guarded'][f'{label}_worst_skill']:.2f}"
+    return f"| {first['design']} | {name} | {cells[0]} | {worst} | {cells[1]} | {cells[2]} |"
+
+
+if __name__ == "__main__":
+    main()

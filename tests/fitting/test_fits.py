@@ -1,0 +1,185 @@
+"""fit_skills: statuses, side-by-side methods, and values that survive JSON."""
+
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import FitError, Fits, Status, TableError, fit_skills
+from fitting.synthetic import LADDER, world
+
+OFFSETS = np.linspace(-1.5, 1.5, 8)
+
+
+def base_table(seed: int = 0) -> pd.DataFrame:
+    place = world("fail")
+    centre = np.array([place.log_optimum("aggregate", c) for c in LADDER])
+    flops = np.repeat(LADDER, len(OFFSETS))
+    sizes = np.exp((centre[:, None] + OFFSETS).ravel())
+    return place.table(flops, sizes, np.random.default_rng(seed))
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return base_table()
+
+
+@pytest.fixture(scope="module")
+def fits(table) -> Fits:
+    return fit_skills(table)
+
+
+def like(table: pd.DataFrame, name: str, loss) -> pd.DataFrame:
+    """One more skill on the same trials."""
+    rows = table[table["skill"] == "code-1"].copy()
+    return rows.assign(skill=name, loss=loss(rows))
+
+
+def test_every_skill_has_optima_a_law_and_losses(table, fits):
+    place = world("fail")
+    assert list(fits) == list(place.skills)
+    for skill, fit in fits.items():
+        assert fit.ok
+        assert [o.flops for o in fit.optima] == pytest.approx(list(LADDER))
+        assert fit.law.exponent == pytest.approx(0.5, abs=0.15)
+        best = fit.at(1e20)
+        assert best.interval[0] < best.params < best.interval[1]
+        assert best.tokens == pytest.approx(1e20 / (6 * best.params))
+        assert math.log(best.params) == pytest.approx(place.log_optimum(skill, 1e20), abs=0.3)
+        assert best.method == "guarded"
+        truth = place.truths[place.skills.index(skill)]
+        expected = float(truth.expected(np.array(best.params), np.array(best.tokens)))
+        assert fit.loss(best.params, best.tokens).value == pytest.approx(expected, abs=0.03)
+
+
+def test_extrapolation_is_named_and_wider(fits):
+    fit = fits["aggregate"]
+    near, far = fit.at(1e21), fit.at(1e22)
+    assert near.extrapolates == 1
+    assert far.extrapolates == pytest.approx(10)
+    assert far.log_params_se > 1.5 * near.log_params_se
+    remote = fit.loss(1e12, 2e13)
+    assert remote.extrapolates > 1e4
+    assert remote.interval[0] < remote.value < remote.interval[1]
+    hopeless = fit.at(1e35)
+    assert math.isnan(hopeless.params)
+    assert hopeless.status is Status.NOT_IDENTIFIED
+
+
+def test_excluded_rows_are_listed(table, fits):
+    assert len(fits.excluded) == int(table["loss"].isna().sum())
+    assert fits.excluded["reason"].str.len().min() > 0
+
+
+@pytest.mark.parametrize("method", ["guarded", "parabola", "surface"])
+def test_unusable_skills_have_a_status_and_the_others_their_numbers(table, method):
+    rng = np.random.default_rng(1)
+    code = table[table["skill"] == "code-1"]
+    falling = like(table, "falling", lambda rows: rows["loss"])
+    above = {c: math.exp(world("fail").log_optimum("code-1", c)) for c in LADDER}
+    falling = falling[falling["params"] < 0.8 * falling["flops"].map(above)]
+    bad = {
+        "flat": like(table, "flat", lambda rows: 2 + 0.01 * rng.standard_normal(len(rows))),
+        "constant": like(table, "constant", lambda rows: 2.0),
+        "concave": like(table, "concave", lambda rows: 5 - rows["loss"]),
+        "falling": falling,
+        "few": code.groupby("flops").head(2).assign(skill="few"),
+    }
+    found = fit_skills(pd.concat([table, *bad.values()]), method=method)
+    for name in bad:
+        fit = found[name]
+        assert not fit.ok or name in ("flat", "falling")
+        assert fit.reason
+        for optimum in (*fit.optima, fit.at(1e22)):
+            assert math.isnan(optimum.params) or optimum.status in (Status.OK, Status.EDGE)
+    assert found["concave"].status is Status.CONCAVE
+    assert found["constant"].status is Status.FLAT
+    assert all(found[name].ok for name in ("aggregate", "knowledge-1", "code-2"))
+    assert any(w.startswith("concave:") for w in found.warnings)
+    if method == "guarded":
+        assert found["flat"].status is Status.FLAT
+        assert found["falling"].status is Status.NO_INTERIOR_MINIMUM
+        with pytest.raises(FitError, match="negative"):
+            found["concave"].loss(1e9, 1e10)
+
+
+def test_one_budget_has_an_optimum_but_no_law(table):
+    one = table[(table["flops"] == LADDER[2]) & (table["skill"] == "aggregate")]
+    fit = fit_skills(one)["aggregate"]
+    assert fit.at(LADDER[2]).ok
+    assert fit.at(1e22).status is Status.NOT_IDENTIFIED
+    assert fit.law.status is Status.NOT_IDENTIFIED
+
+
+def test_all_methods_side_by_side(fits):
+    table = fits.table()
+    assert set(table["method"]) == {"guarded", "parabola", "surface"}
+    assert len(table) == 3 * len(LADDER) * len(fits)
+    good = table[table["status"] == "ok"]
+    assert (good["low"] < good["params"]).all()
+    assert (good["params"] < good["high"]).all()
+
+
+@pytest.mark.parametrize("method", ["guarded", "parabola", "surface"])
+def test_json_round_trip(table, tmp_path, method):
+    fits = fit_skills(pd.concat([table, like(table, "concave", lambda r: 5 - r["loss"])]), method)
+    path = tmp_path / "fits.json"
+    text = fits.to_json(path)
+    again = Fits.from_json(path)
+    assert repr(again) == repr(fits)
+    assert again.to_json() == text
+    assert again["code-1"].law == fits["code-1"].law
+    assert [o.params for o in again["code-1"].optima] == pytest.approx(
+        [o.params for o in fits["code-1"].optima], nan_ok=True
+    )
+    assert again["code-1"].at(1e22).params == pytest.approx(fits["code-1"].at(1e22).params)
+
+
+def test_json_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="format"):
+        Fits.from_json("{}")
+
+
+def test_the_view_fits_a_terminal(fits):
+    lines = repr(fits).splitlines()
+    assert len(lines) == len(fits) + 1
+    assert max(map(len, lines)) <= 100
+
+
+def test_misuse_names_the_remedy(table, fits):
+    with pytest.raises(ValueError, match="guarded"):
+        fit_skills(table, method="magic")
+    with pytest.raises(ValueError, match="flops"):
+        fits["aggregate"].at(-1.0)
+    with pytest.raises(TableError, match="loss"):
+        fit_skills(table.drop(columns="loss"))
+    with pytest.raises(FitError, match="guarded"):
+        fit_skills(table, method="parabola")["aggregate"].loss(1e9, 1e10)
+
+
+def test_strewn_budgets_need_no_isoflop_curves():
+    place, rng = world("fail"), np.random.default_rng(2)
+    flops = np.exp(rng.uniform(np.log(6e18), np.log(1e21), 80))
+    sizes = np.exp([place.log_optimum("aggregate", c) for c in flops] + rng.uniform(-1.5, 1.5, 80))
+    found = fit_skills(place.table(flops, sizes, rng))["aggregate"]
+    assert found.ok
+    assert math.log(found.at(1e20).params) == pytest.approx(
+        place.log_optimum("aggregate", 1e20), abs=0.15
+    )
+
+
+def test_twenty_skills_nine_budgets_twelve_sizes_take_under_two_cpu_seconds():
+    base, rng = world("fail"), np.random.default_rng(3)
+    budgets = np.geomspace(6e18, 3e21, 9)
+    centre = np.array([base.log_optimum("aggregate", c) for c in budgets])
+    sizes = np.exp((centre[:, None] + np.linspace(-1.5, 1.5, 12)).ravel())
+    tables = [base.table(np.repeat(budgets, 12), sizes, rng) for _ in range(4)]
+    parts = [t.assign(skill=t["skill"] + f"-{i}") for i, t in enumerate(tables)]
+    table = pd.concat(parts)
+    table = table[table["skill"].isin(table["skill"].unique()[:20])]
+    started = time.process_time()
+    fits = fit_skills(table)
+    assert time.process_time() - started < 2.0
+    assert sum(fit.ok for fit in fits.values()) == 20

@@ -1,0 +1,166 @@
+"""The guarded mixture: recovery, calibration, and what must not change its answer."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.optima import Guarded, fit_guarded
+from fitting.synthetic import LADDER, World, surface_world, world
+
+TARGETS = np.array([*LADDER, 1e22])
+OFFSETS = np.linspace(-1.5, 1.5, 8)
+
+
+def table_of(place: World, seed: int, *, noise: float = 1.0, budgets: int = 7) -> pd.DataFrame:
+    place = replace(place, truths=tuple(replace(t, noise=t.noise * noise) for t in place.truths))
+    centre = [place.log_optimum(place.skills[0], c) for c in LADDER[:budgets]]
+    flops = np.repeat(LADDER[:budgets], len(OFFSETS))
+    sizes = np.exp((np.array(centre)[:, None] + OFFSETS).ravel())
+    table = place.table(flops, sizes, np.random.default_rng(seed))
+    return table[np.isfinite(table["loss"])]
+
+
+def truth_of(place: World) -> np.ndarray:
+    return np.array([[place.log_optimum(s, c) for c in TARGETS] for s in place.skills])
+
+
+def same(one: Guarded, other: Guarded, *, shift: float = 0.0, flops: float = 1.0) -> None:
+    """Equal up to a hundredth of a standard error."""
+    first, error = one.log_optimum(TARGETS)
+    second, other_error = other.log_optimum(TARGETS * flops)
+    np.testing.assert_array_less(np.abs(second - shift - first), 0.01 * error)
+    np.testing.assert_allclose(error, other_error, rtol=0.01)
+
+
+@pytest.fixture(scope="module")
+def base() -> tuple[pd.DataFrame, Guarded]:
+    table = table_of(world("fail"), 0)
+    return table, fit_guarded(table, ladder=LADDER)
+
+
+def test_exact_surfaces_are_recovered():
+    place = surface_world(
+        {"even": (1.8, 480.0, 2100.0, 0.35, 0.37), "steep": (1.0, 900.0, 800.0, 0.40, 0.30)},
+        noise=0.0,
+    )
+    fit = fit_guarded(table_of(place, 0), ladder=LADDER)
+    np.testing.assert_allclose(fit.log_optimum(TARGETS)[0], truth_of(place), atol=2e-3)
+    value, error = fit.loss("steep", [1e9, 1e12], [2e10, 2e13])
+    expected = place.truths[1].expected(np.array([1e9, 1e12]), np.array([2e10, 2e13]))
+    np.testing.assert_allclose(value, expected, atol=3e-3)
+    assert error[1] > error[0]
+    assert fit.components[int(fit.weights.argmax())].h == 0
+
+
+@pytest.mark.parametrize("name", ["fail", "interact", "sigmoid", "lrbump"])
+def test_intervals_hold_on_the_ladder_and_beyond(name):
+    """A cheap sentinel of benchmarks/coverage.py: a real fault falls below these shares."""
+    place = world(name)
+    inside = []
+    for seed in range(5):
+        mean, error = fit_guarded(table_of(place, seed), ladder=LADDER).log_optimum(TARGETS)
+        inside.append(np.abs(mean - truth_of(place)) < 1.645 * error)
+    shares = np.mean(inside, axis=(0, 1))
+    assert shares[:7].mean() > 0.8
+    assert shares[7] > 0.7
+
+
+def test_noise_is_estimated_at_half_and_double():
+    place = world("fail")
+    true = np.array([t.noise for t in place.truths])
+    for factor in (0.5, 2.0):
+        ratio = fit_guarded(table_of(place, 3, noise=factor)).noise / (factor * true)
+        assert 0.75 < np.exp(np.log(ratio).mean()) < 1.3
+
+
+def test_spoiled_trials_do_not_bend_the_optima(base):
+    table, clean = base
+    spoiled = table.copy()
+    victims = table["trial_id"].drop_duplicates().sample(3, random_state=0)
+    spoiled.loc[table["trial_id"].isin(victims), "loss"] += 0.5
+    mean, _ = fit_guarded(spoiled, ladder=LADDER).log_optimum(LADDER)
+    before, error = clean.log_optimum(LADDER)
+    assert (np.abs(mean - before) < 2 * error).mean() > 0.95
+
+
+def test_a_mistuned_learning_rate_is_seen_before_the_next_decade():
+    place = world("lrbump")
+    fit = fit_guarded(table_of(place, 1), ladder=LADDER)
+    missed = np.abs(fit.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
+    plain = fit_guarded(table_of(place, 1), ladder=LADDER, components=(0.0,))
+    plain_missed = np.abs(plain.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
+    assert missed.mean() < 0.3 * plain_missed.mean()
+
+
+def test_a_warm_start_gives_the_same_answer(base):
+    table, cold = base
+    part = fit_guarded(table[table["trial_id"] < 40], ladder=LADDER)
+    same(cold, fit_guarded(table, ladder=LADDER, warm=part))
+    same(cold, fit_guarded(table, ladder=LADDER, warm=cold))
+
+
+def test_order_of_rows_and_skills_is_immaterial(base):
+    table, fit = base
+    mixed = fit_guarded(table.sample(frac=1, random_state=1), ladder=LADDER)
+    order = [mixed.skills.index(s) for s in fit.skills]
+    mean, error = mixed.log_optimum(TARGETS)
+    np.testing.assert_allclose(mean[order], fit.log_optimum(TARGETS)[0], atol=1e-3)
+    np.testing.assert_allclose(error[order], fit.log_optimum(TARGETS)[1], rtol=0.01)
+
+
+def test_units_are_immaterial(base):
+    table, fit = base
+    scaled = table.assign(
+        params=table["params"] / 1e6, tokens=table["tokens"] / 1e9, flops=table["flops"] / 1e15
+    )
+    other = fit_guarded(scaled, ladder=np.array(LADDER) / 1e15)
+    same(fit, other, shift=-np.log(1e6), flops=1e-15)
+
+
+def test_a_skill_may_miss_trials_and_be_repeated(base):
+    table, fit = base
+    late = table[~((table["skill"] == "code-1") & (table["flops"] > 1e20))]
+    poorer = fit_guarded(late, ladder=LADDER)
+    at = fit.skills.index("code-1")
+    assert poorer.log_optimum([1e21])[1][at, 0] > 1.2 * fit.log_optimum([1e21])[1][at, 0]
+    repeated = table.drop(columns="trial_id")
+    twice = fit_guarded(pd.concat([repeated, repeated]), ladder=LADDER)
+    assert twice.trials == 2 * fit.trials
+    assert (twice.log_optimum(LADDER)[1] < fit.log_optimum(LADDER)[1]).mean() > 0.9
+
+
+def test_budgets_off_the_ladder_and_unvisited_ones():
+    place = world("fail")
+    rng = np.random.default_rng(5)
+    flops = np.exp(rng.uniform(np.log(6e18), np.log(1e20), 60))
+    centre = np.array([place.log_optimum("aggregate", c) for c in flops])
+    table = place.table(flops, np.exp(centre + rng.uniform(-1.5, 1.5, 60)), rng)
+    fit = fit_guarded(table[np.isfinite(table["loss"])], ladder=LADDER)
+    mean, error = fit.log_optimum(TARGETS)
+    assert np.isfinite(mean).all()
+    assert (error[:, 7] > error[:, 5]).all()
+    assert (error[:, 5] > error[:, 1]).all()
+    assert (np.abs(mean - truth_of(place)) < 4 * error).all()
+
+
+def test_component_gradients_match_differences(base):
+    _, fit = base
+    sizes, budgets = np.log([3e8, 1e9, 5e9]), np.array([6e18, 3e19, 2e20])
+    for component in fit.components:
+        found, targets = component.jacobian(sizes, budgets), component.target(TARGETS)
+        for p in range(0, found.shape[2], 3):
+            move = np.zeros_like(component.theta)
+            move[:, p] = 1e-4
+            up = replace(component, theta=component.theta + move)
+            down = replace(component, theta=component.theta - move)
+            by_loss = (up.loss_hat(sizes, budgets) - down.loss_hat(sizes, budgets)) / 2e-4
+            by_optimum = (up.log_optimum(TARGETS)[0] - down.log_optimum(TARGETS)[0]) / 2e-4
+            np.testing.assert_allclose(found[:, :, p], by_loss, atol=1e-6)
+            np.testing.assert_allclose(targets[:, :, p], by_optimum, atol=1e-3)
+
+
+def test_an_empty_table_is_refused():
+    with pytest.raises(ValueError, match="no rows"):
+        fit_guarded(pd.DataFrame(columns=["flops", "params", "tokens", "skill", "loss"]))
