@@ -135,8 +135,13 @@ def prepare(
     Raises:
         TableError: a column is missing or ambiguous, no row is usable, or units slip.
     """
-    raw = read_table(table) if isinstance(table, str | Path) else pd.DataFrame(table)
-    frame, notes = _named_columns(raw)
+    try:
+        raw = read_table(table) if isinstance(table, str | Path) else pd.DataFrame(table)
+    except TableError:
+        raise
+    except ValueError as error:
+        raise TableError(f"this is not a table of columns of one length: {error}") from error
+    frame = _named_columns(raw)
     if frame.empty:
         raise TableError("the table has no rows")
     reasons = _reasons(frame)
@@ -150,7 +155,7 @@ def prepare(
         raise TableError(" ".join(slips) + " (check_units=False lets it pass)")
     frame["budget"] = group_budgets(frame["flops"].to_numpy(), tolerance=budget_tolerance)
     frame = frame.drop(columns=["status", "_three"])
-    notes += slips + _budget_notes(frame) + _mix_notes(frame)
+    notes = [*slips, *_budget_notes(frame), *_mix_notes(frame)]
     return Observations(frame, excluded, tuple(notes))
 
 
@@ -178,30 +183,30 @@ def group_budgets(flops: npt.ArrayLike, *, tolerance: float = BUDGET_TOLERANCE) 
     return nominal[rows]
 
 
-def _named_columns(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rename aliases, add what is optional, and refuse what is missing."""
+def _named_columns(raw: pd.DataFrame) -> pd.DataFrame:
+    """Rename aliases, add what is optional, and refuse what is missing.
+
+    A column that has the contract's own name wins over its aliases: exported tables carry a
+    summed ``nll`` beside their ``loss``.
+    """
     found: dict[str, list[str]] = {}
     for column in raw.columns:
         name = _canonical(str(column))
         if name:
             found.setdefault(name, []).append(column)
-    notes: list[str] = []
     chosen: dict[str, Any] = {}
     for name, columns in found.items():
         exact = [c for c in columns if c == name]
-        if len(columns) > 1 and not exact:
+        if len(columns) > 1 and len(exact) != 1:
             listed = ", ".join(map(repr, columns))
             raise TableError(f"columns {listed} could all be {name!r}: rename the one meant")
         chosen[name] = raw[(exact or columns)[0]]
-        unused = [c for c in columns if c != (exact or columns)[0]]
-        if unused:
-            notes.append(f"column {name!r} is used; {', '.join(map(repr, unused))} is not")
     _require(chosen, raw.columns)
     frame = pd.DataFrame(chosen, index=raw.index)
     for name, value in (("skill", "loss"), ("seed", pd.NA), ("mix", ""), ("status", "ok")):
         if name not in frame:
             frame[name] = value
-    return frame, notes
+    return frame
 
 
 def _canonical(column: str) -> str | None:

@@ -56,9 +56,18 @@ def test_missing_columns_are_named_with_the_nearest() -> None:
 def test_two_columns_of_one_meaning() -> None:
     with pytest.raises(TableError, match="'nll', 'val_loss'"):
         prepare(table().rename(columns={"loss": "nll"}).assign(val_loss=1.0))
-    seen = prepare(table().assign(val_loss=9.0))
+    seen = prepare(table().assign(nll=9.0, budget=7.0))
     assert seen.frame["loss"].max() == 3.0
-    assert "val_loss" in seen.warnings[0]
+    assert seen.warnings == ()
+    twice = pd.concat([table(), table()[["loss"]]], axis=1)
+    with pytest.raises(TableError, match="'loss', 'loss'"):
+        prepare(twice)
+
+
+def test_a_prepared_frame_may_be_prepared_again() -> None:
+    once = prepare(table())
+    again = prepare(once.frame)
+    pd.testing.assert_frame_equal(again.frame, once.frame)
 
 
 def test_excluded_rows_are_listed_with_reason() -> None:
@@ -81,6 +90,8 @@ def test_excluded_rows_are_listed_with_reason() -> None:
 
 
 def test_no_usable_row() -> None:
+    with pytest.raises(TableError, match="columns of one length"):
+        prepare({"flops": [1e19, 2e19], "params": [1e8], "loss": [2.0, 2.0]})
     with pytest.raises(TableError, match="all 8 are excluded, the first: loss is not positive"):
         prepare(table(loss=0.0))
     with pytest.raises(TableError, match="no rows"):
