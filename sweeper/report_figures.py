@@ -1,49 +1,21 @@
-"""Figures as SVG that belongs to the page: its colours, its fonts, no ids that clash."""
+"""Which figures a report shows: the paper's figure 1, drawn by `fitting.plots`."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import TYPE_CHECKING
 
 from fitting.values import Z90
+from sweeper.report_svg import style, svg
 from sweeper.words import Contrast, contrasts
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
-
     from fitting import Comparison, Fits
 
 COLOURS = 5
 """Skills in one drawing, each with a colour of `fitting.plots`; further skills begin again."""
-
-_INK, _SOFT, _PAPER = "#010203", "#5a6371", "#fefdfc"
-"""Stand-ins drawn by matplotlib and replaced by the page's variables: no series has them."""
-
-_STYLE = {
-    "axes.edgecolor": _SOFT,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "font.family": "sans-serif",
-    "font.size": 11,
-    "legend.labelcolor": _INK,
-    "legend.frameon": False,
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",  # text stays text: small, selectable, in the page's font
-    "svg.hashsalt": "isoskill",  # the same fits give the same file
-    "text.color": _INK,
-    "xtick.color": _SOFT,
-    "xtick.labelcolor": _INK,
-    "ytick.color": _SOFT,
-    "ytick.labelcolor": _INK,
-}
 
 
 @dataclass(frozen=True)
@@ -174,63 +146,3 @@ def _scale(fits: Fits) -> dict[str, str]:
     """The page's variables for the budgets' colours in `fitting.plots`."""
     shades = ramp(len(fits.observations.budgets))
     return {light: f"var(--b{i})" for i, (light, _) in enumerate(shades)}
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Within, figures are drawn so that `svg` can fit them to the page."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(_STYLE):
-        yield
-
-
-def svg(drawing: Drawing, name: str, label: str, colours: Mapping[str, str]) -> str:
-    """A matplotlib figure as an ``<svg>`` element.
-
-    Args:
-        drawing: made within `style`, as must this be.
-        name: prefix of the ids inside, unique in the page.
-        label: what the figure shows, for those who cannot see it.
-        colours: hexadecimal colour to what the page has in its place.
-    """
-    buffer = io.StringIO()
-    drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    text = _small(buffer.getvalue())
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
-    for colour, variable in {**_PAGE, **colours}.items():
-        text = re.sub(colour, variable, text, flags=re.IGNORECASE)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
-
-
-def _small(text: str) -> str:
-    """The drawing without what the page does not need: about half the bytes."""
-    text = text[text.index("<svg") :]
-    for waste in (r"<metadata>.*?</metadata>", r"<!--.*?-->", r"<style.*?</style>"):
-        text = re.sub(waste, "", text, flags=re.DOTALL)
-    text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
-    text = re.sub(r"font-family: [^;\"]*;?", "", text)
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"<(path|use|text|rect|svg)[^>]*>", lambda tag: _rounded(tag[0]), text)
-    used = set(re.findall(r"#([\w-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in used else "", text)
-    text = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", text, count=1)
-    return re.sub(r">\s+<", ">\n<", re.sub(r"[ \n]*\n[ \n]*", " ", text))
-
-
-def _rounded(tag: str) -> str:
-    """Coordinates to a tenth of a point."""
-    return re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", tag)
-
-
-_PAGE = {
-    _INK: "var(--ink)",
-    _SOFT: "var(--soft)",
-    _PAPER: "var(--paper)",
-    "#000000": "var(--aggregate)",
-    "#ffffff": "var(--paper)",
-    "#dddddd": "var(--rule)",
-    "#c1121f": "var(--mark)",
-}
-"""Colours of `fitting.plots` other than those of skills and budgets."""

@@ -39,7 +39,7 @@ class Cell:
     """
 
     text: str
-    sort: float | str | None = None
+    sort: str | None = None
     chip: bool = False
 
 
@@ -203,9 +203,9 @@ def every_trial(trials: pd.DataFrame, table: pd.DataFrame, skills: list[str]) ->
 def _trial_cells(place: int, trial: Mapping[str, Any], *, timed: bool) -> list[Cell]:
     cells = [
         _numeric(place, "d"),
-        Cell(number(trial["flops"]), trial["flops"]),
-        Cell(si(trial["params"]), trial["params"]),
-        Cell(si(trial["tokens"]), trial["tokens"]),
+        Cell(number(trial["flops"]), number(trial["flops"])),
+        Cell(si(trial["params"]), f"{trial['params']:.0f}"),
+        Cell(si(trial["tokens"]), f"{trial['tokens']:.0f}"),
         _numeric(trial["tokens"] / trial["params"], ".3g"),
         _numeric(trial["seed"], "d"),
     ]

@@ -8,11 +8,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
+from fitting.isoflop import t_quantile
 from fitting.values import Z90
 from sweeper.budget import si
 
 if TYPE_CHECKING:
-    from fitting import Fits, PowerLaw
+    from fitting import Fits, PowerLaw, SkillFit
 
 Verdict = Literal["clear", "suggestive", "undecided"]
 
@@ -46,8 +47,6 @@ def between(interval: tuple[float, float], pattern: str = "", *, word: str = "â€
 
 def exponent_interval(law: PowerLaw) -> tuple[float, float]:
     """Central 90 % interval of a law's exponent."""
-    from fitting.isoflop import t_quantile
-
     half = t_quantile(0.9, law.dof) * law.exponent_se
     return law.exponent - half, law.exponent + half
 
@@ -107,26 +106,44 @@ def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
 
 
 def middle(fits: Fits) -> float:
-    """The middle of the ladder in ln FLOPs, where a law is known best."""
+    """The middle of the ladder in ln FLOPs."""
     return math.exp(fmean(math.log(flops) for flops in fits.observations.budgets))
 
 
 def _contrast(fits: Fits, skill: str, reference: str) -> Contrast:
-    """Compare two optima in the middle of the ladder.
+    """Compare two laws in the middle of the ladder, where they are known best.
 
-    Under power laws this is the mean of ln ratio over the budgets. Averaging the budgets' optima
-    instead would count as independent what the fit has shared between them: on eight budgets
-    such 90 % intervals covered 65 to 80 %, these 93 to 100 % (40 simulated sweeps). The two
-    optima's errors are taken as independent, which is on the safe side for skills of one trial.
+    That is the mean of ln ratio over the budgets. Averaging the budgets' optima as if they were
+    independent would count twice what the fit shares between them (benchmarks/ratio_intervals.py:
+    such 90 % intervals cover as little as 65 %, these 93 % or more). The two skills' errors are
+    taken as independent, which is on the safe side for losses of the same trials.
     """
-    one, other = (fits[name].at(middle(fits)) for name in (skill, reference))
-    for name, best in ((skill, one), (reference, other)):
-        if not best.ok:
-            reason = f"{name} has no optimum ({status_word(best.status)})"
+    known = [_log_optimum(fits[name], middle(fits)) for name in (skill, reference)]
+    for name, (value, _) in zip((skill, reference), known, strict=True):
+        if math.isnan(value):
+            reason = f"{name} has no optimum ({status_word(_first_verdict(fits[name]))})"
             return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
-    ratio = one.params / other.params
-    half = Z90 * math.hypot(one.log_params_se, other.log_params_se)
-    return Contrast(skill, reference, ratio, (ratio * math.exp(-half), ratio * math.exp(half)))
+    (one, one_half), (other, other_half) = known
+    ratio, half = one - other, math.hypot(one_half, other_half)
+    return Contrast(
+        skill, reference, math.exp(ratio), (math.exp(ratio - half), math.exp(ratio + half))
+    )
+
+
+def _log_optimum(fit: SkillFit, flops: float) -> tuple[float, float]:
+    """ln p* and the half-width of its 90 % interval: by the law or the one budget."""
+    if fit.law.ok:
+        half = t_quantile(0.9, fit.law.dof) * float(fit.law.log_se(flops))
+        return math.log(float(fit.law(flops))), half
+    best = fit.at(flops)
+    if not best.ok:
+        return math.nan, math.nan
+    return math.log(best.params), Z90 * best.log_params_se
+
+
+def _first_verdict(fit: SkillFit) -> Status:
+    """The first verdict that forbids a number."""
+    return next((best.status for best in fit.optima if not best.ok), fit.law.status)
 
 
 def conclusions(fits: Fits, aggregate: str | None) -> list[str]:

@@ -23,7 +23,12 @@ class SkillStub:
 
     def __post_init__(self) -> None:
         sound = [o for o in self.optima if o.ok]
-        self.law = fit_power_law([o.flops for o in sound], [o.params for o in sound])
+        self.law = fit_power_law(
+            [o.flops for o in sound],
+            [o.params for o in sound],
+            se=[o.log_params_se for o in sound],
+            scatter=0.0,
+        )
 
     def at(self, flops: float) -> Optimum:
         return next(o for o in self.optima if math.isclose(o.flops, flops))
@@ -116,6 +121,17 @@ def test_without_an_aggregate_only_the_pair_is_compared() -> None:
 
     assert [(c.skill, c.reference) for c in contrasts(pair, None)] == [("knowledge", "code")]
     assert len(conclusions(pair, None)) == 1
+
+
+def test_one_budget_is_compared_by_its_optima() -> None:
+    one = FitsStub(knowledge=SkillStub([optimum(1e11, 3e4)]), code=SkillStub([optimum(1e11, 2e4)]))
+    one.observations = SimpleNamespace(budgets=[1e11])
+    (found,) = contrasts(one, None)
+
+    assert found.ratio == pytest.approx(1.5)
+    assert math.log(found.interval[1] / 1.5) == pytest.approx(
+        1.645 * 0.05 * math.sqrt(2), rel=1e-3
+    )
 
 
 def test_numbers_for_people() -> None:
