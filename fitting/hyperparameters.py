@@ -1,0 +1,241 @@
+"""Laws of learning rate and batch size: published ones, and the form that ours take.
+
+Legend: p = params, t = tokens, C = flops = 6 p t; logarithms natural; rates per step (AdamW),
+batches in tokens.
+
+Published laws hold for their own optimiser, schedule and count of params; each says what it
+counts and where it was measured. Our own come from `fitting.fit_hyperparameter`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.errors import FitError, FittingError, Status
+from fitting.isoflop import t_quantile
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+
+Quantity = Literal["learning_rate", "batch_tokens"]
+
+_UNKNOWN = (math.nan, math.nan)
+_NO_COVARIANCE = ((math.nan,) * 3,) * 3
+_SLACK = 1e-9  # relative, for numbers that are the ends of a range
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A hyperparameter for one allocation.
+
+    Attributes:
+        value: rate, or tokens per batch.
+        interval: 90 %; NaN where the law has no errors.
+        extrapolates: greatest factor by which params, tokens or flops leave the measured range.
+        warning: says so in words, and which; empty inside.
+    """
+
+    value: float
+    interval: tuple[float, float]
+    extrapolates: float = 1.0
+    warning: str = ""
+
+
+@dataclass(frozen=True)
+class HyperparameterLaw:
+    """quantity = coefficient * params^params_exponent * tokens^tokens_exponent.
+
+    Attributes:
+        quantity: "learning_rate" or "batch_tokens".
+        coefficient: at one parameter and one token.
+        params_exponent: 0 where params do not matter.
+        tokens_exponent: 0 where tokens do not matter.
+        covariance: of (ln coefficient, params_exponent, tokens_exponent), (3, 3).
+        dof: degrees of freedom behind the covariance.
+        scatter: standard deviation of ln quantity round the law beyond the points' own errors.
+        params_range: where it was measured.
+        tokens_range: where it was measured.
+        flops_range: where it was measured.
+        source: where it comes from and what its params count.
+        status: OK or NOT_IDENTIFIED.
+        reason: what the status rests on.
+    """
+
+    quantity: Quantity
+    coefficient: float
+    params_exponent: float = 0.0
+    tokens_exponent: float = 0.0
+    covariance: tuple[tuple[float, ...], ...] = _NO_COVARIANCE
+    dof: float = math.inf
+    scatter: float = math.nan
+    params_range: tuple[float, float] = _UNKNOWN
+    tokens_range: tuple[float, float] = _UNKNOWN
+    flops_range: tuple[float, float] = _UNKNOWN
+    source: str = ""
+    status: Status = Status.OK
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may be used."""
+        return self.status is Status.OK
+
+    def __call__(self, params: npt.ArrayLike, tokens: npt.ArrayLike) -> FloatArray:
+        """The quantity at these allocations; arguments broadcast."""
+        p, t = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
+        return np.asarray(self.coefficient * p**self.params_exponent * t**self.tokens_exponent)
+
+    def of_flops(self, flops: npt.ArrayLike) -> FloatArray:
+        """The quantity at these budgets, for laws that depend on 6 p t only.
+
+        Raises:
+            FittingError: params and tokens matter differently.
+        """
+        if self.params_exponent != self.tokens_exponent:
+            raise FittingError(f"{self.quantity} is not a function of flops alone here")
+        c = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
+        return np.asarray(self.coefficient * c**self.params_exponent)
+
+    def log_se(self, params: float, tokens: float) -> float:
+        """Standard error of ln quantity at one allocation."""
+        row = np.array([1.0, math.log(params), math.log(tokens)])
+        return math.sqrt(max(float(row @ np.array(self.covariance) @ row), 0.0))
+
+    def at(self, params: float, tokens: float) -> Recommendation:
+        """The quantity for one allocation, with interval and warning.
+
+        Raises:
+            FitError: the law is not identified.
+            FittingError: params or tokens is not positive and finite.
+        """
+        if not self.ok:
+            raise FitError(self.status, self.reason)
+        for name, value in (("params", params), ("tokens", tokens)):
+            if not (math.isfinite(value) and value > 0):
+                raise FittingError(f"{name}={value!r}: give a positive finite number")
+        middle = float(self(params, tokens))
+        half = t_quantile(0.9, self.dof) * self.log_se(params, tokens)
+        beyond, warning = self._beyond(params, tokens)
+        return Recommendation(
+            middle, (middle * math.exp(-half), middle * math.exp(half)), beyond, warning
+        )
+
+    def _beyond(self, params: float, tokens: float) -> tuple[float, str]:
+        """Greatest factor out of the ranges, and a sentence on it."""
+        flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+        worst, said = 1.0, ""
+        for name, value in (("params", params), ("tokens", tokens), ("flops", flops)):
+            low, high = getattr(self, f"{name}_range")
+            factor = max(low / value, value / high)  # NaN, hence never greater, where unknown
+            if factor > worst * (1 + _SLACK):
+                worst = factor
+                said = (
+                    f"{self.quantity}: {name} {value:.3g} lies a factor of {factor:.2g} outside "
+                    f"the measured {low:.3g} to {high:.3g}."
+                )
+        return worst, said
+
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        if not self.ok:
+            return f"no law of {self.quantity}: {self.status} ({self.reason})"
+        parts = [f"{self.quantity} = {self.coefficient:.4g}"]
+        for i, (name, exponent) in enumerate(
+            (("params", self.params_exponent), ("tokens", self.tokens_exponent)), 1
+        ):
+            error = math.sqrt(self.covariance[i][i]) if self.covariance[i][i] > 0 else math.nan
+            if exponent:
+                known = f" ± {error:.2g}" if math.isfinite(error) else ""
+                parts.append(f"{name}^({exponent:.4g}{known})")
+        return " * ".join(parts)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rate and a batch size that belong together."""
+
+    learning_rate: HyperparameterLaw
+    batch_tokens: HyperparameterLaw
+
+
+def _of_flops(
+    quantity: Quantity,
+    coefficient: float,
+    exponent: float,
+    flops: tuple[float, float],
+    source: str,
+) -> HyperparameterLaw:
+    """A law printed as a power of C, written in params and tokens by C = 6 p t."""
+    scaled = coefficient * FLOPS_PER_PARAM_TOKEN**exponent
+    return HyperparameterLaw(
+        quantity, scaled, exponent, exponent, flops_range=flops, source=source
+    )
+
+
+_DEEPSEEK = (
+    "DeepSeek LLM (arXiv 2401.02954, equation 1): AdamW, multi-step schedule, C = M t with M the "
+    "non-embedding FLOPs per token, attention included; near-optimal within .25 % of the loss"
+)
+DEEPSEEK = Rule(
+    _of_flops("learning_rate", 0.3118, -0.1250, (1e17, 1e20), _DEEPSEEK),
+    _of_flops("batch_tokens", 0.2920, 0.3271, (1e17, 1e20), _DEEPSEEK),
+)
+"""Grids at 1e17 to 2e19 FLOPs, checked at 1e20."""
+
+_PORIAN = (
+    "Porian et al. 2024 (arXiv 2406.19146): AdamW, weight decay 1e-4, constant rate, sequences of "
+    "2048; params are linear layers and head, not the embedding; beta2 .99 or .999 for batches up "
+    "to 128 sequences"
+)
+_PORIAN_SIZES = (25e6, 110e6)  # sizes their laws were fitted on
+PORIAN = Rule(
+    HyperparameterLaw("learning_rate", 3.7, -0.36, params_range=_PORIAN_SIZES, source=_PORIAN),
+    HyperparameterLaw(
+        "batch_tokens", 0.00037 * 2048, 0.703, params_range=_PORIAN_SIZES, source=_PORIAN
+    ),
+)
+"""Tuned near 20 tokens per parameter."""
+
+_STEP = (
+    "Step Law (Li et al. 2025, arXiv 2503.04715): AdamW, cosine to a fixed final rate of 1e-5, "
+    "sequences of 2048, dense models; params without embeddings. Constants: mean and covariance "
+    "of the 1004 bootstraps they publish (printed rounded: 1.79, -.713, .307; .58, .571)"
+)
+_STEP_PARAMS, _STEP_TOKENS = (2.14e8, 1.08e9), (4e9, 1e11)
+STEP_LAW = Rule(
+    HyperparameterLaw(
+        "learning_rate",
+        math.exp(0.58631),
+        -0.71292,
+        0.30749,
+        covariance=(
+            (0.389062, -0.0135589, -0.00513249),
+            (-0.0135589, 0.000891486, -0.000174332),
+            (-0.00513249, -0.000174332, 0.000366312),
+        ),
+        source=_STEP,
+        params_range=_STEP_PARAMS,
+        tokens_range=_STEP_TOKENS,
+    ),
+    HyperparameterLaw(
+        "batch_tokens",
+        math.exp(-0.54354),
+        0.0,
+        0.57094,
+        covariance=(
+            (0.191180, 0.0, -0.00815157),
+            (0.0, 0.0, 0.0),
+            (-0.00815157, 0.0, 0.000348518),
+        ),
+        source=_STEP,
+        params_range=_STEP_PARAMS,
+        tokens_range=_STEP_TOKENS,
+    ),
+)
+"""Seventeen allocations of .21 to 1.07 B params on 4 to 100 B tokens, about 110 trials each."""
+
+PUBLISHED = {"deepseek": DEEPSEEK, "porian": PORIAN, "step-law": STEP_LAW}
+"""By name."""
