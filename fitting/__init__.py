@@ -16,25 +16,45 @@ from fitting.compare import (
 from fitting.composition import CompositionRange, composition_range, optimum_under, share_sweep
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
+from fitting.hyperparameters import PUBLISHED, HyperparameterLaw
+from fitting.inference import Demand, Machine, Prices, ServingOptimum, quality_of, serving_optimum
 from fitting.isoflop import fit_isoflop
+from fitting.nll_law import NllLaw, fit_nll_law
 from fitting.observations import Observations, prepare, read_table
 from fitting.optima import Guarded, fit_guarded
+from fitting.overtraining import OvertrainingLaw, fit_overtraining
+from fitting.pass_law import PassLaw, fit_pass_law
+from fitting.passk import PassCurves, pass_at_k, pass_at_k_from_counts, pass_curves
 from fitting.powerlaw import PowerLaw, fit_power_law
+from fitting.regret import cost_of_choice, cost_of_overtraining
 from fitting.surface import Surface, fit_surface
+from fitting.testtime import SamplingOptimum, frontier
+from fitting.tuning import fit_hyperparameter, flat_factor, tuned_points
 from fitting.uncertainty import bootstrap_surface
 from fitting.values import Optimum, Prediction
 
 __all__ = [
+    "PUBLISHED",
     "Comparison",
     "CompositionRange",
+    "Demand",
     "FitError",
     "Fits",
     "FittingError",
     "Guarded",
+    "HyperparameterLaw",
+    "Machine",
+    "NllLaw",
     "Observations",
     "Optimum",
+    "OvertrainingLaw",
+    "PassCurves",
+    "PassLaw",
     "PowerLaw",
     "Prediction",
+    "Prices",
+    "SamplingOptimum",
+    "ServingOptimum",
     "SkillFit",
     "Status",
     "Surface",
@@ -43,15 +63,29 @@ __all__ = [
     "compare_optima",
     "compare_skills",
     "composition_range",
+    "cost_of_choice",
+    "cost_of_overtraining",
     "fit_guarded",
+    "fit_hyperparameter",
     "fit_isoflop",
+    "fit_nll_law",
+    "fit_overtraining",
+    "fit_pass_law",
     "fit_power_law",
     "fit_skills",
     "fit_surface",
+    "flat_factor",
+    "frontier",
     "mean_of_optima",
     "optimum_of_mean_loss",
     "optimum_under",
+    "pass_at_k",
+    "pass_at_k_from_counts",
+    "pass_curves",
     "prepare",
+    "quality_of",
     "read_table",
+    "serving_optimum",
     "share_sweep",
+    "tuned_points",
 ]

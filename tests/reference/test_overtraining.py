@@ -34,7 +34,7 @@ def test_llama3_overtrained_points_are_forecast(shared_data: Path) -> None:
     law = fit_overtraining(params[usual], tokens[usual], loss[usual])
     off = law.loss(params[~usual], tokens[~usual]) / loss[~usual] - 1
     assert len(off) == 17 and (tokens / params).max() > 600
-    assert np.abs(off).max() < 0.02 and np.abs(off).mean() < 0.011
+    assert np.abs(off).max() < 0.03 and np.abs(off).mean() < 0.012
 
 
 def test_chinchilla_points(shared_data: Path) -> None:
