@@ -16,7 +16,7 @@ from fitting.compare import (
 from fitting.composition import CompositionRange, composition_range, optimum_under, share_sweep
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
-from fitting.hyperparameters import PUBLISHED, HyperparameterLaw
+from fitting.hyperparameters import HyperparameterLaw
 from fitting.inference import Demand, Machine, Prices, ServingOptimum, quality_of, serving_optimum
 from fitting.isoflop import fit_isoflop
 from fitting.nll_law import NllLaw, fit_nll_law
@@ -34,7 +34,6 @@ from fitting.uncertainty import bootstrap_surface
 from fitting.values import Optimum, Prediction
 
 __all__ = [
-    "PUBLISHED",
     "Comparison",
     "CompositionRange",
     "Demand",
