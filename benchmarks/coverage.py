@@ -145,7 +145,8 @@ def one_parabola(rows: pd.DataFrame) -> Estimate:
     out = np.log(np.stack([law(TARGETS), low, high]))
     for optimum in good:
         at = int(np.abs(np.log(TARGETS / optimum.flops)).argmin())
-        out[:, at] = np.log([optimum.params, *optimum.interval])
+        with np.errstate(divide="ignore"):  # an interval may be open: 0 to infinity
+            out[:, at] = np.log([optimum.params, *optimum.interval])
     return out[0], out[1], out[2]
 
 
@@ -212,8 +213,8 @@ def render(table: pd.DataFrame, args: argparse.Namespace, cpu_s: float) -> str:
         "# Coverage of 90 % intervals of p*",
         "",
         f"{date.today()}; `python benchmarks/coverage.py --replicates {args.replicates}"
-        f" --seed {args.seed}`; {args.replicates} replicates of 6 skills per cell, a coverage"
-        f" near .9 known to about ±{math.sqrt(0.09 / args.replicates / 2):.2f}; {cpu_s:.0f} CPU s.",
+        f" --seed {args.seed}`; {args.replicates} replicates of 6 skills per cell, a coverage near"
+        f" .9 known to about ±{math.sqrt(0.09 / args.replicates / 2):.2f}; {cpu_s:.0f} CPU s.",
         "",
         f"Guarded mixture: {low:.2f} to {high:.2f} on the ladder (goal .85-.97), at least"
         f" {ours['x10_cover'].min():.2f} at ten times the largest budget (goal .80).",

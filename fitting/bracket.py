@@ -88,7 +88,8 @@ def _bare(
         c = ln_c - ln_c.mean()
         columns += [c, c**2, c * x]
     basis, _ = np.linalg.qr(np.stack(columns, axis=1))
-    return tuple(v - basis @ (basis.T @ v) for v in (x**2, loss - loss.mean()))  # type: ignore[return-value]
+    bend, rest = (v - basis @ (basis.T @ v) for v in (x**2, loss - loss.mean()))
+    return bend, rest
 
 
 def check_bracket(distance: FloatArray) -> Finding:

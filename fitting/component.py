@@ -99,10 +99,10 @@ class Component:
     @cached_property
     def covariance(self) -> FloatArray:
         """Inverse of the precision, (S, P, P)."""
-        return np.linalg.inv(self.precision)
+        return np.asarray(np.linalg.inv(self.precision))
 
     def _log_flops(self, flops: npt.ArrayLike) -> FloatArray:
-        return np.log(np.atleast_1d(np.asarray(flops, float))) - self.origin[1]
+        return np.asarray(np.log(np.atleast_1d(np.asarray(flops, float))) - self.origin[1])
 
     def _rows(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> Rows:
         at, budget = np.broadcast_arrays(

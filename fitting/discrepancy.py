@@ -158,9 +158,9 @@ def bend_functions(
     above = (low + high) / 2 > (knots[0] + knots[-1]) / 2
     near, far = np.where(above, x - low, high - x), np.where(above, x - high, low - x)
     near, far = np.maximum(near, 0.0), np.maximum(far, 0.0)
-    sign = np.where(above, 1.0, -1.0)
-    inside = ((near > 0) & (far <= 0)) * 1.0
-    return 0.5 * (near**2 - far**2), sign * (near - far), inside
+    value = np.asarray(0.5 * (near**2 - far**2))
+    slope = np.asarray(np.where(above, near - far, far - near))
+    return value, slope, np.asarray((near > 0) & (far <= 0), float)
 
 
 @dataclass(frozen=True)
@@ -230,4 +230,4 @@ class Discrepancy:
         nearest = np.abs(log_flops[:, None] - self.nodes).argmin(1)
         close = np.abs(log_flops - self.nodes[nearest]) < SAME_NODE
         weights[close] = np.eye(len(x))[nearest[close]]
-        return weights, np.where(close, 0.0, left)
+        return np.asarray(weights), np.asarray(np.where(close, 0.0, left))

@@ -168,7 +168,7 @@ def _damped_step(hessian: FloatArray, pull: FloatArray, damping: FloatArray) -> 
     index = np.arange(hessian.shape[1])
     damped = hessian.copy()
     damped[:, index, index] *= 1.0 + damping[:, None]
-    return np.linalg.solve(damped, pull[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(damped, pull[..., None])[..., 0])
 
 
 def _quadratic(matrix: FloatArray, vector: FloatArray) -> FloatArray:
@@ -176,13 +176,13 @@ def _quadratic(matrix: FloatArray, vector: FloatArray) -> FloatArray:
 
 
 def _weights(residual: FloatArray, scale: FloatArray, present: FloatArray) -> FloatArray:
-    return (FREEDOM + 1) / (FREEDOM + (residual / scale[:, None]) ** 2) * present
+    return np.asarray((FREEDOM + 1) / (FREEDOM + (residual / scale[:, None]) ** 2) * present)
 
 
 def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
     """Effective number of parameters (B,): the share of each that the data determine."""
     covariance = np.linalg.inv(INFORMATION * sums + inverse)
-    return INFORMATION * np.einsum("bpq,bqp->b", covariance, sums)
+    return np.asarray(INFORMATION * np.einsum("bpq,bqp->b", covariance, sums))
 
 
 def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) -> FloatArray:
@@ -193,7 +193,7 @@ def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) ->
     spare = np.maximum(inlier.sum(1) - state.used[active], 1.0)
     common = np.exp(2 * np.log(state.scale).mean())
     square = (weighted + SCALE_FREEDOM * common) / (spare + SCALE_FREEDOM)
-    return np.maximum(np.sqrt(square), part.floor)
+    return np.asarray(np.maximum(np.sqrt(square), part.floor))
 
 
 def _summary(data: Data, prior: Prior, state: _State) -> Posterior:

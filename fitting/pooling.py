@@ -102,4 +102,4 @@ def _widened(pool: Pool, prior: Prior, found: Posterior, total: FloatArray) -> P
     follow = covariance[:, :, pool.block] @ prior.precision[:, pool.block, pool.block]
     follow = follow * pool.unit[:, None, None]
     covariance = covariance + follow @ np.linalg.inv(total) @ np.swapaxes(follow, 1, 2)
-    return replace(found, precision=np.linalg.inv(covariance))
+    return replace(found, precision=np.asarray(np.linalg.inv(covariance)))

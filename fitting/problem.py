@@ -1,6 +1,7 @@
 """One table made ready for fits of every component: data, priors, starts.
 
-Legend: p = params, C = flops; S = skills, n = trials, P = parameters, K = nodes; logarithms natural.
+Legend: p = params, C = flops; S = skills, n = trials, P = parameters, K = nodes, J = bends;
+logarithms natural.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Problem:
     def spread(self) -> FloatArray:
         """(S,) twice the distance from the least to the median loss: robust to spoiled trials."""
         low, middle = np.nanmin(self.trials.loss, 1), np.nanmedian(self.trials.loss, 1)
-        return np.maximum(2 * (middle - low), 1e-6 * np.abs(middle) + 1e-12)
+        return np.asarray(np.maximum(2 * (middle - low), 1e-6 * np.abs(middle) + 1e-12))
 
     def data(self, like: Discrepancy, copies: int) -> Data:
         """Losses in the order of their groups, repeated for each component."""

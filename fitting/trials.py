@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fitting.laplace import IntArray
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
-IDENTITY = ("flops", "params", "tokens", "seed")
+IDENTITY = ("flops", "params", "tokens", "seed", "trial_id")
+"""Columns that tell trials apart, where known."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Trials:
 def read_trials(frame: pd.DataFrame) -> Trials:
     """Arrange a long table by trial.
 
-    Without ``trial_id`` rows of one allocation (and seed) belong to one trial; a skill that
+    Rows of one allocation (and seed and trial_id where known) belong to one trial; a skill that
     occurs twice there is a repeat, and the k-th rows of each skill are taken together.
 
     Args:
@@ -61,18 +63,10 @@ def read_trials(frame: pd.DataFrame) -> Trials:
     )
 
 
-def _trial_of(frame: pd.DataFrame, skill: FloatArray) -> FloatArray:
-    """Number of the trial of each row, 0, 1, ... by allocation, so that row order is immaterial."""
-    keys = [frame[name] for name in IDENTITY if name in frame]
-    if "trial_id" in frame:
-        keys.append(frame["trial_id"])
-    else:
-        place = pd.Series(np.zeros(len(frame)), index=frame.index)
-        place = place.groupby([*keys, pd.Series(skill, index=frame.index)], dropna=False)
-        keys.append(place.cumcount())
-    return (
-        pd.DataFrame(dict(enumerate(keys)))
-        .groupby(list(range(len(keys))), dropna=False)
-        .ngroup()
-        .to_numpy()
-    )
+def _trial_of(frame: pd.DataFrame, skill: IntArray) -> IntArray:
+    """Number of the trial of each row, by allocation, so that row order is immaterial."""
+    names = [name for name in IDENTITY if name in frame]
+    keys = frame[names].reset_index(drop=True).assign(_skill=skill)
+    keys["_repeat"] = keys.groupby([*names, "_skill"], dropna=False).cumcount()
+    trial = keys.groupby([*names, "_repeat"], dropna=False).ngroup().to_numpy()
+    return np.asarray(trial)
