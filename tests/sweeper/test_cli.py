@@ -86,6 +86,21 @@ def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs):
     assert "KEY=VALUE" in refused("plan", spec, "--set", "x")
 
 
+def test_no_ray_at_the_address_is_said_at_once(tmp_path, spec):
+    nowhere = ("--set", "cluster.address=127.0.0.1:1")
+    said = refused("run", spec, "--out", tmp_path / "a", *nowhere)
+    assert "nothing answers there" in said
+    assert "ray start --head" in said
+
+
+def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
+    from sweeper import Sweep
+    from sweeper.directory import Directory
+
+    Directory(tmp_path / "a").claim(Sweep(budgets=[1e11, 3e11], allowance=6e12))
+    assert "belongs to another sweep: budgets is" in refused("run", spec, "--out", tmp_path / "a")
+
+
 def test_a_table_without_losses_is_refused(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("params,tokens\n1,2\n")
