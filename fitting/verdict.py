@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ CHANCE = 0.02
 
 _LEAST_TRIALS = 8  # below the checked budget: a surface has five parameters
 _CORRELATION = 0.5  # between skills of one trial; assumption on the safe side of the worlds' .4
-_DRAWS = 4000  # of the statistic under the law
+_DRAWS = 2000  # of the statistic under the law
 _SAME_SIZE = 0.02  # in ln p
 
 
@@ -153,11 +154,7 @@ class _Forecast:
         if not values:
             return math.nan, 1.0
         statistic = float(np.median(values))
-        rng = np.random.default_rng(0)
-        shared = rng.standard_normal((_DRAWS, 1, max(counts)))
-        own = rng.standard_normal((_DRAWS, len(values), max(counts)))
-        z = math.sqrt(_CORRELATION) * shared + math.sqrt(1 - _CORRELATION) * own
-        drawn = np.median((z**2).mean(axis=2), axis=1)
+        drawn = _by_chance(len(values), max(counts))
         return statistic, float((drawn >= statistic).mean())
 
     def suspect(self) -> float:
@@ -167,6 +164,16 @@ class _Forecast:
             if not (statistic > ALARM and chance < CHANCE):
                 return math.exp(self.log_params[i])
         return math.nan
+
+
+@lru_cache(maxsize=256)
+def _by_chance(skills: int, sizes: int) -> FloatArray:
+    """Draws of the statistic under the law."""
+    rng = np.random.default_rng(0)
+    shared = rng.standard_normal((_DRAWS, 1, sizes))
+    own = rng.standard_normal((_DRAWS, skills, sizes))
+    z = math.sqrt(_CORRELATION) * shared + math.sqrt(1 - _CORRELATION) * own
+    return np.asarray(np.median((z**2).mean(axis=2), axis=1))
 
 
 def _least_surprising(

@@ -4,6 +4,9 @@ A wide, cheap opening; then, whenever a slot is free: fit the guarded mixture, c
 training by what they will teach, and start the trial of greatest expected gain per FLOP. Before
 the search may stop, the largest affordable budget must be foretold from the cheaper ones; if that
 fails, the law is given up and every budget is measured for itself.
+
+Trials are never stopped early by their rank at a rung: the learning-rate schedule is tied to the
+token count, so that half a trial's loss says nothing of the loss at its end.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fitting.design import Places, Wishes, choose, foresee
+from fitting.design import Places, Wishes, bound, choose, foresee
 from fitting.values import FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import Finished, opening, safeguards
@@ -124,9 +127,8 @@ class AdaptiveSearch:
         to the next, so that neighbours are trained rather than one size again and again.
         """
         allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
-        inside = np.clip(optima, allowed[0], allowed[-1])
-        near = np.abs(allowed[:, None] - inside).min(axis=1) <= self.settings.reach
-        sizes = np.asarray(allowed[near])
+        distance = np.abs(allowed[:, None] - optima).min(axis=1)
+        sizes = np.asarray(allowed[distance <= max(self.settings.reach, distance.min())])
         if len(sizes) <= PLACES:
             return sizes
         step = (sizes[-1] - sizes[0]) / PLACES
@@ -141,15 +143,40 @@ class AdaptiveSearch:
         log_params = np.log([a.params for a in turn.training])
         return Places(log_params, flops, flops, np.ones(len(flops)))
 
+    def efficiency(self, observations: pd.DataFrame) -> float:
+        """FLOPs that the best design for the same intervals would need, over those spent.
+
+        The best design knows the law and the noise beforehand (`fitting.design.bound`), so 1 is
+        out of reach; NaN while too few trials have ended.
+        """
+        beliefs = self._memory.beliefs_of(observations, self.space)
+        return math.nan if beliefs is None else self._efficiency(beliefs)
+
+    def _efficiency(self, beliefs: Beliefs) -> float:
+        widths = half_widths(beliefs.whole, self.targets)
+        least = bound(
+            beliefs.fit.components[0],
+            beliefs.fit.noise,
+            self._everywhere(beliefs),
+            targets=self.targets,
+            tolerance=float(np.sqrt((widths**2).mean(axis=1)).max()),
+        )
+        return float(least / beliefs.spent.sum())
+
+    def _everywhere(self, beliefs: Beliefs) -> Places:
+        """The sizes considered on every budget, affordable or not."""
+        budgets = [c for c in self.space.budgets if self.space.allowed(c)]
+        return self._places(beliefs, budgets, len(beliefs.ended))
+
     def _report(self, beliefs: Beliefs) -> str:
-        """What was reached, and what as many FLOPs again would buy."""
+        """What was reached, how well, and what as many FLOPs again would buy."""
         widths = half_widths(beliefs.whole, self.targets)
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
         spent = float(beliefs.spent.sum())
-        places = self._places(beliefs, self.space.budgets, len(beliefs.ended))
-        ahead = widths * foresee(beliefs.fit, places, self._wishes, flops=spent)
+        ahead = foresee(beliefs.fit, self._everywhere(beliefs), self._wishes, flops=spent)
         return (
             f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
-            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs; "
-            f"as many again would bring it to about ±{ahead.max():.2g}."
+            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs, "
+            f"{self._efficiency(beliefs):.0%} of the information limit; as many again would "
+            f"bring it to about ±{(widths * ahead).max():.2g}."
         )

@@ -59,7 +59,7 @@ class GridSearch:
         that a budget gets as many trials as the grid has sizes, not more.
         """
         here = near(known, flops)
-        if len(here) >= self.settings.sizes_per_budget:
+        if len(here) >= self.settings.sizes_per_budget or not self.space.allowed(flops):
             return []
         sizes = self._sizes(observations, flops)
         for trial in here:

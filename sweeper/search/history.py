@@ -17,10 +17,10 @@ def allocations(observations: pd.DataFrame) -> list[Allocation]:
     """Allocations of the ended trials, sorted: the order of results must not matter."""
     trials = observations.drop_duplicates("trial_id")
     columns = (trials[name] for name in ("flops", "params", "tokens", "seed", "mix"))
-    rows = zip(*columns, strict=True)
-    return sorted(
+    rows = sorted(zip(*(column.tolist() for column in columns), strict=True))
+    return [
         Allocation(float(c), int(p), int(t), int(seed), str(mix)) for c, p, t, seed, mix in rows
-    )
+    ]
 
 
 def finished(observations: pd.DataFrame) -> pd.DataFrame:

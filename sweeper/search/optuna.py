@@ -45,6 +45,7 @@ class OptunaSearch:
         wanting = [
             flops
             for flops in self.space.budgets
+            if self.space.allowed(flops)
             for _ in range(self.settings.sizes_per_budget - len(near(known, flops)))
         ]
         for flops in wanting:

@@ -35,7 +35,7 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
     """
     if math.isfinite(beliefs.checked.suspect):
         return _again(beliefs, turn)
-    for flops in reversed(turn.space.budgets[2:]):
+    for flops in reversed([c for c in turn.space.budgets[2:] if turn.space.allowed(c)]):
         below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)
         known = [a for a in turn.known if a.flops > 0.99 * flops]
         missing = CHECK_TRIALS - len(known)

@@ -1,0 +1,205 @@
+"""Replay measured runs as a pool: how soon does each policy know the optima of all of them?
+
+    OMP_NUM_THREADS=1 python benchmarks/replay.py [runs.csv ...] [--write]
+
+Any table `fitting.prepare` reads will do; every trial may be asked for once, and only those that
+were trained can be. The answer sought is the optimum of every budget and skill under the guarded
+fit of the whole pool. Compared are the adaptive search, Optuna's TPE with six trials per budget,
+grid order (budgets ascending, sizes spread first) and random order (mean over seeds); all are
+judged by the same guarded fit of what they have seen. Without a file: the isoFLOP points of Porian
+et al. 2024 (arXiv 2406.19146), if at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fitting.observations import prepare
+from fitting.optima import fit_guarded
+from sweeper.budget import Allocation, Space, same_budget
+from sweeper.search import COLUMNS, Finished, SearchSettings, build
+
+HERE = Path(__file__).parent
+PORIAN = HERE.parents[1] / "shared/data/porian/isoflop_points.csv"
+WITHIN = 0.10
+LEAST = 8  # trials before the first judgement
+CHECKPOINTS = np.geomspace(0.003, 1.0, 22)  # shares of the pool's FLOPs
+
+Order = Iterator[tuple[float, int]]
+
+
+@dataclass(frozen=True)
+class PoolSpace(Space):
+    """Only what was trained and not asked for yet."""
+
+    left: frozenset[tuple[float, int]] = field(default=frozenset())
+
+    def allowed(self, flops: float) -> list[int]:
+        """Indices of the sizes left on a budget."""
+        return [i for i, p in enumerate(self.params) if (flops, p) in self.left]
+
+
+class Pool:
+    """Measured trials by (flops, params)."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        table = table.assign(params=table["params"].round().astype(int))
+        mean = table.groupby(["flops", "params", "skill"], as_index=False)["loss"].mean()
+        self.losses = {
+            (float(c), int(p)): dict(zip(rows["skill"], rows["loss"], strict=True))
+            for (c, p), rows in mean.groupby(["flops", "params"])
+        }
+        self.budgets = tuple(sorted({c for c, _ in self.losses}))
+        self.sizes = tuple(sorted({p for _, p in self.losses}))
+        self.skills = tuple(sorted(mean["skill"].unique()))
+        self.total = sum(c for c, _ in self.losses)
+
+    def rows(self, points: Sequence[tuple[float, int]]) -> pd.DataFrame:
+        """The ledger's table of some trials."""
+        return pd.DataFrame(
+            [
+                (i, c, p, c / 6 / p, 0, "base", s, loss, "finished", c)
+                for i, (c, p) in enumerate(points)
+                for s, loss in self.losses[c, p].items()
+            ],
+            columns=list(COLUMNS),
+        )
+
+    def search(self, settings: SearchSettings) -> Order:
+        """What a policy asks for, one at a time, until it has no more wishes."""
+        cost = tuple(6.0 * p for p in self.sizes)
+        space = PoolSpace(self.budgets, self.sizes, cost, left=frozenset(self.losses))
+        seen: list[tuple[float, int]] = []
+        while space.left:
+            policy = build(settings, space, self.skills)
+            asked = policy.propose(self.rows(seen), [], 2 * self.total, 1)
+            if isinstance(asked, Finished):
+                return
+            seen.append(self._same(asked[0]))
+            space = replace(space, left=space.left - {seen[-1]})
+            yield seen[-1]
+
+    def _same(self, asked: Allocation) -> tuple[float, int]:
+        budget = next(c for c in self.budgets if same_budget(c, asked.flops))
+        return budget, asked.params
+
+    def in_grid_order(self) -> Order:
+        """Budgets ascending; on each the ends first, then halving the gaps."""
+        for c in self.budgets:
+            sizes = sorted(p for b, p in self.losses if b == c)
+            done: list[int] = []
+            while len(done) < len(sizes):
+                rest = [p for p in sizes if p not in done]
+                done.append(
+                    max(rest, key=lambda p: min([abs(math.log(p / q)) for q in done], default=p))
+                )
+                yield c, done[-1]
+
+    def in_random_order(self, seed: int) -> Order:
+        """Any trial next."""
+        points = sorted(self.losses)
+        yield from (points[i] for i in np.random.default_rng(seed).permutation(len(points)))
+
+    def optima(self, points: Sequence[tuple[float, int]]) -> np.ndarray:
+        """Ln p* of every skill on every budget, (S, K), from some trials."""
+        fit = fit_guarded(self.rows(points), ladder=self.budgets)
+        known = {s: i for i, s in enumerate(fit.skills)}
+        mean = fit.log_optimum(self.budgets)[0]
+        nothing = np.full(len(self.budgets), np.nan)
+        return np.array([mean[known[s]] if s in known else nothing for s in self.skills])
+
+
+def curve(pool: Pool, order: Order, truth: np.ndarray) -> np.ndarray:
+    """Error at each checkpoint: root mean square of ln p* over skills and budgets."""
+    errors = np.full(len(CHECKPOINTS), np.nan)
+    seen: list[tuple[float, int]] = []
+    spent, reached = 0.0, 0
+    for point in order:
+        while reached < len(CHECKPOINTS) and spent + point[0] > CHECKPOINTS[reached] * pool.total:
+            errors[reached] = _error(pool, seen, truth)
+            reached += 1
+        seen.append(point)
+        spent += point[0]
+    errors[reached:] = _error(pool, seen, truth)
+    return errors
+
+
+def _error(pool: Pool, seen: Sequence[tuple[float, int]], truth: np.ndarray) -> float:
+    if len(seen) < LEAST or len({p for _, p in seen}) < 4:
+        return math.inf
+    return float(np.sqrt(np.nanmean((pool.optima(seen) - truth) ** 2)))
+
+
+def needed(errors: np.ndarray) -> float:
+    """Share of the pool's FLOPs from which the error stays within reach."""
+    bad = np.flatnonzero(~(errors <= WITHIN))
+    first = bad[-1] + 1 if len(bad) else 0
+    return float(CHECKPOINTS[first]) if first < len(CHECKPOINTS) else math.inf
+
+
+def replay(pool: Pool, seeds: int) -> dict[str, float]:
+    """Share of the pool's FLOPs that each policy needs."""
+    truth = pool.optima(sorted(pool.losses))
+    ours = SearchSettings(tolerance=WITHIN)
+    tpe = SearchSettings("optuna", sizes_per_budget=6, half_width=2.3)
+    orders: dict[str, Callable[[], Order]] = {
+        "adaptive": lambda: pool.search(ours),
+        "TPE": lambda: pool.search(tpe),
+        "grid order": pool.in_grid_order,
+    }
+    found = {name: needed(curve(pool, order(), truth)) for name, order in orders.items()}
+    shuffled = [needed(curve(pool, pool.in_random_order(s), truth)) for s in range(seeds)]
+    return found | {"random order": float(np.median(shuffled))}
+
+
+def pools(files: Sequence[str]) -> Iterator[tuple[str, Pool]]:
+    """The tables asked for, or Porian's settings with a validation loss."""
+    for name in files:
+        frame = prepare(name).frame
+        yield Path(name).stem, Pool(frame.assign(flops=frame["budget"]))
+    if not files and PORIAN.exists():
+        table = pd.read_csv(PORIAN)
+        table = table[table["val"] == "val"]
+        for (dataset, setting), rows in table.groupby(["dataset", "setting"]):
+            about = rows.iloc[0]
+            label = (
+                f"{dataset} {setting} ({about['hparams']}, {about['warmup']}, {about['decay']})"
+            )
+            frame = rows[["flops", "loss"]].assign(params=rows["n"], skill="loss")
+            yield label, Pool(frame)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--seeds", type=int, default=5, help="random orders")
+    parser.add_argument("--write", action="store_true", help="keep the table in results/")
+    args = parser.parse_args()
+    lines = [
+        f"# Share of a pool's FLOPs until all optima are within {WITHIN:.0%}", "",
+        f"Written {date.today()} by `python benchmarks/replay.py {' '.join(args.files)}`; "
+        f"random: median of seeds 0-{args.seeds - 1}. 1 means only the whole pool gave the "
+        "answer, inf that the policy stopped before.", "",
+        "| pool | trials | adaptive | TPE | grid order | random order |",
+        "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    print("\n".join(lines))
+    for name, pool in pools(args.files):
+        found = replay(pool, args.seeds)
+        values = " | ".join(f"{v:.3f}" for v in found.values())
+        lines.append(f"| {name} | {len(pool.losses)} | {values} |")
+        print(lines[-1], flush=True)
+    if args.write:
+        (HERE / "results/replay.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
