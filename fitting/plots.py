@@ -1,24 +1,37 @@
 """The figures of arXiv 2503.10061 from any fits or plain tables, as matplotlib Figures.
 
 No figure touches pyplot's global state, so they can be drawn anywhere, in threads too:
-``figure_isoflops(...).savefig("isoflops.png")``. Skills wear the colours of Okabe and Ito (2008),
-which colour-blind readers can tell apart; budgets and shares run along a light-to-dark scale and
-carry a marker of their own, so that print in grey stays legible.
+``figure_isoflops(...).savefig("isoflops.png")``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 
 from fitting.compare import Comparison, law_optimum
 from fitting.datamix import Alignment, ShareResponse
+from fitting.drawing import (
+    AGGREGATE_MARK,
+    MARKERS,
+    SKILL_MARK,
+    draw_curve,
+    draw_mark,
+    draw_path,
+    finish_params_axis,
+    legend_above,
+    legend_beside,
+    light_to_dark,
+    new_figure,
+    plain,
+    plain_numbers,
+)
+from fitting.drawing import COLOURS as COLOURS
 from fitting.isoflop import fit_isoflop
-from fitting.parabola import fit_parabola
 from fitting.powerlaw import PowerLaw
 from fitting.values import Optimum
 
@@ -26,12 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""Okabe and Ito 2008, "Color Universal Design"; without black, which marks the aggregate."""
-
-MARKERS = "osD^vP<>Xhp*d"
-_SKILL_MARK, _AGGREGATE_MARK = "#C1121F", "black"
-_DPI = 200
 _LEGEND_ROWS = 16
 
 
@@ -65,7 +72,7 @@ def figure_fits(
         aggregate: name of the skill, or the law, whose optima are marked in black.
     """
     names = list(skills) if skills else list(fits)
-    figure = _figure(4.6 * len(names) + 1.8, 4.4)
+    figure = new_figure(4.6 * len(names) + 1.8, 4.4)
     for i, name in enumerate(names):
         axes = figure.add_subplot(1, len(names), i + 1)
         other = fits[aggregate].law if isinstance(aggregate, str) else aggregate
@@ -92,7 +99,7 @@ def figure_isoflops(
     title: str = "",
 ) -> Figure:
     """Figure 1a or 1b: losses of one skill over model size, one curve per budget."""
-    figure = _figure(6.4, 4.6)
+    figure = new_figure(6.4, 4.6)
     axes = figure.add_subplot()
     draw_isoflops(axes, points, optima, law=law, aggregate=aggregate, title=title)
     return figure
@@ -125,24 +132,24 @@ def draw_isoflops(
     known = {_key(o.flops): o for o in optima}
     every = math.ceil(len(budgets) / _LEGEND_ROWS)
     paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
-    for i, (budget, colour) in enumerate(zip(budgets, _scale(len(budgets)), strict=True)):
+    for i, (budget, colour) in enumerate(zip(budgets, light_to_dark(len(budgets)), strict=True)):
         curve = points[points[column] == budget].sort_values("params")
         one = known.get(_key(float(budget)))
         label = f"{budget:.3g}" + ("" if one is None or one.ok else " (no optimum)")
         if i % every:
             label = "_"  # matplotlib leaves such labels out of the legend
-        guide = _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], label)
+        guide = draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], label)
         if one is not None and one.ok:
-            paths["skill"].append((_fitted(law, one), _mark(axes, one, guide, _SKILL_MARK)))
+            paths["skill"].append((_fitted(law, one), draw_mark(axes, one, guide, SKILL_MARK)))
         other = _aggregate_at(aggregate, float(budget))
         if other is not None:
-            height = _mark(axes, other, guide, _AGGREGATE_MARK)
+            height = draw_mark(axes, other, guide, AGGREGATE_MARK)
             paths["aggregate"].append((other.params, height))
-    _draw_path(axes, paths["skill"], _SKILL_MARK, "skill's optimum")
-    _draw_path(axes, paths["aggregate"], _AGGREGATE_MARK, "aggregate's optimum")
-    _finish_params_axis(axes, title)
+    draw_path(axes, paths["skill"], SKILL_MARK, "skill's optimum")
+    draw_path(axes, paths["aggregate"], AGGREGATE_MARK, "aggregate's optimum")
+    finish_params_axis(axes, title)
     if legend:
-        _legend_beside(axes, "training FLOPs")
+        legend_beside(axes, "training FLOPs")
 
 
 def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.05) -> Figure:
@@ -154,7 +161,7 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(6.0, 4.2)
+    figure = new_figure(6.0, 4.2)
     axes = figure.add_subplot()
     values = {name: c.frame["log_ratio"].to_numpy(dtype=float) for name, c in comparisons.items()}
     every = np.concatenate([*values.values(), [0.0]])
@@ -179,8 +186,8 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     axes.set_xlabel("ln(optimum of the skill / optimum of the aggregate)")
     axes.set_ylabel("budgets")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend_above(axes, "line: mean, band: 90 % interval", columns=len(comparisons))
-    _plain(axes)
+    legend_above(axes, "line: mean, band: 90 % interval", columns=len(comparisons))
+    plain(axes)
     return figure
 
 
@@ -191,18 +198,18 @@ def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:
         points: columns share_percent, params, loss.
         title: of the panel.
     """
-    figure = _figure(6.4, 4.6)
+    figure = new_figure(6.4, 4.6)
     axes = figure.add_subplot()
     shares = sorted(points["share_percent"].unique())
-    for i, (share, colour) in enumerate(zip(shares, _scale(len(shares)), strict=True)):
+    for i, (share, colour) in enumerate(zip(shares, light_to_dark(len(shares)), strict=True)):
         curve = points[points["share_percent"] == share].sort_values("params")
         one = fit_isoflop(curve["params"], curve["loss"])
         note = f"{share:g} %: " + (f"{one.params / 1e6:.0f} M" if one.ok else "no optimum")
-        guide = _draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], note)
+        guide = draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], note)
         if one.ok:
-            _mark(axes, one, guide, _SKILL_MARK, bars=False)
-    _finish_params_axis(axes, title)
-    _legend_beside(axes, "share: optimum")
+            draw_mark(axes, one, guide, SKILL_MARK, bars=False)
+    finish_params_axis(axes, title)
+    legend_beside(axes, "share: optimum")
     return figure
 
 
@@ -216,7 +223,7 @@ def figure_shares(
         responses: skill to its fitted line, drawn with a 90 % band.
         points: skill to shares and optima (params) of the mixes.
     """
-    figure = _figure(6.0, 4.4)
+    figure = new_figure(6.0, 4.4)
     axes = figure.add_subplot()
     for i, (name, response) in enumerate(responses.items()):
         colour, (share, params) = COLOURS[i % len(COLOURS)], points[name]
@@ -236,7 +243,7 @@ def figure_shares(
     axes.set_xlabel("share of the skill's documents in training (%)")
     axes.set_ylabel("compute-optimal params (M)")
     axes.legend(title="ln params per unit of share", fontsize=8, title_fontsize=8)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
@@ -255,7 +262,7 @@ def figure_alignment(
         alignment: of `aligning_ratio` on the same numbers.
         label: of the horizontal axis.
     """
-    figure = _figure(6.0, 4.4)
+    figure = new_figure(6.0, 4.4)
     axes = figure.add_subplot()
     x = np.asarray(ratio, dtype=float)
     grid = np.geomspace(x.min(), x.max(), 50)
@@ -273,17 +280,17 @@ def figure_alignment(
             alignment.ratio, color="black", linestyle="--", label=f"equal at {alignment.ratio:.2g}"
         )
     axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
+    plain_numbers(axes.xaxis)
     axes.set_xlabel(label)
     axes.set_ylabel("compute-optimal params (M)")
     axes.legend(fontsize=8)
-    _plain(axes)
+    plain(axes)
     return figure
 
 
 def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Optimum]]) -> Figure:
     """Optimum against budget for every skill, with 90 % intervals and the law's band."""
-    figure = _figure(6.0, 4.6)
+    figure = new_figure(6.0, 4.6)
     axes = figure.add_subplot()
     for i, (name, law) in enumerate(laws.items()):
         colour = COLOURS[i % len(COLOURS)]
@@ -307,56 +314,17 @@ def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Opti
             axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _plain_numbers(axes.yaxis)
+    plain_numbers(axes.yaxis)
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("compute-optimal params")
     axes.legend(fontsize=8)
-    _plain(axes)
+    plain(axes)
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-
-
-def _scale(count: int) -> list[tuple[float, float, float, float]]:
-    """Colours from light to dark that survive grey print (viridis without its palest part)."""
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
 
 
 def _key(flops: float) -> float:
     """A budget as dictionary key: three digits."""
     return float(f"{flops:.3g}")
-
-
-def _draw_curve(axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str) -> Any:
-    """Points of one curve with a dashed parabola; returns ln params -> height, or None."""
-    params, loss = curve["params"].to_numpy(dtype=float), curve["loss"].to_numpy(dtype=float)
-    axes.plot(
-        params, loss, marker, color=colour, markersize=4.5, markeredgecolor="white",
-        markeredgewidth=0.4, label=label,
-    )  # fmt: skip
-    if len(np.unique(params)) < 3:
-        return None
-    fit = fit_parabola(np.log(params), loss)
-    grid = np.linspace(np.log(params.min()), np.log(params.max()), 80)
-    axes.plot(np.exp(grid), fit.loss(grid), "--", color=colour, linewidth=0.9)
-    return fit.loss
-
-
-def _mark(axes: Axes, one: Optimum, guide: Any, colour: str, *, bars: bool = True) -> float:
-    """A cross at an optimum on its curve, with its interval; returns its height."""
-    height = float(guide(math.log(one.params))) if guide is not None else one.loss
-    low, high = one.interval
-    if bars and math.isfinite(low) and math.isfinite(high):
-        axes.plot([low, high], [height, height], color=colour, linewidth=1.2, zorder=4)
-    axes.plot(one.params, height, "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5)
-    return height
 
 
 def _fitted(law: PowerLaw | None, one: Optimum) -> float:
@@ -372,63 +340,3 @@ def _aggregate_at(aggregate: PowerLaw | Sequence[Optimum] | None, budget: float)
         one = law_optimum(aggregate, budget)
         return one if one.ok else None
     return next((o for o in aggregate if o.ok and _key(o.flops) == _key(budget)), None)
-
-
-def _draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: str) -> None:
-    """The line through the optima."""
-    if len(path) > 1:
-        x, y = zip(*path, strict=True)
-        axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=label)
-
-
-def _finish_params_axis(axes: Axes, title: str) -> None:
-    """Logarithmic sizes with plain names, title and grid."""
-    axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
-    axes.set_xlabel("params")
-    axes.set_ylabel("loss (nats)")
-    axes.set_title(title)
-    _plain(axes)
-
-
-def _legend_beside(axes: Axes, title: str) -> None:
-    """A legend right of the axes, where it hides nothing."""
-    axes.legend(
-        title=title, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0),
-        frameon=False,
-    )  # fmt: skip
-
-
-def _legend_above(axes: Axes, title: str, *, columns: int) -> None:
-    """A legend above the axes."""
-    axes.legend(
-        title=title, fontsize=8, title_fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0),
-        frameon=False, ncols=columns,
-    )  # fmt: skip
-
-
-def _size(value: float) -> str:
-    """200M, 1B, 30k."""
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:g}"
-
-
-def _plain_numbers(axis: Any) -> None:
-    """Numbers like 200M or 0.5 on a logarithmic axis; more of them where it spans little."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axis.get_view_interval()
-    steps = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
-    axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _plain(axes: Axes) -> None:
-    """Light grid, no box."""
-    axes.grid(True, color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)

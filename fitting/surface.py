@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from fitting import newton
 from fitting.errors import FitError, FittingError, Status
+from fitting.parabola import t_quantile
 from fitting.powerlaw import PowerLaw
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray, Optimum, bounded_exp
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp
 
 HUBER_DELTA = 1e-3
 """Width of the Huber function of log residuals (Hoffmann et al. 2022, section 3.3)."""
@@ -94,7 +95,9 @@ class Surface:
         params = float(self.law()(flops))
         tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
         first, second = self.A * params**-self.alpha, self.B * tokens**-self.beta
-        se = float(self.law().log_se(flops))
+        law = self.law()
+        se = float(law.log_se(flops))
+        half = t_quantile(0.9, law.dof) * se
         return Optimum(
             params=params,
             log_params_se=se,
@@ -102,7 +105,7 @@ class Surface:
             curvature=self.alpha**2 * first + self.beta**2 * second,
             flops=flops,
             tokens=tokens,
-            interval=(params * bounded_exp(-Z90 * se), params * bounded_exp(Z90 * se)),
+            interval=(params * bounded_exp(-half), params * bounded_exp(half)),
             method="surface",
             loss=self.E + first + second,
             reason=self.reason or f"Surface through {self.points} points.",
@@ -125,6 +128,7 @@ class Surface:
             coefficient=math.exp(ln_a),
             exponent=self.exponent,
             covariance=tuple(tuple(float(v) for v in row) for row in covariance),  # type: ignore[arg-type]
+            dof=float(max(self.points - 5, 1)) if self.points else math.inf,
             flops_range=self.flops_range,
             scatter=0.0,
             method="surface",

@@ -25,7 +25,7 @@ class Optimum:
     """The model size of least loss on one budget.
 
     Attributes:
-        params: p*, NaN where ``status`` forbids a number.
+        params: p*; NaN unless ``status`` is OK, or EDGE, where it is a lead and not a plan.
         log_params_se: standard error of ln p*.
         status: verdict; see `fitting.errors.Status`.
         curvature: d2 loss / d(ln p)2 at the optimum, nats.

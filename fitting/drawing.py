@@ -1,0 +1,126 @@
+"""Strokes shared by the figures: colours, marks, axes and legends.
+
+Skills wear the colours of Okabe and Ito (2008), which colour-blind readers can tell apart; budgets
+and shares run along a light-to-dark scale with a marker each, so that grey print stays legible.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fitting.parabola import fit_parabola
+from fitting.values import Optimum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito 2008, "Color Universal Design"; without black, which marks the aggregate."""
+
+MARKERS = "osD^vP<>Xhp*d"
+SKILL_MARK, AGGREGATE_MARK = "#C1121F", "black"
+_DPI = 200
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def light_to_dark(count: int) -> list[tuple[float, float, float, float]]:
+    """Colours from light to dark that survive grey print (viridis without its palest part)."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
+
+
+def draw_curve(axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str) -> Any:
+    """Points of one curve with a dashed parabola; returns ln params -> height, or None."""
+    params, loss = curve["params"].to_numpy(dtype=float), curve["loss"].to_numpy(dtype=float)
+    axes.plot(
+        params, loss, marker, color=colour, markersize=4.5, markeredgecolor="white",
+        markeredgewidth=0.4, label=label,
+    )  # fmt: skip
+    if len(np.unique(params)) < 3:
+        return None
+    fit = fit_parabola(np.log(params), loss)
+    grid = np.linspace(np.log(params.min()), np.log(params.max()), 80)
+    axes.plot(np.exp(grid), fit.loss(grid), "--", color=colour, linewidth=0.9)
+    return fit.loss
+
+
+def draw_mark(axes: Axes, one: Optimum, guide: Any, colour: str, *, bars: bool = True) -> float:
+    """A cross at an optimum on its curve, with its interval; returns its height."""
+    height = float(guide(math.log(one.params))) if guide is not None else one.loss
+    low, high = one.interval
+    if bars and math.isfinite(low) and math.isfinite(high):
+        axes.plot([low, high], [height, height], color=colour, linewidth=1.2, zorder=4)
+    axes.plot(one.params, height, "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5)
+    return height
+
+
+def draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: str) -> None:
+    """The line through the optima."""
+    if len(path) > 1:
+        x, y = zip(*path, strict=True)
+        axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=label)
+
+
+def finish_params_axis(axes: Axes, title: str) -> None:
+    """Logarithmic sizes with plain names, title and grid."""
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis)
+    axes.set_xlabel("params")
+    axes.set_ylabel("loss (nats)")
+    axes.set_title(title)
+    plain(axes)
+
+
+def legend_beside(axes: Axes, title: str) -> None:
+    """A legend right of the axes, where it hides nothing."""
+    axes.legend(
+        title=title, fontsize=8, title_fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0),
+        frameon=False,
+    )  # fmt: skip
+
+
+def legend_above(axes: Axes, title: str, *, columns: int) -> None:
+    """A legend above the axes."""
+    axes.legend(
+        title=title, fontsize=8, title_fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+        frameon=False, ncols=columns,
+    )  # fmt: skip
+
+
+def _size(value: float) -> str:
+    """200M, 1B, 30k."""
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"
+
+
+def plain_numbers(axis: Any) -> None:
+    """Numbers like 200M or 0.5 on a logarithmic axis; more of them where it spans little."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    steps = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain(axes: Axes) -> None:
+    """Light grid, no box."""
+    axes.grid(True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
