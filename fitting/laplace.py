@@ -41,7 +41,7 @@ error scale: 2.5 % spoiled trials would inflate it by 12 % (measured)."""
 SETTLED = 1e-3
 """Relative change of the error scale at which a member is done."""
 
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 """Predicted fall of the objective (units of log likelihood) at which a member is done."""
 
 
@@ -188,12 +188,14 @@ def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
 def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) -> FloatArray:
     """Next error scale: weighted residuals over what the parameters leave free."""
     scale = state.scale[active]
-    inlier = part.present / (1 + (residual / (OUTLIER * scale[:, None])) ** 8)
-    weighted = (inlier * _weights(residual, scale, part.present) * residual**2).sum(1)
+    square = (residual / scale[:, None]) ** 2
+    far = (square / OUTLIER**2) ** 2
+    inlier = part.present / (1 + far * far)
+    weighted = (inlier * square * (FREEDOM + 1) / (FREEDOM + square)).sum(1) * scale**2
     spare = np.maximum(inlier.sum(1) - state.used[active], 1.0)
     common = np.exp(2 * np.log(state.scale).mean())
-    square = (weighted + SCALE_FREEDOM * common) / (spare + SCALE_FREEDOM)
-    return np.asarray(np.maximum(np.sqrt(square), part.floor))
+    variance = (weighted + SCALE_FREEDOM * common) / (spare + SCALE_FREEDOM)
+    return np.asarray(np.maximum(np.sqrt(variance), part.floor))
 
 
 def _summary(data: Data, prior: Prior, state: _State) -> Posterior:

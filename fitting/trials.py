@@ -64,9 +64,19 @@ def read_trials(frame: pd.DataFrame) -> Trials:
 
 
 def _trial_of(frame: pd.DataFrame, skill: IntArray) -> IntArray:
-    """Number of the trial of each row, by allocation, so that row order is immaterial."""
-    names = [name for name in IDENTITY if name in frame]
-    keys = frame[names].reset_index(drop=True).assign(_skill=skill)
-    keys["_repeat"] = keys.groupby([*names, "_skill"], dropna=False).cumcount()
-    trial = keys.groupby([*names, "_repeat"], dropna=False).ngroup().to_numpy()
-    return np.asarray(trial)
+    """Number of the trial of each row, in order of appearance."""
+    trial = np.zeros(len(frame), dtype=int)
+    for name in IDENTITY:
+        if name in frame:
+            trial = _crossed(trial, pd.factorize(frame[name])[0])
+    cell = pd.Series(_crossed(trial, skill))
+    return (
+        _crossed(trial, cell.groupby(cell).cumcount().to_numpy())
+        if cell.duplicated().any()
+        else trial
+    )
+
+
+def _crossed(one: IntArray, other: IntArray) -> IntArray:
+    """Codes of pairs of codes; -1 stands for an unknown value."""
+    return np.asarray(pd.factorize(one * (int(other.max()) + 2) + other + 1)[0])
