@@ -124,6 +124,7 @@ def test_skills_of_one_allocation_are_one_trial() -> None:
         ("tokens", 1e-9, "in billions"),
         ("params", 1e-6, "in millions"),
         ("flops", 12.0, "contradict each other"),
+        ("tokens", 0.1, "contradict each other"),
     ],
 )
 def test_unit_slips(column: str, factor: float, message: str) -> None:
@@ -137,12 +138,26 @@ def test_unit_slips(column: str, factor: float, message: str) -> None:
 def test_mixed_conventions_name_the_rows() -> None:
     wrong = table()
     wrong.loc[[2, 5], "flops"] /= 3
-    with pytest.raises(TableError, match=r"in 2 of 8 rows \(rows 2, 5\)"):
+    with pytest.raises(TableError, match=r"forward-only.*\(2 of 8 rows: 2, 5\)"):
         prepare(wrong)
 
 
-def test_attention_flops_are_no_slip() -> None:
+def test_conventions_are_no_slip() -> None:
     assert prepare(table(tokens=table()["tokens"] / 1.5)).warnings == ()
+    (told,) = prepare(table(tokens=table()["tokens"] / 2.3)).warnings
+    assert "embeddings left out" in told and "8 of 8 rows" in told
+
+
+def test_a_retry_of_a_failed_trial_counts() -> None:
+    rows = table(trial_id=range(8), state="finished")
+    failed = rows.iloc[[3]].assign(state="crashed", loss=np.nan)
+    seen = prepare(pd.concat([failed, rows], ignore_index=True))
+    assert list(seen.excluded["reason"]) == ["loss is missing or not a number"]
+    assert len(seen.frame) == 8
+
+
+def test_an_empty_status_is_no_failure() -> None:
+    assert len(prepare(table(status=["ok", None] * 4)).frame) == 8
 
 
 def test_budgets_within_one_percent_are_one() -> None:
