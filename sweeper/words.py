@@ -102,7 +102,7 @@ def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
     pairs = [HEADLINE] if set(HEADLINE) <= set(fits) else []
     if aggregate is not None:
         pairs += [(skill, aggregate) for skill in fits if skill != aggregate]
-    return [_contrast(fits, *pair) for pair in pairs]
+    return [contrast(fits, *pair) for pair in pairs]
 
 
 def middle(fits: Fits) -> float:
@@ -110,12 +110,12 @@ def middle(fits: Fits) -> float:
     return math.exp(fmean(math.log(flops) for flops in fits.observations.budgets))
 
 
-def _contrast(fits: Fits, skill: str, reference: str) -> Contrast:
+def contrast(fits: Fits, skill: str, reference: str) -> Contrast:
     """Compare two laws in the middle of the ladder, where they are known best.
 
     That is the mean of ln ratio over the budgets. Averaging the budgets' optima as if they were
     independent would count twice what the fit shares between them (benchmarks/ratio_intervals.py:
-    such 90 % intervals cover as little as 65 %, these 93 % or more). The two skills' errors are
+    such 90 % intervals cover as little as 65 %, these 92 % or more). The two skills' errors are
     taken as independent, which is on the safe side for losses of the same trials.
     """
     known = [_log_optimum(fits[name], middle(fits)) for name in (skill, reference)]

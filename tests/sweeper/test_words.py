@@ -68,10 +68,10 @@ def test_verdict_follows_the_interval(
 
 
 def test_narrow_intervals_let_the_headline_be_clear() -> None:
-    said = conclusions(fits(stub(1.5), stub(0.8)), "validation")
+    said = conclusions(fits(stub(1.6), stub(0.8)), "validation")
 
     assert "knowledge asks for a larger model than code" in said[0]
-    assert "1.88 times" in said[0]
+    assert "2.00 times" in said[0]
     assert said[0].endswith("clear.")
 
 
