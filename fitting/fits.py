@@ -16,9 +16,11 @@ from typing import Any, get_args
 import pandas as pd
 
 from fitting.errors import FittingError, Status
-from fitting.methods import METHODS, Method, SkillModel, fit_models, on_ladder
+from fitting.methods import fit_models, on_ladder
 from fitting.observations import Observations, prepare
+from fitting.plain import plain, plain_frame, read
 from fitting.powerlaw import PowerLaw
+from fitting.skill_models import METHODS, Method, SkillModel
 from fitting.values import Optimum, Prediction
 
 FORMAT = 1
@@ -157,12 +159,12 @@ class Fits(Mapping[str, SkillFit]):
             "skills": {skill: _plain_fit(fit) for skill, fit in self.items()},
             "warnings": list(self.warnings),
             "observations": {
-                "frame": _plain_frame(self.observations.frame),
-                "excluded": _plain_frame(self.excluded),
+                "frame": plain_frame(self.observations.frame),
+                "excluded": plain_frame(self.excluded),
                 "warnings": list(self.observations.warnings),
             },
         }
-        text = json.dumps(_plain(content), allow_nan=False, indent=1)
+        text = json.dumps(plain(content), allow_nan=False, indent=1)
         if path is not None:
             Path(path).write_text(text, encoding="utf-8")
         return text
@@ -259,22 +261,6 @@ def _row(skill: str, optimum: Optimum) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null, and the word."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else (None if math.isnan(value) else str(value))
-    return value
-
-
-def _plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    objects = frame.astype(object).where(frame.notna(), None)
-    return {str(name): objects[name].tolist() for name in objects}
-
-
 def _plain_fit(fit: SkillFit) -> dict[str, Any]:
     return {
         "status": str(fit.status),
@@ -285,21 +271,12 @@ def _plain_fit(fit: SkillFit) -> dict[str, Any]:
     }
 
 
-def _read(value: Any) -> Any:
-    """Undo `_plain`: null is NaN in every numeric field."""
-    if value is None:
-        return math.nan
-    if isinstance(value, list):
-        return tuple(_read(v) for v in value)
-    return math.inf if value == "inf" else value
-
-
 def _read_fit(skill: str, values: Mapping[str, Any], book: _Book) -> SkillFit:
     optima = tuple(
-        Optimum(**{k: _read(v) for k, v in o.items() if k != "status"}, status=Status(o["status"]))
+        Optimum(**{k: read(v) for k, v in o.items() if k != "status"}, status=Status(o["status"]))
         for o in values["optima"]
     )
-    law = {k: _read(v) for k, v in values["law"].items() if k != "status"}
+    law = {k: read(v) for k, v in values["law"].items() if k != "status"}
     return SkillFit(
         skill=skill,
         method=values["method"],

@@ -1,0 +1,79 @@
+"""What every way to a skill's optima has in common, and the model of a skill without any.
+
+Legend: p = params, t = tokens, C = flops; losses in nats, logarithms natural.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from fitting.errors import FitError, Status
+from fitting.powerlaw import PowerLaw
+from fitting.values import Optimum, Prediction
+
+Method = Literal["guarded", "parabola", "surface"]
+METHODS: tuple[Method, ...] = ("guarded", "parabola", "surface")
+
+
+class SkillModel(Protocol):
+    """One skill's fit by one method."""
+
+    @property
+    def status(self) -> Status:
+        """Verdict on the skill."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """What the verdict rests on."""
+        ...
+
+    def at(self, flops: float) -> Optimum:
+        """Optimum of any budget."""
+        ...
+
+    def law(self) -> PowerLaw:
+        """p* as a power of flops."""
+        ...
+
+    def loss(self, params: float, tokens: float) -> Prediction:
+        """Expected loss of any allocation."""
+        ...
+
+
+def missing(status: Status, reason: str, flops: float, method: str) -> Optimum:
+    """An optimum without a number."""
+    nan = math.nan
+    return Optimum(nan, nan, status, nan, flops=flops, method=method, reason=reason)
+
+
+def no_law(status: Status, reason: str, method: str) -> PowerLaw:
+    """A law without numbers."""
+    return PowerLaw(math.nan, math.nan, status=status, reason=reason, method=method)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A skill whose losses support no fit."""
+
+    status: Status
+    reason: str
+    method: Method
+
+    def at(self, flops: float) -> Optimum:
+        """No number, the reason instead."""
+        return missing(self.status, self.reason, flops, self.method)
+
+    def law(self) -> PowerLaw:
+        """No law, the reason instead."""
+        return no_law(self.status, self.reason, self.method)
+
+    def loss(self, params: float, tokens: float) -> Prediction:
+        """Always raises: there is nothing to predict with.
+
+        Raises:
+            FitError: with the skill's status.
+        """
+        raise FitError(self.status, self.reason)
