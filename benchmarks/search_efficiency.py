@@ -102,7 +102,7 @@ def policies() -> dict[str, Policy]:
     found = {}
     for n in (3, 8, 12):
         settings = SearchSettings("grid", sizes_per_budget=n, half_width=1.5)
-        found[f"grid {n}"] = Policy(settings, both, slots=n)
+        found[f"grid {n}"] = Policy(settings, both)
     tpe = SearchSettings("optuna", half_width=1.5)
     gp = SearchSettings("optuna", sampler="gp", half_width=1.5)
     found |= {"tpe 8": Policy(tpe, both), "gp 8": Policy(gp, both)}

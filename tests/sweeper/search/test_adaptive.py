@@ -10,6 +10,7 @@ from fitting.synthetic import LADDER, World, surface_world, world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search import Finished, SearchSettings, build
+from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.opening import missing
 from sweeper.simulation import run
 
@@ -139,3 +140,23 @@ def sweep_columns() -> tuple[str, ...]:
     from sweeper.search import COLUMNS
 
     return COLUMNS
+
+
+def test_efficiency_is_a_share_of_the_information_limit(toy: pd.DataFrame) -> None:
+    search = AdaptiveSearch(SearchSettings(tolerance=0.02), TOY)
+    assert 0.05 < search.efficiency(toy) < 1
+    assert math.isnan(search.efficiency(toy[toy["trial_id"] < 2]))
+
+
+def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
+    """A spoiled trial at the top is trained again before the law is given up."""
+    truth = two_skills()
+    table = sweep(truth, 0.2 * GRID, slots=4)
+    top = table["flops"].max()
+    size = table.loc[(table["flops"] == top) & table["loss"].notna(), "params"].iloc[0]
+    bad = (table["flops"] == top) & (table["params"] == size)
+    spoiled = table.assign(loss=table["loss"] + 0.3 * bad)
+    asked = AdaptiveSearch(SearchSettings(tolerance=0.02), SPACE).propose(spoiled, [], GRID, 1)
+    assert not isinstance(asked, Finished)
+    assert (asked[0].flops, asked[0].params) == (top, size)
+    assert asked[0].seed not in set(table.loc[bad, "seed"])
