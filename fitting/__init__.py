@@ -13,7 +13,13 @@ from fitting.compare import (
     mean_of_optima,
     optimum_of_mean_loss,
 )
-from fitting.composition import CompositionRange, composition_range, optimum_under, share_sweep
+from fitting.composition import (
+    CompositionRange,
+    compose,
+    composition_range,
+    optimum_under,
+    share_sweep,
+)
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.hyperparameters import HyperparameterLaw
@@ -61,6 +67,7 @@ __all__ = [
     "bootstrap_surface",
     "compare_optima",
     "compare_skills",
+    "compose",
     "composition_range",
     "cost_of_choice",
     "cost_of_overtraining",

@@ -81,6 +81,32 @@ def optimum_under(
     ]
 
 
+def compose(
+    table: Table, weights: Mapping[str, float], *, name: str = "composite"
+) -> pd.DataFrame:
+    """Observations of the weighted mean of several losses, as a skill of its own.
+
+    For `fit_skills`, whose guarded mixture then gives p*(w) and a law of any composition.
+
+    Args:
+        table: observations; only trials that measured every weighted skill count.
+        weights: skill to weight, normalised here.
+        name: of the new skill.
+
+    Returns:
+        One row per trial: flops, params, tokens, skill, loss, trial_id, seed, mix.
+    """
+    shares = _normalised(weights)
+    seen = _prepared(table)
+    for skill in shares:
+        seen.of_skill(skill)
+    rows = seen.frame[seen.frame["skill"].isin(list(shares))]
+    wide = rows.pivot(index="trial_id", columns="skill", values="loss").dropna()
+    loss = (wide[list(shares)] * pd.Series(shares)).sum(axis=1)
+    trials = rows.drop_duplicates("trial_id").set_index("trial_id").loc[wide.index]
+    return trials.assign(loss=loss, skill=name).drop(columns="budget").reset_index()
+
+
 def share_sweep(
     table: Table,
     first: str,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.composition import composition_range, optimum_under, share_sweep
+from fitting.composition import compose, composition_range, optimum_under, share_sweep
 from fitting.errors import FittingError, Status
 from fitting.uncertainty import draw_curves
 
@@ -76,6 +76,18 @@ def test_unusable_skill_is_left_out_and_named() -> None:
     assert "negative" in found.excluded["bad"]
     (alone,) = composition_range(data, skills=["a", "bad"])
     assert math.isnan(alone.log_ratio)
+
+
+def test_a_composite_is_a_skill_like_any_other() -> None:
+    data = table({"facts": (0.4, 0.2), "code": (-0.2, 0.05)}, noise=0.001)
+    data.loc[0, "loss"] = math.nan
+    made = compose(data, {"facts": 3.0, "code": 1.0}, name="ours")
+    assert len(made) == len(SIZES) - 1
+    both = pd.concat([data.assign(trial_id=[*range(9), *range(9)]), made])
+    (direct,) = optimum_under(data, {"facts": 3.0, "code": 1.0})
+    (alone,) = optimum_under(both, {"ours": 1.0})
+    assert alone.params == pytest.approx(direct.params)
+    assert set(made["skill"]) == {"ours"}
 
 
 def test_only_trials_with_all_skills_count() -> None:

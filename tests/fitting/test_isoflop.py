@@ -174,3 +174,22 @@ def test_published_bias_of_a_centred_grid() -> None:
 def test_unbounded_interval_when_curvature_is_weak() -> None:
     weak = Parabola(0.0, np.array([2.0, 0.0, 0.01]), np.diag([1e-6, 1e-6, 1e-4]), 5.0, 0.01)
     assert weak.interval() == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("method", ["parabola", "akima"])
+def test_whatever_the_curve_the_answer_is_sound(method: str) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(300):
+        n = int(rng.integers(0, 10))
+        sizes = 10 ** rng.uniform(-2, 14) * np.exp(rng.uniform(0, 3, n))
+        loss = 10 ** rng.uniform(-30, 30) * np.exp(10 ** rng.uniform(-3, 1.5) * rng.normal(size=n))
+        if n and rng.random() < 0.3:
+            loss[rng.integers(n)] = rng.choice([np.nan, np.inf, -1.0, 0.0])
+        found = fit_isoflop(sizes, loss, method=method, draws=20)  # type: ignore[arg-type]
+        assert found.reason
+        if found.ok:
+            assert sizes.min() < found.params < sizes.max()
+            assert found.curvature > 0
+            assert not found.log_params_se < 0
+        elif found.status is not Status.EDGE:
+            assert math.isnan(found.params) and math.isnan(found.interval[0])

@@ -179,3 +179,19 @@ def test_bootstrap_weights_count_draws() -> None:
     weights = bootstrap_weights(10, 50, seed=0)
     assert weights.shape == (50, 10)
     assert (weights.sum(axis=1) == 10).all()
+
+
+def test_whatever_the_points_the_answer_is_sound() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        n = int(rng.integers(1, 30))
+        p, t = np.exp(rng.uniform(15, 25, n)), np.exp(rng.uniform(18, 27, n))
+        axis = rng.integers(0, 4)
+        p, t = (np.full(n, 1e8) if axis == 0 else p), (np.full(n, 1e10) if axis == 1 else t)
+        loss = 10 ** rng.uniform(-20, 20) * np.exp(10 ** rng.uniform(-4, 1) * rng.normal(size=n))
+        found = fit_surface(p, t, loss)
+        best = found.optimum(1e20)
+        assert found.ok == best.ok == found.law().ok
+        assert best.reason or best.ok
+        if not best.ok:
+            assert math.isnan(best.params)
