@@ -56,6 +56,11 @@ def _advice(status: Status, reason: str) -> str:
     return "" if status is Status.OK else reason or status.advice
 
 
+def _fixed(value: float) -> str:
+    """An exponent: three decimals, a dash for NaN."""
+    return f"{value:.3f}" if math.isfinite(value) else "–"
+
+
 def _kind(status: Status) -> str:
     return {Status.OK: "ok", Status.EDGE: "edge"}.get(status, "none")
 
@@ -94,9 +99,9 @@ def laws(fits: Fits, skills: Iterable[str], beyond: float) -> list[dict[str, Any
             {
                 "skill": skill,
                 "coefficient": number(law.coefficient),
-                "exponent": number(law.exponent),
-                "interval": between(exponent_interval(law), "{:.2f}"),
-                "tokens_exponent": number(1 - law.exponent),
+                "exponent": _fixed(law.exponent),
+                "interval": between(exponent_interval(law), "{:.3f}"),
+                "tokens_exponent": _fixed(1 - law.exponent),
                 "beyond": size(far.params),
                 "beyond_interval": between(far.interval),
                 "kind": _kind(law.status),

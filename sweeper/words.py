@@ -199,11 +199,11 @@ def _count(against: list[Contrast]) -> str:
     """The headline where there is no one pair to speak of."""
     clear = [c for c in against if c.verdict == "clear"]
     larger = sum(c.ratio > 1 for c in clear)
-    word = "skill" if len(against) == 1 else "skills"
     return (
-        f"Of {len(against)} {word}, {larger} clearly asks for more and {len(clear) - larger} for "
-        f"fewer parameters than {against[0].reference} on the same budget; for "
-        f"{len(against) - len(clear)} the interval meets equality."
+        f"Of {len(against)} skill{'s' * (len(against) > 1)}, {larger} clearly "
+        f"want{'s' * (larger == 1)} more parameters than {against[0].reference} on the same "
+        f"budget and {len(clear) - larger} fewer; for {len(against) - len(clear)} the interval "
+        "does not exclude equality."
     )
 
 

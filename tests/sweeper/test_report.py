@@ -188,6 +188,16 @@ def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
     assert "nan" not in Reader(page).text
 
 
+def test_names_of_skills_are_escaped_in_tables_and_drawings(sweep: Sweep, tmp_path: Path) -> None:
+    table = long_table().replace({"skill": {"code": EVIL}})
+    path = report.write(Outcome(sweep, table, None), tmp_path / "r.html", fit_skills(table))
+    read = Reader(path.read_text("utf-8"))
+
+    assert EVIL not in path.read_text("utf-8")
+    assert read.wrong == [] and read.open == []
+    assert read.text.count(EVIL) >= 6
+
+
 def test_losses_that_do_not_fit_the_file_are_counted() -> None:
     code = long_table().query("skill == 'code'")
     table = pd.concat(code.assign(skill=f"skill-{i}") for i in range(600))

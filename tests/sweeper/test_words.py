@@ -111,8 +111,8 @@ def test_without_that_pair_the_headline_counts() -> None:
     several = FitsStub(validation=stub(1.0), recall=stub(1.5), proofs=stub(0.6), prose=stub(1.01))
 
     assert conclusions(several, "validation")[0] == (
-        "Of 3 skills, 1 clearly asks for more and 1 for fewer parameters than validation on the "
-        "same budget; for 1 the interval meets equality."
+        "Of 3 skills, 1 clearly wants more parameters than validation on the same budget and 1 "
+        "fewer; for 1 the interval does not exclude equality."
     )
 
 
