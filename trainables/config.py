@@ -86,7 +86,8 @@ class Data:
         shares: class -> share of documents; normalised, the paper's base mix by default.
         multipliers: class -> factor on its share before normalising (the paper's mix knob).
         world_seed: which world (facts, templates, topics) the documents describe.
-        evaluation_documents: held-out documents per class, the same in every trial.
+        evaluation_documents: held-out documents per class, the same in every trial; 256 keep
+            scoring near 1-3 % of the FLOPs of trials around the optimum at 1e11..4e11.
         entities: entities of the knowledge world.
         attributes: facts per entity.
         values: distinct values per attribute (6 bits at 64).
@@ -105,7 +106,7 @@ class Data:
     shares: dict[str, float] = field(default_factory=lambda: dict(PAPER_SHARES))
     multipliers: dict[str, float] = field(default_factory=dict)
     world_seed: int = 0
-    evaluation_documents: int = 512
+    evaluation_documents: int = 256
     entities: int = 512
     attributes: int = 4
     values: int = 64
@@ -192,7 +193,8 @@ class Train:
         warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
         schedule: "cosine" to ``final`` times the peak.
         final: last rate over peak rate.
-        attention: "eager" or "sdpa"; eager is faster below width 128 on CPU (measured).
+        attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
+            (measured, benchmarks/train_step.py).
         threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
             parameters and keeps results bit-identical.
         device: "cpu", "cuda", or "auto" for what the trial's slot has.
@@ -212,7 +214,7 @@ class Train:
     warmup: float = 0.04
     schedule: Literal["cosine"] = "cosine"
     final: float = 0.02
-    attention: Literal["eager", "sdpa"] = "eager"
+    attention: Literal["eager", "sdpa"] = "sdpa"
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = 60.0
