@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pandas as pd
 
 from fitting.errors import FitError, FittingError, Status
@@ -160,6 +161,37 @@ def frontier(
         FittingError: a budget is not positive and finite.
     """
     return pd.DataFrame([_compared(law, float(c), inference_flops) for c in train_flops])
+
+
+def jackknife_optimum(
+    fit: Callable[[PassCurves], SamplingLaw],
+    curves: PassCurves,
+    train_flops: float,
+    inference_flops: float,
+    *,
+    groups: int = 20,
+) -> SamplingOptimum:
+    """An optimum whose standard error comes from leaving out checkpoints, for any law.
+
+    Args:
+        fit: `fitting.fit_pass_law` or `fitting.fit_nll_law`.
+        curves: checkpoints; every ``groups``-th is left out together.
+        train_flops: training budget.
+        inference_flops: per token served.
+        groups: number of refits.
+
+    Raises:
+        FitError: the whole or a part of the checkpoints does not determine the law.
+        FittingError: a budget is not positive and finite, or there are fewer than two groups.
+    """
+    if not 1 < groups <= len(curves.params):
+        raise FittingError(f"groups={groups}: give 2 to {len(curves.params)}, one per checkpoint")
+    label = np.arange(len(curves.params)) % groups
+    best = fit(curves).optimum(train_flops, inference_flops)
+    parts = [fit(curves.subset(label != g)) for g in range(groups)]
+    logs = np.log([law.optimum(train_flops, inference_flops).params for law in parts])
+    variance = (groups - 1) / groups * float(((logs - logs.mean()) ** 2).sum())
+    return replace(best, log_params_se=math.sqrt(variance))
 
 
 def _compared(law: SamplingLaw, train_flops: float, inference_flops: float) -> dict[str, object]:

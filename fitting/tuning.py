@@ -17,8 +17,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from fitting.bowl import Bowl, determined, fit_bowl, vertex, vertex_se
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.hyperparameters import HyperparameterLaw, Quantity
+from fitting.observations import group_budgets
 from fitting.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
@@ -29,9 +31,6 @@ WINDOW = 0.01
 """Share above the best loss within which the paraboloid is fitted. Measured on the 1911 trials of
 Step Law (arXiv 2503.04715): within 1 % all 17 allocations have an optimum, on average 6 % below
 the published law; within 2 % rates come out a fifth too low, as the loss is steeper above."""
-
-SPARE = 2
-"""Trials beyond the constants of a paraboloid; the window is widened until there are as many."""
 
 Predictor = Literal["params", "tokens"]
 
@@ -87,8 +86,10 @@ def tuned_points(
         TableError: a column is missing, or values are not finite and positive.
     """
     frame = _checked(trials, quantity)
-    groups = [g for _, g in frame.groupby(["params", "tokens"], sort=True)]
-    bowls = [_bowl(g, window) for g in groups]
+    # Tokens are whole batches, so that trials of one allocation differ by a part of a batch.
+    keys = [group_budgets(frame[name].to_numpy()) for name in ("params", "tokens")]
+    groups = [g for _, g in frame.groupby(keys, sort=True)]
+    bowls = [fit_bowl(g, _QUANTITIES, window) for g in groups]
     spare = sum(b.spare for b in bowls)
     variance = sum(b.squares for b in bowls) / spare if spare else math.nan
     return tuple(_point(g, b, quantity, variance) for g, b in zip(groups, bowls, strict=True))
@@ -139,7 +140,7 @@ def fit_points(
     design = np.array([[1.0, math.log(p.params), math.log(p.tokens)] for p in good])
     columns = [i - 1 for i in used]
     design = design.reshape(-1, 3)
-    if not _determined(design[:, columns]):
+    if not determined(design[:, columns]):
         reason = (
             f"{len(good)} usable optima do not tell {' and '.join(predictors)} apart: tune at "
             f"allocations that differ in each, or name fewer predictors.{note}"
@@ -197,9 +198,14 @@ def mistuned_optimum(
 
     Returns:
         p* mistuned / p* tuned.
+
+    Raises:
+        FitError: the surface has no optima.
     """
     from scipy.optimize import minimize_scalar
 
+    if not surface.ok:
+        raise FitError(surface.status, f"the surface has no optima: {surface.reason}")
     centre = math.log(surface.optimum(flops).params)
 
     def log_loss(shift: float) -> float:
@@ -212,62 +218,9 @@ def mistuned_optimum(
     return math.exp(float(found.x))
 
 
-@dataclass(frozen=True)
-class _Bowl:
-    """A paraboloid in the knobs that vary: ln loss = row(z - centre) @ constants."""
-
-    knobs: tuple[str, ...]
-    centre: FloatArray  # (d,)
-    constants: FloatArray  # 1, d linear, d (d + 1) / 2 quadratic; empty if not fitted
-    inverse: FloatArray  # of the normal matrix
-    squares: float
-    spare: int
-    trials: int
-
-
-def _bowl(group: pd.DataFrame, window: float) -> _Bowl:
-    """Fit one allocation's trials near its best."""
-    knobs = tuple(k for k in _QUANTITIES if k in group and group[k].nunique() > 1)
-    y = np.log(group["loss"].to_numpy())
-    z = np.log(group[list(knobs)].to_numpy().reshape(len(group), -1))
-    need = 1 + len(knobs) * (len(knobs) + 3) // 2
-    order = np.argsort(y, kind="stable")
-    inside = max(int((y <= y.min() + window).sum()), need + SPARE)
-    while True:
-        rows = order[:inside]
-        centre = z[rows].mean(axis=0)
-        design = _rows(z[rows] - centre)
-        if len(rows) >= need and _determined(design):
-            break
-        if inside >= len(y):
-            none = np.empty(0)
-            return _Bowl(knobs, centre, none, none, 0.0, 0, len(rows))
-        inside += 1
-    inverse = np.asarray(np.linalg.inv(design.T @ design))
-    constants = inverse @ (design.T @ y[rows])
-    residual = y[rows] - design @ constants
-    squares = float(residual @ residual)
-    return _Bowl(knobs, centre, constants, inverse, squares, len(rows) - need, len(rows))
-
-
-def _rows(z: FloatArray) -> FloatArray:
-    """Constant, linear and quadratic terms, (n, 1 + d + d (d + 1) / 2)."""
-    d = z.shape[1]
-    pairs = [z[:, i] * z[:, j] for i in range(d) for j in range(i, d)]
-    return np.column_stack([np.ones(len(z)), z, *pairs])
-
-
-def _vertex(constants: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
-    """Vertex (d,) and Hessian (d, d)."""
-    hessian = np.zeros((d, d))
-    hessian[np.triu_indices(d)] = constants[1 + d :]
-    hessian = hessian + hessian.T
-    return np.asarray(-np.linalg.solve(hessian, constants[1 : 1 + d])), hessian
-
-
-def _point(group: pd.DataFrame, bowl: _Bowl, quantity: Quantity, variance: float) -> TunedPoint:
+def _point(group: pd.DataFrame, bowl: Bowl, quantity: Quantity, variance: float) -> TunedPoint:
     """Read one knob's optimum off a paraboloid."""
-    params, tokens = float(group["params"].iloc[0]), float(group["tokens"].iloc[0])
+    params, tokens = float(group["params"].median()), float(group["tokens"].median())
 
     def nothing(status: Status, reason: str) -> TunedPoint:
         nan = math.nan
@@ -280,40 +233,28 @@ def _point(group: pd.DataFrame, bowl: _Bowl, quantity: Quantity, variance: float
             Status.NOT_IDENTIFIED, f"{len(group)} trials do not fix a minimum of {quantity}"
         )
     d, i = len(bowl.knobs), bowl.knobs.index(quantity)
-    vertex, hessian = _vertex(bowl.constants, d)
+    lowest, hessian = vertex(bowl.constants, d)
     if np.linalg.eigvalsh(hessian).min() <= 0:
         return nothing(Status.CONCAVE, "ln loss does not curve upwards")
-    z = vertex + bowl.centre
+    z = lowest + bowl.centre
     tried = np.log(group[list(bowl.knobs)].to_numpy())
     if (z <= tried.min(axis=0)).any() or (z >= tried.max(axis=0)).any():
         at = ", ".join(f"{k} {math.exp(v):.3g}" for k, v in zip(bowl.knobs, z, strict=True))
         return nothing(Status.EDGE, f"the minimum ({at}) lies outside the values tried")
     value, curvature = math.exp(z[i]), float(hessian[i, i])
     half = math.exp(math.sqrt(2 * math.log1p(FLAT_SHARE) / curvature))
-    least = float(bowl.constants[0] + bowl.constants[1 : 1 + d] @ vertex / 2)
+    least = float(bowl.constants[0] + bowl.constants[1 : 1 + d] @ lowest / 2)
     return TunedPoint(
         params=params,
         tokens=tokens,
         value=value,
-        log_se=_vertex_se(bowl, i, variance),
+        log_se=vertex_se(bowl, i, variance),
         flat=(value / half, value * half),
         curvature=curvature,
         loss=math.exp(least),
         trials=bowl.trials,
         status=Status.OK,
     )
-
-
-def _vertex_se(bowl: _Bowl, i: int, variance: float) -> float:
-    """Standard error of one coordinate of the vertex, by the delta method."""
-    d = len(bowl.knobs)
-    slope = np.empty(len(bowl.constants))
-    for j, value in enumerate(bowl.constants):
-        step = np.zeros(len(slope))
-        step[j] = 1e-6 * max(abs(float(value)), 1e-6)
-        high, low = (_vertex(bowl.constants + s * step, d)[0][i] for s in (1, -1))
-        slope[j] = (high - low) / (2 * step[j])
-    return math.sqrt(max(float(slope @ bowl.inverse @ slope) * variance, 0.0))
 
 
 def _line(
@@ -338,14 +279,6 @@ def _line(
         high = 0.0
     found, inverse, _ = solve(high)
     return found, inverse, math.sqrt(high)
-
-
-def _determined(design: FloatArray) -> bool:
-    """Whether the columns are independent and no fewer than the rows, to working precision."""
-    if len(design) < design.shape[1]:
-        return False
-    scaled = design / np.maximum(np.linalg.norm(design, axis=0), 1e-300)
-    return float(np.linalg.svd(scaled, compute_uv=False)[-1]) > 1e-6
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

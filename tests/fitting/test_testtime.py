@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fitting.checkpoints import (
@@ -17,8 +18,9 @@ from fitting.checkpoints import (
 from fitting.errors import FitError, FittingError, Status
 from fitting.nll_law import NllLaw, fit_nll_law
 from fitting.pass_law import PassLaw, fit_pass_law
+from fitting.passk import pass_curves
 from fitting.surface import Surface
-from fitting.testtime import frontier
+from fitting.testtime import frontier, jackknife_optimum
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")
 PARAMS, TOKENS, LONG = checkpoint_grid()
@@ -205,3 +207,51 @@ def test_bad_input() -> None:
     )  # fmt: skip
     unmoved = fit_nll_law(flat)
     assert unmoved.status is Status.NOT_IDENTIFIED and "term in k" in unmoved.reason
+
+
+def question_table(samples: int | None) -> pd.DataFrame:
+    """300 questions of differing difficulty, the same for all; as counts with ``samples``."""
+    rng = np.random.default_rng(7)
+    difficulty = rng.gamma(4.0, 0.25, 300)
+    rows = []
+    for p, t in zip(PARAMS, TOKENS, strict=True):
+        nll = difficulty * float(QUESTIONS.surface.loss(p, t))
+        seen = {"nll": nll}
+        if samples is not None:
+            seen = {"passes": rng.binomial(samples, np.exp(-nll)), "samples": samples}
+        rows.append(pd.DataFrame({"params": p, "tokens": t, **seen}))
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_from_results_per_question_to_a_plan() -> None:
+    exact = pass_curves(question_table(None), k=[1, 2, 4, 8, 16, 32, 64])
+    drawn = pass_curves(question_table(256), k=[1, 2, 4, 8, 16, 32, 64])
+    np.testing.assert_allclose(drawn.pass_rate, exact.pass_rate, atol=0.05)
+    usual = fit_pass_law(exact).one_sample.optimum(2.56e19).params
+    # From counts the loss of questions that never pass is a guess: a little less exact.
+    for curves, within in ((exact, 0.03), (drawn, 0.06)):
+        law = fit_pass_law(curves)
+        predicted = law.value(PARAMS[:, None], TOKENS[:, None], curves.k)
+        np.testing.assert_allclose(predicted, exact.pass_rate, atol=within)
+        assert law.optimum(2.56e19, 140e9).params < usual / 3
+    assert fit_nll_law(exact).optimum(2.56e19, 140e9).params < usual / 3
+
+
+def test_leaving_checkpoints_out_gives_the_error_too() -> None:
+    curves = sample_nll(TASKS["recall"], 0.003, np.random.default_rng(5))
+    delta = fit_nll_law(curves).optimum(2.56e19, C_INFERENCE)
+    jack = jackknife_optimum(fit_nll_law, curves, 2.56e19, C_INFERENCE)
+    assert jack.params == delta.params
+    assert jack.log_params_se == pytest.approx(delta.log_params_se, rel=0.5)
+    with pytest.raises(FittingError, match="groups=1"):
+        jackknife_optimum(fit_nll_law, curves, 2.56e19, C_INFERENCE, groups=1)
+
+
+def test_error_of_the_second_law() -> None:
+    off = []
+    truth = QUESTIONS.optimum(2.56e19, C_INFERENCE).params
+    for seed in range(4):
+        curves = sample_questions(QUESTIONS, 300, np.random.default_rng(seed))
+        best = jackknife_optimum(fit_pass_law, curves, 2.56e19, C_INFERENCE, groups=5)
+        off.append(math.log(best.params / truth) / best.log_params_se)
+    assert 0.3 < np.sqrt(np.mean(np.square(off))) < 2.0

@@ -69,12 +69,18 @@ def test_rate_and_batch_varied_together() -> None:
 
 def test_intervals_hold_the_truth() -> None:
     inside, target = 0, best_rate(4e9, 4e11)
-    for seed in range(60):
+    for seed in range(40):
         found = fit_hyperparameter(trials(noise=0.001, seed=seed), "learning_rate").at(4e9, 4e11)
         low, high = found.interval
         inside += low < target < high
         assert found.extrapolates > 1 and found.warning
-    assert inside >= 47  # 90 % of 60 less three standard deviations
+    assert inside >= 31  # 90 % of 40 less 2.6 standard deviations
+
+
+def test_tokens_that_differ_by_part_of_a_batch_are_one_allocation() -> None:
+    table = trials(noise=0.0)
+    table["tokens"] *= 1 + 1e-3 * np.arange(len(table)) % 3e-3
+    assert len(tuned_points(table, "learning_rate")) == 9
 
 
 def test_flat_width() -> None:
