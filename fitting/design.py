@@ -33,6 +33,8 @@ CAUTION = 0.5
 GUARD = 1.0
 """Discrepancy scale of the component that keeps that share: 6 % drift of p* per budget."""
 
+_RIDGE = 1e-12
+
 LEAST_SHARE = 0.01
 """Components with less are left out of the score: they cannot change the choice."""
 
@@ -222,9 +224,12 @@ def bound(
     aims = component.target(np.asarray(targets, float))
     shares = np.full(len(candidates), 1.0 / len(candidates))
     blame = np.full(len(aims), 1.0 / len(aims))
+    unit = np.eye(rows.shape[2])
     least = np.inf
     for _ in range(steps):
         information = np.einsum("snp,n,snq->spq", rows, shares, rows)
+        # What the places cannot tell apart stays (nearly) unknown instead of singular.
+        information += _RIDGE * np.einsum("spp->s", information)[:, None, None] * unit
         spread = np.linalg.solve(information, np.swapaxes(aims, 1, 2))
         variance = np.einsum("stp,spt->st", aims, spread).mean(axis=1)
         least = min(least, float(variance.max()))

@@ -147,7 +147,8 @@ class AdaptiveSearch:
         """FLOPs that the best design for the same intervals would need, over those spent.
 
         The best design knows the law and the noise beforehand (`fitting.design.bound`), so 1 is
-        out of reach; NaN while too few trials have ended.
+        out of reach. NaN while too few trials have ended, or where the intervals come from prior
+        belief rather than from trials.
         """
         beliefs = self._memory.beliefs_of(observations, self.space)
         return math.nan if beliefs is None else self._efficiency(beliefs)
@@ -161,7 +162,8 @@ class AdaptiveSearch:
             targets=self.targets,
             tolerance=float(np.sqrt((widths**2).mean(axis=1)).max()),
         )
-        return float(least / beliefs.spent.sum())
+        share = float(least / beliefs.spent.sum())
+        return share if share < 1 else math.nan
 
     def _everywhere(self, beliefs: Beliefs) -> Places:
         """The sizes considered on every budget, affordable or not."""
@@ -174,9 +176,10 @@ class AdaptiveSearch:
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
         spent = float(beliefs.spent.sum())
         ahead = foresee(beliefs.fit, self._everywhere(beliefs), self._wishes, flops=spent)
+        share = self._efficiency(beliefs)
+        limit = f" ({share:.0%} of the information limit)" if math.isfinite(share) else ""
         return (
             f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
-            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs, "
-            f"{self._efficiency(beliefs):.0%} of the information limit; as many again would "
-            f"bring it to about ±{(widths * ahead).max():.2g}."
+            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs"
+            f"{limit}; as many again would bring it to about ±{(widths * ahead).max():.2g}."
         )

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -160,3 +161,26 @@ def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
     assert not isinstance(asked, Finished)
     assert (asked[0].flops, asked[0].params) == (top, size)
     assert asked[0].seed not in set(table.loc[bad, "seed"])
+
+
+@pytest.mark.parametrize(
+    ("budgets", "curve"),
+    [
+        ((1e11,), lambda x, z: 3.0 + 0.05 * (x - 10.5) ** 2 + 0.01 * z),
+        ((1e11, 2e11, 4e11), lambda x, z: 3.0),
+        ((1e11, 2e11, 4e11), lambda x, z: 3.0 + 0.1 * z),
+        ((1e11, 2e11, 4e11), lambda x, z: 5.0 - 0.1 * x + 0.01 * z),
+    ],
+    ids=["one budget", "constant", "noise only", "no minimum"],
+)
+def test_losses_that_obey_no_law_do_not_stop_the_sweep(
+    budgets: tuple[float, ...], curve: Callable[[float, float], float]
+) -> None:
+    def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        return {"a": curve(math.log(allocation.params), rng.normal())}
+
+    space = replace(TOY, budgets=budgets)
+    search = build(SearchSettings(tolerance=0.01), space, ("a",))
+    table = run(search, space, loss, skills=("a",), allowance=2.5e12, slots=2)
+    assert table.attrs["finished"].reason in ("allowance", "nothing-helps")
+    assert table["spent_flops"].sum() > 2e12
