@@ -228,11 +228,12 @@ def test_from_results_per_question_to_a_plan() -> None:
     drawn = pass_curves(question_table(256), k=[1, 2, 4, 8, 16, 32, 64])
     np.testing.assert_allclose(drawn.pass_rate, exact.pass_rate, atol=0.05)
     usual = fit_pass_law(exact).one_sample.optimum(2.56e19).params
-    # From counts the loss of questions that never pass is a guess: a little less exact.
-    for curves, within in ((exact, 0.03), (drawn, 0.06)):
+    # Scaled difficulties are not Beta distributed, and from counts the loss of questions that
+    # never pass is a guess: the law is close, not exact.
+    for curves in (exact, drawn):
         law = fit_pass_law(curves)
         predicted = law.value(PARAMS[:, None], TOKENS[:, None], curves.k)
-        np.testing.assert_allclose(predicted, exact.pass_rate, atol=within)
+        np.testing.assert_allclose(predicted, exact.pass_rate, atol=0.06)
         assert law.optimum(2.56e19, 140e9).params < usual / 3
     assert fit_nll_law(exact).optimum(2.56e19, 140e9).params < usual / 3
 
