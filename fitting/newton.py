@@ -37,6 +37,7 @@ WINDOW_SHARE = 0.6
 
 _MAX_STEPS = 200
 _ROUNDING = 1e-14  # relative rise of the objective that counts as none
+_EXACT = 1e-11  # relative residual at which a surface goes through its points
 _TOLERANCE = 1e-11  # relative to the objective, predicted decrease of the last step
 
 
@@ -97,25 +98,32 @@ def objective(points: Points, theta: FloatArray, weights: FloatArray) -> FloatAr
     return np.asarray(np.sum(weights * inner * (size - inner / 2), axis=1))
 
 
-def minimise(
-    points: Points, start: FloatArray, weights: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+@dataclass(frozen=True)
+class Minima:
+    """Where m fits ended."""
+
+    theta: FloatArray  # (m, 5)
+    objective: FloatArray  # (m,)
+    converged: BoolArray  # (m,), False where the steps ran out
+
+
+def minimise(points: Points, start: FloatArray, weights: FloatArray) -> Minima:
     """Local minima of m fits.
 
     Args:
         points: the data.
         start: theta to start from, shape (m, 5).
         weights: weight of every point in every fit, shape (m, n).
-
-    Returns:
-        theta (m, 5) and the objectives (m,).
     """
     low, high = points.bounds
     theta = np.clip(start, low, high)
     state = _State.at(theta)
     candidate = theta.copy()
+    converged = np.zeros(len(theta), dtype=bool)
     queue = np.arange(len(theta))
     rows = max(1, CELLS // len(points.x))
+    unit = 1.0 if points.delta is not None else float(np.mean(points.loss**2))
+    exact = _EXACT**2 * unit * weights.sum(axis=1)
     while len(queue):
         now, queue = queue[:rows], queue[rows:]
         local = evaluate(points, candidate[now], weights[now])
@@ -130,10 +138,11 @@ def minimise(
         step, gain = _step(theta, state, now, (low, high))
         candidate[now] = theta[now] + step
         state.steps[now] += 1
-        small = (gain <= _TOLERANCE * state.best[now]) & (state.damping[now] <= 1.0)
-        done = small | (state.steps[now] >= _MAX_STEPS)
+        small = gain <= _TOLERANCE * state.best[now] + exact[now]
+        converged[now] = small & (state.damping[now] <= 1.0)
+        done = converged[now] | (state.steps[now] >= _MAX_STEPS)
         queue = np.concatenate([now[~done], queue])
-    return theta, state.best
+    return Minima(theta, state.best, converged)
 
 
 @dataclass
@@ -169,7 +178,7 @@ class _State:
 
 def evaluate(points: Points, theta: FloatArray, weights: FloatArray) -> Local:
     """Objective, gradient and exact Hessian of m fits."""
-    _, u, r = _residuals(points, theta)
+    u, r = _residuals(points, theta)
     if points.delta is None:
         slope = 2 * weights * r
         bend = 2 * weights
@@ -187,7 +196,7 @@ def evaluate(points: Points, theta: FloatArray, weights: FloatArray) -> Local:
 
 def majorant(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArray:
     """Gauss-Newton matrix of the reweighted least squares that bound the objective, (m, 5, 5)."""
-    _, u, r = _residuals(points, theta)
+    u, r = _residuals(points, theta)
     if points.delta is None:
         bend = 2 * weights
     else:
@@ -202,7 +211,7 @@ def sandwich(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArr
     estimated over a wider window, as for quantile regression (Powell 1991), which comes within
     20 % of the bootstrap on Chinchilla's points where the raw Hessian is 60 % off.
     """
-    _, u, r = _residuals(points, theta[None])
+    u, r = _residuals(points, theta[None])
     if points.delta is None:
         local = evaluate(points, theta[None], weights[None])
         bread, slope = local.hessian[0], 2 * r[0]
@@ -217,8 +226,8 @@ def sandwich(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArr
     return np.asarray(inverse @ (scores @ scores.T) @ inverse * spare)
 
 
-def _residuals(points: Points, theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Predictions (m, n), gradients of the residuals (m, 5, n), residuals (m, n)."""
+def _residuals(points: Points, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gradients of the residuals (m, 5, n) and residuals (m, n)."""
     m, n = len(theta), len(points.x)
     u = np.empty((m, 5, n))
     np.exp(theta[:, 1:2] - theta[:, 2:3] * points.x, out=u[:, 1])
@@ -233,7 +242,7 @@ def _residuals(points: Points, theta: FloatArray) -> tuple[FloatArray, FloatArra
         r = np.log(f / points.loss)
     np.multiply(u[:, 1], -points.x, out=u[:, 2])
     np.multiply(u[:, 3], -points.y, out=u[:, 4])
-    return f, u, r
+    return u, r
 
 
 def _add_curvature(

@@ -217,22 +217,23 @@ def prepare_points(
     return newton.Points(x - centre[0], z - centre[1], y, centre, width), w, distinct
 
 
-def solve(points: newton.Points, weights: FloatArray) -> FloatArray:
-    """theta (5,) of the best minimum reached from the lattice of starts."""
+def solve(points: newton.Points, weights: FloatArray) -> tuple[FloatArray, bool]:
+    """theta (5,) of the best minimum reached from the lattice of starts; whether it converged."""
     starts = newton.grid_starts(points, weights)
     copies = np.broadcast_to(weights, (len(starts), len(weights)))
     if points.delta is not None:
         # A wide Huber function first: its minimum is easy to find and close by.
         for factor in (100.0, 10.0):
             wide = replace(points, delta=factor * points.delta)
-            starts, _ = newton.minimise(wide, starts, copies)
-    found, value = newton.minimise(points, starts, copies)
-    return np.asarray(found[int(np.argmin(value))])
+            starts = newton.minimise(wide, starts, copies).theta
+    found = newton.minimise(points, starts, copies)
+    best = int(np.argmin(found.objective))
+    return found.theta[best], bool(found.converged[best])
 
 
 def _fit(points: newton.Points, weights: FloatArray) -> Surface:
     """Solve, and describe the solution."""
-    theta = solve(points, weights)
+    theta, converged = solve(points, weights)
     value = newton.objective(points, theta[None], weights[None])[0]
     at_bound = _at_bound(points, theta)
     covariance = np.full((5, 5), math.nan)
@@ -241,6 +242,8 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
     ln_c = points.x + points.y + sum(points.centre) + math.log(FLOPS_PER_PARAM_TOKEN)
     broken = [name for name in at_bound if name != "E"]
     flag = f"At a bound, not fixed by the data: {', '.join(at_bound)}." if at_bound else ""
+    if not converged:
+        flag = f"{flag} The fit ran out of steps before its minimum.".strip()
     e, a, b, alpha, beta = constants(points, theta[None])[0]
     return Surface(
         E=float(e),

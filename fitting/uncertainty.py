@@ -38,7 +38,8 @@ def bootstrap_surface(
 
     Returns:
         One row per draw: E, A, B, alpha, beta. The standard deviation of a column is the
-        standard error of Besiroglu et al. 2024.
+        standard error of Besiroglu et al. 2024. ``attrs["unconverged"]`` counts the draws that
+        ran out of steps, which are kept.
 
     Raises:
         FittingError: arrays that cannot be fitted.
@@ -49,11 +50,13 @@ def bootstrap_surface(
     )
     if distinct < surface.MIN_POINTS:
         raise FitError(Status.NOT_IDENTIFIED, f"only {distinct} distinct allocations")
-    start = surface.solve(points, weights)
+    start, _ = surface.solve(points, weights)
     draws = bootstrap_weights(len(points.loss), n, seed=seed)
-    theta, _ = newton.minimise(points, np.broadcast_to(start, (n, 5)).copy(), draws)
-    values = surface.constants(points, theta)
-    return pd.DataFrame(values, columns=["E", "A", "B", "alpha", "beta"])
+    minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws)
+    values = surface.constants(points, minima.theta)
+    frame = pd.DataFrame(values, columns=["E", "A", "B", "alpha", "beta"])
+    frame.attrs["unconverged"] = int((~minima.converged).sum())
+    return frame
 
 
 @dataclass(frozen=True)

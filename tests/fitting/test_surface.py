@@ -28,7 +28,7 @@ def test_exact_surface_is_recovered(loss_function: str) -> None:
     for name in ("E", "A", "B", "alpha", "beta"):
         assert getattr(found, name) == pytest.approx(getattr(TRUTH, name), rel=1e-4)
     assert found.objective == pytest.approx(0.0, abs=1e-15)
-    assert found.at_bound == () and found.ok
+    assert found.at_bound == () and found.ok and not found.reason
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,9 @@ def test_newton_reaches_what_scipy_reaches() -> None:
     points, weights, _ = prepare_points(p, t, loss, "log-huber", 1e-3, None)
     draws = bootstrap_weights(len(p), 6, seed=1)
     start = np.tile(newton.grid_starts(points, weights, count=1), (6, 1))
-    theta, value = newton.minimise(points, start, draws)
-    for row, best, w in zip(theta, value, draws, strict=True):
+    found = newton.minimise(points, start, draws)
+    assert found.converged.all()
+    for row, best, w in zip(found.theta, found.objective, draws, strict=True):
         rival = minimize(
             lambda v, w=w: float(newton.objective(points, v[None], w[None])[0]) * 1e3,
             row,
@@ -169,6 +170,7 @@ def test_bootstrap_is_reproducible_and_refuses_too_little() -> None:
     loss = TRUTH.loss(p, t) * (1 + 0.01 * np.sin(np.arange(len(p))))
     one = bootstrap_surface(p, t, loss, n=20, seed=7)
     assert list(one.columns) == ["E", "A", "B", "alpha", "beta"]
+    assert one.attrs["unconverged"] == 0
     assert one.equals(bootstrap_surface(p, t, loss, n=20, seed=7))
     assert not one.equals(bootstrap_surface(p, t, loss, n=20, seed=8))
     with pytest.raises(FitError, match="distinct"):
