@@ -17,15 +17,15 @@ from trainables.shapes import Shape
 INIT_SCALE = 0.6
 """Initial weights have standard deviation INIT_SCALE / sqrt(width). The usual 0.02 is meant for
 widths near 1000, where this rule agrees with it; below 100 it delays learning so much that a
-67 k model had a loss of 3.9 nats on facts where 3.1 was in reach (measured, benchmarks/results/trainables.md;
-0.4, 0.6, 0.8 and 1.0 were tried at widths 26 and 48)."""
+68 k model had a loss of 3.9 nats on facts where 3.1 was in reach (0.4, 0.6, 0.8 and 1.0 were tried
+at widths 26 and 48; benchmarks/results/trainables.md)."""
 
 
 class Network(nn.Module):
     """A causal model over full sequences, from tokens to logits.
 
     Rotary tables and the mask are built once and the layers are called directly, since the
-    library's own forward builds both anew at every step: 3-15 % of a step below 100 k
+    library's own forward builds both anew at every step: 1-11 % of a step up to 250 k
     parameters (measured by benchmarks/train_step.py). Weights are the library's, in its own
     model, ``causal``, which can be saved and loaded as such.
 

@@ -147,7 +147,7 @@ def test_programs_compute_what_they_show(held_out: dict[str, Documents]) -> None
                 value = _apply(word[:-1] if word.endswith("=") else word, value)
                 length += 1
                 assert scored == Family.NONE
-    assert results == (family != Family.NONE).sum() > 5000
+    assert results == (family != Family.NONE).sum() > 3000
 
 
 def test_grades_are_limited_by_the_config() -> None:

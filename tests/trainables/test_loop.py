@@ -118,7 +118,7 @@ def test_a_loss_that_is_no_number_is_a_status(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_loss_above_its_own_start_is_a_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "rate_at", lambda *_: 30.0)
+    monkeypatch.setattr(loop, "rate_at", lambda *_: 3.0)
     record = train(CONFIG, LocalContext())
     assert record["status"] == "diverged"
     assert "above the first" in record["reason"]

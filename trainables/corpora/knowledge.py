@@ -31,7 +31,7 @@ PHRASINGS: IntArray = np.array(
 )
 """Three statements and, last, the question; each ends with the value, which is scored. One
 statement names the attribute first, as the question does: without it, answers about entities
-never asked about are worse than chance (measured, benchmarks/results/trainables.md)."""
+never asked about are no better than chance (measured, benchmarks/results/trainables.md)."""
 
 QUESTION = 3
 SHORTEST = 5
