@@ -22,7 +22,7 @@ import pandas as pd
 
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
-__all__ = ["LADDER", "WORLDS", "Truth", "World", "surface_world", "world"]
+__all__ = ["LADDER", "WORLDS", "Truth", "World", "stand_in", "surface_world", "world"]
 
 LADDER = (6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 1e21)
 """The seven budgets of Roberts et al. 2025, which the worlds are scaled to."""
@@ -182,20 +182,28 @@ class World:
 
 
 def truth_from_vertex(
-    name: str, *, floor: float, amplitude: float, log_params: float, share: float, total: float
+    name: str,
+    *,
+    floor: float,
+    amplitude: float,
+    log_params: float,
+    share: float,
+    total: float,
+    flops: float = _REFERENCE_FLOPS,
 ) -> Truth:
     """A five-parameter law from what one sees of it.
 
     Args:
         name: the skill.
         floor: E, nats.
-        amplitude: reducible loss at the optimum of the reference budget (6e18 FLOPs), nats.
+        amplitude: reducible loss at the optimum of ``flops``, nats.
         log_params: ln p* there.
         share: a, the exponent of p*(C); alpha = (1 - a) total, beta = a total.
         total: alpha + beta.
+        flops: the budget that ``amplitude`` and ``log_params`` speak of.
     """
     alpha, beta = (1 - share) * total, share * total
-    log_tokens = math.log(_REFERENCE_FLOPS / FLOPS_PER_PARAM_TOKEN) - log_params
+    log_tokens = math.log(flops / FLOPS_PER_PARAM_TOKEN) - log_params
     capacity = amplitude * share * math.exp(alpha * log_params)
     data = amplitude * (1 - share) * math.exp(beta * log_tokens)
     return Truth(name, floor, capacity, alpha, data, beta)
@@ -302,3 +310,27 @@ def surface_world(
         for name, (e, a, b, alpha, beta) in constants.items()
     )
     return World("surface", truths, bad_share=0.0)
+
+
+def stand_in(flops: float, log_params: float, *, skills: int = 3, noise: float = 0.01) -> World:
+    """A world to plan with where nothing is measured yet.
+
+    Skills share the exponents of Besiroglu et al. 2024; their optima lie evenly within a factor
+    e^.5 of the guess, about the spread of Roberts et al. 2025; 5 % of trials are bad.
+
+    Args:
+        flops: a budget of the ladder to be planned.
+        log_params: guess of ln p* there.
+        skills: how many.
+        noise: standard deviation of one measured loss, nats.
+    """
+    total = _AGGREGATE.alpha + _AGGREGATE.beta
+    offsets = np.linspace(-0.5, 0.5, skills) if skills > 1 else [0.0]
+    truths = tuple(
+        truth_from_vertex(
+            f"skill-{i}", floor=1.8, amplitude=1.2, log_params=log_params + float(offset),
+            share=_AGGREGATE.beta / total, total=total, flops=flops,
+        )
+        for i, offset in enumerate(offsets)
+    )  # fmt: skip
+    return World("stand-in", tuple(replace(truth, noise=noise) for truth in truths))
