@@ -90,7 +90,7 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
         "aggregate": aggregate,
         "colours": {name: colours.get(name, "--aggregate") for name in skills},
         "said": conclusions(fits, aggregate),
-        "forest": _forest([c for c in contrasts(fits, aggregate) if c.reference == aggregate]),
+        "forest": _forest(_against(fits, aggregate, skills)),
         "suggestive": SUGGESTIVE,
         "optima": tables.optima(fits, skills, ladder),
         "laws": tables.laws(fits, skills, beyond),
@@ -153,6 +153,12 @@ def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
     return f"{ended} trials on {ladder} FLOPs{state}"
 
 
+def _against(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Contrast]:
+    """Every skill against the aggregate, in the page's order."""
+    found = [c for c in contrasts(fits, aggregate) if c.reference == aggregate]
+    return sorted(found, key=lambda c: skills.index(c.skill))
+
+
 def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
     """Ratios and intervals placed on a log axis, in per cent of its width."""
     known = [c for c in against if math.isfinite(c.ratio)]
@@ -177,7 +183,7 @@ def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
         }
         for c in known
     ]
-    ticks = [(at(v), f"{v:g}") for v in _ticks(reach)]
+    ticks = [(at(v), f"{v:.2g}") for v in _ticks(reach)]
     return {"rows": rows, "ticks": ticks, "one": at(1.0)}
 
 
@@ -191,7 +197,7 @@ def _ticks(reach: float) -> list[float]:
         if math.log(steps[-1]) > 0.5 * reach:
             break
     inside = [s for s in steps if math.log(s) <= reach]
-    return sorted({1.0, *inside, *(round(1 / s, 3) for s in inside)})
+    return sorted({1.0, *inside, *(1 / s for s in inside)})
 
 
 def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:

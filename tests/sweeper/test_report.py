@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +25,21 @@ from sweeper.spec import Sweep
 BUDGETS = (1e11, 2e11, 4e11)
 WANTS = {"knowledge": 1.5, "code": 0.7, "validation": 1.0}
 EVIL = '<script>alert("x")</script> & <b>bold</b>'
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PRESS = """<script>
+const table = document.querySelector("table.sortable"), heads = [...table.tHead.rows[0].cells];
+const press = (title, n) => {
+  const i = heads.findIndex((head) => head.textContent === title);
+  while (n--) heads[i].querySelector("button").click();
+  return [...table.tBodies[0].rows].map((row) => row.cells[i].textContent);
+};
+const params = press("params", 2), order = heads[2].ariaSort, losses = press("code", 1);
+const root = document.documentElement;
+document.title = `${params[0]} ${order}, ${Number(losses[0]).toFixed(2)} ... ` +
+  `${losses.at(-1) || "empty"}, overflow ${root.scrollWidth - root.clientWidth}`;
+</script>"""
 
 
 def loss(skill: str, flops: float, params: float) -> float:
@@ -176,6 +193,21 @@ def test_the_same_results_give_the_same_page(page: str, sweep: Sweep, tmp_path: 
     again = report.write(outcome, tmp_path / "again.html", fit_skills(table))
 
     assert without_date(again.read_text(encoding="utf-8")) == without_date(page)
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs the chromium browser")
+def test_headings_sort_and_nothing_overflows_in_a_browser(page: str, tmp_path: Path) -> None:
+    """Pressed twice, the heading of params puts the largest first, and empty losses stay last."""
+    (tmp_path / "r.html").write_text(page.replace("</body>", PRESS + "</body>"), "utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+    command += [f"--user-data-dir={tmp_path}", "--dump-dom", (tmp_path / "r.html").as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = re.search(r"<title>(.*?)</title>", dom)
+
+    best = long_table().query("skill == 'code'")["loss"].min()
+
+    assert said is not None
+    assert said[1] == f"170k descending, {best:.2f} ... empty, overflow 0"
 
 
 def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
