@@ -74,42 +74,53 @@ def _render(content: Mapping[str, Any]) -> str:
 
 def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
     """Everything the template shows."""
-    sweep, aggregate = outcome.sweep, outcome.aggregate
     skills = _ordered(outcome, fits)
-    colours = {
-        name: f"--c{i % COLOURS}" for i, name in enumerate(s for s in skills if s != aggregate)
-    }
     trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
-    ladder = fits.observations.budgets
-    beyond = tables.BEYOND * max(ladder)
-    spec = yaml.safe_dump(sweep.to_dict(), sort_keys=False)
     return {
-        "name": sweep.name,
+        "name": outcome.sweep.name,
         "subtitle": _subtitle(outcome, trials),
         "sections": _SECTIONS,
-        "aggregate": aggregate,
-        "colours": {name: colours.get(name, "--aggregate") for name in skills},
-        "said": conclusions(fits, aggregate),
-        "forest": _forest(_against(fits, aggregate, skills)),
-        "suggestive": SUGGESTIVE,
-        "optima": tables.optima(fits, skills, ladder),
-        "laws": tables.laws(fits, skills, beyond),
-        "beyond": number(beyond),
-        "beyond_factor": number(tables.BEYOND),
-        "middle": number(middle(fits)),
-        "ramp": ramp(len(ladder)),
-        "figures": figures(fits, aggregate, skills),
-        "methods": tables.methods(fits, skills),
+        **_findings(fits, outcome.aggregate, skills),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
-        "budgets": tables.budgets(sweep, trials),
+        "budgets": tables.budgets(outcome.sweep, trials),
         "trials": tables.every_trial(trials, outcome.table, skills),
         "failures": tables.failures(trials),
         "excluded": tables.excluded(fits.excluded),
         "warnings": list(fits.warnings),
-        "sweep": sweep,
+        **_provenance(outcome),
+    }
+
+
+def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[str, Any]:
+    """What follows from the fits: words, tables, figures."""
+    others = [name for name in skills if name != aggregate]
+    colours = {name: f"--c{i % COLOURS}" for i, name in enumerate(others)}
+    ladder = fits.observations.budgets
+    beyond = tables.BEYOND * max(ladder)
+    return {
+        "aggregate": aggregate,
         "method": fits.method,
-        "constants": _constants(sweep),
+        "colours": {name: colours.get(name, "--aggregate") for name in skills},
+        "ramp": ramp(len(ladder)),
+        "said": conclusions(fits, aggregate),
+        "forest": _forest(_against(fits, aggregate, skills)),
+        "middle": number(middle(fits)),
+        "optima": tables.optima(fits, skills, ladder),
+        "laws": tables.laws(fits, skills, beyond),
+        "beyond": number(beyond),
+        "beyond_factor": number(tables.BEYOND),
+        "figures": figures(fits, aggregate, skills),
+        "methods": tables.methods(fits, skills),
+    }
+
+
+def _provenance(outcome: Outcome) -> dict[str, Any]:
+    """What one needs to judge the numbers and to get them again."""
+    spec = yaml.safe_dump(outcome.sweep.to_dict(), sort_keys=False)
+    return {
+        "sweep": outcome.sweep,
+        "constants": _constants(outcome.sweep),
         "versions": _versions(),
         "hashes": _hashes(outcome, spec),
         "spec": spec,
