@@ -153,17 +153,12 @@ def choose(
     """
     beliefs = _beliefs(fit, candidates, pending, wishes.targets)
     chosen: list[int] = []
-    for _ in range(n):
-        gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
-        worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
-        worth = np.where(candidates.flops <= remaining, worth, -1.0)
-        best = int(np.argmax(worth))
-        if worth[best] <= 0:
+    while len(chosen) < n:
+        best = _best(beliefs, candidates, wishes, remaining)
+        if best is None:
             break
         chosen.append(best)
         remaining -= float(candidates.flops[best])
-        for belief in beliefs:
-            belief.learn(best)
     return chosen
 
 
@@ -175,16 +170,26 @@ def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -
     """
     beliefs = _beliefs(fit, candidates, Places.none(), wishes.targets)
     before = _variance(beliefs)
-    while True:
-        gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
-        worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
-        worth = np.where(candidates.flops <= flops, worth, -1.0)
-        best = int(np.argmax(worth))
-        if worth[best] <= 0:
-            return np.asarray(np.sqrt(_variance(beliefs) / before))
+    best = _best(beliefs, candidates, wishes, flops)
+    while best is not None:
         flops -= float(candidates.flops[best])
-        for belief in beliefs:
-            belief.learn(best)
+        best = _best(beliefs, candidates, wishes, flops)
+    return np.asarray(np.sqrt(_variance(beliefs) / before))
+
+
+def _best(
+    beliefs: Sequence[_Beliefs], candidates: Places, wishes: Wishes, remaining: float
+) -> int | None:
+    """The affordable candidate of greatest gain per FLOP, taken as trained; None if none gains."""
+    gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
+    worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
+    worth = np.where(candidates.flops <= remaining, worth, -1.0)
+    best = int(np.argmax(worth))
+    if worth[best] <= 0:
+        return None
+    for belief in beliefs:
+        belief.learn(best)
+    return best
 
 
 def _variance(beliefs: Sequence[_Beliefs]) -> FloatArray:
