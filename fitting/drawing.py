@@ -7,6 +7,7 @@ and shares run along a light-to-dark scale with a marker each, so that grey prin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ MARKERS = "osD^vP<>Xhp*d"
 SKILL_MARK, AGGREGATE_MARK = "#C1121F", "black"
 _DPI = 200
 
+Heights = Callable[[float], float]
+
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure in inches."""
@@ -41,24 +44,34 @@ def light_to_dark(count: int) -> list[tuple[float, float, float, float]]:
     return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
 
 
-def draw_curve(axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str) -> Any:
-    """Points of one curve with a dashed parabola; returns ln params -> height, or None."""
+def draw_curve(
+    axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str, *, guide: bool = True
+) -> Heights:
+    """Points of one curve and a dashed parabola through them; returns where it runs.
+
+    Returns:
+        Height of the parabola at ln params; NaN outside the sizes, or without a parabola.
+    """
     params, loss = curve["params"].to_numpy(dtype=float), curve["loss"].to_numpy(dtype=float)
     axes.plot(
         params, loss, marker, color=colour, markersize=4.5, markeredgecolor="white",
         markeredgewidth=0.4, label=label,
     )  # fmt: skip
-    if len(np.unique(params)) < 3:
-        return None
+    if not guide or len(np.unique(params)) < 3:
+        return lambda _: math.nan
     fit = fit_parabola(np.log(params), loss)
-    grid = np.linspace(np.log(params.min()), np.log(params.max()), 80)
+    low, high = math.log(params.min()), math.log(params.max())
+    grid = np.linspace(low, high, 80)
     axes.plot(np.exp(grid), fit.loss(grid), "--", color=colour, linewidth=0.9)
-    return fit.loss
+    return lambda at: float(fit.loss(at)) if low <= at <= high else math.nan
 
 
-def draw_mark(axes: Axes, one: Optimum, guide: Any, colour: str, *, bars: bool = True) -> float:
-    """A cross at an optimum on its curve, with its interval; returns its height."""
-    height = float(guide(math.log(one.params))) if guide is not None else one.loss
+def draw_mark(
+    axes: Axes, one: Optimum, heights: Heights, colour: str, *, bars: bool = True
+) -> float:
+    """A cross at an optimum on its curve, with its interval; returns its height, NaN if none."""
+    height = heights(math.log(one.params))
+    height = one.loss if math.isnan(height) else height
     low, high = one.interval
     if bars and math.isfinite(low) and math.isfinite(high):
         axes.plot([low, high], [height, height], color=colour, linewidth=1.2, zorder=4)
@@ -68,8 +81,9 @@ def draw_mark(axes: Axes, one: Optimum, guide: Any, colour: str, *, bars: bool =
 
 def draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: str) -> None:
     """The line through the optima."""
-    if len(path) > 1:
-        x, y = zip(*path, strict=True)
+    seen = [(x, y) for x, y in path if math.isfinite(y)]
+    if len(seen) > 1:
+        x, y = zip(*seen, strict=True)
         axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=label)
 
 

@@ -131,6 +131,7 @@ def draw_isoflops(
     budgets = sorted(points[column].unique())
     known = {_key(o.flops): o for o in optima}
     every = math.ceil(len(budgets) / _LEGEND_ROWS)
+    strewn = every > 1  # flops without a ladder: points and paths only
     paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
     for i, (budget, colour) in enumerate(zip(budgets, light_to_dark(len(budgets)), strict=True)):
         curve = points[points[column] == budget].sort_values("params")
@@ -138,12 +139,14 @@ def draw_isoflops(
         label = f"{budget:.3g}" + ("" if one is None or one.ok else " (no optimum)")
         if i % every:
             label = "_"  # matplotlib leaves such labels out of the legend
-        guide = draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], label)
+        mark = MARKERS[i % len(MARKERS)]
+        heights = draw_curve(axes, curve, colour, mark, label, guide=not strewn)
         if one is not None and one.ok:
-            paths["skill"].append((_fitted(law, one), draw_mark(axes, one, guide, SKILL_MARK)))
+            height = one.loss if strewn else draw_mark(axes, one, heights, SKILL_MARK)
+            paths["skill"].append((_fitted(law, one), height))
         other = _aggregate_at(aggregate, float(budget))
-        if other is not None:
-            height = draw_mark(axes, other, guide, AGGREGATE_MARK)
+        if other is not None and not strewn:
+            height = draw_mark(axes, other, heights, AGGREGATE_MARK)
             paths["aggregate"].append((other.params, height))
     draw_path(axes, paths["skill"], SKILL_MARK, "skill's optimum")
     draw_path(axes, paths["aggregate"], AGGREGATE_MARK, "aggregate's optimum")
@@ -205,9 +208,9 @@ def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:
         curve = points[points["share_percent"] == share].sort_values("params")
         one = fit_isoflop(curve["params"], curve["loss"])
         note = f"{share:g} %: " + (f"{one.params / 1e6:.0f} M" if one.ok else "no optimum")
-        guide = draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], note)
+        heights = draw_curve(axes, curve, colour, MARKERS[i % len(MARKERS)], note)
         if one.ok:
-            draw_mark(axes, one, guide, SKILL_MARK, bars=False)
+            draw_mark(axes, one, heights, SKILL_MARK, bars=False)
     finish_params_axis(axes, title)
     legend_beside(axes, "share: optimum")
     return figure

@@ -16,6 +16,7 @@ from fitting.isoflop import fit_isoflop
 from fitting.observations import prepare
 from fitting.powerlaw import PowerLaw, fit_power_law
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
+from fitting.surface import Surface
 from fitting.values import Optimum
 
 
@@ -78,6 +79,21 @@ def test_crosses_lie_on_their_curves(fits: dict[str, Fit]) -> None:
     ]
     heights = [float(line.get_ydata()[0]) for line in marks]
     np.testing.assert_allclose(heights, [o.loss for o in one.optima], rtol=1e-9)
+
+
+def test_flops_without_a_ladder_show_points_and_path_only() -> None:
+    surface = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.35, points=60)
+    flops = np.geomspace(1e18, 1e21, 60)
+    params = 0.1 * flops**0.5 * np.tile([0.5, 1.0, 2.0], 20)
+    points = pd.DataFrame(
+        {"flops": flops, "params": params, "loss": surface.loss(params, flops / 6 / params)}
+    )
+    optima = [replace(surface, flops_range=(1e18, 1e21)).optimum(c) for c in flops]
+    figure = plots.figure_isoflops(points, optima)
+    assert crosses(figure, "#C1121F") == 0
+    assert len(figure.axes[0].get_legend().get_texts()) <= 17
+    (path,) = [line for line in figure.axes[0].lines if line.get_label() == "skill's optimum"]
+    np.testing.assert_allclose(path.get_ydata(), [o.loss for o in optima])
 
 
 def test_residuals(fits: dict[str, Fit]) -> None:
