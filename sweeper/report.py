@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from fitting.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper import report_tables as tables
 from sweeper.report_figures import COLOURS, figures, ramp
@@ -135,7 +136,7 @@ def _constants(sweep: Sweep) -> list[tuple[str, str, str]]:
     return [
         ("FLOPs per parameter and token", f"{FLOPS_PER_PARAM_TOKEN:g}", "Kaplan et al. 2020"),
         ("Half-width of a 90 % interval", f"{Z90:.4f} standard errors", "normal distribution"),
-        ("Robust loss of the surface", "log-Huber, δ = 0.001", "Hoffmann et al. 2022"),
+        ("Robust loss of the surface", f"log-Huber, δ = {HUBER_DELTA:g}", "Hoffmann et al. 2022"),
         (
             "First guess of tokens per param",
             f"{search.tokens_per_param:g}",
