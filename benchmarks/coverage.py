@@ -243,7 +243,7 @@ def render(table: pd.DataFrame, args: argparse.Namespace, cpu_s: float) -> str:
         "",
         f"{date.today()}; `python benchmarks/coverage.py --replicates {args.replicates} --seed"
         f" {args.seed} --designs {' '.join(repr(d) for d in args.designs)}`; {cpu_s:.0f} CPU s.",
-        f"{args.replicates} replicates of 6 skills per cell, so a coverage near .9 is known to about"
+        f"{args.replicates} replicates of 6 skills per cell; a coverage near .9 is known to about"
         f" ±{math.sqrt(0.09 / args.replicates / 2):.2f} (skills of a trial are correlated).",
         "",
         f"Guarded mixture: {low:.2f} to {high:.2f} on the ladder (goal .85-.97), at least"

@@ -21,7 +21,7 @@ from fitting.component import Component
 from fitting.discrepancy import KINDS, Kind, nodes_of
 from fitting.laplace import SCALE_OF_NORMAL
 from fitting.problem import Problem
-from fitting.trials import read_trials
+from fitting.trials import read_trials, thinned
 from fitting.values import FloatArray
 
 
@@ -37,7 +37,7 @@ class Guarded:
         noise: (S,) standard deviation of one loss, nats.
         flops_per_param_token: of the table; 6 by the usual count.
         data_flops: (least, largest) budget with data.
-        trials: number of trials fitted.
+        trials: number of trials fitted, after merging neighbours where there are very many.
     """
 
     skills: tuple[str, ...]
@@ -125,7 +125,7 @@ def fit_guarded(
     Raises:
         ValueError: no rows.
     """
-    trials = read_trials(frame)
+    trials = thinned(read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
     problem = Problem(trials, nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,12 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 IDENTITY = ("flops", "params", "tokens", "seed", "trial_id")
 """Columns that tell trials apart, where known."""
+
+MAX_TRIALS = 5000
+"""Trials above which neighbours are merged: bounds memory (300 MB) and time (measured)."""
+
+FINEST = 0.01
+"""First width of the cells that neighbours share, ln p and ln C; assumption."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,25 @@ def read_trials(frame: pd.DataFrame) -> Trials:
         loss=loss,
         flops_per_param_token=float(np.median(ratio)),
     )
+
+
+def thinned(trials: Trials) -> Trials:
+    """At most `MAX_TRIALS` trials: the medians of cells of neighbours, each counted once.
+
+    Counting a cell of many trials once makes intervals wider than they need be, never narrower.
+    """
+    width = FINEST
+    cell = np.arange(len(trials.log_params))
+    while int(cell.max()) >= MAX_TRIALS:
+        places = [np.round(v / width).astype(int) for v in (trials.log_flops, trials.log_params)]
+        places = [np.unique(place, return_inverse=True)[1].reshape(-1) for place in places]
+        cell = _crossed(places[0], places[1])
+        width *= 1.5
+    if len(cell) <= MAX_TRIALS:
+        return trials
+    values = np.vstack([trials.log_params, trials.log_flops, trials.loss])
+    middle = pd.DataFrame(values.T).groupby(cell).median().to_numpy().T
+    return replace(trials, log_params=middle[0], log_flops=middle[1], loss=middle[2:])
 
 
 def _trial_of(frame: pd.DataFrame, skill: IntArray) -> IntArray:

@@ -161,6 +161,16 @@ def test_component_gradients_match_differences(base):
             np.testing.assert_allclose(targets[:, :, p], by_optimum, atol=1e-3)
 
 
+def test_very_many_trials_are_merged():
+    place, rng = world("fail"), np.random.default_rng(6)
+    flops = np.repeat(LADDER, 3000)
+    centre = np.repeat([place.log_optimum("aggregate", c) for c in LADDER], 3000)
+    table = place.table(flops, np.exp(centre + rng.uniform(-1.5, 1.5, len(flops))), rng)
+    fit = fit_guarded(table[np.isfinite(table["loss"])], ladder=LADDER)
+    assert fit.trials <= 5000
+    assert np.abs(fit.log_optimum(LADDER)[0] - truth_of(place)[:, :7]).max() < 0.03
+
+
 def test_an_empty_table_is_refused():
     with pytest.raises(ValueError, match="no rows"):
         fit_guarded(pd.DataFrame(columns=["flops", "params", "tokens", "skill", "loss"]))
