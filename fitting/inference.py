@@ -20,6 +20,9 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN
 SERVING_FLOPS_PER_PARAM_TOKEN = 2.0
 """One forward pass: 2 FLOPs per parameter and token (Kaplan et al. 2020)."""
 
+MOST_FLOPS = 1e40
+"""A training beyond it counts as out of reach (assumption: 1e13 of today's largest)."""
+
 _SECONDS_PER_HOUR = 3600.0
 _LOGIT_LIMIT = 700.0  # beyond it a share of the loss is 0 or 1 in floating point
 
@@ -210,9 +213,13 @@ def serving_optimum(
     per_token, per_param = _cost_terms(served, prices)
     unit = "flops" if prices is None else "money"
     if loss <= surface.E:
-        return _unreachable(surface, served, loss, unit)
-    params, tokens = _allocation(surface, loss, per_param / per_token)
-    usual_params, usual_tokens = _allocation(surface, loss, 0.0)
+        return _unreachable(served, loss, unit, f"the surface's floor E is {surface.E:.6g}")
+    log_params, log_tokens = _allocation(surface, loss, per_param / per_token)
+    if log_params + log_tokens > math.log(MOST_FLOPS):
+        takes = f"10^{(log_params + log_tokens) / math.log(10) + 1:.0f} FLOPs would be needed"
+        return _unreachable(served, loss, unit, takes)
+    params, tokens = math.exp(log_params), math.exp(log_tokens)
+    usual_params, usual_tokens = (math.exp(v) for v in _allocation(surface, loss, 0.0))
     flops = FLOPS_PER_PARAM_TOKEN * params * tokens
     reach = flops / surface.flops_range[1] if surface.points else 1.0
     return ServingOptimum(
@@ -239,7 +246,7 @@ def _cost_terms(demand: Demand, prices: Prices | None) -> tuple[float, float]:
 
 
 def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, float]:
-    """(p, t) that reach ``loss`` at the least p (t + demand)."""
+    """(ln p, ln t) that reach ``loss`` at the least p (t + demand)."""
     reducible = loss - surface.E
 
     def log_tokens(logit: float) -> float:
@@ -255,9 +262,9 @@ def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, fl
     for _ in range(200):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    rest = 1.0 / (1.0 + math.exp(high))
-    params = (surface.A / (reducible * rest)) ** (1 / surface.alpha)
-    return float(params), math.exp(log_tokens(high))
+    log_rest = -math.log1p(math.exp(high))
+    log_params = (math.log(surface.A / reducible) - log_rest) / surface.alpha
+    return log_params, log_tokens(high)
 
 
 def _reason(demand: Demand, reach: float) -> str:
@@ -268,12 +275,9 @@ def _reason(demand: Demand, reach: float) -> str:
     return said.strip() or "Interior minimum of the lifetime cost."
 
 
-def _unreachable(surface: Surface, demand: Demand, loss: float, unit: str) -> ServingOptimum:
+def _unreachable(demand: Demand, loss: float, unit: str, why: str) -> ServingOptimum:
     """An answer without numbers."""
-    reason = (
-        f"No allocation reaches a loss of {loss:.6g}: the surface's floor E is {surface.E:.6g}."
-        " Ask for a loss above it."
-    )
+    reason = f"No allocation reaches a loss of {loss:.6g}: {why}. Ask for a higher loss."
     nan = math.nan
     return ServingOptimum(
         nan, nan, loss, demand, nan, nan, nan, nan, unit, Status.UNREACHABLE, reason

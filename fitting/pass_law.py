@@ -38,6 +38,8 @@ GRID = 800
 """Points in ln p: pass@k along two budgets need not have one maximum only (assumption)."""
 
 _LOG_SPREAD_BOUNDS = (-10.0, 15.0)  # of ln nu at the mean loss; beyond, questions are 0/1 or alike
+_LEAST_MEAN, _MOST_LOG = 1e-200, 60.0  # success and ln nu beyond which nothing changes any more
+_RARE = 1e-8  # a below which the difference of Beta functions drowns in rounding
 _MOST = 8  # ln of slope and logit of ceiling are kept within this
 
 
@@ -121,15 +123,20 @@ class PassLaw:
 
     def _log_fail(self, loss: FloatArray, k: npt.ArrayLike) -> FloatArray:
         """ln of the mean probability that all k samples fail."""
-        from scipy.special import betaln
+        from scipy.special import betaln, digamma
 
         a, b = self.shape(loss)
-        return np.asarray(betaln(a, b + check_samples(k)) - betaln(a, b))
+        samples = check_samples(k)
+        exact = betaln(a, b + samples) - betaln(a, b)
+        rare = -a * (digamma(b + samples) - digamma(b))  # the same to first order in a
+        return np.asarray(np.minimum(np.where(a < _RARE * np.minimum(b, 1.0), rare, exact), 0.0))
 
     def shape(self, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
         """a = mu nu and b = (1 - mu) nu."""
-        mean = self.ceiling / (1.0 + np.exp(self.slope * (loss - self.middle)))
-        spread = np.exp(self.log_spread + self.spread_slope * loss)
+        from scipy.special import expit
+
+        mean = np.maximum(self.ceiling * expit(self.slope * (self.middle - loss)), _LEAST_MEAN)
+        spread = np.exp(np.clip(self.log_spread + self.spread_slope * loss, -_MOST_LOG, _MOST_LOG))
         return mean * spread, (1.0 - mean) * spread
 
     def _slope(self, x: float, train_flops: float, inference_flops: float) -> float:

@@ -93,6 +93,11 @@ def test_loss_at_the_floor_is_unreachable() -> None:
     assert "1.7" in plan.reason and "floor" in plan.reason and plan.status.advice
 
 
+def test_a_hair_above_the_floor_is_out_of_reach_too() -> None:
+    plan = serving_optimum(SURFACE, 1e12, loss=1.7 + 1e-9)
+    assert plan.status is Status.UNREACHABLE and "FLOPs would be needed" in plan.reason
+
+
 def test_far_beyond_the_data_is_said() -> None:
     fitted = Surface(**{**vars(SURFACE), "points": 30, "flops_range": (1e18, 1e20)})
     plan = serving_optimum(fitted, 0, loss=WANTED)
