@@ -11,11 +11,13 @@ hence one root, found by bisection. Without demand r = 0 and the compute optimum
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from fitting.errors import FitError, FittingError, Status
 from fitting.surface import Surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 
 SERVING_FLOPS_PER_PARAM_TOKEN = 2.0
 """One forward pass: 2 FLOPs per parameter and token (Kaplan et al. 2020)."""
@@ -24,6 +26,7 @@ MOST_FLOPS = 1e40
 """A training beyond it counts as out of reach (assumption: 1e13 of today's largest)."""
 
 _SECONDS_PER_HOUR = 3600.0
+_STEP = 1e-5  # of the numerical derivatives
 _LOGIT_LIMIT = 700.0  # beyond it a share of the loss is 0 or 1 in floating point
 
 
@@ -129,6 +132,8 @@ class ServingOptimum:
         status: OK or UNREACHABLE.
         reason: for a reader.
         extrapolates: training FLOPs over the largest budget of the surface's data, at least 1.
+        log_params_se: standard error of ln p at this very loss, from the surface's covariance;
+            NaN for a surface given by its constants.
     """
 
     params: float
@@ -143,6 +148,7 @@ class ServingOptimum:
     status: Status
     reason: str
     extrapolates: float = 1.0
+    log_params_se: float = math.nan
 
     @property
     def ok(self) -> bool:
@@ -153,6 +159,12 @@ class ServingOptimum:
     def tokens_per_param(self) -> float:
         """t / p."""
         return self.tokens / self.params
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % interval of params."""
+        half = Z90 * self.log_params_se
+        return self.params * math.exp(-half), self.params * math.exp(half)
 
     @property
     def tokens_ratio(self) -> float:
@@ -235,6 +247,7 @@ def serving_optimum(
         status=Status.OK,
         reason=_reason(served, reach),
         extrapolates=max(1.0, reach),
+        log_params_se=_log_params_se(surface, loss, per_param / per_token),
     )
 
 
@@ -265,6 +278,37 @@ def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, fl
     log_rest = -math.log1p(math.exp(high))
     log_params = (math.log(surface.A / reducible) - log_rest) / surface.alpha
     return log_params, log_tokens(high)
+
+
+def _log_params_se(surface: Surface, loss: float, demand: float) -> float:
+    """Standard error of ln p, by the delta method with numerical derivatives."""
+    covariance = np.array(surface.covariance)
+    if not np.isfinite(covariance).all():
+        return math.nan
+    gradient = []
+    for i in range(5):
+        ends = []
+        for step in (_STEP, -_STEP):
+            moved = _moved(surface, i, step)
+            if loss <= moved.E:
+                return math.inf  # the floor is not known well enough to say
+            ends.append(_allocation(moved, loss, demand)[0])
+        gradient.append((ends[0] - ends[1]) / (2 * _STEP))
+    return math.sqrt(max(float(gradient @ covariance @ gradient), 0.0))
+
+
+def _moved(surface: Surface, i: int, step: float) -> Surface:
+    """The surface with one of (ln E, ln A', alpha, ln B', beta) moved."""
+    x, y = surface.centre
+    moves = [step if j == i else 0.0 for j in range(5)]
+    return replace(
+        surface,
+        E=surface.E * math.exp(moves[0]),
+        A=surface.A * math.exp(moves[1] + moves[2] * x),
+        alpha=surface.alpha + moves[2],
+        B=surface.B * math.exp(moves[3] + moves[4] * y),
+        beta=surface.beta + moves[4],
+    )
 
 
 def _reason(demand: Demand, reach: float) -> str:

@@ -15,7 +15,8 @@ from fitting.inference import (
     quality_of,
     serving_optimum,
 )
-from fitting.surface import Surface
+from fitting.surface import Surface, fit_surface
+from fitting.uncertainty import bootstrap_surface
 
 SURFACE = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.36)
 WANTED = 2.1
@@ -103,6 +104,22 @@ def test_far_beyond_the_data_is_said() -> None:
     plan = serving_optimum(fitted, 0, loss=WANTED)
     assert plan.extrapolates == pytest.approx(plan.training_flops / 1e20)
     assert "times the largest budget" in plan.reason
+
+
+def test_error_agrees_with_the_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    flops = np.repeat(np.geomspace(6e18, 3e21, 6), 20)
+    params = 0.1 * flops**0.5 * np.tile(np.geomspace(0.2, 5, 20), 6)
+    tokens = flops / (6 * params)
+    loss = SURFACE.loss(params, tokens) * np.exp(0.004 * rng.standard_normal(len(params)))
+    plan = serving_optimum(fit_surface(params, tokens, loss), 1e12, loss=2.2)
+    draws = bootstrap_surface(params, tokens, loss, n=200)
+    plans = [serving_optimum(Surface(**row), 1e12, loss=2.2) for row in draws.to_dict("records")]
+    spread = np.std(np.log([p.params for p in plans]))
+    assert plan.log_params_se == pytest.approx(spread, rel=0.35)
+    true = serving_optimum(SURFACE, 1e12, loss=2.2).params
+    assert plan.interval[0] < true < plan.interval[1]
+    assert math.isnan(plans[0].log_params_se)
 
 
 def test_bad_input() -> None:
