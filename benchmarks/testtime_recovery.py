@@ -24,7 +24,7 @@ from fitting.checkpoints import (
 from fitting.nll_law import fit_nll_law
 from fitting.pass_law import fit_pass_law
 from fitting.passk import PassCurves
-from fitting.testtime import SamplingLaw, frontier
+from fitting.testtime import SamplingLaw, sampling_frontier
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")
 C_INFERENCE = 2e9
@@ -87,7 +87,7 @@ def main() -> None:
         forecast, optimum = approach_two(questions, seeds)
         print(f"| {questions} | {forecast:.2%} | {optimum:.3f} |")
     print(f"\nFrontier of task recall at {C_INFERENCE:.0e} FLOPs per token served.\n")
-    rows = frontier(TASKS["recall"], np.geomspace(1e16, 1e22, 13).tolist(), C_INFERENCE)
+    rows = sampling_frontier(TASKS["recall"], np.geomspace(1e16, 1e22, 13).tolist(), C_INFERENCE)
     shown = ["train_flops", "params", "k", "tokens_per_param", "value"]
     shown += ["chinchilla_params", "chinchilla_k", "chinchilla_value"]
     print("| " + " | ".join(shown) + " |\n|" + "---|" * len(shown))

@@ -34,7 +34,7 @@ from fitting.passk import PassCurves, pass_at_k, pass_at_k_from_counts, pass_cur
 from fitting.powerlaw import PowerLaw, fit_power_law
 from fitting.regret import cost_of_choice, cost_of_overtraining
 from fitting.surface import Surface, fit_surface
-from fitting.testtime import SamplingOptimum, frontier
+from fitting.testtime import SamplingOptimum, jackknife_optimum, sampling_frontier
 from fitting.tuning import fit_hyperparameter, flat_factor, tuned_points
 from fitting.uncertainty import bootstrap_surface
 from fitting.values import Optimum, Prediction
@@ -81,7 +81,7 @@ __all__ = [
     "fit_skills",
     "fit_surface",
     "flat_factor",
-    "frontier",
+    "jackknife_optimum",
     "mean_of_optima",
     "optimum_of_mean_loss",
     "optimum_under",
@@ -91,6 +91,7 @@ __all__ = [
     "prepare",
     "quality_of",
     "read_table",
+    "sampling_frontier",
     "serving_optimum",
     "share_sweep",
     "tuned_points",

@@ -105,7 +105,7 @@ class NllLaw:
         return np.asarray(self.E + terms + self.G * check_samples(k) ** -self.gamma)
 
     def stationarity(self, log_params: float, train_flops: float, inference_flops: float) -> float:
-        """ln of what another parameter gains over ln of what it costs; 0 at the optimum.
+        """ln of what more params gain less ln of what they cost; 0 at the optimum.
 
         alpha A p^-alpha = beta B t^-beta + gamma G k^-gamma: left falls in p, right rises.
         """

@@ -145,7 +145,7 @@ class SamplingLaw(Protocol):
         ...
 
 
-def frontier(
+def sampling_frontier(
     law: SamplingLaw, train_flops: Sequence[float], inference_flops: float
 ) -> pd.DataFrame:
     """Best allocations over training budgets, beside Chinchilla's served on the same budget.

@@ -20,7 +20,7 @@ from fitting.nll_law import NllLaw, fit_nll_law
 from fitting.pass_law import PassLaw, fit_pass_law
 from fitting.passk import pass_curves
 from fitting.surface import Surface
-from fitting.testtime import frontier, jackknife_optimum
+from fitting.testtime import jackknife_optimum, sampling_frontier
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")
 PARAMS, TOKENS, LONG = checkpoint_grid()
@@ -115,7 +115,7 @@ def test_stationarity_is_solved(task: str, train_flops: float, inference_flops: 
 
 @pytest.mark.parametrize("law", [TASKS["recall"], TASKS["exam"], QUESTIONS])
 def test_the_frontier_is_monotone_and_chinchillas_is_not(law: NllLaw | PassLaw) -> None:
-    rows = frontier(law, np.geomspace(1e16, 1e22, 25).tolist(), C_INFERENCE)
+    rows = sampling_frontier(law, np.geomspace(1e16, 1e22, 25).tolist(), C_INFERENCE)
     sign = -1 if law.quantity == "pass@k" else 1
     assert np.all(np.diff(sign * rows["value"]) < 0)
     assert np.all(np.diff(rows["params"]) > 0)
@@ -129,7 +129,7 @@ def test_the_frontier_is_monotone_and_chinchillas_is_not(law: NllLaw | PassLaw) 
 
 
 def test_smaller_and_longer_than_chinchilla_says() -> None:
-    rows = frontier(TASKS["recall"], [2.56e19, 1e25], 140e9)
+    rows = sampling_frontier(TASKS["recall"], [2.56e19, 1e25], 140e9)
     assert (rows["params"] < rows["chinchilla_params"]).all()
     assert rows["tokens_per_param"].iloc[1] > 1000
 
@@ -199,7 +199,7 @@ def test_bad_input() -> None:
     with pytest.raises(FitError, match="distinct"):
         fit_pass_law(curves.subset(np.arange(4)), throw=True)
     with pytest.raises(FitError):
-        frontier(PassLaw(Surface(*(math.nan,) * 5, status=Status.NOT_IDENTIFIED),
+        sampling_frontier(PassLaw(Surface(*(math.nan,) * 5, status=Status.NOT_IDENTIFIED),
                          1, 1, 1, 1, 1, status=Status.NOT_IDENTIFIED), [1e20], 1e9)  # fmt: skip
     flat = type(curves)(
         curves.params, curves.tokens, curves.k, curves.nll,
