@@ -21,7 +21,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.search.settings import SearchSettings
 from trainables.config import Data, Model, Train, TrialConfig
-from trainables.shapes import Shape, sizes
+from trainables.shapes import Shape, sizes, smallest
 from trainables.skills.catalog import catalog
 
 if TYPE_CHECKING:
@@ -278,7 +278,8 @@ class Sweep:
     @property
     def _range(self) -> tuple[float, float]:
         guess = [math.sqrt(c / 6 / self.search.tokens_per_param) for c in self.budgets]
-        low = self.sizes.low or guess[0] / SIZE_MARGIN
+        floor = float(getattr(smallest(self.model), self.sizes.count))
+        low = self.sizes.low or max(guess[0] / SIZE_MARGIN, floor)
         return low, self.sizes.high or guess[-1] * SIZE_MARGIN
 
     @cached_property

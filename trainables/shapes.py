@@ -44,6 +44,9 @@ ACTIVATION_BYTES = 34
 SCORE_BYTES = 5
 """Per token, layer, head and key at 2 bytes a value (same equation)."""
 
+MIN_WIDTH = 8
+"""Narrowest model of a default range of sizes (assumption: one head of eight)."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -157,6 +160,11 @@ def solve(params: float, model: Model, *, count: Count = "params_with_head") -> 
             "model.vocabulary, model.layers or model.min_layers"
         )
     return shape
+
+
+def smallest(model: Model) -> Shape:
+    """The smallest shape worth training: `MIN_WIDTH` wide and as shallow as the model allows."""
+    return _shape(MIN_WIDTH, min(_depths(MIN_WIDTH, model)), model)
 
 
 def sizes(

@@ -112,3 +112,8 @@ def test_the_trial_id_is_what_decides_the_outcome():
     assert one == trial_id(Sweep(budgets=[1e11, 2e11], allowance=9e12).trial(allocation))
     other_seed = Allocation(allocation.flops, allocation.params, allocation.tokens, seed=1)
     assert one != trial_id(sweep.trial(other_seed))
+
+
+def test_the_default_range_starts_at_what_can_be_built():
+    sweep = Sweep(budgets=[1e9, 2e9], allowance=1e11)
+    assert sweep.shapes[sweep.space.params[0]].width == 8
