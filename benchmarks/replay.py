@@ -6,8 +6,9 @@ Any table `fitting.prepare` reads will do; every trial may be asked for once, an
 were trained can be. The answer sought is the optimum of every budget and skill under the guarded
 fit of the whole pool. Compared are the adaptive search, Optuna's TPE with six trials per budget,
 grid order (budgets ascending, sizes spread first) and random order (mean over seeds); all are
-judged by the same guarded fit of what they have seen. Without a file: the isoFLOP points of Porian
-et al. 2024 (arXiv 2406.19146), if at hand.
+judged by the same guarded fit of what they have seen. Without a file: the two skills of Roberts
+et al. 2025 (arXiv 2503.10061), and the isoFLOP points of Porian et al. 2024 (arXiv 2406.19146) if
+at hand.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from sweeper.search import COLUMNS, Finished, SearchSettings, build
 
 HERE = Path(__file__).parent
 PORIAN = HERE.parents[1] / "shared/data/porian/isoflop_points.csv"
+SKILLS = HERE.parent / "fitting/reference/skills_paper/fig1_isoflop_points.csv"
 WITHIN = 0.10
 LEAST = 8  # trials before the first judgement
 CHECKPOINTS = np.geomspace(0.003, 1.0, 22)  # shares of the pool's FLOPs
@@ -147,27 +150,31 @@ def needed(errors: np.ndarray) -> tuple[float, float]:
     return float(shares[np.argmax(good)] if good.any() else math.inf), float(shares[lasting])
 
 
-def replay(pool: Pool, seeds: int) -> dict[str, tuple[float, float]]:
-    """Shares of the pool's FLOPs that each policy needs."""
+def replay(pool: Pool, seeds: int) -> dict[str, list[np.ndarray]]:
+    """Error curves of each policy, one per seed where it has any."""
     truth = pool.optima(sorted(pool.losses))
     ours = SearchSettings(tolerance=WITHIN)
     tpe = SearchSettings("optuna", sizes_per_budget=6, half_width=2.3)
-    orders: dict[str, Callable[[], Order]] = {
-        "adaptive": lambda: pool.search(ours),
-        "TPE": lambda: pool.search(tpe),
-        "grid order": pool.in_grid_order,
+    orders: dict[str, list[Callable[[], Order]]] = {
+        "adaptive": [lambda: pool.search(ours)],
+        "TPE": [lambda: pool.search(tpe)],
+        "grid order": [pool.in_grid_order],
+        "random order": [partial(pool.in_random_order, s) for s in range(seeds)],
     }
-    found = {name: needed(curve(pool, order(), truth)) for name, order in orders.items()}
-    shuffled = [needed(curve(pool, pool.in_random_order(s), truth)) for s in range(seeds)]
-    first, lasting = np.median(shuffled, axis=0)
-    return found | {"random order": (float(first), float(lasting))}
+    return {
+        name: [curve(pool, order(), truth) for order in variants]
+        for name, variants in orders.items()
+    }
 
 
 def pools(files: Sequence[str]) -> Iterator[tuple[str, Pool]]:
-    """The tables asked for, or Porian's settings with a validation loss."""
+    """The tables asked for, or the skills paper and Porian's settings with a validation loss."""
     for name in files:
         frame = prepare(name).frame
         yield Path(name).stem, Pool(frame.assign(flops=frame["budget"]))
+    if not files:
+        table = pd.read_csv(SKILLS).rename(columns={"target_nll": "loss"})
+        yield "knowledge and code", Pool(table)
     if not files and PORIAN.exists():
         table = pd.read_csv(PORIAN)
         table = table[table["val"] == "val"]
@@ -180,28 +187,46 @@ def pools(files: Sequence[str]) -> Iterator[tuple[str, Pool]]:
             yield label, Pool(frame)
 
 
+def tables(found: dict[str, dict[str, list[np.ndarray]]]) -> list[str]:
+    """FLOPs needed, and the errors on the way, in Markdown."""
+    names = next(iter(found.values())).keys()
+    head = ["| pool | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [
+        f"## Share of the pool's FLOPs until all optima are within {WITHIN:.0%}", "",
+        "Where the root mean square error first is within reach / from which it stays so; inf: "
+        "never.", "", *head,
+    ]  # fmt: skip
+    for pool, curves in found.items():
+        values = [np.median([needed(c) for c in cs], axis=0) for cs in curves.values()]
+        lines.append(f"| {pool} | " + " | ".join(f"{a:.3f} / {b:.3f}" for a, b in values) + " |")
+    at = [int(np.abs(CHECKPOINTS - share).argmin()) for share in (0.01, 0.03, 0.1, 0.3)]
+    shown = ", ".join(f"{CHECKPOINTS[i]:.1%}" for i in at)
+    lines += ["", f"## Root mean square error of ln p* after {shown} of the FLOPs", "", *head]
+    for pool, curves in found.items():
+        values = [np.median(cs, axis=0)[at] for cs in curves.values()]
+        shares = (" ".join(f"{v:.2f}" for v in value) for value in values)
+        lines.append(f"| {pool} | " + " | ".join(shares) + " |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*")
     parser.add_argument("--seeds", type=int, default=5, help="random orders")
-    parser.add_argument("--write", action="store_true", help="keep the table in results/")
+    parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     args = parser.parse_args()
-    lines = [
-        f"# Share of a pool's FLOPs until all optima are within {WITHIN:.0%}", "",
-        f"Written {date.today()} by `python benchmarks/replay.py {' '.join(args.files)}`; "
-        f"random: median of seeds 0-{args.seeds - 1}. Share where the root mean square error "
-        "first is within reach / from which it stays so; inf: never.", "",
-        "| pool | trials | adaptive | TPE | grid order | random order |",
-        "|---|---|---|---|---|---|",
-    ]  # fmt: skip
-    print("\n".join(lines))
+    found = {}
     for name, pool in pools(args.files):
-        found = replay(pool, args.seeds)
-        values = " | ".join(f"{a:.3f} / {b:.3f}" for a, b in found.values())
-        lines.append(f"| {name} | {len(pool.losses)} | {values} |")
-        print(lines[-1], flush=True)
+        found[f"{name}, {len(pool.losses)} trials"] = replay(pool, args.seeds)
+        print("replayed", name, flush=True)
+    text = [
+        "# Replays of measured runs", "",
+        f"Written {date.today()} by `python benchmarks/replay.py {' '.join(args.files)}`; random "
+        f"order: median of seeds 0-{args.seeds - 1}.", "", *tables(found),
+    ]  # fmt: skip
+    print("\n".join(text))
     if args.write:
-        (HERE / "results/replay.md").write_text("\n".join(lines) + "\n")
+        (HERE / "results/replay.md").write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":
