@@ -47,7 +47,7 @@ KINDS = (
     Kind(1.0),
     Kind(3.0),
     Kind(10.0),
-    Kind(0.1, wander=0.12),
+    Kind(0.1, wander=0.15),
     Kind(0.3, wander=0.15),
     Kind(0.1, bent=True, wander=0.15),
 )

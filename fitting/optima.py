@@ -160,6 +160,7 @@ def _weights(members: Sequence[Component], problem: Problem) -> FloatArray:
     own = np.array([c.log_evidence.sum() for c in members])
     common = np.array([c.common_evidence for c in members])
     share = problem.share(members[int((own + common).argmax())])
-    evidence = share * own + common
+    forgiven = np.array([problem.forgiven(c, share) for c in members])
+    evidence = share * own + common + forgiven
     raw = np.exp(evidence - evidence.max())
     return np.asarray(raw / raw.sum())

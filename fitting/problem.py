@@ -15,7 +15,7 @@ import numpy as np
 
 from fitting.component import Component
 from fitting.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
-from fitting.laplace import Data, Posterior, Prior, maximise
+from fitting.laplace import FREEDOM, Data, Posterior, Prior, maximise
 from fitting.pooling import Pool, pooled
 from fitting.trials import Trials
 from fitting.values import FloatArray
@@ -30,6 +30,10 @@ LOG_EXPONENT_SUM = math.log(0.7)
 
 NOISE_FLOOR = 1e-4
 """Least error scale in spreads of a skill's losses: exact data stay solvable."""
+
+BAD_SHARE = 0.05
+BAD_SPREAD = 20.0
+"""Share of trials that go bad for all skills, and their errors over the usual; assumptions."""
 
 Earlier = tuple[tuple[str, ...], Component]
 """The skills of an earlier fit and one of its components."""
@@ -206,6 +210,18 @@ class Problem:
             budgets = [np.flatnonzero((node == k) & np.isfinite(loss)) for k in set(node.tolist())]
             out[s] = np.median([places[i[np.argmin(loss[i])]] for i in budgets if len(i)])
         return out
+
+    def forgiven(self, component: Component, share: float) -> float:
+        """Log evidence given back for trials that went bad for all skills at once.
+
+        Skills of a trial fail together, so that a spoiled trial counts as one surprise and not as
+        one per skill: else a component that bends to meet it would win.
+        """
+        places = self.trials.log_params, np.exp(self.trials.log_flops)
+        z = (self.trials.loss - component.loss_hat(*places)) / component.scale[:, None]
+        sound, bad = np.log1p(z**2 / FREEDOM), np.log1p((z / BAD_SPREAD) ** 2 / FREEDOM)
+        better = np.nansum(0.5 * (FREEDOM + 1) * (sound - bad) - math.log(BAD_SPREAD), axis=0)
+        return float(np.logaddexp(0.0, math.log(BAD_SHARE) + share * better).sum())
 
     def share(self, best: Component) -> float:
         """What one skill counts beside the others: 1 if independent, 1 / S if all the same."""
