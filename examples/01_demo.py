@@ -8,7 +8,7 @@ Start it again after an interruption and it goes on where it was.
 from pathlib import Path
 
 from sweeper import Sweep
-from sweeper.report import conclusions
+from sweeper.words import conclusions
 
 HERE = Path(__file__).parent
 

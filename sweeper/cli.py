@@ -251,10 +251,13 @@ def _lines(values: dict[str, Any]) -> str:
 
 
 def _closing(results: Results) -> str:
-    finished = results.finished
+    from sweeper.words import conclusions
+
+    finished, fits = results.finished, results.fit()
+    said = "\n".join(f"* {sentence}" for sentence in conclusions(fits, results.aggregate))
     why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
     return (
-        f"\nThe search stopped ({why}).\n{results.fit()}\n\n"
+        f"\nThe search stopped ({why}).\n{fits}\n\n{said}\n\n"
         f"report: {results.directory.report}\n"
         f"data:   {results.directory.observations}"
     )

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Method = Literal["guarded", "parabola", "surface"]
 
 
+FITTED = ("trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "loss", "status")
+"""Columns of the table that a fit reads; the others would only raise questions."""
+
+
 class Outcome:
     """Observations of a sweep and what can be concluded from them.
 
@@ -41,7 +45,7 @@ class Outcome:
         """Fit every skill's optima and law; see `fitting.fit_skills`."""
         from fitting import fit_skills
 
-        return fit_skills(self.table, method=method)
+        return fit_skills(self.table[list(FITTED)], method=method)
 
 
 class Results(Outcome):
