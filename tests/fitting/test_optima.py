@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from fitting.optima import Guarded, fit_guarded
+from fitting.problem import Problem
 from fitting.synthetic import LADDER, World, surface_world, world
+from fitting.trials import read_trials
 
 TARGETS = np.array([*LADDER, 1e22])
 OFFSETS = np.linspace(-1.5, 1.5, 8)
@@ -83,6 +85,22 @@ def test_spoiled_trials_do_not_bend_the_optima(base):
     mean, _ = fit_guarded(spoiled, ladder=LADDER).log_optimum(LADDER)
     before, error = clean.log_optimum(LADDER)
     assert (np.abs(mean - before) < 2 * error).mean() > 0.95
+
+
+def test_a_trial_that_fails_for_all_skills_is_one_surprise(base):
+    table, fit = base
+    plain = fit.components[0]
+    victim = int(table["trial_id"].iloc[0])
+    everywhere = table["trial_id"] == victim
+    once = everywhere & (table["skill"] == "code-1")
+    given_back = []
+    for rows in (everywhere & False, once, everywhere):
+        spoiled = table.assign(loss=table["loss"] + 0.5 * rows)
+        problem = Problem(read_trials(spoiled), np.log(LADDER))
+        given_back.append(problem.forgiven(plain, share=0.5))
+    clean, one_skill, all_skills = given_back
+    assert one_skill - clean < 3
+    assert all_skills - clean > 10
 
 
 def test_a_mistuned_learning_rate_is_seen_before_the_next_decade():
