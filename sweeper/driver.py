@@ -6,7 +6,6 @@ slot may be free, and tells it what became of each trial.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import Allocation
-from sweeper.ledger import ENDED, Ledger
+from sweeper.ledger import Ledger
 from sweeper.search import Finished, Search
 from sweeper.spec import Sweep, trial_id
 
@@ -51,7 +50,8 @@ class Driver:
         self._training: dict[str, Start] = {}
         self._progress: dict[str, float] = {}
         self._observations: pd.DataFrame | None = None
-        self._waiting = False
+        # What the search last said; it is asked anew only when a trial has started or ended.
+        self._proposed: list[Allocation] | Finished | None = None
 
     @property
     def training(self) -> list[Start]:
@@ -71,18 +71,14 @@ class Driver:
             if not fits(self._interrupted[0].allocation.params):
                 return None
             return self._begin(self._interrupted.pop(0))
-        if self.finished or self._waiting:
+        if self._proposed is None:
+            self._proposed = self._propose()
+        if isinstance(self._proposed, Finished):
+            self.finished = self._proposed
             return self.finished
-        proposed = self._propose()
-        if isinstance(proposed, Finished):
-            self.finished = proposed
-            return proposed
-        if not proposed:
-            self._waiting = True  # nothing changes before a trial ends
+        if not self._proposed or not fits(self._proposed[0].params):
             return None
-        allocation = proposed[0]
-        if not fits(allocation.params):
-            return None
+        allocation = self._proposed[0]
         return self._begin(Start(trial_id(self._sweep.trial(allocation)), allocation))
 
     def _propose(self) -> list[Allocation] | Finished:
@@ -99,6 +95,7 @@ class Driver:
     def _begin(self, start: Start) -> Start:
         self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
         self._training[start.trial_id] = start
+        self._proposed = None
         self._listener("started", start, {})
         return start
 
@@ -130,15 +127,4 @@ class Driver:
         return self._sweep.space.cost(allocation) * tokens / allocation.tokens
 
     def _changed(self) -> None:
-        self._observations, self._waiting = None, False
-
-
-def left(sweep: Sweep, ledger: Ledger) -> float:
-    """FLOPs of the allowance neither spent nor reserved."""
-    spent, reserved = ledger.totals()
-    return max(sweep.allowance - spent - reserved, -math.inf)
-
-
-def ended_count(ledger: Ledger) -> int:
-    """Trials that have ended, however."""
-    return len(ledger.allocations(*ENDED))
+        self._observations, self._proposed = None, None

@@ -76,9 +76,12 @@ def test_waiting_does_not_ask_the_search_again(ledger):
     assert isinstance(driver.start(always), Finished)
 
 
-def test_nothing_is_reserved_while_no_slot_fits(ledger):
-    driver = Driver(SWEEP, ledger, Listed(1e4))
-    assert driver.start(never) is None
+def test_nothing_is_reserved_and_nothing_asked_twice_while_no_slot_fits(ledger):
+    search = Listed(1e4)
+    driver = Driver(SWEEP, ledger, search)
+    for _ in range(5):
+        assert driver.start(never) is None
+    assert search.asked == 1
     assert ledger.totals() == (0.0, 0.0)
 
 
