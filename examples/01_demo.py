@@ -18,7 +18,8 @@ def main() -> None:
     print(sweep.plan(), "\n")
     results = sweep.run("sweeps/demo")
     fits = results.fit()
-    print(f"\nThe search stopped: {results.finished.detail}\n")
+    finished = results.finished
+    print(f"\nThe search stopped ({finished.reason}). {finished.detail}\n")
     print(fits, "\n")
     for sentence in conclusions(fits, results.aggregate):
         print(f"* {sentence}")
