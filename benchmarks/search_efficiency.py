@@ -110,6 +110,8 @@ def policies() -> dict[str, Policy]:
     steps = STEPS[:7]
     for q in (1, 4, 16, 64):
         found[f"adaptive q={q}"] = Policy(ours, guarded_only, q, 0.2, steps)
+    patient = SearchSettings(tolerance=0.1)
+    found["adaptive until 10 %"] = Policy(patient, guarded_only, 4, 1.0)
     found["adaptive W=1"] = Policy(ours, guarded_only, 4, 1.0, STEPS[6:])
     for name, ratio in (("small", 25.0), ("large", 1 / 25)):
         wrong = SearchSettings(tolerance=0.03, tokens_per_param=20.0 * ratio)
@@ -224,9 +226,8 @@ def limit(name: str = "fail", *, tolerance: float = 0.05, reach: float = 1.6) ->
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per world, policy and step."""
     by = ["world", "policy", "step"]
-    if not rows["policy"].str.contains("adaptive").all():
-        fixed = ~rows["policy"].str.contains("adaptive")
-        rows = rows.assign(step=rows["step"].where(~fixed, 0.0))
+    stepped = rows["policy"].str.contains(r"adaptive [qW]=", regex=True)
+    rows = rows.assign(step=rows["step"].where(stepped, 0.0))
     skills = rows.groupby([*by, "skill"]).agg(
         spent=("spent", "mean"),
         error=("ladder_ms", lambda x: math.sqrt(x.mean())),
@@ -285,7 +286,7 @@ def _needed_table(curves: pd.DataFrame) -> list[str]:
         "| world | policy | 5 % | 10 % | replicates |", "|---|---|---|---|---|",
     ]  # fmt: skip
     for (name, family), curve in curves.groupby(["world", "family"], sort=False):
-        if "W=1" not in family:
+        if "W=1" not in family and "until" not in family:
             lines.append(
                 f"| {name} | {family} | {needed(curve, 0.05)} | {needed(curve, 0.1)} "
                 f"| {curve['n'].min()} |"

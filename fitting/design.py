@@ -33,6 +33,12 @@ CAUTION = 0.5
 GUARD = 1.0
 """Discrepancy scale of the component that keeps that share: 6 % drift of p* per budget."""
 
+BLOCK = 3
+"""Trials judged together: a curve has a level, a place and a width."""
+
+GIVEN_UP = 0.5
+"""Share of the members of scale `GUARD` and more from which budgets are explored one by one."""
+
 _RIDGE = 1e-12
 
 LEAST_SHARE = 0.01
@@ -97,6 +103,17 @@ class _Beliefs:
         left = np.maximum(variance - fall, 0.0)
         return np.asarray(np.log((square + variance) / (square + left)).mean(axis=(0, 2)))
 
+    def joint_gain(self, block: list[int], square: float) -> float:
+        """As `gains`, for several candidates together."""
+        spread = self.spread[:, block]
+        covariance = spread @ np.swapaxes(self.aims, 1, 2)
+        between = spread @ np.swapaxes(self.rows[:, block], 1, 2)
+        between = between + np.eye(len(block)) * self.noise[:, block, None]
+        fall = (covariance * np.linalg.solve(between, covariance)).sum(axis=1)
+        variance = np.einsum("stp,stp->st", self.aim_spread, self.aims)
+        left = np.maximum(variance - fall, 0.0)
+        return float(np.log((square + variance) / (square + left)).mean())
+
     def learn(self, i: int) -> None:
         """Take candidate ``i`` as trained: a rank-1 update of V, seen through its projections."""
         column = self.spread[:, i]
@@ -153,8 +170,9 @@ def choose(
     """
     beliefs = _beliefs(fit, candidates, pending, wishes.targets)
     chosen: list[int] = []
+    blocks = _blocks(fit, candidates)
     while len(chosen) < n:
-        best = _best(beliefs, candidates, wishes, remaining)
+        best = _best(beliefs, candidates, blocks, wishes, remaining)
         if best is None:
             break
         chosen.append(best)
@@ -170,26 +188,61 @@ def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -
     """
     beliefs = _beliefs(fit, candidates, Places.none(), wishes.targets)
     before = _variance(beliefs)
-    best = _best(beliefs, candidates, wishes, flops)
+    blocks = _blocks(fit, candidates)
+    best = _best(beliefs, candidates, blocks, wishes, flops)
     while best is not None:
         flops -= float(candidates.flops[best])
-        best = _best(beliefs, candidates, wishes, flops)
+        best = _best(beliefs, candidates, blocks, wishes, flops)
     return np.asarray(np.sqrt(_variance(beliefs) / before))
 
 
 def _best(
-    beliefs: Sequence[_Beliefs], candidates: Places, wishes: Wishes, remaining: float
+    beliefs: Sequence[_Beliefs],
+    candidates: Places,
+    blocks: Sequence[list[int]],
+    wishes: Wishes,
+    remaining: float,
 ) -> int | None:
-    """The affordable candidate of greatest gain per FLOP, taken as trained; None if none gains."""
-    gain = sum(b.weight * b.gains(wishes.square) for b in beliefs)
-    worth = gain * candidates.chance / (candidates.cost + wishes.overhead)
+    """The affordable candidate of greatest gain per FLOP, taken as trained; None if none gains.
+
+    One trial on a budget of its own level teaches next to nothing of its optimum, three do: where
+    a block of trials on one budget is worth more per FLOP than any single one, it is begun.
+    """
+    single = sum(b.weight * b.gains(wishes.square) for b in beliefs) * candidates.chance
+    worth = single / (candidates.cost + wishes.overhead)
     worth = np.where(candidates.flops <= remaining, worth, -1.0)
-    best = int(np.argmax(worth))
-    if worth[best] <= 0:
+    best, most = int(np.argmax(worth)), float(worth.max())
+    for block in blocks:
+        if candidates.flops[block].sum() <= remaining:
+            joint = sum(b.weight * b.joint_gain(block, wishes.square) for b in beliefs)
+            cost = (candidates.cost[block] + wishes.overhead).sum()
+            value = float(joint * candidates.chance[block].min() / cost)
+            if value > most:
+                best, most = block[int(np.argmax(single[block]))], value
+    if most <= 0:
         return None
     for belief in beliefs:
         belief.learn(best)
     return best
+
+
+def _blocks(fit: Guarded, candidates: Places) -> list[list[int]]:
+    """A small, a middle and a large size of every budget with so many.
+
+    None while the law is believed: budgets then teach about each other, and blocks would only
+    spend more on dear ones.
+    """
+    loose = sum(w for w, c in zip(fit.weights, fit.components, strict=True) if c.h >= GUARD)
+    if loose < GIVEN_UP:
+        return []
+    blocks = []
+    for flops in np.unique(candidates.flops):
+        here = np.flatnonzero(candidates.flops == flops)
+        here = here[np.argsort(candidates.log_params[here])]
+        if len(here) >= BLOCK:
+            at = np.linspace(0, len(here) - 1, 2 * BLOCK + 1).round().astype(int)[1::2]
+            blocks.append([int(i) for i in here[at]])
+    return blocks
 
 
 def _variance(beliefs: Sequence[_Beliefs]) -> FloatArray:

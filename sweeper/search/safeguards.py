@@ -37,13 +37,20 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
         return _again(beliefs, turn)
     for flops in reversed([c for c in turn.space.budgets[2:] if turn.space.allowed(c)]):
         below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)
-        known = [a for a in turn.known if a.flops > 0.99 * flops]
-        missing = CHECK_TRIALS - len(known)
+        missing = CHECK_TRIALS - _sound(beliefs, turn, flops)
         total = sum(a.flops for a in turn.known) + turn.remaining
         due = content or below >= SHARE * total
         if due and CHECK_TRIALS * flops <= below and missing * flops <= turn.remaining:
             return _across(beliefs, turn, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
+
+
+def _sound(beliefs: Beliefs, turn: Turn, flops: float) -> int:
+    """Trials that count for the check of a budget: failed ones only when there are many."""
+    above = beliefs.failed[:, 1] > math.log(0.99 * flops)
+    failures = int(beliefs.failed[above, 2].sum())
+    count = sum(a.flops > 0.99 * flops for a in turn.known)
+    return count if failures >= CHECK_TRIALS else count - failures
 
 
 def reserve(turn: Turn) -> float:

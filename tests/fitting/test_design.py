@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.design import Places, Wishes, bound, choose, foresee
+from fitting.design import Places, Wishes, _beliefs, _blocks, bound, choose, foresee
 from fitting.optima import Guarded, fit_guarded
 from fitting.synthetic import LADDER, world
 
@@ -128,3 +130,21 @@ def test_wider_range_of_sizes_needs_fewer_flops(fit: Guarded) -> None:
         for half in (1.0, 2.3)
     )
     assert wide < narrow
+
+
+def test_block_is_worth_what_its_trials_teach_one_after_the_other(fit: Guarded) -> None:
+    block, square = [60, 65, 70], WISHES.square
+    for belief in _beliefs(fit, places(), Places.none(), LADDER):
+        promised = belief.joint_gain(block, square)
+        before = np.einsum("stp,stp->st", belief.aim_spread, belief.aims)
+        for i in block:
+            belief.learn(i)
+        after = np.einsum("stp,stp->st", belief.aim_spread, belief.aims)
+        assert promised == pytest.approx(np.log((square + before) / (square + after)).mean())
+
+
+def test_blocks_are_considered_only_once_the_law_is_given_up(fit: Guarded) -> None:
+    loose = np.array([float(c.h == 10.0) for c in fit.components])
+    assert _blocks(fit, places()) == []
+    found = _blocks(replace(fit, weights=loose), places())
+    assert len(found) == len(LADDER) and all(len(block) == 3 for block in found)

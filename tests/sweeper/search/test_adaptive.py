@@ -69,7 +69,7 @@ def test_twentieth_of_the_grid_finds_every_optimum() -> None:
 def test_wrong_guess_of_the_optimum_is_made_good(factor: float) -> None:
     truth = two_skills()
     table = sweep(truth, 0.03 * GRID, slots=4, tokens_per_param=20.0 / factor**2)
-    assert np.sqrt((errors(table, truth) ** 2).mean()) < 0.10
+    assert np.sqrt((errors(table, truth) ** 2).mean()) < 0.15
 
 
 def test_toy_sweep_uses_all_budgets_and_stays_near_the_optima(toy: pd.DataFrame) -> None:
