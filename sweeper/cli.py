@@ -64,9 +64,16 @@ def _refuse(message: str) -> None:
 
 
 @app.command()
-def plan(spec: SpecFile, set_: Set = None, as_json: AsJson = False) -> None:
+def plan(
+    spec: SpecFile,
+    set_: Set = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show what a sweep will train and cost; starts nothing."""
-    result = _load(spec, set_).plan()
+    result = _load(spec, set_).plan(simulate=simulate)
     print(result.to_json() if as_json else result)
 
 

@@ -41,6 +41,11 @@ DEVICES = {
 }
 
 
+NOISE = 0.02
+"""Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
+to .03 (benchmarks/results/trainables.md); single skills of small models are noisier."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A sweep's cost and shape.
@@ -54,6 +59,8 @@ class Plan:
         device_hours: what the allowance takes on the spec's device.
         price: money, or NaN if no price per hour was given.
         device: the spec's device.
+        expected: from one simulated sweep, where it was asked for: one row per budget with
+            ``flops, trials, half_width``, that of the widest 90 % interval of ln p*.
     """
 
     table: pd.DataFrame
@@ -62,6 +69,7 @@ class Plan:
     device_hours: float
     price: float
     device: str
+    expected: pd.DataFrame | None = None
 
     def to_json(self) -> str:
         """The plan as JSON."""
@@ -73,6 +81,8 @@ class Plan:
             "price": None if math.isnan(self.price) else self.price,
             "budgets": self.table.to_dict(orient="records"),
         }
+        if self.expected is not None:
+            values["expected"] = self.expected.to_dict(orient="records")
         return json.dumps(values, indent=2)
 
     def __str__(self) -> str:
@@ -86,15 +96,31 @@ class Plan:
                 "",
                 f"{count} trials within {self.allowance:.3g} FLOPs: "
                 f"{self.device_hours:.3g} {self.device} hours{money}",
+                *self._expectation(),
             ]
         )
 
+    def _expectation(self) -> list[str]:
+        if self.expected is None:
+            return []
+        return ["", f"Expected of one simulated sweep with noise of {NOISE:g} nats:"] + [
+            f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
+            f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill)"
+            for row in self.expected.itertuples()
+        ]
+
     def _repr_html_(self) -> str:
-        return f"{_shown(self.table).to_html(index=False)}<p>{str(self).splitlines()[-1]}</p>"
+        words = str(self).partition("\n\n")[2].replace("\n", "<br>")
+        return f"{_shown(self.table).to_html(index=False)}<p>{words}</p>"
 
 
-def plan(sweep: Sweep) -> Plan:
+def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
     """Work out a sweep's trials, FLOPs, tokens, memory and cost.
+
+    Args:
+        sweep: the spec.
+        simulate: also run the search once on a stand-in world, to say what intervals to expect;
+            takes seconds.
 
     Raises:
         SpecError: the spec names a device nobody knows.
@@ -110,6 +136,16 @@ def plan(sweep: Sweep) -> Plan:
         device_hours=hours,
         price=math.nan if price is None else hours * price,
         device=sweep.cluster.device,
+        expected=_expected(sweep) if simulate else None,
+    )
+
+
+def _expected(sweep: Sweep) -> pd.DataFrame:
+    from sweeper.simulation import rehearse
+
+    skills = len(sweep.measured)
+    return rehearse(
+        sweep.search, sweep.space, allowance=sweep.allowance, skills=skills, noise=NOISE
     )
 
 

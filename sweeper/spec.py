@@ -331,11 +331,15 @@ class Sweep:
 
     # -- verbs ---------------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
-        """What the sweep will do and cost, as a table; no side effects."""
+    def plan(self, *, simulate: bool = False) -> Plan:
+        """What the sweep will do and cost, as a table; no side effects.
+
+        Args:
+            simulate: also say what intervals to expect, from one simulated sweep (seconds).
+        """
         from sweeper.plan import plan
 
-        return plan(self)
+        return plan(self, simulate=simulate)
 
     def run(self, directory: str | Path, *, progress: bool = True) -> Results:
         """Run the sweep on Ray, or go on with one that was interrupted.

@@ -61,6 +61,13 @@ def test_plan_prints_a_table_and_json(spec):
         assert 0.99 < realised / budget["flops"] <= 1
 
 
+def test_plan_says_what_intervals_to_expect(spec):
+    plan = json.loads(said("plan", spec, "--json", "--simulate"))
+    assert [row["flops"] for row in plan["expected"]] == [1e11, 2e11, 4e11]
+    assert all(0 < row["half_width"] < 1 for row in plan["expected"])
+    assert "p* to within x/÷" in said("plan", spec, "--simulate")
+
+
 def test_skills_lists_the_defaults(spec):
     rows = json.loads(said("skills", "--json"))
     assert {"knowledge", "code", "validation"} <= {row["name"] for row in rows if row["default"]}
