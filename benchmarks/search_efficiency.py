@@ -250,7 +250,9 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 def needed(curve: pd.DataFrame, error: float) -> str:
     """W at which the worst skill's error falls to a value, on a log-log line between points."""
-    curve = curve.sort_values("W")
+    curve = curve.dropna(subset="worst").sort_values("W")
+    if curve.empty:
+        return "no fit"
     x, y = np.log(curve["W"].to_numpy()), np.log(curve["worst"].to_numpy())
     y = np.minimum.accumulate(y)
     below = np.flatnonzero(y <= math.log(error))
