@@ -103,7 +103,7 @@ def status(directory: Where, as_json: AsJson = False) -> None:
 def fit(runs: Source, method: MethodName = "guarded", as_json: AsJson = False) -> None:
     """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
     fits = _fits(runs, method)
-    print(fits.to_json() if as_json else fits)
+    print(fits.to_json() if as_json else "\n".join([str(fits), *_remarks(fits)]))
 
 
 @app.command()
@@ -193,6 +193,20 @@ def _fits(runs: Path, method: str) -> Fits:
     if runs.is_dir():
         return _results(runs).fit(method)  # type: ignore[arg-type] # checked above
     return fit_skills(read_table(runs), method=method)  # type: ignore[arg-type]
+
+
+SHOWN_ROWS = 10
+"""Excluded rows printed to a terminal; `--json` has all."""
+
+
+def _remarks(fits: Fits) -> list[str]:
+    """What was left out and why, and what to know before trusting the numbers."""
+    rows = [
+        f"  row {row.row}: {row.reason}" for row in fits.excluded.head(SHOWN_ROWS).itertuples()
+    ]
+    more = len(fits.excluded) - len(rows)
+    lines = ["left out:", *rows, *([f"  and {more} more"] if more else [])] if rows else []
+    return lines + [f"note: {warning}" for warning in fits.warnings]
 
 
 def _plain(optimum: Optimum) -> dict[str, Any]:
