@@ -10,15 +10,16 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
+from sweeper.reading import build, read_yaml
 from sweeper.search.settings import SearchSettings
 from trainables.config import Data, Model, Train, TrialConfig
 from trainables.shapes import Shape, sizes, smallest
@@ -226,15 +227,7 @@ class Sweep:
         Raises:
             SpecError: the file cannot be read, has an unknown key, or a bad value.
         """
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
-        for key, text in (overrides or {}).items():
-            _override(values, key, text)
-        return cls.from_dict(values, source=str(path))
+        return cls.from_dict(read_yaml(path, overrides), source=str(path))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "spec") -> Sweep:
@@ -243,15 +236,7 @@ class Sweep:
         Raises:
             SpecError: names the source, the key's path, the value and the remedy.
         """
-        from pydantic import TypeAdapter, ValidationError
-
-        try:
-            return TypeAdapter(cls).validate_python(dict(values))
-        except ValidationError as error:
-            lines = [_explain(cls, dict(e)) for e in error.errors()]
-            raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
-        except SpecError as error:
-            raise SpecError(f"{source}: {error}") from None
+        return build(cls, values, source=source)
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as nested plain values: what the sweep directory keeps."""
@@ -375,11 +360,11 @@ class Sweep:
             The observations, why the search stopped, and ``fit()``.
         """
         from sweeper.results import Outcome
-        from sweeper.search import build
+        from sweeper.search import build as build_search
         from sweeper.simulation import probe, run
 
         skills = probe(loss_fn, self.space, seed=seed)
-        search = build(self.search, self.space, skills)
+        search = build_search(self.search, self.space, skills)
         table = run(
             search, self.space, loss_fn,
             skills=skills, allowance=self.allowance, slots=slots, seed=seed,
@@ -409,44 +394,3 @@ def _number(name: str, value: object) -> float:
     if not (math.isfinite(number) and number > 0):
         raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
     return number
-
-
-def _override(values: dict[str, Any], key: str, text: str) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise SpecError(f"--set {key}: {parent} is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"--set {key}: {text!r} is not a YAML value") from error
-
-
-def _explain(cls: type, error: dict[str, Any]) -> str:
-    """One line for one of pydantic's complaints: path, what is wrong, nearest known name."""
-    path = [part for part in error["loc"] if not str(part).startswith("function-")]
-    where = ".".join(str(part) for part in path)
-    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = _known_keys(cls, path[:-1])
-        return (
-            f"{where}: unknown key{did_you_mean(str(path[-1]), known)}; known: {', '.join(known)}"
-        )
-    if error["type"] in ("missing", "missing_argument"):
-        return f"{where}: is required"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return f"{where}: {error['msg']}, got {error['input']!r}"
-
-
-def _known_keys(cls: Any, path: list[Any]) -> list[str]:
-    """Keys of the section at a path, following the types of the dataclasses' fields."""
-    for part in path:
-        if isinstance(part, int):  # an entry of a list whose type was followed already
-            continue
-        inner = get_type_hints(cls).get(part)
-        inner = next((a for a in get_args(inner) if is_dataclass(a)), inner)
-        if not is_dataclass(inner):
-            return []
-        cls = inner
-    return [f.name for f in fields(cls)]

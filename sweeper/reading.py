@@ -1,0 +1,93 @@
+"""Nested mappings into dataclasses: overrides, and complaints a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+
+from sweeper.errors import SpecError, did_you_mean
+
+T = TypeVar("T")
+
+
+def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Args:
+        path: the file.
+        overrides: dotted keys to YAML values, such as ``{"data.shares.code": "0.3"}``.
+
+    Raises:
+        SpecError: it cannot be read, or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
+    for key, text in (overrides or {}).items():
+        _override(values, key, text)
+    return values
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
+    """Build a dataclass from nested mappings, checking every key and type.
+
+    Raises:
+        SpecError: names the source, the key's path, the value and the remedy.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        lines = [_explain(cls, dict(e)) for e in error.errors()]
+        raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
+    except SpecError as error:
+        raise SpecError(f"{source}: {error}") from None
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise SpecError(f"--set {key}: {parent} is a value, not a section")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {key}: {text!r} is not a YAML value") from error
+
+
+def _explain(cls: type, error: dict[str, Any]) -> str:
+    """One line for one of pydantic's complaints: path, what is wrong, nearest known name."""
+    path = [part for part in error["loc"] if not str(part).startswith("function-")]
+    where = ".".join(str(part) for part in path)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(cls, path[:-1])
+        return (
+            f"{where}: unknown key{did_you_mean(str(path[-1]), known)}; known: {', '.join(known)}"
+        )
+    if error["type"] in ("missing", "missing_argument"):
+        return f"{where}: is required"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return f"{where}: {error['msg']}, got {error['input']!r}"
+
+
+def _known_keys(cls: Any, path: list[Any]) -> list[str]:
+    """Keys of the section at a path, following the types of the dataclasses' fields."""
+    for part in path:
+        if isinstance(part, int):  # an entry of a list whose type was followed already
+            continue
+        inner = get_type_hints(cls).get(part)
+        inner = next((a for a in get_args(inner) if is_dataclass(a)), inner)
+        if not is_dataclass(inner):
+            return []
+        cls = inner
+    return [f.name for f in fields(cls)]
