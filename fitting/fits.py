@@ -22,6 +22,7 @@ from fitting.plain import plain, plain_frame, read
 from fitting.powerlaw import PowerLaw
 from fitting.skill_models import METHODS, Method, SkillModel
 from fitting.values import Optimum, Prediction
+from fitting.verdict import verdict
 
 FORMAT = 1
 """Version of the JSON form."""
@@ -135,7 +136,18 @@ class Fits(Mapping[str, SkillFit]):
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting these numbers."""
         poor = [f"{s}: {f.status}. {f.reason}" for s, f in self.items() if not f.ok]
-        return (*self._book.seen.warnings, *poor)
+        return (*self._book.seen.warnings, *self._alarm(), *poor)
+
+    def _alarm(self) -> tuple[str, ...]:
+        """Whether the law failed to foretell the largest trained budget from the cheaper ones."""
+        found = verdict(self._book.seen.frame)
+        if not found.alarm:
+            return ()
+        return (
+            f"the cheaper budgets do not foretell the losses at {found.flops:.3g} FLOPs (squared "
+            f"error {found.statistic:.2g} times what the law expects): no one power law holds; "
+            "trust the budgets that were trained, not what lies beyond them.",
+        )
 
     def table(self) -> pd.DataFrame:
         """Optima of every skill on every budget, all methods side by side.

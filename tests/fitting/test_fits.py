@@ -183,3 +183,14 @@ def test_twenty_skills_nine_budgets_twelve_sizes_take_under_two_cpu_seconds():
     fits = fit_skills(table)
     assert time.process_time() - started < 2.0
     assert sum(fit.ok for fit in fits.values()) == 20
+
+
+@pytest.mark.parametrize(("name", "warned"), [("sigmoid", True), ("asym", False)])
+def test_a_law_that_does_not_foretell_the_largest_budget_is_said(name, warned):
+    truth = world(name)
+    flops = np.repeat(LADDER, 8)
+    centre = np.mean([[truth.log_optimum(s, c) for c in LADDER] for s in truth.skills], axis=0)
+    params = np.exp(np.repeat(centre, 8) + np.tile(np.linspace(-1.5, 1.5, 8), len(LADDER)))
+    table = truth.table(flops, params, np.random.default_rng(1))
+    fits = fit_skills(table.dropna(subset=["loss"]))
+    assert any("do not foretell" in line for line in fits.warnings) is warned
