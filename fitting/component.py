@@ -66,12 +66,6 @@ class Component:
     common_evidence: float = 0.0
 
     @property
-    def rigid(self) -> bool:
-        """Whether it trusts the law closely: no bends, no wandering, little of the rest."""
-        kind = self.discrepancy.kind
-        return kind.scale < 1 and not kind.bent and not kind.wander
-
-    @property
     def name(self) -> str:
         """For reports."""
         return self.discrepancy.kind.name

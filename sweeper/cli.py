@@ -274,7 +274,13 @@ def _lines(values: dict[str, Any]) -> str:
 def _closing(results: Results) -> str:
     from sweeper.words import conclusions
 
-    finished, fits = results.finished, results.fit()
+    finished = results.finished
+    if not results.fittable:
+        return (
+            f"\nNo trial has finished ({finished.reason if finished else 'interrupted'}); "
+            f"`isoskill status {results.directory.root}` and the ledger's events say why"
+        )
+    fits = results.fit()
     said = "\n".join(f"* {sentence}" for sentence in conclusions(fits, results.aggregate))
     why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
     return (

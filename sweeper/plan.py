@@ -36,7 +36,7 @@ DEVICES = {
     "b200": Device(2250e12, 0.40),
     "mi300x": Device(1307e12, 0.40),
     # One core with AVX-512: matrix products reach 65 GFLOP/s, training of 7 k - 250 k params
-    # 5 - 40 of them (measured by the trainings of example 01).
+    # 5 - 40 of them (measured, benchmarks/train_step.py).
     "cpu-core": Device(65e9, 0.20),
 }
 

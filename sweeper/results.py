@@ -41,6 +41,11 @@ class Outcome:
         """The skill others are compared to, if it was measured."""
         return AGGREGATE if AGGREGATE in set(self.table["skill"]) else None
 
+    @property
+    def fittable(self) -> bool:
+        """Whether any trial has finished with losses."""
+        return bool((self.table["status"] == "finished").any())
+
     def fit(self, method: Method = "guarded") -> Fits:
         """Fit every skill's optima and law; see `fitting.fit_skills`."""
         from fitting import fit_skills
@@ -88,7 +93,7 @@ class Results(Outcome):
     def export(self) -> None:
         """Write observations.parquet, fits.json and report.html beside the ledger."""
         self.table.to_parquet(self.directory.observations, index=False)
-        if (self.table["status"] == "finished").any():
+        if self.fittable:
             fits = self.fit()
             self.directory.fits.write_text(fits.to_json(), encoding="utf-8")
             self.report(self.directory.report, fits=fits)

@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 
 from sweeper.budget import si
 from sweeper.driver import Start
-from sweeper.ledger import Ledger
+from sweeper.ledger import ENDED, Ledger
 from sweeper.spec import AGGREGATE, Sweep
 
 SHOWN_SKILLS = 3
@@ -40,7 +40,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         """Greet and start the bar."""
-        kept = len(self._ledger.allocations("finished", "diverged", "failed"))
+        kept = len(self._ledger.allocations(*ENDED))
         if kept:
             self._console.print(f"going on: {kept} trials have ended already and are kept")
         if self._dashboard:

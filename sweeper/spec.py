@@ -36,7 +36,7 @@ AGGREGATE = "validation"
 
 SIZE_MARGIN = 5.0
 """Default range of sizes: this factor below and above the guessed optima; the search reaches
-e^1.6 = 5 beyond them (measured in simulation, benchmarks/search_efficiency.py)."""
+e^1.6 = 5 beyond them (docs/adaptive_study.md, section 4)."""
 
 MIN_STEPS = 40
 """Fewest optimiser steps of a trial (assumption: warm-up and decay need a few dozen)."""

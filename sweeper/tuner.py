@@ -2,7 +2,7 @@
 
 The searcher is a thin shell round `sweeper.driver.Driver`; Tune's own snapshots are never read
 back, the ledger is the truth. Small trials train in reused Tune actors, so that a freed slot is
-at its next first step within milliseconds; trials with workers get a worker group, and their
+at its next first step in a tenth of a second; trials with workers get a worker group, and their
 coordinator holds no CPU, or two of them could wait for each other for ever.
 """
 

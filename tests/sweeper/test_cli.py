@@ -108,6 +108,24 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
     assert "belongs to another sweep: budgets is" in refused("run", spec, "--out", tmp_path / "a")
 
 
+def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
+    from sweeper import Results, Sweep
+    from sweeper.cli import _closing
+    from sweeper.directory import Directory
+    from sweeper.ledger import Ledger
+
+    sweep, directory = Sweep(budgets=[1e11, 2e11], allowance=1e12), Directory(tmp_path)
+    directory.claim(sweep)
+    ledger = Ledger(directory.ledger)
+    ledger.reserve("a", sweep.space.allocation(1e11, 3e4), 1e11)
+    ledger.fail("a", "out of memory", spent_flops=0.0)
+    ledger.close()
+    results = Results(tmp_path)
+    results.export()
+    assert "No trial has finished" in _closing(results)
+    assert "1 failed" in said("status", tmp_path)
+
+
 def test_a_table_without_losses_is_refused(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("params,tokens\n1,2\n")
