@@ -110,7 +110,7 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
 
 def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
     from sweeper import Results, Sweep
-    from sweeper.cli import _closing
+    from sweeper.commands.sweeps import _closing
     from sweeper.directory import Directory
     from sweeper.ledger import Ledger
 

@@ -1,0 +1,1 @@
+"""The console commands, a module for each group; `sweeper.cli` gathers them."""

@@ -1,0 +1,71 @@
+"""What every command shares: the application, its common arguments, and how inputs are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fitting import Fits
+    from sweeper.results import Results
+    from sweeper.spec import Sweep
+
+app = typer.Typer(
+    help="Find, for each skill of a language model, the size a compute budget is best spent on.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+SpecFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC")]
+Where = Annotated[Path, typer.Argument(help="A sweep directory.", metavar="DIRECTORY")]
+Source = Annotated[
+    Path, typer.Argument(help="A sweep directory, or a CSV or Parquet table.", metavar="RUNS")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Override a field, e.g. --set data.shares.code=0.3.", metavar="K=V"
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+MethodName = Annotated[
+    str, typer.Option("--method", help="guarded, parabola or surface.", metavar="NAME")
+]
+
+
+def load(spec: Path, overrides: list[str] | None) -> Sweep:
+    """Read the spec a command was given, a file or a sweep directory, with its overrides."""
+    from sweeper.errors import SpecError
+    from sweeper.spec import Sweep
+
+    pairs = {}
+    for item in overrides or []:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise SpecError(f"--set {item!r}: write KEY=VALUE, such as data.shares.code=0.3")
+        pairs[key] = value
+    return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, pairs)
+
+
+def open_results(directory: Path) -> Results:
+    """Open a sweep directory."""
+    from sweeper.results import Results
+
+    return Results(directory)
+
+
+def fits_of(runs: Path, method: str) -> Fits:
+    """Fit the runs of a sweep directory or a table by a named method."""
+    from fitting import fit_skills, read_table
+    from sweeper.errors import SpecError, did_you_mean
+
+    methods = ("guarded", "parabola", "surface")
+    if method not in methods:
+        raise SpecError(f"--method {method!r} is unknown{did_you_mean(method, methods)}")
+    if runs.is_dir():
+        return open_results(runs).fit(method)  # type: ignore[arg-type] # checked above
+    return fit_skills(read_table(runs), method=method)  # type: ignore[arg-type]

@@ -1,0 +1,135 @@
+"""The commands that plan, run and show a sweep."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
+
+if TYPE_CHECKING:
+    from sweeper.results import Results
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    set_: Set = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep will train and cost; starts nothing."""
+    result = load(spec, set_).plan(simulate=simulate)
+    print(result.to_json() if as_json else result)
+
+
+@app.command()
+def run(
+    spec: SpecFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")
+    ] = None,
+    set_: Set = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress lines.")] = False,
+) -> None:
+    """Run a sweep on Ray, or go on with an interrupted one."""
+    sweep = load(spec, set_)
+    results = sweep.run(out or Path("sweeps") / sweep.name, progress=not quiet)
+    print(_closing(results))
+
+
+@app.command()
+def status(directory: Where, as_json: AsJson = False) -> None:
+    """Show how far a sweep is: trials by state, FLOPs spent, what is in training."""
+    values = _status(open_results(directory))
+    print(json.dumps(values, indent=2) if as_json else _lines(values))
+
+
+@app.command()
+def report(
+    directory: Where,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Default DIRECTORY/report.html.")
+    ] = None,
+) -> None:
+    """Write the report as one HTML file."""
+    print(open_results(directory).report(out or directory / "report.html"))
+
+
+@app.command()
+def skills(as_json: AsJson = False) -> None:
+    """List the skills a sweep can measure."""
+    from trainables.skills.catalog import catalog
+
+    rows = [
+        {
+            "name": s.name,
+            "class": s.skill_class,
+            "default": s.default,
+            "description": s.description,
+        }
+        for s in catalog()
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        mark = "*" if row["default"] else " "
+        print(f"{mark} {row['name']:<24} {row['class']:<12} {row['description']}")
+    print("* measured unless the spec names others")
+
+
+def _status(results: Results) -> dict[str, Any]:
+    running = results.trials[results.trials["state"] == "running"]
+    return {
+        "name": results.sweep.name,
+        "trials": {str(k): int(v) for k, v in results.trials["state"].value_counts().items()},
+        "allowance_flops": results.sweep.allowance,
+        "spent_flops": results.spent_flops,
+        "reserved_flops": float(results.trials["reserved_flops"].sum()),
+        "in_training": [
+            f"C={t.flops:.3g} p={t.params} t={t.tokens} seed={t.seed}"
+            for t in running.itertuples()
+        ],
+        "finished": results.finished.reason if results.finished else None,
+        "detail": results.finished.detail if results.finished else "",
+    }
+
+
+def _lines(values: dict[str, Any]) -> str:
+    share = (values["spent_flops"]) / values["allowance_flops"]
+    states = ", ".join(f"{n} {state}" for state, n in values["trials"].items()) or "none yet"
+    lines = [
+        f"sweep      {values['name']}",
+        f"trials     {states}",
+        f"spent      {values['spent_flops']:.3g} of {values['allowance_flops']:.3g} FLOPs "
+        f"({share:.0%}), {values['reserved_flops']:.3g} reserved",
+    ]
+    lines += [f"training   {name}" for name in values["in_training"]]
+    if values["finished"]:
+        lines.append(f"finished   {values['finished']}: {values['detail']}")
+    return "\n".join(lines)
+
+
+def _closing(results: Results) -> str:
+    from sweeper.words import conclusions
+
+    finished = results.finished
+    if not results.fittable:
+        return (
+            f"\nNo trial has finished ({finished.reason if finished else 'interrupted'}); "
+            f"`isoskill status {results.directory.root}` and the ledger's events say why"
+        )
+    fits = results.fit()
+    said = "\n".join(f"* {sentence}" for sentence in conclusions(fits, results.aggregate))
+    why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
+    return (
+        f"\nThe search stopped ({why}).\n{fits}\n\n{said}\n\n"
+        f"report: {results.directory.report}\n"
+        f"data:   {results.directory.observations}"
+    )
