@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from trainables.config import Data, Model, Train
 from trainables.corpora import Stream
-from trainables.model import Network, token_nll
+from trainables.model import Network, build, token_nll
 from trainables.optim import make_optimizer
 from trainables.shapes import solve
 
@@ -36,7 +36,7 @@ def library_nll(network: Network, documents: Tensor) -> Tensor:
 def make_step(params: float, attention: str, *, library: bool) -> Step:
     """One training step as a closure."""
     shape = solve(params, Model())
-    network = Network(shape, seed=0, attention=attention)
+    network = build(shape, seed=0, attention=attention)
     optimizer = make_optimizer(network, Train())
     documents = torch.randint(shape.vocabulary, (ROWS, shape.context))
 

@@ -25,7 +25,7 @@ from trainables.context import STATE, Context, LocalContext
 from trainables.corpora import Stream, evaluation_sets
 from trainables.corpora.stream import check_vocabulary
 from trainables.corpora.vocabulary import BEGIN
-from trainables.model import Network, token_nll
+from trainables.model import Network, build, token_nll
 from trainables.optim import make_optimizer, rate_at
 from trainables.skills import resolve
 from trainables.skills.scoring import score_skills
@@ -95,7 +95,7 @@ class _Trial:
         self.config, self.context = config, context
         self.device = _device(config.train.device, context.device)
         shape, seed = config.shape, config.seed
-        self.network = Network(shape, seed=seed, attention=config.train.attention)
+        self.network = build(shape, seed=seed, attention=config.train.attention)
         self.network.to(self.device)
         self.parallel = _parallel(self.network, context)
         self.optimizer = make_optimizer(self.network, config.train)

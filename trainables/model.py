@@ -22,26 +22,54 @@ at widths 26 and 48; benchmarks/results/trainables.md)."""
 
 
 class Network(nn.Module):
-    """A causal model over full sequences, from tokens to logits.
+    """A causal model of transformers over full sequences, from tokens to hidden states.
 
-    Rotary tables and the mask are built once and the layers are called directly, since the
-    library's own forward builds both anew at every step: 1-11 % of a step up to 250 k
-    parameters (measured by benchmarks/train_step.py). Weights are the library's, in its own
-    model, ``causal``, which can be saved and loaded as such.
+    The head is left to the loss, which applies it to slices so that full logits never exist.
+    Weights are the library's, in its own model, ``causal``, which can be saved and loaded as such.
+
+    Args:
+        causal: the library's model with its head.
+    """
+
+    def __init__(self, causal: nn.Module) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Hidden states that the head reads: (sequences, context) -> (..., width)."""
+        hidden: Tensor = self.causal.base_model(input_ids=tokens, use_cache=False)[0]
+        return hidden
+
+    @property
+    def head(self) -> Tensor:
+        """Weight of the head, (vocabulary, width); the input embedding's own where tied."""
+        weight: Tensor = self.causal.get_output_embeddings().weight
+        return weight
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks, for sharding and for recomputing activations."""
+        blocks: nn.ModuleList = self.causal.base_model.layers
+        return blocks
+
+
+class LlamaNetwork(Network):
+    """Llama, called layer by layer.
+
+    Rotary tables and the mask are built once, since the library's own forward builds both anew
+    at every step: 1-11 % of a step up to 250 k parameters (measured by
+    benchmarks/train_step.py).
 
     Args:
         shape: what to build.
-        seed: of the initial weights.
         attention: "sdpa" or "eager".
     """
 
-    def __init__(self, shape: Shape, *, seed: int, attention: str) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.causal = LlamaForCausalLM(llama_config(shape, attention=attention))
-        body = self.causal.model
+    def __init__(self, shape: Shape, *, attention: str) -> None:
+        super().__init__(LlamaForCausalLM(llama_config(shape, attention=attention)))
         place = torch.arange(shape.context)[None]
-        cos, sin = body.rotary_emb(torch.zeros(1, shape.context, shape.width), place)
+        rotary = self.causal.model.rotary_emb
+        cos, sin = rotary(torch.zeros(1, shape.context, shape.width), place)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         future = torch.full((shape.context, shape.context), -torch.inf).triu(1)
@@ -50,15 +78,27 @@ class Network(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the next token: (sequences, context) -> (sequences, context, vocabulary)."""
+        """Hidden states that the head reads: (sequences, context) -> (..., width)."""
         body = self.causal.model
         hidden = body.embed_tokens(tokens)
         for layer in body.layers:
             hidden = layer(
                 hidden, attention_mask=self.mask, position_embeddings=(self.cos, self.sin)
             )
-        logits: Tensor = self.causal.lm_head(body.norm(hidden))
-        return logits
+        normed: Tensor = body.norm(hidden)
+        return normed
+
+
+def build(shape: Shape, *, seed: int, attention: str) -> Network:
+    """The model a shape describes, with initial weights that depend on the seed alone.
+
+    Args:
+        shape: what to build.
+        seed: of the initial weights.
+        attention: "sdpa" or "eager".
+    """
+    torch.manual_seed(seed)
+    return LlamaNetwork(shape, attention=attention)
 
 
 def llama_config(shape: Shape, *, attention: str) -> LlamaConfig:
@@ -83,12 +123,13 @@ def token_nll(network: nn.Module, documents: Tensor, begin: int) -> Tensor:
     """Negative log-likelihood of every token of every document, in nats.
 
     Args:
-        network: from tokens to logits.
+        network: from tokens to hidden states; a `Network`, or its data-parallel wrapper.
         documents: (documents, context) token ids.
         begin: token that stands before each document.
     """
     start = documents.new_full((documents.shape[0], 1), begin)
-    logits = network(torch.cat((start, documents[:, :-1]), dim=1))
+    hidden = network(torch.cat((start, documents[:, :-1]), dim=1))
+    logits = functional.linear(hidden, getattr(network, "module", network).head)
     nll = functional.cross_entropy(
         logits.flatten(0, 1).float(), documents.flatten(), reduction="none"
     )

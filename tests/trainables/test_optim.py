@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainables.config import Model, Train
-from trainables.model import Network
+from trainables.model import build
 from trainables.optim import make_optimizer, rate_at
 from trainables.shapes import solve
 
@@ -24,7 +24,7 @@ def test_a_training_of_one_step_has_a_rate() -> None:
 
 
 def test_norms_do_not_decay() -> None:
-    network = Network(solve(2e4, Model()), seed=0, attention="sdpa")
+    network = build(solve(2e4, Model()), seed=0, attention="sdpa")
     decayed, spared = make_optimizer(network, Train(weight_decay=0.1)).param_groups
     assert decayed["weight_decay"] == 0.1
     assert spared["weight_decay"] == 0.0
