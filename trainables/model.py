@@ -78,13 +78,17 @@ class LlamaNetwork(Network):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Hidden states that the head reads: (sequences, context) -> (..., width)."""
+        """Hidden states that the head reads: (sequences, length) -> (..., width).
+
+        Length may fall short of the context, as that of examples to be scored does.
+        """
         body = self.causal.model
         hidden = body.embed_tokens(tokens)
+        length = tokens.shape[1]
+        table = self.cos[:, :length], self.sin[:, :length]
+        mask = None if self.mask is None else self.mask[..., :length, :length]
         for layer in body.layers:
-            hidden = layer(
-                hidden, attention_mask=self.mask, position_embeddings=(self.cos, self.sin)
-            )
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=table)
         normed: Tensor = body.norm(hidden)
         return normed
 
