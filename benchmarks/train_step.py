@@ -20,6 +20,7 @@ from trainables.config import Data, Model, Train
 from trainables.corpora import Stream
 from trainables.model import Network, build, token_nll
 from trainables.optim import make_optimizer
+from trainables.recipe import recipe
 from trainables.shapes import solve
 
 SIZES = (7e3, 2e4, 3.3e4, 1.15e5, 2.46e5)
@@ -37,7 +38,7 @@ def make_step(params: float, attention: str, *, library: bool) -> Step:
     """One training step as a closure."""
     shape = solve(params, Model())
     network = build(shape, seed=0, attention=attention)
-    optimizer = make_optimizer(network, Train())
+    optimizer = make_optimizer(network, Train(), recipe(Train(), shape, tokens=10**6))
     documents = torch.randint(shape.vocabulary, (ROWS, shape.context))
 
     def step() -> None:

@@ -41,7 +41,8 @@ class Space:
         flops_per_token: training FLOPs per token of each size by the spec's convention
             (6 p by default, or exact), same length as ``params``.
         granule: tokens come in multiples of this (the context length).
-        min_tokens: fewest tokens a trial may have (a few optimiser steps).
+        min_tokens: fewest tokens a trial may have (a few optimiser steps); one number, or one
+            for each size.
         max_tokens: most tokens a trial may have (the corpus, or epochs of it).
         mix: name of the data mix the allocations carry.
     """
@@ -50,7 +51,7 @@ class Space:
     params: tuple[int, ...]
     flops_per_token: tuple[float, ...]
     granule: int = 1
-    min_tokens: int = 1
+    min_tokens: int | tuple[int, ...] = 1
     max_tokens: float = math.inf
     mix: str = "base"
 
@@ -69,8 +70,13 @@ class Space:
         return [
             i
             for i in range(len(self.params))
-            if self.min_tokens <= self.tokens(flops, i) <= self.max_tokens
+            if self._fewest(i) <= self.tokens(flops, i) <= self.max_tokens
         ]
+
+    def _fewest(self, index: int) -> int:
+        """Fewest tokens a trial of one size may have."""
+        fewest = self.min_tokens
+        return fewest if isinstance(fewest, int) else fewest[index]
 
     def allocation(self, flops: float, params: float, seed: int = 0) -> Allocation:
         """The allocation on ``flops`` whose realisable size is nearest to ``params``."""

@@ -163,7 +163,8 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
     allowed = [space.params[i] for i in space.allowed(flops)]
     guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
-    shape = sweep.shapes[allocation.params]
+    trial = sweep.trial(allocation)
+    shape, batch_tokens = trial.shape, trial.recipe.batch * sweep.model.context
     return {
         "flops": flops,
         "sizes": len(allowed),
@@ -172,8 +173,8 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
         "params": allocation.params,
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
-        "steps": math.ceil(allocation.tokens / sweep.train.batch_tokens),
-        "memory_bytes": shape.memory_bytes(sweep.train.batch_tokens),
+        "steps": trial.recipe.steps,
+        "memory_bytes": shape.memory_bytes(batch_tokens),
         "hours": flops / speed / 3600,
     }
 

@@ -22,6 +22,7 @@ from sweeper.errors import SpecError, did_you_mean
 from sweeper.reading import build, read_yaml
 from sweeper.search.settings import SearchSettings
 from trainables.config import Data, Model, Train, TrialConfig
+from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
 from trainables.skills.catalog import catalog
 
@@ -205,7 +206,7 @@ class Sweep:
                     f"sizes: fewer than 3 sizes between {self._range[0]:.3g} and "
                     f"{self._range[1]:.3g} params can be built and trained for {MIN_STEPS} steps "
                     f"on the budget {flops:.3g}; widen sizes.low..sizes.high, lower "
-                    "train.batch_tokens, or raise the budget"
+                    "train.batch_tokens (or choose another train.rule), or raise the budget"
                 )
         if self.allowance < self.seed_cost:
             raise SpecError(
@@ -287,7 +288,9 @@ class Sweep:
                 for p, shape in self.shapes.items()
             ),
             granule=self.model.context,
-            min_tokens=MIN_STEPS * self.train.batch_tokens,
+            min_tokens=tuple(
+                fewest_tokens(self.train, shape, MIN_STEPS) for shape in self.shapes.values()
+            ),
         )
 
     @property
@@ -379,10 +382,7 @@ width and skew with one to spare."""
 
 def trial_id(config: TrialConfig) -> str:
     """Identity of a training: a hash of everything that decides its outcome."""
-    settings = config.to_dict()
-    for key in ("threads", "device", "checkpoint_every_s"):
-        settings["train"].pop(key)
-    text = json.dumps(settings, sort_keys=True)
+    text = json.dumps(config.identity(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

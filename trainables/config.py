@@ -7,9 +7,10 @@ refuses unknown keys when it is loaded through pydantic, and checks its own doma
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal, get_args
 
+from trainables.recipe import Law, Recipe, RuleName, recipe
 from trainables.shapes import Shape
 
 CLASSES = ("knowledge", "code", "other")
@@ -180,19 +181,27 @@ class Train:
     """How a model is trained; the defaults are for seconds on one CPU core.
 
     Attributes:
+        rule: where learning rate, batch, beta2 and warm-up come from: "width" for the numbers
+            here, or a published rule, "llama3", "deepseek", "porian" or "steplaw", as printed
+            (`trainables.recipe`). Schedule, decay and clip are the spec's under any rule.
+        law: measured laws that take the place of the rule's rate and batch.
         batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
-            the tokens starves small models (measured, benchmarks/results/trainables.md).
+            the tokens starves small models (measured, benchmarks/results/trainables.md). Rounded
+            to sequences. For the rule "width", as the next five.
         learning_rate: peak rate at ``reference_width``.
         reference_width: width at which ``learning_rate`` was tuned.
         width_exponent: rate falls as (reference_width / width)^width_exponent.
-        beta1: AdamW's first moment.
         beta2: AdamW's second moment; .98 rather than .999 as batches are small (Porian et al.
             2024, section 3.4).
+        warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
+        beta1: AdamW's first moment.
         weight_decay: AdamW's, on matrices only.
         clip: largest gradient norm.
-        warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
-        schedule: "cosine" to ``final`` times the peak.
+        schedule: "cosine" to ``final`` times the peak, or "wsd": constant, then linear to
+            ``final`` over the last ``decay`` of the steps.
         final: last rate over peak rate.
+        decay: share of the steps in which "wsd" falls; a fifth loses little against cosine
+            (Hägele et al. 2024, arXiv 2405.18392, section 3).
         attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
             (measured, benchmarks/train_step.py).
         threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
@@ -203,6 +212,8 @@ class Train:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    rule: RuleName = "width"
+    law: Law = field(default_factory=Law)
     batch_tokens: int = 480
     learning_rate: float = 8e-3
     reference_width: int = 32
@@ -212,25 +223,23 @@ class Train:
     weight_decay: float = 0.01
     clip: float = 1.0
     warmup: float = 0.04
-    schedule: Literal["cosine"] = "cosine"
+    schedule: Literal["cosine", "wsd"] = "cosine"
     final: float = 0.02
+    decay: float = 0.2
     attention: Literal["eager", "sdpa"] = "sdpa"
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = 60.0
 
     def __post_init__(self) -> None:
-        _require(self.batch_tokens >= 1, "train.batch_tokens must be at least 1")
-        _require(0 < self.learning_rate < 1, "train.learning_rate must lie in (0, 1)")
-        _require(self.reference_width >= 1, "train.reference_width must be at least 1")
-        _require(0 <= self.width_exponent <= 2, "train.width_exponent must lie in 0..2")
-        for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)")
-        _require(self.weight_decay >= 0, "train.weight_decay must not be negative")
-        _require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
-        _require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
-        _require(self.schedule == "cosine", f"train.schedule: {self.schedule!r}; use 'cosine'")
+        self._check_rule()
+        self._check_optimizer()
+        _require(
+            self.schedule in ("cosine", "wsd"),
+            f"train.schedule: {self.schedule!r} is unknown; use 'cosine' or 'wsd'",
+        )
         _require(0 <= self.final <= 1, "train.final is a share of the peak rate, in 0..1")
+        _require(0 < self.decay <= 1, "train.decay is a share of the steps, in (0, 1]")
         _require(
             self.attention in ("eager", "sdpa"),
             f"train.attention: {self.attention!r} is unknown; use 'eager' or 'sdpa'",
@@ -242,10 +251,47 @@ class Train:
         )
         _require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
 
+    def _check_rule(self) -> None:
+        """Refuse an unknown rule, and numbers that a published rule would leave unused."""
+        known = get_args(RuleName)
+        _require(
+            self.rule in known,
+            f"train.rule: {self.rule!r} is unknown; use {', '.join(known)}",
+        )
+        for entry in fields(self):
+            unused = entry.name in OWN_NUMBERS and getattr(self, entry.name) != entry.default
+            _require(
+                self.rule == "width" or not unused,
+                f"train.{entry.name} is not used under train.rule {self.rule!r}, which brings "
+                "its own; leave it out, or set rate and batch by train.law under rule 'width'",
+            )
+
+    def _check_optimizer(self) -> None:
+        """Check the domains of rates, moments and warm-up."""
+        _require(self.batch_tokens >= 1, "train.batch_tokens must be at least 1")
+        _require(0 < self.learning_rate < 1, "train.learning_rate must lie in (0, 1)")
+        _require(self.reference_width >= 1, "train.reference_width must be at least 1")
+        _require(0 <= self.width_exponent <= 2, "train.width_exponent must lie in 0..2")
+        for name in ("beta1", "beta2"):
+            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)")
+        _require(self.weight_decay >= 0, "train.weight_decay must not be negative")
+        _require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
+        _require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
+
     def peak_rate(self, width: int) -> float:
-        """Peak learning rate of a model of this width."""
+        """Peak learning rate of a model of this width by the rule "width"."""
         ratio: float = self.reference_width / width
         return self.learning_rate * math.pow(ratio, self.width_exponent)
+
+
+OWN_NUMBERS = (
+    "batch_tokens", "learning_rate", "reference_width", "width_exponent", "beta2", "warmup",
+)  # fmt: skip
+"""Fields of `Train` that the rule "width" reads, and no other."""
+
+RUN_ONLY = ("threads", "device", "checkpoint_every_s")
+"""Fields of `Train` that move a result by no more than rounding: not part of a trial's
+identity."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +328,9 @@ class TrialConfig:
         )
         _require(self.seed >= 0, "trial.seed must not be negative")
         _require(
-            self.train.batch_tokens >= self.shape.context,
+            self.train.rule != "width"
+            or self.train.law.batch is not None
+            or self.train.batch_tokens >= self.shape.context,
             f"train.batch_tokens: {self.train.batch_tokens} is less than one sequence of "
             f"{self.shape.context}; raise it or lower model.context",
         )
@@ -290,6 +338,18 @@ class TrialConfig:
     def to_dict(self) -> dict[str, Any]:
         """The config as nested dicts that JSON can carry."""
         return {**asdict(self), "skills": list(self.skills)}
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the outcome: the config without `RUN_ONLY` settings."""
+        values = self.to_dict()
+        for name in RUN_ONLY:
+            del values["train"][name]
+        return values
+
+    @property
+    def recipe(self) -> Recipe:
+        """Peak rate, batch, beta2, warm-up and steps of this training."""
+        return recipe(self.train, self.shape, self.tokens)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrialConfig:

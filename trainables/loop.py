@@ -98,11 +98,11 @@ class _Trial:
         self.network = build(shape, seed=seed, attention=config.train.attention)
         self.network.to(self.device)
         self.parallel = _parallel(self.network, context)
-        self.optimizer = make_optimizer(self.network, config.train)
+        self.recipe = config.recipe
+        self.optimizer = make_optimizer(self.network, config.train, self.recipe)
         self.stream = Stream(config.data, context=shape.context, seed=seed)
         self.sequences = round(config.tokens / shape.context)
-        self.batch = config.train.batch_tokens // shape.context
-        self.steps = math.ceil(self.sequences / self.batch)
+        self.batch, self.steps = self.recipe.batch, self.recipe.steps
         self.step = 0
         # This worker's share of the loss at the first step, and of the running loss.
         self.first_loss = torch.zeros((), device=self.device)
@@ -146,7 +146,7 @@ class _Trial:
         # Data parallelism averages gradients over workers; the loss is a sum over their slices.
         (loss * workers).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
-        rate = rate_at(self.config.train, self.config.shape.width, self.step, self.steps)
+        rate = rate_at(self.config.train, self.recipe, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -280,7 +280,7 @@ class _Trial:
 
 def _identity(config: TrialConfig) -> str:
     """What a checkpoint must agree with."""
-    return json.dumps(config.to_dict(), sort_keys=True)
+    return json.dumps(config.identity(), sort_keys=True)
 
 
 def _device(wanted: str, offered: str) -> torch.device:

@@ -8,24 +8,28 @@ import torch
 from torch import nn
 
 from trainables.config import Train
+from trainables.recipe import Recipe
 
 
-def make_optimizer(network: nn.Module, settings: Train) -> torch.optim.AdamW:
+def make_optimizer(network: nn.Module, settings: Train, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW in one kernel, with weight decay on matrices only."""
     parameters = list(network.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    betas = (settings.beta1, settings.beta2)
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
+    betas = (settings.beta1, recipe.beta2)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)
 
 
-def rate_at(settings: Train, width: int, step: int, steps: int) -> float:
-    """Learning rate of a step: linear warm-up, then cosine to the final share of the peak."""
-    peak = settings.peak_rate(width)
-    warmup = math.ceil(settings.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - 1 - warmup)
+def rate_at(settings: Train, recipe: Recipe, step: int) -> float:
+    """Learning rate of a step: linear warm-up, then the spec's schedule to its final share."""
+    peak, steps = recipe.learning_rate, recipe.steps
+    if step < recipe.warmup:
+        return peak * (step + 1) / (recipe.warmup + 1)
+    if settings.schedule == "wsd":
+        decaying = math.ceil(settings.decay * steps)
+        left = min(1.0, (steps - 1 - step) / decaying)
+        return peak * (settings.final + (1 - settings.final) * left)
+    done = (step - recipe.warmup) / max(1, steps - 1 - recipe.warmup)
     return peak * (settings.final + (1 - settings.final) * (1 + math.cos(math.pi * done)) / 2)

@@ -49,7 +49,7 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         "params_without_embeddings": shape.params_without_embeddings,
         "params_with_head": shape.params_with_head,
         "tokens": tokens,
-        "steps": -(-tokens // config.train.batch_tokens),
+        "steps": config.recipe.steps,
         "flops_6p": tokens * shape.flops_per_token("6p"),
         "flops_exact": tokens * shape.flops_per_token("exact"),
         "train_loss": mean,
