@@ -37,6 +37,7 @@ class Status(StrEnum):
     NO_INTERIOR_MINIMUM = "no-interior-minimum"
     NOT_IDENTIFIED = "not-identified"
     UNREACHABLE = "unreachable"
+    NO_COMMON_LAW = "no-common-law"
 
     @property
     def advice(self) -> str:
@@ -55,4 +56,6 @@ _ADVICE = {
     "sizes on the falling side.",
     Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
     Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
+    Status.NO_COMMON_LAW: "No one law holds on all trained budgets, so nothing beyond them is "
+    "foretold: train on larger budgets, or ask despite the alarm.",
 }

@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 
-from fitting.errors import FittingError, Status
+from fitting.bracket import check_curves
+from fitting.errors import FitError, FittingError, Status
 from fitting.methods import fit_models, on_ladder
-from fitting.observations import Observations, prepare
+from fitting.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.plain import plain, plain_frame, read
 from fitting.powerlaw import PowerLaw
-from fitting.skill_models import METHODS, Method, SkillModel
+from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Optimum, Prediction
-from fitting.verdict import verdict
+from fitting.verdict import Verdict, verdict
 
 FORMAT = 1
 """Version of the JSON form."""
+
+_BEYOND = 1 + BUDGET_TOLERANCE  # times the largest trained budget
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,32 @@ class SkillFit:
     def at(self, flops: float) -> Optimum:
         """Optimum of any budget, trained or not, with its 90 % interval.
 
+        Beyond the largest trained budget there is none after an alarm (`Fits.alarm`): status
+        NO_COMMON_LAW.
+
         Raises:
             ValueError: flops is not positive and finite.
         """
         _positive(flops=flops)
-        return self._book.models(self.method)[self.skill].at(float(flops))
+        found = self._book.models(self.method)[self.skill].at(float(flops))
+        if found.extrapolates <= _BEYOND or not self._book.withheld:
+            return found
+        nothing = missing(Status.NO_COMMON_LAW, self._book.withheld, found.flops, self.method)
+        return replace(nothing, extrapolates=found.extrapolates)
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """Expected loss of any allocation, with its 90 % interval.
 
         Raises:
-            FitError: the method or the skill has no loss to predict.
+            FitError: the method or the skill has no loss to predict, or, after an alarm, the
+                allocation lies beyond the largest trained budget.
             ValueError: params or tokens is not positive and finite.
         """
         _positive(params=params, tokens=tokens)
-        return self._book.models(self.method)[self.skill].loss(float(params), float(tokens))
+        found = self._book.models(self.method)[self.skill].loss(float(params), float(tokens))
+        if found.extrapolates > _BEYOND and self._book.withheld:
+            raise FitError(Status.NO_COMMON_LAW, self._book.withheld)
+        return found
 
     def __repr__(self) -> str:
         if not self.ok:
@@ -85,24 +99,47 @@ class SkillFit:
 
 
 class _Book:
-    """Observations and the models fitted to them, each method when first asked for."""
+    """Observations and the models fitted to them, each method when first asked for.
 
-    def __init__(self, seen: Observations) -> None:
+    Args:
+        seen: the checked table.
+        despite_alarm: extrapolate all the same.
+    """
+
+    def __init__(self, seen: Observations, *, despite_alarm: bool = False) -> None:
         self.seen = seen
+        self._despite_alarm = despite_alarm
         self._models: dict[Method, dict[str, SkillModel]] = {}
+
+    @cached_property
+    def checked(self) -> Verdict:
+        """Whether the cheaper budgets foretell the largest one, by the skills that have minima."""
+        found = {skill: check_curves(self.seen.of_skill(skill))[0] for skill in self.seen.skills}
+        usable = [skill for skill, status in found.items() if status is Status.OK]
+        frame = self.seen.frame
+        return verdict(frame[frame["skill"].isin(usable)]) if usable else Verdict()
+
+    @property
+    def withheld(self) -> str:
+        """Why nothing is foretold beyond the trained budgets; empty if it is."""
+        if self._despite_alarm or not self.checked.alarm:
+            return ""
+        return f"The cheaper budgets do not foretell the losses at {self.checked.flops:.3g} FLOPs."
 
     def models(self, method: Method) -> dict[str, SkillModel]:
         """Models of all skills by one method."""
         if method not in self._models:
-            self._models[method] = fit_models(self.seen, method)
+            self._models[method] = fit_models(self.seen, method, self.checked)
         return self._models[method]
 
     def skill_fit(self, skill: str, method: Method) -> SkillFit:
         """One skill's values."""
         model = self.models(method)[skill]
         budgets = [float(b) for b in sorted(self.seen.of_skill(skill)["budget"].unique())]
-        optima = on_ladder(model, budgets)
-        return SkillFit(skill, method, model.status, model.reason, optima, model.law(), self)
+        optima, law = on_ladder(model, budgets), model.law()
+        if law.ok and self.withheld:
+            law = no_law(Status.NO_COMMON_LAW, self.withheld, method)
+        return SkillFit(skill, method, model.status, model.reason, optima, law, self)
 
 
 class Fits(Mapping[str, SkillFit]):
@@ -132,6 +169,21 @@ class Fits(Mapping[str, SkillFit]):
         """Rows left out, with their reasons."""
         return self._book.seen.excluded
 
+    @property
+    def alarm(self) -> bool:
+        """Whether the law fails to foretell the largest trained budget from the cheaper ones.
+
+        Then the optima of the trained budgets stand, no law is given, and optima and losses
+        beyond are withheld.
+        """
+        return self._book.checked.alarm
+
+    def despite_alarm(self) -> Fits:
+        """The same fits with laws and extrapolations, whatever the alarm says."""
+        book = _Book(self.observations, despite_alarm=True)
+        skills = {skill: book.skill_fit(skill, self.method) for skill in self}
+        return Fits(skills, book, self.method)
+
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting these numbers."""
@@ -139,14 +191,14 @@ class Fits(Mapping[str, SkillFit]):
         return (*self._book.seen.warnings, *self._alarm(), *poor)
 
     def _alarm(self) -> tuple[str, ...]:
-        """Whether the law failed to foretell the largest trained budget from the cheaper ones."""
-        found = verdict(self._book.seen.frame)
+        found = self._book.checked
         if not found.alarm:
             return ()
+        ending = "is withheld" if self._book.withheld else "is shown all the same"
         return (
             f"the cheaper budgets do not foretell the losses at {found.flops:.3g} FLOPs (squared "
             f"error {found.statistic:.2g} times what the law expects): no one power law holds; "
-            "trust the budgets that were trained, not what lies beyond them.",
+            f"trust the budgets that were trained; what lies beyond them {ending}.",
         )
 
     def table(self) -> pd.DataFrame:
@@ -209,12 +261,12 @@ class Fits(Mapping[str, SkillFit]):
         ]
         width = max((len(s) for s in self), default=5)
         for skill, fit in self.items():
+            said = f"{fit.status if not fit.ok else fit.law.status}"
             if fit.ok and fit.law.ok:
-                top = fit.optima[-1]
                 said = f"b = {fit.law.exponent:.3f} ± {fit.law.exponent_se:.3f}"
+            if fit.ok and fit.law.status in (Status.OK, Status.NO_COMMON_LAW):
+                top = fit.optima[-1]
                 said += f"   p*({top.flops:.3g}) = {_span(top)}"
-            else:
-                said = f"{fit.status if not fit.ok else fit.law.status}"
             lines.append(f"  {skill:<{min(width, 30)}}  {said}")
         return "\n".join(lines)
 

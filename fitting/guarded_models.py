@@ -21,6 +21,7 @@ from fitting.optima import Guarded, fit_guarded
 from fitting.powerlaw import PowerLaw
 from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Z90, FloatArray, Optimum, Prediction
+from fitting.verdict import Verdict, guarded_by
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;
@@ -122,8 +123,13 @@ _WIDEST = math.exp(2 * Z90 * UNKNOWN)
 _ONE_BUDGET = "Only one budget was trained: other budgets and the law are not determined."
 
 
-def guarded_models(seen: Observations) -> dict[str, SkillModel]:
-    """All usable skills in one fit, the others with their reasons."""
+def guarded_models(seen: Observations, checked: Verdict) -> dict[str, SkillModel]:
+    """All usable skills in one fit, the others with their reasons.
+
+    Args:
+        seen: the checked table.
+        checked: after an alarm the plain surface has no say in the mixture.
+    """
     found = {skill: check_curves(seen.of_skill(skill)) for skill in seen.skills}
     usable = [skill for skill, (status, _) in found.items() if status is Status.OK]
     models: dict[str, SkillModel] = {
@@ -131,6 +137,7 @@ def guarded_models(seen: Observations) -> dict[str, SkillModel]:
     }
     if usable:
         fit = fit_guarded(_columns(seen.frame, usable), ladder=_rungs(seen.budgets))
+        fit = guarded_by(checked, fit)
         ladders: dict[tuple[float, ...], _Ladder] = {}
         for skill in usable:
             rows = seen.of_skill(skill)

@@ -21,12 +21,19 @@ from fitting.powerlaw import PowerLaw, fit_power_law
 from fitting.skill_models import Method, SkillModel, Unusable, missing
 from fitting.surface import Surface, fit_surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction
+from fitting.verdict import Verdict
 
 
-def fit_models(seen: Observations, method: Method) -> dict[str, SkillModel]:
-    """Fit every skill by one method; a skill without minima becomes an `Unusable`."""
+def fit_models(seen: Observations, method: Method, checked: Verdict) -> dict[str, SkillModel]:
+    """Fit every skill by one method; a skill without minima becomes an `Unusable`.
+
+    Args:
+        seen: the checked table.
+        method: which.
+        checked: whether the law foretells its largest budget.
+    """
     if method == "guarded":
-        return guarded_models(seen)
+        return guarded_models(seen, checked)
     single = _parabola_model if method == "parabola" else _surface_model
     return {skill: single(seen.of_skill(skill)) for skill in seen.skills}
 

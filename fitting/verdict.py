@@ -87,7 +87,8 @@ def verdict(frame: pd.DataFrame, *, warm: Guarded | None = None) -> Verdict:
         return Verdict()
     forecast = _Forecast.make(frame[log_flops < top], frame[log_flops == top], warm)
     statistic, chance = forecast.test(forecast.everywhere)
-    found = Verdict(math.exp(top), statistic, chance, int(counts[budgets == top][0]))
+    flops = float(np.median(trials.loc[trials["budget"] == top, "flops"]))
+    found = Verdict(flops, statistic, chance, int(counts[budgets == top][0]))
     return replace(found, suspect=forecast.suspect()) if found.alarm else found
 
 

@@ -162,7 +162,7 @@ def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
     said += [_against(c) for c in against if math.isfinite(c.ratio) or c.skill not in without]
     if aggregate is not None:
         said += _optimum(fits, aggregate)
-    return said + list(without.values())
+    return said + list(without.values()) + _withheld(fits)
 
 
 def _pair(c: Contrast) -> str:
@@ -222,6 +222,12 @@ def _optimum(fits: Fits, aggregate: str) -> list[str]:
         bounds = between(exponent_interval(law), "{:.2f}", word="to")
         said += f"; the optimum grows as C^{law.exponent:.2f} (90 % {bounds})"
     return [said + "."]
+
+
+def _withheld(fits: Fits) -> list[str]:
+    """The sentence about an alarm: why there is no law, and what to do."""
+    laws = [fit.law for fit in fits.values() if fit.law.status is Status.NO_COMMON_LAW]
+    return [f"{laws[0].reason} {laws[0].status.advice}"] if laws else []
 
 
 def _unusable(fits: Fits) -> dict[str, str]:

@@ -12,11 +12,25 @@ from sweeper.commands.console import AsJson, MethodName, Source, app, fits_of
 if TYPE_CHECKING:
     from fitting import Fits, Optimum
 
+DespiteAlarm = Annotated[
+    bool,
+    typer.Option(
+        "--despite-alarm",
+        help="Extrapolate although the cheaper budgets do not foretell the largest one.",
+    ),
+]
+
 
 @app.command()
-def fit(runs: Source, method: MethodName = "guarded", as_json: AsJson = False) -> None:
+def fit(
+    runs: Source,
+    method: MethodName = "guarded",
+    as_json: AsJson = False,
+    despite_alarm: DespiteAlarm = False,
+) -> None:
     """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
     fits = fits_of(runs, method)
+    fits = fits.despite_alarm() if despite_alarm else fits
     print(fits.to_json() if as_json else "\n".join([str(fits), *_remarks(fits)]))
 
 
@@ -27,6 +41,7 @@ def predict(
     skill: Annotated[str | None, typer.Option("--skill", help="One skill; default all.")] = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
+    despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Say which size and token count a budget is best spent on, per skill."""
     from sweeper.errors import SpecError, did_you_mean
@@ -34,6 +49,7 @@ def predict(
     if not flops > 0:
         raise SpecError(f"--flops {flops:g}: give a positive number of FLOPs")
     fits = fits_of(runs, method)
+    fits = fits.despite_alarm() if despite_alarm else fits
     if skill is not None and skill not in fits:
         raise SpecError(f"--skill {skill!r} is unknown{did_you_mean(skill, fits)}")
     rows = {name: fits[name].at(flops) for name in ([skill] if skill else fits)}
@@ -42,6 +58,8 @@ def predict(
         return
     for name, optimum in rows.items():
         print(f"{name:<24} {_sentence(optimum)}")
+    if any(optimum.status == "no-common-law" for optimum in rows.values()):
+        print("note: --despite-alarm extrapolates all the same")
 
 
 SHOWN_ROWS = 10

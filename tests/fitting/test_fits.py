@@ -12,8 +12,8 @@ from fitting.synthetic import LADDER, world
 OFFSETS = np.linspace(-1.5, 1.5, 8)
 
 
-def base_table(seed: int = 0) -> pd.DataFrame:
-    place = world("fail")
+def base_table(seed: int = 0, world_name: str = "fail") -> pd.DataFrame:
+    place = world(world_name)
     centre = np.array([place.log_optimum("aggregate", c) for c in LADDER])
     flops = np.repeat(LADDER, len(OFFSETS))
     sizes = np.exp((centre[:, None] + OFFSETS).ravel())
@@ -110,6 +110,43 @@ def test_one_budget_has_an_optimum_but_no_law(table):
     assert fit.at(LADDER[2]).ok
     assert fit.at(1e22).status is Status.NOT_IDENTIFIED
     assert fit.law.status is Status.NOT_IDENTIFIED
+
+
+@pytest.fixture(scope="module")
+def broken() -> Fits:
+    """A world without a common law: its alarm is sure."""
+    return fit_skills(base_table(world_name="sigmoid"))
+
+
+@pytest.mark.parametrize("method", ["guarded", "parabola", "surface"])
+def test_after_an_alarm_only_trained_budgets_have_numbers(broken, method):
+    found = broken if method == "guarded" else fit_skills(broken.observations.frame, method=method)
+    assert found.alarm and "withheld" in found.warnings[0]
+    fit = found["aggregate"]
+    assert fit.at(1e21).ok == any(o.ok and o.flops == 1e21 for o in fit.optima)
+    far = fit.at(1e22)
+    assert far.status is Status.NO_COMMON_LAW and math.isnan(far.params)
+    assert far.extrapolates == pytest.approx(10) and "do not foretell" in far.reason
+    assert fit.law.status is Status.NO_COMMON_LAW and math.isnan(fit.law.exponent)
+    if method == "guarded":
+        assert fit.at(2e20).ok and fit.loss(1e9, 1e10).value > 0
+        with pytest.raises(FitError, match="do not foretell"):
+            fit.loss(1e10, 1e12)
+
+
+def test_the_alarm_can_be_overruled_and_survives_json(broken):
+    trusting = broken.despite_alarm()
+    assert trusting.alarm and "all the same" in trusting.warnings[0]
+    assert trusting["aggregate"].at(1e22).ok and trusting["aggregate"].law.ok
+    again = Fits.from_json(broken.to_json())
+    assert again["aggregate"].at(1e22).status is Status.NO_COMMON_LAW
+    assert "no-common-law" in repr(again) and "p*(1e+21)" in repr(again)
+    assert again.despite_alarm()["aggregate"].law.ok
+
+
+def test_a_law_that_holds_raises_no_alarm(fits):
+    assert not fits.alarm
+    assert fits["aggregate"].at(1e22).ok and fits["aggregate"].law.ok
 
 
 def test_all_methods_side_by_side(fits):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from fitting import Optimum, PowerLaw, Status, fit_power_law
+from fitting.skill_models import no_law
 from sweeper.words import Contrast, between, conclusions, contrasts, number
 
 BUDGETS = (1e11, 2e11, 4e11)
@@ -139,3 +140,12 @@ def test_numbers_for_people() -> None:
     assert number(math.nan) == "–"
     assert between((36_000, 45_300)) == "36k – 45.3k"
     assert between((0.4, math.nan)) == "–"
+
+
+def test_an_alarm_is_said_with_what_to_do() -> None:
+    found = fits(stub(1.5), stub(0.7))
+    for one in found.values():
+        one.law = no_law(Status.NO_COMMON_LAW, "The cheaper budgets do not foretell.", "guarded")
+    said = conclusions(found, "validation")  # type: ignore[arg-type]
+    assert said[-1].startswith("The cheaper budgets do not foretell.")
+    assert "train on larger budgets" in said[-1]
