@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from sweeper.budget import si
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec import Sweep
+from trainables.config import EPOCHS_WARNED
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Plan:
     Attributes:
         table: one row per budget: ``flops, sizes, params_low, params_high, params, tokens,
             tokens_per_param, steps, memory_bytes, hours`` (of one device, for one trial);
-            ``params`` is the guessed optimum's realisable size.
+            ``params`` is the guessed optimum's realisable size; ``epochs`` is how often its
+            trial sees the class of a prepared corpus that is repeated most, ``epochs_most`` the
+            smallest size's.
         trials: fewest and most trials the allowance pays for, or the grid's exact number.
         allowance: FLOPs the sweep may spend.
         device_hours: what the allowance takes on the spec's device.
@@ -61,6 +65,7 @@ class Plan:
         device: the spec's device.
         expected: from one simulated sweep, where it was asked for: one row per budget with
             ``flops, trials, half_width``, that of the widest 90 % interval of ln p*.
+        warnings: what to think twice about, a sentence each.
     """
 
     table: pd.DataFrame
@@ -70,6 +75,7 @@ class Plan:
     price: float
     device: str
     expected: pd.DataFrame | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The plan as JSON."""
@@ -80,6 +86,7 @@ class Plan:
             "device_hours": self.device_hours,
             "price": None if math.isnan(self.price) else self.price,
             "budgets": self.table.to_dict(orient="records"),
+            "warnings": list(self.warnings),
         }
         if self.expected is not None:
             values["expected"] = self.expected.to_dict(orient="records")
@@ -96,6 +103,7 @@ class Plan:
                 "",
                 f"{count} trials within {self.allowance:.3g} FLOPs: "
                 f"{self.device_hours:.3g} {self.device} hours{money}",
+                *(f"warning: {warning}" for warning in self.warnings),
                 *self._expectation(),
             ]
         )
@@ -137,7 +145,24 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
         price=math.nan if price is None else hours * price,
         device=sweep.cluster.device,
         expected=_expected(sweep) if simulate else None,
+        warnings=tuple(_repetition(sweep)),
     )
+
+
+def _repetition(sweep: Sweep) -> Iterator[str]:
+    """Warn of classes that the smallest trials would see too often."""
+    corpus, most = sweep.data.corpus, sweep.budgets[-1]
+    if corpus is None:
+        return
+    low = sweep.space.allowed(most)[0]
+    for name, epochs in sweep.data.epochs(sweep.space.tokens(most, low)).items():
+        if epochs > EPOCHS_WARNED:
+            yield (
+                f"the smallest size at {most:.3g} FLOPs sees class {name!r} "
+                f"({si(corpus.classes[name].tokens)} tokens) {epochs:.3g} times; above "
+                f"{EPOCHS_WARNED:g} epochs repeats are worth less and less (Muennighoff et al. "
+                "2023). Prepare more documents, or set data.max_epochs to refuse such trials"
+            )
 
 
 def _expected(sweep: Sweep) -> pd.DataFrame:
@@ -165,6 +190,10 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
     trial = sweep.trial(allocation)
     shape, batch_tokens = trial.shape, trial.recipe.batch * sweep.model.context
+
+    def most_epochs(tokens: int) -> float:
+        return max(sweep.data.epochs(tokens).values(), default=0.0)
+
     return {
         "flops": flops,
         "sizes": len(allowed),
@@ -176,6 +205,8 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
         "steps": trial.recipe.steps,
         "memory_bytes": shape.memory_bytes(batch_tokens),
         "hours": flops / speed / 3600,
+        "epochs": most_epochs(allocation.tokens),
+        "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
 
 
@@ -191,7 +222,7 @@ def _trials(sweep: Sweep) -> tuple[int, int]:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
+    shown = pd.DataFrame(
         {
             "budget": [f"{v:.3g}" for v in table["flops"]],
             "sizes": table["sizes"],
@@ -205,6 +236,10 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
             "time": [_duration(v) for v in table["hours"]],
         }
     )
+    if (table["epochs_most"] > 0).any():
+        pairs = zip(table["epochs"], table["epochs_most"], strict=True)
+        shown["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
+    return shown
 
 
 def _duration(hours: float) -> str:

@@ -176,6 +176,7 @@ class Sweep:
         object.__setattr__(self, "skills", tuple(self.skills))
         self._check_budgets()
         self._check_skills()
+        self._check_corpus()
         self._check_space()
 
     def _check_budgets(self) -> None:
@@ -198,6 +199,39 @@ class Sweep:
                     "`isoskill skills` lists them"
                 )
 
+    def _check_corpus(self) -> None:
+        corpus = self.data.corpus
+        if corpus is None:
+            return
+        try:
+            corpus.check_vocabulary(self.model.vocabulary)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+        for name, share in self.data.mix.items():
+            tokens = corpus.classes[name].tokens
+            if share > 0 and tokens < self.model.context:
+                raise SpecError(
+                    f"data.path: class {name!r} has {tokens} tokens, less than one sequence of "
+                    f"model.context: {self.model.context}; lower it or prepare more documents"
+                )
+        for flops in self.budgets:
+            self._check_epochs(flops)
+
+    def _check_epochs(self, flops: float) -> None:
+        """Refuse a budget whose every trial repeats a class too often."""
+        least = self.space.tokens(flops, len(self.space.params) - 1)
+        if least <= self.data.max_tokens or self.data.corpus is None:
+            return
+        epochs = self.data.epochs(least)
+        name = max(epochs, key=epochs.__getitem__)
+        raise SpecError(
+            f"data.max_epochs={self.data.max_epochs:g}: even the largest size asks for "
+            f"{least:,} tokens on the budget {flops:.3g}, {epochs[name]:.3g} epochs of class "
+            f"{name!r} ({least * self.data.token_mix[name]:,.0f} tokens needed, "
+            f"{self.data.corpus.classes[name].tokens:,} had); prepare more documents, lower the "
+            "budget, raise sizes.high, or raise data.max_epochs"
+        )
+
     def _check_space(self) -> None:
         space = self.space
         for flops in space.budgets:
@@ -207,6 +241,7 @@ class Sweep:
                     f"{self._range[1]:.3g} params can be built and trained for {MIN_STEPS} steps "
                     f"on the budget {flops:.3g}; widen sizes.low..sizes.high, lower "
                     "train.batch_tokens (or choose another train.rule), or raise the budget"
+                    + (" or data.max_epochs" if math.isfinite(space.max_tokens) else "")
                 )
         if self.allowance < self.seed_cost:
             raise SpecError(
@@ -257,6 +292,7 @@ class Sweep:
         values = self.to_dict()
         for key in ("name", "allowance", "search", "cluster"):
             del values[key]
+        del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         return values
 
     # -- what follows from the spec ------------------------------------------------------------
@@ -291,6 +327,7 @@ class Sweep:
             min_tokens=tuple(
                 fewest_tokens(self.train, shape, MIN_STEPS) for shape in self.shapes.values()
             ),
+            max_tokens=self.data.max_tokens,
         )
 
     @property

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from trainables.manifest import Corpus, read_manifest, summary
 from trainables.recipe import Law, Recipe, RuleName, recipe
 from trainables.shapes import Shape
 
@@ -18,6 +20,10 @@ CLASSES = ("knowledge", "code", "other")
 
 PAPER_SHARES = {"knowledge": 0.584, "code": 0.199, "other": 0.217}
 """Share of documents per class in the paper's base mix (Roberts et al. 2025, table 2)."""
+
+EPOCHS_WARNED = 4.0
+"""Repeats of a document up to which they are worth nearly as much as new ones (Muennighoff et al.
+2023, section 6)."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -83,12 +89,18 @@ class Data:
     """What is trained on: classes of documents, their shares, and the worlds they speak of.
 
     Attributes:
-        source: "builtin" generates documents; "simulated" draws losses from a surface.
-        shares: class -> share of documents; normalised, the paper's base mix by default.
+        source: "builtin" generates documents; "prepared" reads what `isoskill prepare` wrote;
+            "simulated" draws losses from a surface.
+        path: directory of the prepared corpus, on storage every node sees.
+        shares: class -> share of documents, normalised; by default those of the prepared corpus,
+            or the paper's base mix.
         multipliers: class -> factor on its share before normalising (the paper's mix knob).
         world_seed: which world (facts, templates, topics) the documents describe.
-        evaluation_documents: held-out documents per class, the same in every trial; 256 keep
-            scoring near 1-3 % of the FLOPs of trials around the optimum at 1e11..4e11.
+        max_epochs: refuse trials that would see a class of the prepared corpus more often; None
+            only warns above `EPOCHS_WARNED`.
+        evaluation_documents: held-out documents (sequences of a prepared corpus) per class, the
+            same in every trial; 256 keep scoring near 1-3 % of the FLOPs of trials around the
+            optimum at 1e11..4e11.
         entities: entities of the knowledge world.
         attributes: facts per entity.
         values: distinct values per attribute (6 bits at 64).
@@ -99,14 +111,17 @@ class Data:
         surface: skill -> parameters E, A, B, alpha, beta of E + A/p^alpha + B/t^beta, for
             "simulated" only.
         noise: standard deviation of a simulated loss between seeds, nats.
+        corpus: what the prepared corpus holds; read from ``path``, kept in resolved specs.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    source: Literal["builtin", "simulated"] = "builtin"
-    shares: dict[str, float] = field(default_factory=lambda: dict(PAPER_SHARES))
+    source: Literal["builtin", "prepared", "simulated"] = "builtin"
+    path: str = ""
+    shares: dict[str, float] = field(default_factory=dict)
     multipliers: dict[str, float] = field(default_factory=dict)
     world_seed: int = 0
+    max_epochs: float | None = None
     evaluation_documents: int = 256
     entities: int = 512
     attributes: int = 4
@@ -117,13 +132,21 @@ class Data:
     ladder: float = 0.5
     surface: dict[str, dict[str, float]] = field(default_factory=dict)
     noise: float = 0.01
+    corpus: Corpus | None = None
 
     def __post_init__(self) -> None:
         _require(
-            self.source in ("builtin", "simulated"),
-            f"data.source: {self.source!r} is unknown; use 'builtin' or 'simulated'",
+            self.source in ("builtin", "prepared", "simulated"),
+            f"data.source: {self.source!r} is unknown; use 'builtin', 'prepared' or 'simulated'",
         )
+        self._find_corpus()
+        if not self.shares:
+            object.__setattr__(self, "shares", self._default_shares())
         self._check_mix()
+        _require(
+            self.max_epochs is None or self.max_epochs > 0,
+            "data.max_epochs must be positive, or left out to be warned only",
+        )
         _require(self.evaluation_documents >= 1, "data.evaluation_documents must be at least 1")
         _require(2 <= self.entities <= 4096, "data.entities must lie in 2..4096")
         _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
@@ -137,13 +160,39 @@ class Data:
         _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
         _require(self.noise >= 0, "data.noise must not be negative")
 
+    def _find_corpus(self) -> None:
+        """Read what the prepared corpus holds, unless a resolved spec says it already."""
+        prepared = self.source == "prepared"
+        _require(
+            prepared == bool(self.path),
+            "data.path: is needed for data.source: prepared, and only there",
+        )
+        _require(
+            self.corpus is None or prepared, "data.corpus: only a prepared corpus has one; drop it"
+        )
+        if prepared:
+            object.__setattr__(self, "path", str(Path(self.path).resolve()))
+            if self.corpus is None:
+                object.__setattr__(self, "corpus", summary(read_manifest(self.path)))
+
+    def _default_shares(self) -> dict[str, float]:
+        """The prepared corpus's shares, or the paper's."""
+        if self.corpus is None:
+            return dict(PAPER_SHARES)
+        return {name: entry.share for name, entry in self.corpus.classes.items()}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The document classes there are."""
+        return CLASSES if self.corpus is None else tuple(self.corpus.classes)
+
     def _check_mix(self) -> None:
         """Check that the shares name known classes and leave something to train on."""
         for name, part in (("shares", self.shares), ("multipliers", self.multipliers)):
             for key, value in part.items():
                 _require(
-                    key in CLASSES,
-                    f"data.{name}: {key!r} is no document class; use {', '.join(CLASSES)}",
+                    key in self.classes,
+                    f"data.{name}: {key!r} is no document class; use {', '.join(self.classes)}",
                 )
                 _require(
                     math.isfinite(value) and value >= 0,
@@ -157,23 +206,53 @@ class Data:
 
     def _weights(self) -> dict[str, float]:
         """Shares times multipliers, not yet normalised."""
-        return {c: self.shares.get(c, 0.0) * self.multipliers.get(c, 1.0) for c in CLASSES}
+        return {c: self.shares.get(c, 0.0) * self.multipliers.get(c, 1.0) for c in self.classes}
 
     @property
     def mix(self) -> dict[str, float]:
         """Share of training documents per class, after multipliers; sums to 1."""
-        weights = self._weights()
-        total = sum(weights.values())
-        return {name: weight / total for name, weight in weights.items()}
+        return _normalised(self._weights())
+
+    @property
+    def token_mix(self) -> dict[str, float]:
+        """Share of training tokens per class: the mix, by the mean length of documents."""
+        return _normalised(self._in_tokens(self._weights()))
 
     @property
     def reference_mix(self) -> dict[str, float]:
-        """Weight of each class in the validation loss: the shares without multipliers.
+        """Weight of each class in the validation loss: its tokens without multipliers.
 
         The aggregate of a mix ablation thus stays comparable between its arms.
         """
-        total = sum(self.shares.values())
-        return {name: self.shares.get(name, 0.0) / total for name in CLASSES}
+        return _normalised(
+            self._in_tokens({name: self.shares.get(name, 0.0) for name in self.classes})
+        )
+
+    def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
+        """Weights of documents as weights of tokens; built-in documents are of one length."""
+        if self.corpus is None:
+            return weights
+        counts = self.corpus.classes
+        return {name: weight * counts[name].mean_tokens for name, weight in weights.items()}
+
+    def epochs(self, tokens: float) -> dict[str, float]:
+        """How often a trial of so many tokens sees each class; empty for generated data."""
+        if self.corpus is None:
+            return {}
+        counts = self.corpus.classes
+        return {n: tokens * share / counts[n].tokens for n, share in self.token_mix.items()}
+
+    @property
+    def max_tokens(self) -> float:
+        """Most tokens a trial may have by ``max_epochs``."""
+        most = max(self.epochs(1.0).values(), default=0.0)
+        return math.inf if self.max_epochs is None or most == 0 else self.max_epochs / most
+
+
+def _normalised(weights: dict[str, float]) -> dict[str, float]:
+    """Weights that sum to 1."""
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}
 
 
 @dataclass(frozen=True)
@@ -327,6 +406,8 @@ class TrialConfig:
             "raise the budget or lower the size",
         )
         _require(self.seed >= 0, "trial.seed must not be negative")
+        if self.data.corpus is not None:
+            self.data.corpus.check_vocabulary(self.shape.vocabulary)
         _require(
             self.train.rule != "width"
             or self.train.law.batch is not None
@@ -344,6 +425,7 @@ class TrialConfig:
         values = self.to_dict()
         for name in RUN_ONLY:
             del values["train"][name]
+        del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         return values
 
     @property

@@ -22,9 +22,7 @@ from torch import Tensor, distributed, nn
 
 from trainables.config import TrialConfig
 from trainables.context import STATE, Context, LocalContext
-from trainables.corpora import Stream, evaluation_sets
-from trainables.corpora.stream import check_vocabulary
-from trainables.corpora.vocabulary import BEGIN
+from trainables.data import open_data
 from trainables.model import Network, build, token_nll
 from trainables.optim import make_optimizer, rate_at
 from trainables.skills import resolve
@@ -61,7 +59,6 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     Raises:
         ValueError: the config cannot be trained, or the checkpoint is another trial's.
     """
-    check_vocabulary(config.shape.vocabulary)
     skills = resolve(config.skills)
     with _clean_process(config.train.threads):
         trial = _Trial(config, context)
@@ -69,7 +66,7 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         status, reason = trial.run()
         losses = {}
         if trial.step == trial.steps and math.isfinite(trial.train_loss()):
-            sets = evaluation_sets(config.data, config.shape.context)
+            sets = trial.data.evaluation_sets()
             losses = score_skills(trial.score, skills, sets, config.data)
         return trial.record() | {"status": status, "reason": reason, "losses": losses}
 
@@ -100,7 +97,9 @@ class _Trial:
         self.parallel = _parallel(self.network, context)
         self.recipe = config.recipe
         self.optimizer = make_optimizer(self.network, config.train, self.recipe)
-        self.stream = Stream(config.data, context=shape.context, seed=seed)
+        self.data = open_data(
+            config.data, context=shape.context, seed=seed, vocabulary=shape.vocabulary
+        )
         self.sequences = round(config.tokens / shape.context)
         self.batch, self.steps = self.recipe.batch, self.recipe.steps
         self.step = 0
@@ -140,8 +139,8 @@ class _Trial:
         start, stop = rows * rank // workers, rows * (rank + 1) // workers
         # A worker left without a row must still take part in the step: it takes one that is not
         # its own, with no weight.
-        tokens = self.stream.sequences(first + start, max(1, stop - start))
-        nll = token_nll(self.parallel, torch.from_numpy(tokens).to(self.device), BEGIN)
+        tokens = self.data.sequences(first + start, max(1, stop - start))
+        nll = token_nll(self.parallel, torch.from_numpy(tokens).to(self.device), self.data.begin)
         loss = nll[: stop - start].sum() / (rows * self.config.shape.context)
         # Data parallelism averages gradients over workers; the loss is a sum over their slices.
         (loss * workers).backward()
@@ -250,7 +249,7 @@ class _Trial:
         rows = max(1, SCORED_TOKENS // documents.shape[1])
         with torch.no_grad():
             parts = [
-                token_nll(self.network, part.to(self.device), BEGIN).double().cpu()
+                token_nll(self.network, part.to(self.device), self.data.begin).double().cpu()
                 for part in torch.from_numpy(documents).split(rows)
             ]
         nll: npt.NDArray[np.float64] = torch.cat(parts).numpy()

@@ -1,0 +1,171 @@
+"""Prepared corpora: which sequence comes when, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.config import Data
+from trainables.corpora.prepared import permuted
+from trainables.data import open_data
+from trainables.manifest import FORMAT, TOKEN_BYTES
+
+CONTEXT = 8
+VOCABULARY = 1000
+
+
+def write_corpus(
+    root: Path, classes: dict[str, tuple[float, int, list[int]]], vocabulary: int = VOCABULARY
+) -> Path:
+    """A corpus whose tokens count up: class k's tokens start at 100 k, shares and shards given.
+
+    Args:
+        root: where.
+        classes: name -> (share, documents, tokens of each shard).
+        vocabulary: says the files' type.
+    """
+    entries = {}
+    dtype = "<u2" if vocabulary <= 2**16 else "<u4"
+    for kind, (name, (share, documents, sizes)) in enumerate(classes.items()):
+        tokens = 100 * kind + np.arange(sum(sizes))
+        shards, first = [], 0
+        for i, size in enumerate(sizes):
+            file = root / "shards" / name / f"{i}.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            tokens[first : first + size].astype(dtype).tofile(file)
+            shards.append({"file": str(file.relative_to(root)), "tokens": size, "sha256": f"{i}"})
+            first += size
+        held_out = root / "validation" / f"{name}.bin"
+        held_out.parent.mkdir(exist_ok=True)
+        (900 + np.arange(3 * CONTEXT + 1)).astype(dtype).tofile(held_out)
+        entries[name] = {
+            "share": share,
+            "documents": documents,
+            "tokens": sum(sizes),
+            "shards": shards,
+            "validation": {"file": f"validation/{name}.bin", "tokens": 25, "sha256": name},
+        }
+    np.ones(vocabulary, dtype="<u2").tofile(root / TOKEN_BYTES)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": {"vocabulary": vocabulary, "begin": 0, "sha256": "t"},
+        "classes": entries,
+        "skills": {},
+    }
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    return root
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    # Long documents in one class, short ones in the other: shares count documents.
+    return write_corpus(tmp_path, {"prose": (0.5, 10, [33, 50, 17]), "code": (0.5, 40, [80])})
+
+
+def _open(data: Data, seed: int = 0) -> Any:
+    return open_data(data, context=CONTEXT, seed=seed, vocabulary=VOCABULARY)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000, 4097])
+def test_the_permutation_is_one(size: int) -> None:
+    keys = np.random.default_rng(0).integers(2**63, size=6, dtype=np.uint64)
+    places = permuted(np.arange(size), size, keys)
+    assert np.array_equal(np.sort(places), np.arange(size))
+
+
+def test_the_permutation_leaves_no_trace_of_the_order() -> None:
+    keys = np.random.default_rng(1).integers(2**63, size=6, dtype=np.uint64)
+    places = permuted(np.arange(10_000), 10_000, keys)
+    assert abs(np.corrcoef(places, np.arange(10_000))[0, 1]) < 0.05
+    assert abs(np.corrcoef(places[1:], places[:-1])[0, 1]) < 0.05
+
+
+def test_a_sequence_depends_on_its_number_and_the_seeds_only(corpus: Path) -> None:
+    data = Data(source="prepared", path=str(corpus))
+    straight = np.concatenate([_open(data).sequences(first, 7) for first in range(0, 1400, 7)])
+    assert np.array_equal(_open(data).sequences(501, 620), straight[501:1121])
+    assert not np.array_equal(_open(data, seed=1).sequences(0, 50), straight[:50])
+    other = Data(source="prepared", path=str(corpus), world_seed=1)
+    assert not np.array_equal(_open(other).sequences(0, 50), straight[:50])
+
+
+def test_sequences_are_pieces_of_the_class_without_repeats_in_an_epoch(corpus: Path) -> None:
+    data = Data(source="prepared", path=str(corpus), multipliers={"code": 0})
+    rows = _open(data).sequences(0, 36)
+    assert (np.diff(rows, axis=1) == 1).all()  # also where a sequence runs over a shard's end
+    starts = rows[:, 0].reshape(3, 12)
+    assert (np.sort(starts) == CONTEXT * np.arange(12)).all()  # each epoch holds every piece
+    assert not (starts[0] == starts[1]).all()
+
+
+def test_shares_count_documents_and_multipliers_renormalise(corpus: Path) -> None:
+    data = Data(source="prepared", path=str(corpus))
+    assert data.mix == {"prose": 0.5, "code": 0.5}
+    # Prose documents are five times as long: 10 tokens to 2.
+    assert data.token_mix == pytest.approx({"prose": 5 / 6, "code": 1 / 6})
+    doubled = Data(source="prepared", path=str(corpus), multipliers={"code": 2.0})
+    assert doubled.mix == pytest.approx({"prose": 1 / 3, "code": 2 / 3})
+    assert doubled.token_mix["code"] == pytest.approx(2 / 7)
+    assert doubled.reference_mix == data.token_mix
+    rows = _open(doubled).sequences(0, 20 * 512)
+    assert (rows[:, 0] >= 100).mean() == pytest.approx(2 / 7, abs=1e-3)
+
+
+def test_epochs_are_counted_per_class(corpus: Path) -> None:
+    data = Data(source="prepared", path=str(corpus), max_epochs=3.0)
+    epochs = data.epochs(600)
+    assert epochs == pytest.approx({"prose": 5.0, "code": 1.25})
+    assert data.max_tokens == pytest.approx(360)
+
+
+def test_evaluation_sets_are_the_held_out_documents(corpus: Path) -> None:
+    sets = _open(Data(source="prepared", path=str(corpus), evaluation_documents=2))
+    tokens, family = sets.evaluation_sets()["code"]
+    assert np.array_equal(tokens.ravel(), 900 + np.arange(16))
+    assert not family.any()
+
+
+def test_large_vocabularies_take_four_bytes(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path, {"prose": (1.0, 10, [160])}, vocabulary=100_000)
+    data = Data(source="prepared", path=str(root))
+    rows = open_data(data, context=CONTEXT, seed=0, vocabulary=100_096).sequences(0, 20)
+    assert (np.diff(rows, axis=1) == 1).all()
+
+
+def test_what_cannot_be_trained_on_is_refused(corpus: Path, tmp_path: Path) -> None:
+    data = Data(source="prepared", path=str(corpus))
+    with pytest.raises(ValueError, match=r"set model\.vocabulary: 1024"):
+        open_data(data, context=CONTEXT, seed=0, vocabulary=999)
+    with pytest.raises(ValueError, match="prepared with a tokenizer of 1000"):
+        open_data(data, context=CONTEXT, seed=0, vocabulary=1025)
+    with pytest.raises(ValueError, match="'prose' has 100 tokens, less than one sequence of 101"):
+        open_data(data, context=101, seed=0, vocabulary=VOCABULARY)
+    with pytest.raises(ValueError, match="no prepared corpus"):
+        Data(source="prepared", path=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"data\.path: is needed"):
+        Data(source="prepared")
+    with pytest.raises(ValueError, match="'knowledge' is no document class; use prose, code"):
+        Data(source="prepared", path=str(corpus), shares={"knowledge": 1.0})
+
+
+def test_a_changed_corpus_is_refused(corpus: Path) -> None:
+    data = Data(source="prepared", path=str(corpus))
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["classes"]["code"]["shards"][0]["sha256"] = "other"
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="has changed since this sweep began"):
+        _open(data)
+    assert Data(source="prepared", path=str(corpus)).corpus != data.corpus
+
+
+def test_an_unfinished_or_foreign_directory_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(ValueError, match="again to finish it"):
+        Data(source="prepared", path=str(tmp_path))
+    (tmp_path / "manifest.json").write_text('{"format": 0}')
+    with pytest.raises(ValueError, match="prepare the corpus again"):
+        Data(source="prepared", path=str(tmp_path))

@@ -1,0 +1,150 @@
+"""What a prepared directory says of itself. Pure Python: planning reads it.
+
+A directory made by `isoskill prepare`:
+
+corpora/a/
+├── manifest.json            classes, counts, hashes, contamination
+├── tokenizer/               as transformers saves it
+├── token_bytes.bin          bytes of text each token stands for, uint16
+├── shards/<class>/*.bin     token ids of training documents, each ended by the begin token
+├── validation/<class>.bin   the same of held-out documents, in an order without meaning
+└── skills/<name>.npz        encoded benchmarks
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+FILE = "manifest.json"
+TOKEN_BYTES = "token_bytes.bin"
+FORMAT = 1
+"""Raised when a directory prepared earlier could not be read any more."""
+
+PADDING = 128
+"""A model's vocabulary may be the corpus's rounded up to a multiple of this: matrix products
+like round sizes (Megatron-LM pads to 128)."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """One document class of a prepared corpus.
+
+    Attributes:
+        share: share of training documents its spec asks for, not normalised.
+        documents: training documents.
+        tokens: training tokens, with a begin token for each document.
+        validation_tokens: held-out tokens.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    share: float
+    documents: int
+    tokens: int
+    validation_tokens: int
+
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens of an average document."""
+        return self.tokens / self.documents
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a spec needs to know of a prepared corpus; resolved specs keep it.
+
+    Attributes:
+        manifest: hash of all that decides a loss: shards, tokenizer, held-out documents, skills.
+        vocabulary: tokens of its tokenizer.
+        begin: the token that stands before every sequence and ends every document.
+        classes: by name.
+        skills: class of each encoded benchmark, by name.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    manifest: str
+    vocabulary: int
+    begin: int
+    classes: dict[str, ClassCounts]
+    skills: dict[str, str]
+
+    def check_vocabulary(self, size: int) -> None:
+        """Refuse a model whose vocabulary is not the corpus's.
+
+        Raises:
+            ValueError: names both, and what to write.
+        """
+        padded = -(-self.vocabulary // PADDING) * PADDING
+        if not self.vocabulary <= size <= padded:
+            raise ValueError(
+                f"model.vocabulary: {size}, but the corpus was prepared with a tokenizer of "
+                f"{self.vocabulary} tokens; set model.vocabulary: {padded}"
+            )
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+    """Read a prepared directory's manifest.
+
+    Raises:
+        ValueError: there is none, it cannot be read, or another version wrote it.
+    """
+    path = Path(directory) / FILE
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        begun = Path(directory, "shards").is_dir()
+        how = "run the same `isoskill prepare` again to finish it" if begun else (
+            "`isoskill prepare corpora.yaml DIRECTORY` makes one"
+        )  # fmt: skip
+        raise ValueError(
+            f"data.path: {directory} holds no {'finished' if begun else 'prepared'} corpus "
+            f"({FILE} is missing); {how}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data.path: {path} cannot be read: {error}") from error
+    if manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"data.path: {path} has format {manifest.get('format')!r}, this version reads "
+            f"{FORMAT}; prepare the corpus again"
+        )
+    return dict(manifest)
+
+
+def summary(manifest: dict[str, Any]) -> Corpus:
+    """What a spec keeps of a manifest."""
+    return Corpus(
+        manifest=identity(manifest),
+        vocabulary=manifest["tokenizer"]["vocabulary"],
+        begin=manifest["tokenizer"]["begin"],
+        classes={
+            name: ClassCounts(
+                share=entry["share"],
+                documents=entry["documents"],
+                tokens=entry["tokens"],
+                validation_tokens=entry["validation"]["tokens"],
+            )
+            for name, entry in manifest["classes"].items()
+        },
+        skills={name: entry["class"] for name, entry in manifest["skills"].items()},
+    )
+
+
+def identity(manifest: dict[str, Any]) -> str:
+    """Hash of what decides a loss; dates, shares and speeds do not."""
+    decisive = {
+        "tokenizer": manifest["tokenizer"]["sha256"],
+        "classes": {
+            name: [
+                [shard["sha256"] for shard in entry["shards"]],
+                entry["validation"]["sha256"],
+            ]
+            for name, entry in manifest["classes"].items()
+        },
+        "skills": {name: entry["sha256"] for name, entry in manifest["skills"].items()},
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
