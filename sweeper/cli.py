@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sweeper.commands import analysis, sweeps  # noqa: F401 # their commands register themselves
+from sweeper.commands import analysis, monitoring, sweeps  # noqa: F401 # their commands register themselves
 from sweeper.commands.console import app
 
 

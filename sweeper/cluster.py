@@ -28,8 +28,12 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connected(cluster: Cluster) -> Iterator[str]:
+def connected(cluster: Cluster, name: str = "") -> Iterator[str]:
     """Connect to Ray, yield the dashboard's URL (or nothing), and leave Ray as it was found.
+
+    Args:
+        cluster: where, and with what.
+        name: of the sweep; Ray's list of jobs carries it.
 
     Raises:
         ClusterError: nothing answers at the address.
@@ -39,19 +43,24 @@ def connected(cluster: Cluster) -> Iterator[str]:
     import ray
 
     if ray.is_initialized():
-        yield ""
+        address = _url(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR))
+        yield f"http://{address}" if address else ""
         return
-    address = _connect(cluster)
+    address = _connect(cluster, name)
     try:
         yield f"http://{address}" if address else ""
     finally:
         ray.shutdown()
 
 
-def _connect(cluster: Cluster) -> str | None:
+def _connect(cluster: Cluster, name: str) -> str | None:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "job_config": ray.job_config.JobConfig(metadata={"job_name": name}),
+    }
     if cluster.address == "local":
         context = ray.init(
             address="local",
@@ -89,6 +98,17 @@ def _knock(address: str) -> None:
             f"cluster.address={address!r}: nothing answers there ({error}); "
             "start Ray with `ray start --head`, or use address: local"
         ) from error
+
+
+def metrics_ports() -> list[str]:
+    """host:port at which each living node serves its metrics, Ray's and ours."""
+    import ray
+
+    return [
+        f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def _first(error: Exception) -> str:

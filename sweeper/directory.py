@@ -6,6 +6,8 @@ sweeps/a/
 ├── observations.parquet  export, one row per (trial, skill)
 ├── fits.json             optima and laws
 ├── report.html
+├── live.json             progress of running trials; disposable
+├── metrics.json          where Prometheus finds the nodes; disposable
 ├── trials/<trial_id>/    checkpoints of running trials
 └── ray/                  Ray's own files; never read back
 """
@@ -39,6 +41,8 @@ class Directory:
         self.trials = self.root / "trials"
         self.ray = self.root / "ray"
         self.lock = self.root / "driver.lock"
+        self.live = self.root / "live.json"
+        self.targets = self.root / "metrics.json"
 
     def require(self) -> Directory:
         """Return self if a sweep lives here.
@@ -92,6 +96,18 @@ class Directory:
             file.write(json.dumps(who))
             file.flush()
             yield
+
+    def holder(self) -> dict[str, Any] | None:
+        """Who drives the directory now: ``host``, ``pid``, ``since``; None if nobody does."""
+        try:
+            with self.lock.open(encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    return dict(json.loads(file.read()))
+        except (OSError, ValueError):
+            return None
+        return None
 
 
 def _holder(text: str) -> str:

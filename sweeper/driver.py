@@ -27,7 +27,8 @@ class Start:
 
 
 Listener = Callable[[str, Start, Mapping[str, Any]], None]
-"""Called with ("started" | "finished" | "diverged" | "failed", trial, record)."""
+"""Called with ("started" | "progressed" | "finished" | "diverged" | "failed", trial, record);
+while a trial progresses the record is what its loop reported last."""
 
 
 class Driver:
@@ -99,9 +100,10 @@ class Driver:
         self._listener("started", start, {})
         return start
 
-    def progressed(self, trial: str, tokens: float) -> None:
+    def progressed(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Remember how far a trial is, so that its cost is known if it dies."""
-        self._progress[trial] = tokens
+        self._progress[trial] = float(metrics["tokens"])
+        self._listener("progressed", self._training[trial], metrics)
 
     def ended(self, trial: str, record: Mapping[str, Any]) -> None:
         """Settle a trial that returned a record, whatever its verdict."""

@@ -60,6 +60,8 @@ class Progress:
 
     def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
         """Show one start or end of a trial."""
+        if event == "progressed":
+            return
         self._training += 1 if event == "started" else -1
         if event != "started":
             self._count += 1

@@ -11,23 +11,30 @@ from __future__ import annotations
 import json
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.search import Searcher
 
 import sweeper.search as policies
-from sweeper.cluster import connected
+from sweeper.cluster import connected, metrics_ports
 from sweeper.directory import Directory
-from sweeper.driver import Driver, Start
+from sweeper.driver import Driver, Listener, Start
 from sweeper.errors import ClusterError
 from sweeper.ledger import Ledger
-from sweeper.results import Results
+from sweeper.live import Pulse, left_s
+from sweeper.monitor import Gauges
+from sweeper.results import Outcome, Results
 from sweeper.search import Finished
 from sweeper.show import Progress
 from sweeper.spec import Resources, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fitting import Fits
 
 COORDINATOR = {"node:__internal_head__": 0.001}
 """What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
@@ -43,8 +50,11 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
         directory.claim(sweep)
         ledger = Ledger(directory.ledger)
         try:
-            with connected(sweep.cluster) as dashboard:
-                _run(sweep, directory, ledger, Progress(sweep, ledger, dashboard, progress))
+            with connected(sweep.cluster, sweep.name) as dashboard:
+                shown = Progress(sweep, ledger, dashboard, progress)
+                pulse, gauges = _watchers(sweep, directory, ledger, dashboard)
+                with shown, gauges:
+                    _run(sweep, directory, ledger, (shown, pulse, gauges))
         finally:
             ledger.close()
         results = Results(path)
@@ -52,15 +62,37 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
     return results
 
 
-def _run(sweep: Sweep, directory: Directory, ledger: Ledger, progress: Progress) -> None:
+def _watchers(
+    sweep: Sweep, directory: Directory, ledger: Ledger, dashboard: str
+) -> tuple[Pulse, Gauges]:
+    """What tells other processes how the sweep is: a file, and Ray's metrics."""
+    pulse = Pulse(
+        directory.live, dashboard=dashboard, targets=directory.targets, nodes=metrics_ports
+    )
+
+    def left() -> float | None:
+        return left_s(ledger.trials(), pulse.live, sweep.allowance)
+
+    def fit(table: pd.DataFrame) -> Fits:
+        return Outcome(sweep, table, None).fit()
+
+    return pulse, Gauges(sweep, ledger, left_s=left, fit=fit)
+
+
+def _run(
+    sweep: Sweep, directory: Directory, ledger: Ledger, listeners: Sequence[Listener]
+) -> None:
+    def listener(event: str, start: Start, record: Mapping[str, Any]) -> None:
+        for each in listeners:
+            each(event, start, record)
+
     search = policies.build(sweep.search, sweep.space, sweep.measured)
-    driver = Driver(sweep, ledger, search, listener=progress)
+    driver = Driver(sweep, ledger, search, listener=listener)
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
-    with progress:
-        searcher = LedgerSearcher(driver, sweep, directory)
-        _fit(searcher, sweep, directory)
-        if searcher.error:
-            raise searcher.error
+    searcher = LedgerSearcher(driver, sweep, directory)
+    _fit(searcher, sweep, directory)
+    if searcher.error:
+        raise searcher.error
     reason = driver.finished
     if reason is None or driver.training:
         reason = Finished("interrupted", "run the same command again to go on")
@@ -191,7 +223,7 @@ class LedgerSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a running trial's progress."""
         if "tokens" in result and trial_id in self._ids:
-            self._driver.progressed(self._ids[trial_id], float(result["tokens"]))
+            self._driver.progressed(self._ids[trial_id], result)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -27,6 +27,7 @@ def ray_cluster():
 
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
+    os.environ["RAY_metrics_report_interval_ms"] = "1000"  # 10 s would outlast a test's sweep
     ray.init(
         address="local",
         num_cpus=2,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -44,10 +45,28 @@ def run(
 
 
 @app.command()
-def status(directory: Where, as_json: AsJson = False) -> None:
-    """Show how far a sweep is: trials by state, FLOPs spent, what is in training."""
-    values = _status(open_results(directory))
-    print(json.dumps(values, indent=2) if as_json else _lines(values))
+def status(
+    directory: Where,
+    as_json: AsJson = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Show it anew until the sweep's driver ends.")
+    ] = False,
+) -> None:
+    """Show how far a sweep is: trials, FLOPs, what trains now, where the optima lie, alarms."""
+    from rich.console import Console
+
+    from sweeper.status import render, snapshot, watch
+
+    if watching:
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(lambda: open_results(directory))
+        return
+    found = open_results(directory)
+    values = snapshot(found, found.fit() if found.fittable else None)
+    if as_json:
+        print(json.dumps(values, indent=2))
+    else:
+        Console(highlight=False, soft_wrap=True).print(render(values))
 
 
 @app.command()
@@ -82,38 +101,6 @@ def skills(as_json: AsJson = False) -> None:
         mark = "*" if row["default"] else " "
         print(f"{mark} {row['name']:<24} {row['class']:<12} {row['description']}")
     print("* measured unless the spec names others")
-
-
-def _status(results: Results) -> dict[str, Any]:
-    running = results.trials[results.trials["state"] == "running"]
-    return {
-        "name": results.sweep.name,
-        "trials": {str(k): int(v) for k, v in results.trials["state"].value_counts().items()},
-        "allowance_flops": results.sweep.allowance,
-        "spent_flops": results.spent_flops,
-        "reserved_flops": float(results.trials["reserved_flops"].sum()),
-        "in_training": [
-            f"C={t.flops:.3g} p={t.params} t={t.tokens} seed={t.seed}"
-            for t in running.itertuples()
-        ],
-        "finished": results.finished.reason if results.finished else None,
-        "detail": results.finished.detail if results.finished else "",
-    }
-
-
-def _lines(values: dict[str, Any]) -> str:
-    share = (values["spent_flops"]) / values["allowance_flops"]
-    states = ", ".join(f"{n} {state}" for state, n in values["trials"].items()) or "none yet"
-    lines = [
-        f"sweep      {values['name']}",
-        f"trials     {states}",
-        f"spent      {values['spent_flops']:.3g} of {values['allowance_flops']:.3g} FLOPs "
-        f"({share:.0%}), {values['reserved_flops']:.3g} reserved",
-    ]
-    lines += [f"training   {name}" for name in values["in_training"]]
-    if values["finished"]:
-        lines.append(f"finished   {values['finished']}: {values['detail']}")
-    return "\n".join(lines)
 
 
 def _closing(results: Results) -> str:

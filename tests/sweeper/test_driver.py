@@ -88,7 +88,7 @@ def test_nothing_is_reserved_and_nothing_asked_twice_while_no_slot_fits(ledger):
 def test_a_dead_trial_costs_what_it_had_trained(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
     start = driver.start(always)
-    driver.progressed(start.trial_id, start.allocation.tokens / 4)
+    driver.progressed(start.trial_id, {"tokens": start.allocation.tokens / 4})
     driver.died(start.trial_id, "killed")
     driver.died(start.trial_id, "told twice")
     assert ledger.totals()[0] == pytest.approx(2.5e10, rel=0.01)

@@ -1,0 +1,217 @@
+"""A sweep in Ray's metrics: what Prometheus scrapes and Grafana draws.
+
+Ray exports a gauge under its name with ``ray_`` before it, on every node's metrics port, whether
+or not a Prometheus is there to read, and forgets a series that is not set again within two of
+its reporting intervals: the driver repeats what it last said. The dashboard of
+`sweeper.grafana` asks for these names and no others.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sweeper.budget import Allocation
+from sweeper.ledger import ENDED, Ledger
+from sweeper.plan import DEVICES
+from sweeper.spec import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fitting import Fits
+    from sweeper.driver import Start
+
+FIT_EVERY_S = 20.0
+"""Fewest seconds between fits for the gauges of optima (assumption: a scrape is each 15)."""
+
+FIT_SHARE = 0.02
+"""Most of the driver's time these fits may take (assumption)."""
+
+MAX_TRIALS = 400
+"""Trials whose losses are shown, the newest: with 20 skills 8,000 series (assumption: what Ray's
+agent exports in time)."""
+
+REPEAT_EVERY_S = 5.0
+"""Seconds between repetitions; Ray's agent drops a gauge after 2 x 10 s (Ray 2.60,
+``metrics_report_interval_ms``)."""
+
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric's name and its labels."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One gauge: what it says and by which labels."""
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("isoskill_flops", "FLOPs by kind: spent, reserved, allowance.", ("kind",)),
+        Metric("isoskill_trials", "Trials by state.", ("state",)),
+        Metric("isoskill_seconds_left", "Seconds until the allowance is spent, at most.", ()),
+        Metric("isoskill_warnings", "Remarks on the fits, such as an alarm.", ()),
+        Metric(
+            "isoskill_skill_loss",
+            "Loss of a trial on a skill, nats per target token.",
+            ("skill", "trial", "budget", "params"),
+        ),
+        Metric(
+            "isoskill_optimum_params",
+            "Optimal size of a skill on a budget: best, and low and high of its 90 % interval.",
+            ("skill", "budget", "bound"),
+        ),
+        Metric("isoskill_tokens_per_second", "Speed of a running trial.", ("trial",)),
+        Metric("isoskill_mfu", "Share of the device's peak a running trial reaches.", ("trial",)),
+        Metric("isoskill_progress", "Share of a running trial's tokens done.", ("trial",)),
+    )
+}
+
+
+class Gauge(Protocol):
+    """What is asked of `ray.util.metrics.Gauge`."""
+
+    def set(self, value: float | None, tags: dict[str, str] | None = None) -> None:
+        """Set the series that the tags name."""
+
+
+def ray_gauge(metric: Metric) -> Gauge:
+    """A gauge of the running Ray driver."""
+    from ray.util import metrics
+
+    gauge: Gauge = metrics.Gauge(
+        metric.name, description=metric.description, tag_keys=("sweep", *metric.labels)
+    )
+    return gauge
+
+
+class Gauges:
+    """Keeps the gauges true as trials start, report and end; a listener of the driver.
+
+    As a context manager it repeats them in a thread until the sweep ends.
+
+    Args:
+        sweep: the spec.
+        ledger: its state, read after every event.
+        make: makes a gauge.
+        left_s: says how many seconds are left, or None.
+        fit: fits the observations; None measures no optima.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        *,
+        make: Callable[[Metric], Gauge] = ray_gauge,
+        left_s: Callable[[], float | None],
+        fit: Callable[[pd.DataFrame], Fits] | None = None,
+    ) -> None:
+        self._sweep, self._ledger, self._left_s, self._fit = sweep, ledger, left_s, fit
+        self._gauges = {name: make(metric) for name, metric in METRICS.items()}
+        self._fit_after = 0.0
+        self._values: dict[Series, float] = {}
+        self._trials: deque[str] = deque()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+        self._totals()
+
+    def __enter__(self) -> Gauges:
+        """Start repeating."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop repeating."""
+        self._over.set()
+        self._thread.join()
+
+    def _repeat(self) -> None:
+        while not self._over.wait(REPEAT_EVERY_S):
+            for (name, labels), value in list(self._values.items()):
+                self._gauges[name].set(value, tags=dict(labels))
+
+    def _set(self, name: str, value: float, **labels: str) -> None:
+        tags = {"sweep": self._sweep.name, **labels}
+        self._values[name, tuple(tags.items())] = float(value)
+        self._gauges[name].set(float(value), tags=tags)
+
+    def _forget(self, name: str, trial: str) -> None:
+        for key in [k for k in self._values if k[0] == name and ("trial", trial) in k[1]]:
+            del self._values[key]
+
+    def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
+        """Take what became of a trial."""
+        if event == "progressed":
+            self._progressed(start.allocation, record)
+            return
+        self._totals()
+        if event == "started":
+            return
+        name = str(start.allocation)
+        for metric in ("isoskill_tokens_per_second", "isoskill_mfu", "isoskill_progress"):
+            self._set(metric, 0.0, trial=name)
+            self._forget(metric, name)
+        if event == "finished":
+            self._losses(start.allocation, record["losses"])
+            self._optima()
+
+    def _progressed(self, allocation: Allocation, metrics: Mapping[str, Any]) -> None:
+        name, speed = str(allocation), float(metrics.get("tokens_per_s", 0.0))
+        self._set("isoskill_tokens_per_second", speed, trial=name)
+        self._set("isoskill_progress", metrics["tokens"] / allocation.tokens, trial=name)
+        device = DEVICES.get(self._sweep.cluster.device)
+        if device:
+            rule = self._sweep.cluster.rule(allocation.params)
+            peak = device.peak_flops * max(rule.workers, 1) * (rule.gpus or rule.cpus)
+            per_token = self._sweep.space.cost(allocation) / allocation.tokens
+            self._set("isoskill_mfu", speed * per_token / peak, trial=name)
+
+    def _totals(self) -> None:
+        spent, reserved = self._ledger.totals()
+        kinds = {"spent": spent, "reserved": reserved, "allowance": self._sweep.allowance}
+        for kind, flops in kinds.items():
+            self._set("isoskill_flops", flops, kind=kind)
+        for state in ("running", *ENDED):
+            self._set("isoskill_trials", len(self._ledger.allocations(state)), state=state)
+        left = self._left_s()
+        if left is not None:
+            self._set("isoskill_seconds_left", left)
+
+    def _losses(self, allocation: Allocation, losses: Mapping[str, Mapping[str, Any]]) -> None:
+        self._trials.append(str(allocation))
+        if len(self._trials) > MAX_TRIALS:
+            self._forget("isoskill_skill_loss", self._trials.popleft())
+        place = {"budget": f"{allocation.flops:.3g}", "params": str(allocation.params)}
+        for skill, loss in losses.items():
+            mean = loss["nll"] / loss["tokens"]
+            self._set("isoskill_skill_loss", mean, skill=skill, trial=str(allocation), **place)
+
+    def _optima(self) -> None:
+        if self._fit is None or time.monotonic() < self._fit_after:
+            return
+        began = time.monotonic()
+        fits = self._fit(self._ledger.observations())
+        for skill in fits:
+            for flops in fits.observations.budgets:
+                best = fits[skill].at(flops)
+                bounds = {"best": best.params, "low": best.interval[0], "high": best.interval[1]}
+                for bound, params in bounds.items():
+                    if best.ok and params == params:
+                        self._set(
+                            "isoskill_optimum_params", params,
+                            skill=skill, budget=f"{flops:.3g}", bound=bound,
+                        )  # fmt: skip
+        self._set("isoskill_warnings", len(fits.warnings))
+        took = time.monotonic() - began
+        self._fit_after = time.monotonic() + max(FIT_EVERY_S, took / FIT_SHARE)

@@ -1,0 +1,217 @@
+"""How far a sweep is: read from its directory while it runs, after a crash, or from a copy."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sweeper.budget import Allocation, si
+from sweeper.live import Live, left_s, read, trial_left_s
+from sweeper.results import Results
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fitting import Fits
+
+ROUTINE = ("started", "finished", "driver-started", "driver-finished")
+"""Events that need nobody's attention."""
+
+SHOWN_EVENTS = 6
+"""Events on the screen; all are in the ledger and the report."""
+
+SHOWN_BUDGETS = 4
+"""Largest budgets on the screen, so that the table of optima fits 80 columns."""
+
+REFRESH_S = 2.0
+"""Seconds between looks at the ledger when watching."""
+
+
+def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
+    """What there is to know of a sweep now, as plain values (the form of ``status --json``).
+
+    Args:
+        results: the sweep directory.
+        fits: its fits, to show where the optima lie; None leaves them out.
+
+    Returns:
+        ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops`` and
+        ``reserved_flops``, ``left_s`` (at most; None if unknown), ``driver`` (who drives it now,
+        or None), ``dashboard``, ``in_training``, ``optima``, ``warnings``, ``events`` (those that
+        are not routine), ``finished`` and ``detail``.
+    """
+    live = read(results.directory.live)
+    driver = results.directory.holder()
+    trials = results.trials
+    return {
+        "name": results.sweep.name,
+        "trials": {str(k): int(v) for k, v in trials["state"].value_counts().items()},
+        "allowance_flops": results.sweep.allowance,
+        "spent_flops": results.spent_flops,
+        "reserved_flops": float(trials["reserved_flops"].sum()),
+        "left_s": left_s(trials, live, results.sweep.allowance) if driver else None,
+        "driver": driver,
+        "dashboard": live.dashboard if driver else "",
+        "in_training": _in_training(results, live if driver else Live()),
+        "optima": _optima(fits) if fits else [],
+        "warnings": list(fits.warnings) if fits else [],
+        "events": _events(results),
+        "finished": results.finished.reason if results.finished else None,
+        "detail": results.finished.detail if results.finished else "",
+    }
+
+
+def _in_training(results: Results, live: Live) -> list[dict[str, Any]]:
+    rows = []
+    for t in results.trials[results.trials["state"] == "running"].itertuples():
+        progress = live.trials.get(str(t.trial_id))
+        rows.append(
+            {
+                "trial_id": t.trial_id,
+                "name": str(Allocation(t.flops, int(t.params), int(t.tokens), t.seed, t.mix)),
+                "share": progress.tokens / t.tokens if progress else None,
+                "tokens_per_s": progress.tokens_per_s if progress else None,
+                "left_s": trial_left_s(progress, t.tokens),
+            }
+        )
+    return rows
+
+
+def _optima(fits: Fits) -> list[dict[str, Any]]:
+    rows = []
+    for skill in fits:
+        for flops in fits.observations.budgets:
+            best = fits[skill].at(flops)
+            values = {"params": best.params, "low": best.interval[0], "high": best.interval[1]}
+            known = {k: v if math.isfinite(v) else None for k, v in values.items()}
+            rows.append({"skill": skill, "flops": flops, **known, "status": str(best.status)})
+    return rows
+
+
+def _events(results: Results) -> list[dict[str, Any]]:
+    seen = results.events[~results.events["kind"].isin(ROUTINE)]
+    return [
+        {"at": float(e.at), "kind": e.kind, "trial_id": e.trial_id, "detail": e.detail}
+        for e in seen.itertuples()
+    ]
+
+
+def render(values: dict[str, Any]) -> RenderableType:
+    """The snapshot for a terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [_head(values)]
+    if values["in_training"]:
+        parts.append(_training(values["in_training"]))
+    if values["optima"]:
+        parts.append(_optima_table(values["optima"]))
+    parts += [Text(f"note: {line}", style="yellow") for line in values["warnings"]]
+    parts += [Text(_event_line(event)) for event in values["events"][-SHOWN_EVENTS:]]
+    if values["finished"]:
+        parts.append(Text(f"finished: {values['finished']}: {values['detail']}"))
+    return Group(*parts)
+
+
+def _head(values: dict[str, Any]) -> RenderableType:
+    from rich.table import Table
+
+    spent, reserved = values["spent_flops"], values["reserved_flops"]
+    allowance, driver = values["allowance_flops"], values["driver"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("sweep", values["name"])
+    states = ", ".join(f"{n} {state}" for state, n in values["trials"].items())
+    grid.add_row("trials", states or "none yet")
+    grid.add_row(
+        "spent", f"{spent:.3g} of {allowance:.3g} FLOPs ({spent / allowance:.0%}), "
+        f"{reserved:.3g} reserved",
+    )  # fmt: skip
+    grid.add_row("", _bar(spent, reserved, allowance))
+    if driver:
+        grid.add_row("driver", f"process {driver['pid']} on {driver['host']}")
+    elif not values["finished"] or values["in_training"]:
+        grid.add_row("driver", "none: the same `isoskill run` goes on with it")
+    if values["left_s"] is not None:
+        grid.add_row("left", f"at most {duration(values['left_s'])}")
+    if values["dashboard"]:
+        grid.add_row("dashboard", values["dashboard"])
+    return grid
+
+
+def _bar(spent: float, reserved: float, allowance: float, width: int = 40) -> str:
+    done = round(width * min(spent / allowance, 1.0))
+    doing = round(width * min((spent + reserved) / allowance, 1.0)) - done
+    return "█" * done + "▒" * doing + "░" * (width - done - doing)
+
+
+def _training(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("in training", "done", "tokens/s", "left", box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        known = row["share"] is not None
+        table.add_row(
+            row["name"],
+            f"{row['share']:.0%}" if known else "–",
+            si(row["tokens_per_s"]) if known else "–",
+            duration(row["left_s"]) if row["left_s"] is not None else "–",
+        )
+    return table
+
+
+def _optima_table(rows: list[dict[str, Any]]) -> RenderableType:
+    from rich.table import Table
+
+    budgets = sorted({row["flops"] for row in rows})[-SHOWN_BUDGETS:]
+    table = Table("optimum", *(f"{b:.3g}" for b in budgets), box=None, padding=(0, 2, 0, 0))
+    cells = {(row["skill"], row["flops"]): _cell(row) for row in rows}
+    for skill in dict.fromkeys(row["skill"] for row in rows):
+        table.add_row(skill, *(cells[skill, b] for b in budgets))
+    return table
+
+
+def _cell(row: dict[str, Any]) -> str:
+    """An optimum and the factor of its interval, such as 124M ×/÷1.15."""
+    if row["params"] is None:
+        return "–"
+    if row["low"] is None or row["high"] is None or row["low"] <= 0:
+        return f"{si(row['params'])} ?"
+    return f"{si(row['params'])} ×/÷{math.sqrt(row['high'] / row['low']):.2f}"
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+    first = (str(event["detail"]).splitlines() or [""])[0]
+    return f"{when} {event['kind']} {event['trial_id'] or ''} {first}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 12 min, 3.5 h, 2.1 d."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.2g} {unit}" if unit != "min" else f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s"
+
+
+def watch(open_results: Callable[[], Results]) -> None:
+    """Show the snapshot anew until the sweep has ended or the user interrupts.
+
+    Args:
+        open_results: reads the directory afresh.
+    """
+    from rich.live import Live as Screen
+
+    ended, fits = -1, None
+    with Screen(auto_refresh=False) as screen:
+        while True:
+            results = open_results()
+            count = int((results.trials["state"] != "running").sum())
+            if count != ended and results.fittable:
+                fits, ended = results.fit(), count
+            values = snapshot(results, fits)
+            screen.update(render(values), refresh=True)
+            if values["driver"] is None:
+                return
+            time.sleep(REFRESH_S)

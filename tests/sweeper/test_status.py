@@ -1,0 +1,141 @@
+"""How far a sweep is, while it runs and afterwards."""
+
+import json
+import os
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sweeper import Results, Sweep
+from sweeper.cli import app
+from sweeper.directory import Directory
+from sweeper.driver import Start
+from sweeper.ledger import Ledger
+from sweeper.live import Live, Progress, Pulse, left_s, read, trial_left_s
+from sweeper.status import duration, render, snapshot, watch
+from trainables.config import Data
+
+
+@pytest.fixture
+def running(tmp_path):
+    """A directory with one finished and one running trial."""
+    sweep = Sweep(budgets=[1e11, 2e11, 4e11], allowance=4e12, data=Data(source="simulated"))
+    directory = Directory(tmp_path / "a")
+    directory.claim(sweep)
+    ledger = Ledger(directory.ledger)
+    done, doing = sweep.space.allocation(1e11, 2e4), sweep.space.allocation(2e11, 3e4)
+    loss = {"class": "code", "nll": 30.0, "tokens": 10, "bytes": 20, "examples": 2}
+    ledger.reserve("done", done, 1e11)
+    record = {"status": "finished", "tokens": done.tokens, "losses": {"code": loss}, "wall_s": 10}
+    ledger.settle("done", record, spent_flops=1e11)
+    ledger.reserve("doing", doing, 2e11)
+    ledger.event("worker-died", "killed by signal 9\nand more", trial_id="doing")
+    ledger.close()
+    return directory, doing
+
+
+def pulse(directory, **changes):
+    settings = {"dashboard": "http://127.0.0.1:8265", "targets": directory.targets}
+    return Pulse(directory.live, **{**settings, "nodes": lambda: ["10.0.0.1:80"], **changes})
+
+
+def test_a_driven_sweep_shows_what_its_trials_last_said(running):
+    directory, doing = running
+    with directory.driven():
+        beat = pulse(directory)
+        beat("started", Start("doing", doing), {})
+        beat(
+            "progressed", Start("doing", doing), {"tokens": doing.tokens / 2, "tokens_per_s": 100}
+        )
+        beat.write()
+        values = snapshot(Results(directory.root))
+    assert values["driver"]["pid"] == os.getpid()
+    assert values["dashboard"] == "http://127.0.0.1:8265"
+    (trial,) = values["in_training"]
+    assert trial["share"] == pytest.approx(0.5)
+    assert trial["left_s"] == pytest.approx(doing.tokens / 200)
+    # 3.7e12 FLOPs are free at 1e10 FLOP/s, and one trial is half done.
+    assert values["left_s"] == pytest.approx(370 + doing.tokens / 200)
+    assert json.loads(directory.targets.read_text()) == [{"targets": ["10.0.0.1:80"]}]
+
+
+def test_a_dead_drivers_sweep_says_how_to_go_on(running):
+    directory, _ = running
+    values = snapshot(Results(directory.root))
+    assert values["driver"] is None
+    assert values["left_s"] is None
+    assert values["in_training"][0]["share"] is None
+    text = _drawn(values)
+    assert "the same `isoskill run` goes on with it" in text
+    assert "worker-died doing killed by signal 9" in text
+    assert "and more" not in text
+
+
+def test_an_ended_trial_is_forgotten(running):
+    directory, doing = running
+    beat = pulse(directory)
+    beat("progressed", Start("doing", doing), {"tokens": 1, "tokens_per_s": 1})
+    assert beat.live.trials
+    beat("finished", Start("doing", doing), {})
+    assert not beat.live.trials
+
+
+def test_a_damaged_or_absent_file_is_an_empty_one(tmp_path):
+    assert read(tmp_path / "live.json") == Live()
+    (tmp_path / "live.json").write_text('{"at": 1')
+    assert read(tmp_path / "live.json") == Live()
+    (tmp_path / "live.json").write_text('{"trials": {}, "unknown": 1}')
+    assert read(tmp_path / "live.json") == Live()
+
+
+def test_a_full_disk_does_not_stop_the_pulse(tmp_path):
+    beat = Pulse(tmp_path / "gone" / "live.json", dashboard="", targets=tmp_path / "t", nodes=list)
+    beat.write()
+
+
+def test_time_left_needs_a_measured_speed():
+    columns = ["trial_id", "state", "flops", "tokens", "spent_flops", "reserved_flops", "wall_s",
+               "ended_at"]  # fmt: skip
+    empty = pd.DataFrame([], columns=columns)
+    assert left_s(empty, Live(), 1e12) is None
+    rows = [
+        ("a", "finished", 1e10, 10, 1e10, 0.0, 1.0, 1.0),
+        ("b", "finished", 1e10, 10, 1e10, 0.0, 4.0, 2.0),  # the later half: 4e-10 s per FLOP
+        ("c", "running", 1e10, 10, 0.0, 1e10, None, None),
+        ("d", "running", 1e10, 10, 0.0, 1e10, None, None),
+    ]
+    trials = pd.DataFrame(rows, columns=columns)
+    live = Live(trials={"c": Progress(5, 1.0)})
+    # 6e10 free: 24 s; c: 5 s; d: 4 s; on two slots.
+    assert left_s(trials, live, 1e11) == pytest.approx((24 + 5 + 4) / 2)
+    assert trial_left_s(Progress(5, 0.0), 10) is None
+
+
+def test_watching_ends_with_the_driver(running, capsys):
+    directory, _ = running
+    watch(lambda: Results(directory.root))
+    assert "1 finished, 1 running" in capsys.readouterr().out
+
+
+def test_the_command_prints_both_forms(running):
+    directory, _ = running
+    said = CliRunner().invoke(app, ["status", str(directory.root)])
+    assert "1 finished, 1 running" in said.output
+    values = json.loads(CliRunner().invoke(app, ["status", str(directory.root), "--json"]).output)
+    assert values["trials"] == {"finished": 1, "running": 1}
+    assert values["events"][0]["kind"] == "worker-died"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(40, "40 s"), (800, "13 min"), (12600, "3.5 h"), (180000, "2.1 d")]
+)
+def test_durations_are_words(seconds, words):
+    assert duration(seconds) == words
+
+
+def _drawn(values):
+    console = Console(width=100, record=True, highlight=False)
+    console.print(render(values))
+    return console.export_text()
