@@ -8,7 +8,7 @@ sweeps/a/
 ├── report.html
 ├── live.json             progress of running trials; disposable
 ├── metrics.json          where Prometheus finds the nodes; disposable
-├── trials/<trial_id>/    checkpoints of running trials
+├── trials/<trial_id>/    checkpoints of a running trial, questions.parquet of a finished one
 └── ray/                  Ray's own files; never read back
 """
 
@@ -43,6 +43,10 @@ class Directory:
         self.lock = self.root / "driver.lock"
         self.live = self.root / "live.json"
         self.targets = self.root / "metrics.json"
+
+    def questions(self, trial_id: str) -> Path:
+        """Where a trial keeps the loss of every question; see `Results.questions`."""
+        return self.trials / trial_id / "questions.parquet"
 
     def require(self) -> Directory:
         """Return self if a sweep lives here.

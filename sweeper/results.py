@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from sweeper.directory import Directory
+from sweeper.errors import SpecError, did_you_mean
 from sweeper.ledger import Ledger
 from sweeper.search import Finished
 from sweeper.spec import AGGREGATE, Sweep
@@ -84,6 +85,39 @@ class Results(Outcome):
         states = self.trials["state"].value_counts().to_dict()
         counts = ", ".join(f"{n} {state}" for state, n in states.items()) or "no trials yet"
         return f"Results({self.directory.root}: {counts})"
+
+    def questions(self, skill: str | None = None) -> pd.DataFrame:
+        """Every single question's loss, for laws of repeated sampling (`fitting.pass_curves`).
+
+        Trials keep them while ``train.keep_questions`` holds; those that did not are not here.
+
+        Args:
+            skill: one skill; None for all.
+
+        Returns:
+            One row per (trial, skill, question): ``trial_id, flops, params, tokens, seed, mix,
+            skill, example, nll`` (nats, summed over the answer), ``target_tokens``.
+
+        Raises:
+            SpecError: the skill was not measured, or no trial has kept its questions.
+        """
+        known = set(self.table["skill"])
+        if skill is not None and skill not in known:
+            raise SpecError(f"skill {skill!r} was not measured{did_you_mean(skill, known)}")
+        keys = ["trial_id", "flops", "params", "tokens", "seed", "mix"]
+        ended = self.trials[self.trials["state"] == "finished"][keys]
+        wanted = [("skill", "==", skill)] if skill else None
+        parts = [
+            pd.read_parquet(path, filters=wanted).assign(trial_id=trial)
+            for trial in ended["trial_id"]
+            if (path := self.directory.questions(trial)).exists()
+        ]
+        if not parts:
+            raise SpecError(
+                f"{self.directory.root}: no finished trial has kept its questions; "
+                "train.keep_questions: true keeps them from the start of a sweep"
+            )
+        return ended.merge(pd.concat(parts), on="trial_id")
 
     @cached_property
     def spent_flops(self) -> float:

@@ -191,7 +191,7 @@ class Sweep:
     def _check_skills(self) -> None:
         if self.data.source == "simulated":
             return
-        known = [skill.name for skill in catalog()]
+        known = [skill.name for skill in catalog(self.data)]
         for name in self.skills:
             if name not in known:
                 raise SpecError(
@@ -338,7 +338,7 @@ class Sweep:
     @property
     def measured(self) -> tuple[str, ...]:
         """The skills every trial is scored on, the aggregate among them."""
-        names = self.skills or tuple(skill.name for skill in catalog() if skill.default)
+        names = self.skills or tuple(skill.name for skill in catalog(self.data) if skill.default)
         return names if AGGREGATE in names else (*names, AGGREGATE)
 
     def trial(self, allocation: Allocation) -> TrialConfig:

@@ -287,6 +287,7 @@ class Train:
             parameters and keeps results bit-identical.
         device: "cpu", "cuda", or "auto" for what the trial's slot has.
         checkpoint_every_s: seconds between checkpoints; 0 writes none.
+        keep_questions: keep the loss of every single question, for laws of repeated sampling.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -309,6 +310,7 @@ class Train:
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = 60.0
+    keep_questions: bool = True
 
     def __post_init__(self) -> None:
         self._check_rule()

@@ -26,7 +26,7 @@ from trainables.data import open_data
 from trainables.model import Network, build, token_nll
 from trainables.optim import make_optimizer, rate_at
 from trainables.skills import resolve
-from trainables.skills.scoring import score_skills
+from trainables.skills.scoring import Measured, Workers, read_examples, score_skills
 
 __all__ = ["Context", "LocalContext", "train"]
 
@@ -40,9 +40,6 @@ worker group a broadcast."""
 SMOOTHING = 0.02
 """Weight of the newest step in the running training loss: a memory of some 50 steps."""
 
-SCORED_TOKENS = 8192
-"""Tokens scored at a time (assumption: fills a core, and needs 8 MB of logits at 256 tokens)."""
-
 
 def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     """Train one model on one allocation and score its skills.
@@ -54,21 +51,29 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     Returns:
         The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" when the
         context asked for it), ``losses`` by skill, parameter counts, realised tokens, FLOPs by
-        both conventions, and speed. Losses are empty unless the last step was reached.
+        both conventions, speed, and ``questions`` by skill where they are kept. Losses are empty
+        unless the last step was reached.
 
     Raises:
         ValueError: the config cannot be trained, or the checkpoint is another trial's.
     """
-    skills = resolve(config.skills)
+    skills = resolve(config.skills, config.data)
+    examples = read_examples(skills, config.data, context=config.shape.context)
     with _clean_process(config.train.threads):
         trial = _Trial(config, context)
         trial.resume()
         status, reason = trial.run()
-        losses = {}
+        losses: dict[str, dict[str, Any]] = {}
+        questions: dict[str, Measured] = {}
         if trial.step == trial.steps and math.isfinite(trial.train_loss()):
-            sets = trial.data.evaluation_sets()
-            losses = score_skills(trial.score, skills, sets, config.data)
-        return trial.record() | {"status": status, "reason": reason, "losses": losses}
+            losses, questions = score_skills(
+                trial.score, skills, {**trial.data.evaluation_sets(), **examples}, config.data,
+                token_bytes=trial.data.token_bytes, workers=trial.workers,
+            )  # fmt: skip
+        outcome = {"status": status, "reason": reason, "losses": losses}
+        if config.train.keep_questions:
+            outcome["questions"] = {name: found.columns() for name, found in questions.items()}
+        return trial.record() | outcome
 
 
 @contextlib.contextmanager
@@ -244,16 +249,26 @@ class _Trial:
         self.first_loss, self.loss = state["first_loss"] * mine, state["loss"] * mine
 
     def score(self, documents: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """NLL of every token of held-out documents, nats."""
+        """NLL of every token of sequences of one length, nats."""
         self.network.eval()
-        rows = max(1, SCORED_TOKENS // documents.shape[1])
         with torch.no_grad():
-            parts = [
-                token_nll(self.network, part.to(self.device), self.data.begin).double().cpu()
-                for part in torch.from_numpy(documents).split(rows)
-            ]
-        nll: npt.NDArray[np.float64] = torch.cat(parts).numpy()
-        return nll
+            tokens = torch.from_numpy(documents).to(self.device)
+            nll = token_nll(self.network, tokens, self.data.begin).double().cpu()
+        scored: npt.NDArray[np.float64] = nll.numpy()
+        return scored
+
+    @property
+    def workers(self) -> Workers:
+        """The workers of this trial, for scoring."""
+        return Workers(self.context.rank, self.context.world_size, self._summed)
+
+    def _summed(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sum of an array over the workers."""
+        total = torch.from_numpy(values).to(self.device)
+        if self.context.world_size > 1:
+            distributed.all_reduce(total)
+        summed: npt.NDArray[np.float64] = total.cpu().numpy()
+        return summed
 
     def _wall_s(self) -> float:
         """Seconds trained, those before a resume among them."""

@@ -21,6 +21,9 @@ from trainables.context import Context, LocalContext
 
 Report = Callable[[dict[str, Any]], None]
 
+QUESTIONS = "questions.parquet"
+"""Every question's loss, in a trial's directory: skill, example, nll (nats), target_tokens."""
+
 
 def run_trial(
     config: TrialConfig,
@@ -45,7 +48,8 @@ def run_trial(
         max_failures: restarts of a worker group before the trial fails.
 
     Returns:
-        The record of `trainables.loop.train`, with ``worker`` (host:pid) and ``ended_at``.
+        The record of `trainables.loop.train`, with ``worker`` (host:pid) and ``ended_at``; its
+        questions are kept in the directory instead, as `QUESTIONS`.
 
     Raises:
         ray.train.TrainingFailedError: a group's workers failed more than ``max_failures`` times.
@@ -59,7 +63,7 @@ def run_trial(
             train_loop_config=config.to_dict(),
             scaling_config=ray_train.ScalingConfig(num_workers=0),
         )
-        return dict(trainer.fit().return_value)
+        return _without_questions(trainer.fit().return_value, directory)
     resources = dict(resources_per_worker or {"CPU": 1})
     trainer = TorchTrainer(
         _train_in_group,
@@ -79,7 +83,26 @@ def run_trial(
             logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    return dict(trainer.fit().return_value)
+    return _without_questions(trainer.fit().return_value, directory)
+
+
+def _without_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """The record without its questions, which are written to the trial's directory."""
+    record = dict(returned)
+    questions = record.pop("questions", {})
+    if questions:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        tables = [
+            pa.table({"skill": [skill] * len(columns["nll"]), **columns})
+            for skill, columns in questions.items()
+        ]
+        directory.mkdir(parents=True, exist_ok=True)
+        partial = directory / f"{QUESTIONS}.partial"
+        parquet.write_table(pa.concat_tables(tables), partial)
+        partial.replace(directory / QUESTIONS)
+    return record
 
 
 def _train_here(

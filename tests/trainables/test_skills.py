@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from trainables.config import Data
 from trainables.corpora import evaluation_sets
 from trainables.corpora import vocabulary as v
 from trainables.skills import catalog, resolve
-from trainables.skills.scoring import score_skills
+from trainables.skills.scoring import Score, score_skills
 
 DATA = Data(evaluation_documents=64)
 SETS = evaluation_sets(DATA, 60)
@@ -38,12 +39,16 @@ def test_an_unknown_skill_is_answered_with_the_nearest() -> None:
     assert len(resolve([])) == 4
 
 
+def _losses(score: Score, data: Data) -> dict[str, dict[str, Any]]:
+    return score_skills(score, catalog(), SETS, data, token_bytes=v.TOKEN_BYTES)[0]
+
+
 def _uniform(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.full(tokens.shape, math.log(256))
 
 
 def test_a_uniform_model_scores_the_entropy_on_every_skill() -> None:
-    record = score_skills(_uniform, catalog(), SETS, DATA)
+    record = _losses(_uniform, DATA)
     assert set(record) == {skill.name for skill in catalog()}
     for entry in record.values():
         assert entry["nll"] / entry["tokens"] == pytest.approx(math.log(256))
@@ -55,7 +60,7 @@ def _knows_digits(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 
 def test_only_target_tokens_count() -> None:
-    record = score_skills(_knows_digits, catalog(), SETS, DATA)
+    record = _losses(_knows_digits, DATA)
     assert record["code"]["nll"] == 0
     assert record["code"]["tokens"] == sum(record[f"code-{g}"]["tokens"] for g in range(1, 7))
     assert record["knowledge"]["nll"] / record["knowledge"]["tokens"] == 5
@@ -64,7 +69,7 @@ def test_only_target_tokens_count() -> None:
 
 def test_the_aggregate_weighs_classes_by_the_reference_shares() -> None:
     data = Data(evaluation_documents=64, shares={"code": 1.0, "other": 3.0})
-    record = score_skills(_knows_digits, catalog(), SETS, data)
+    record = _losses(_knows_digits, data)
     means = {
         name: record[f"validation/{name}"]["nll"] / record[f"validation/{name}"]["tokens"]
         for name in ("code", "other")

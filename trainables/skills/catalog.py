@@ -6,8 +6,12 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainables.config import CLASSES
+from trainables.config import Data
 from trainables.corpora.documents import Family
+from trainables.manifest import Corpus
+
+EXAMPLES = "skills"
+"""Folder of encoded examples in a prepared corpus."""
 
 GRADES = range(1, 7)
 """Functions a line of the code ladder's programs."""
@@ -23,7 +27,8 @@ class Skill:
             set.
         description: one line for users.
         default: whether a spec that names no skills measures it.
-        documents: held-out set it is scored on; "" for the weighted sum of all classes.
+        documents: held-out set it is scored on: a class's documents, or ``skills/<name>`` for
+            encoded examples; "" for the weighted sum of all classes.
         families: families of target tokens; empty for every token.
     """
 
@@ -35,8 +40,23 @@ class Skill:
     families: tuple[int, ...] = ()
 
 
-def catalog() -> list[Skill]:
-    """Every skill of the built-in corpora."""
+def catalog(data: Data | None = None) -> list[Skill]:
+    """Every skill there is on some data: the prepared corpus's, else the built-in corpora's."""
+    data = data or Data()
+    own = _generated() if data.corpus is None else _encoded(data.corpus)
+    return [*own, *_validation(data.classes)]
+
+
+def _encoded(corpus: Corpus) -> list[Skill]:
+    """The benchmarks encoded with a prepared corpus."""
+    return [
+        Skill(name, group, "Targets of its encoded examples.", True, f"{EXAMPLES}/{name}")
+        for name, group in corpus.skills.items()
+    ]
+
+
+def _generated() -> list[Skill]:
+    """Skills of the built-in corpora, beside their validation sets."""
     return [
         Skill(
             "knowledge",
@@ -73,33 +93,32 @@ def catalog() -> list[Skill]:
             )
             for grade in GRADES
         ),
-        *(
-            Skill(
-                f"validation/{name}",
-                "validation",
-                f"Every token of held-out {name} documents.",
-                False,
-                name,
-            )
-            for name in CLASSES
-        ),
-        Skill(
-            "validation",
-            "aggregate",
-            "Every token of held-out documents, classes weighted by data.shares.",
-            True,
-            "",
-        ),
     ]
 
 
-def resolve(names: Sequence[str]) -> list[Skill]:
-    """The skills of given names, the defaults for none.
+def _validation(classes: Sequence[str]) -> list[Skill]:
+    """Every token of held-out documents, by class and in all."""
+    by_class = [
+        Skill(
+            f"validation/{name}",
+            "validation",
+            f"Every token of held-out {name} documents.",
+            False,
+            name,
+        )
+        for name in classes
+    ]
+    said = "Every token of held-out documents, classes weighted by data.shares."
+    return [*by_class, Skill("validation", "aggregate", said, True, "")]
+
+
+def resolve(names: Sequence[str], data: Data | None = None) -> list[Skill]:
+    """The skills of given names on some data, the defaults for none.
 
     Raises:
         ValueError: a name is unknown; the message has the nearest known one.
     """
-    known = {skill.name: skill for skill in catalog()}
+    known = {skill.name: skill for skill in catalog(data)}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

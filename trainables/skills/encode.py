@@ -170,7 +170,7 @@ class Encoded:
             arrays = {name: part.astype(np.int64) for name, part in parts.items()}
             ids = tuple(text.split("\0")) if arrays["example"].size else ()
             return cls(**arrays, ids=ids, truncated=truncated, left_out=left_out)
-        except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
+        except (KeyError, TypeError, ValueError, OSError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path} does not hold encoded examples ({error})") from error
 
 
