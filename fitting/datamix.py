@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.alignment import Alignment as Alignment
+from fitting.alignment import aligning_ratio as aligning_ratio
+from fitting.alignment import weighted_line
 from fitting.errors import FittingError, Status
 from fitting.isoflop import Method, fit_isoflop
 from fitting.observations import Observations, prepare
@@ -137,27 +140,6 @@ class Difference:
     interval: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The ratio of two classes at which two skills' optima meet.
-
-    Attributes:
-        ratio: share of one class over share of the other; NaN without a crossing.
-        interval: 90 % interval by Fieller's theorem; may be unbounded, (0, inf).
-        params: p* where they meet.
-        within: whether the ratio lies inside the ratios tried.
-        status: NOT_IDENTIFIED where the difference of the optima has no significant slope.
-        reason: what the status rests on.
-    """
-
-    ratio: float
-    interval: tuple[float, float]
-    params: float
-    within: bool
-    status: Status
-    reason: str
-
-
 def optima_by_mix(
     table: pd.DataFrame | Mapping[str, Any] | Observations,
     shares: Mapping[str, Mapping[str, float]],
@@ -224,7 +206,7 @@ def fit_share_response(
         return ShareResponse(
             math.nan, math.nan, nan, 0.0, math.nan, (math.nan,) * 2, Status.NOT_IDENTIFIED, reason
         )
-    line, covariance, scatter = _line(s, np.log(y), w / w.mean())
+    line, covariance, scatter = weighted_line(s, np.log(y), w / w.mean())
     return ShareResponse(
         intercept=float(line[0]),
         slope=float(line[1]),
@@ -247,73 +229,12 @@ def slope_difference(first: ShareResponse, second: ShareResponse) -> Difference:
     return Difference(value, se, dof, *_test(value, se, dof))
 
 
-def aligning_ratio(ratio: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike) -> Alignment:
-    """The ratio at which two skills' optima are equal (Figure 5a of arXiv 2503.10061).
-
-    The difference ln p*_first - ln p*_second is fitted as a line in ln ratio, mix by mix, so that
-    what both optima of a mix have in common drops out.
-
-    Args:
-        ratio: share of one class over share of the other per mix, e.g. code over knowledge.
-        first: p* of one skill per mix.
-        second: p* of the other skill per mix.
-    """
-    r, p, q = (np.asarray(v, dtype=float).ravel() for v in (ratio, first, second))
-    if not len(r) == len(p) == len(q):
-        raise FittingError("ratio, first and second must have one length")
-    good = np.isfinite(r) & np.isfinite(p) & np.isfinite(q) & (r > 0)
-    x, gap, level = np.log(r[good]), np.log(p[good] / q[good]), np.log(p[good] * q[good]) / 2
-    if len(np.unique(x)) < 3:
-        reason = f"{len(np.unique(x))} different ratios; a crossing needs three."
-        return _no_alignment(reason)
-    line, covariance, _ = _line(x, gap, np.ones_like(x))
-    dof = float(len(x) - 2)
-    t = t_quantile(0.9, dof)
-    if not abs(line[1]) > t * math.sqrt(covariance[1, 1]):
-        return _no_alignment(f"The optima's gap has slope {line[1]:.2g}, within noise.")
-    crossing = float(-line[0] / line[1])
-    common, _, _ = _line(x, level, np.ones_like(x))
-    return Alignment(
-        ratio=math.exp(crossing),
-        interval=_fieller(line, covariance, t),
-        params=math.exp(float(common[0] + common[1] * crossing)),
-        within=bool(x.min() <= crossing <= x.max()),
-        status=Status.OK,
-        reason=f"Crossing of two lines through {len(x)} mixes.",
-    )
-
-
-def _line(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-    """Weighted line, its covariance scaled by the residuals, and their spread."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    inverse = np.linalg.inv((design * w[:, None]).T @ design)
-    line = inverse @ (design.T @ (w * y))
-    residual = y - design @ line
-    variance = float(w @ residual**2) / (len(x) - 2)
-    return np.asarray(line), np.asarray(inverse * variance), math.sqrt(variance)
-
-
-def _fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, float]:
-    """Interval of exp(-intercept / slope) for a slope that differs from zero."""
-    a = line[1] ** 2 - t**2 * covariance[1, 1]
-    b = 2 * (line[0] * line[1] - t**2 * covariance[0, 1])
-    c = line[0] ** 2 - t**2 * covariance[0, 0]
-    half = math.sqrt(max(b**2 - 4 * a * c, 0.0))
-    low, high = (-b - half) / (2 * a), (-b + half) / (2 * a)
-    return math.exp(max(low, -700.0)), math.exp(min(high, 700.0))
-
-
 def _test(value: float, se: float, dof: float) -> tuple[float, tuple[float, float]]:
     """Two-sided p-value and 90 % interval."""
     from scipy.special import stdtr
 
     half = t_quantile(0.9, dof) * se
     return float(2 * stdtr(dof, -abs(value) / se)), (value - half, value + half)
-
-
-def _no_alignment(reason: str) -> Alignment:
-    """An alignment without a number."""
-    return Alignment(math.nan, (0.0, math.inf), math.nan, False, Status.NOT_IDENTIFIED, reason)
 
 
 def class_ratio(

@@ -1,0 +1,294 @@
+"""The curves of one skill over data mixes and budgets: the model, and its maximum.
+
+On each budget the curve of one mix is a bowl round its optimum. From mix to mix the optimum is a
+line in the share of the skill's own class, the level a smooth function of it; each mix may depart
+from both, by how much is left to the data: members of several scales are averaged by evidence,
+as in `fitting.optima`.
+
+    L = level_b + l1 ln s + l2 s + l3 c ln s + level_m + K bowl(u),   u = ln p - v
+    v = v0 + a c + (slope + slope' c) s + v_m + v_b,                  ln K = k0 + k1 c + k_m
+    bowl = (a e^(-alpha u) + (1 - a) e^(beta u) - 1) / (a (1 - a) T^2) = u^2 / 2 + ...
+
+Legend: p = params, C = flops, c = ln C less its mean, s = share of the class less its mean;
+m = mix, b = budget, n = trials, P = parameters; T = alpha + beta, beta = a T; natural logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fitting.laplace import FREEDOM, INFORMATION, SCALE_OF_NORMAL
+from fitting.values import FloatArray
+
+DRIFT_SD = 0.05
+"""Departure of one mix's ln p* from the line at scale 1: the scatter of Figure 3 of arXiv
+2503.10061 round its lines is .06 for knowledge and .02 for code, noise included."""
+
+LEVEL_SD = 0.1
+"""Departure of one mix's level, in spreads of the skill's losses; assumption."""
+
+CURVATURE_SD = 0.1
+"""Departure of one mix's ln K (`fitting.discrepancy.CURVATURE_SD` has the same for budgets)."""
+
+BUDGET_SD = 0.06
+"""Departure of one budget's ln p* from the power law (`fitting.discrepancy.DRIFT_SD`)."""
+
+LEAST_SHARE = 0.002
+"""Shares below count as this in ln s; assumption."""
+
+LAW = (
+    # name, mean, sd; sd in units of the skill's spread where marked *
+    ("v0", 0.0, 2.0),
+    ("exponent", 0.5, 0.15),
+    ("slope", 0.0, 1.0),
+    ("slope by ln C", 0.0, 0.05),
+    ("ln K", 0.0, 1.5),
+    ("ln K by ln C", -0.15, 0.1),
+    ("logit a", 0.0, 0.4),
+    ("ln T", math.log(0.71), 0.3),
+    ("level by ln s*", 0.0, 2.0),
+    ("level by s*", 0.0, 2.0),
+    ("level by c ln s*", 0.0, 0.2),
+)
+"""Priors of what mixes have in common. Exponents and T as in Besiroglu et al. 2024; ln K by ln C
+as the parabolas of arXiv 2503.10061 fall, -.13 to -.21; the rest wide (assumptions)."""
+
+V0, EXPONENT, SLOPE, SLOPE_C, LOG_K, LOG_K_C, LOGIT_A, LOG_T, LEVEL = range(9)
+N_LAW = len(LAW)
+_STEPS, _FURTHEST, _TINY = 60, 8.0, 1e-4
+_NOISE_GUESS = 0.1
+"""One pseudo-observation: the error of a loss in spreads of the skill's losses; assumption."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The mixes and budgets of a table, and where its trials lie.
+
+    Attributes:
+        mixes: names, in order of the given shares.
+        budgets: FLOPs, ascending.
+        shares: (M,) share of the skill's own class per mix.
+        origin: (ln p, ln C, share, ln share) that the parameters refer to.
+        tied: whether the skill follows a class; without one its slope is held at 0.
+    """
+
+    mixes: tuple[str, ...]
+    budgets: tuple[float, ...]
+    shares: tuple[float, ...]
+    origin: tuple[float, float, float, float]
+    tied: bool
+
+    @property
+    def share(self) -> FloatArray:
+        """The shares as an array."""
+        return np.array(self.shares)
+
+    @property
+    def width(self) -> int:
+        """P."""
+        return N_LAW + 2 * len(self.budgets) + 3 * len(self.mixes)
+
+    def slices(self) -> tuple[slice, slice, slice, slice, slice]:
+        """Places of level_b, v_b, v_m, level_m, k_m."""
+        b, m, at, out = len(self.budgets), len(self.mixes), N_LAW, []
+        for count in (b, b, m, m, m):
+            out.append(slice(at, at + count))
+            at += count
+        return out[0], out[1], out[2], out[3], out[4]
+
+    def log_share(self) -> FloatArray:
+        """(M,) ln share less its mean."""
+        return np.asarray(np.log(np.maximum(self.share, LEAST_SHARE)) - self.origin[3])
+
+    def budget_of(self, flops: FloatArray) -> npt.NDArray[np.int_]:
+        """Index of the nearest budget."""
+        nodes = np.log(self.budgets)
+        return np.asarray(np.abs(np.log(flops)[:, None] - nodes).argmin(1))
+
+
+@dataclass(frozen=True)
+class Spots:
+    """Trials, done or imagined: sizes on budgets under mixes.
+
+    Attributes:
+        log_params: (n,) ln p.
+        flops: (n,) budgets.
+        mix: (n,) index of the mix.
+    """
+
+    log_params: FloatArray
+    flops: FloatArray
+    mix: npt.NDArray[np.int_]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One scale's maximum and its Gaussian width."""
+
+    scale: float
+    theta: FloatArray
+    covariance: FloatArray
+    noise: float
+    log_evidence: float
+
+
+def start(grid: Grid, spots: Spots, loss: FloatArray) -> FloatArray:
+    """The least loss of each budget, and the place of the least of all."""
+    theta = np.concatenate([[mean for _, mean, _ in LAW], np.zeros(grid.width - N_LAW)])
+    budget = grid.budget_of(spots.flops)
+    for b in range(len(grid.budgets)):
+        here = loss[budget == b]
+        theta[grid.slices()[0].start + b] = here.min() if len(here) else loss.min()
+    best = [
+        spots.log_params[i] - 0.5 * (math.log(spots.flops[i]) - grid.origin[1])
+        for b, m in set(zip(budget.tolist(), spots.mix.tolist(), strict=True))
+        for i in [_least(loss, (budget == b) & (spots.mix == m))]
+    ]
+    theta[V0] = float(np.median(best)) - grid.origin[0]
+    theta[LOG_K] = math.log(spread_of(loss))
+    return theta
+
+
+def _least(loss: FloatArray, where: npt.NDArray[np.bool_]) -> int:
+    rows = np.flatnonzero(where)
+    return int(rows[np.argmin(loss[rows])])
+
+
+def spread_of(loss: FloatArray) -> float:
+    """Scale of a skill's losses, nats."""
+    return max(float(loss.std()), 1e-6)
+
+
+def _prior(grid: Grid, scale: float, spread: float) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of every parameter but the budgets' levels' mean, (P,)."""
+    mean = np.concatenate([[m for _, m, _ in LAW], np.zeros(grid.width - N_LAW)])
+    sd = np.zeros(grid.width)
+    sd[:N_LAW] = [s * (spread if name.endswith("*") else 1.0) for name, _, s in LAW]
+    mean[LOG_K] = math.log(spread)
+    if not grid.tied:
+        sd[[SLOPE, SLOPE_C, LEVEL, LEVEL + 1, LEVEL + 2]] = _TINY
+    level_b, v_b, v_m, level_m, k_m = grid.slices()
+    sd[level_b] = 100 * spread
+    sd[v_b] = BUDGET_SD * scale if len(grid.budgets) > 2 else _TINY
+    sd[v_m] = DRIFT_SD * scale
+    sd[level_m] = LEVEL_SD * scale * spread if grid.tied else 10 * spread
+    sd[k_m] = CURVATURE_SD * scale
+    return mean, sd
+
+
+def evaluate(theta: FloatArray, grid: Grid, spots: Spots) -> tuple[FloatArray, FloatArray]:
+    """Losses (n,) and their derivatives (n, P) at any spots."""
+    n, budget, mix = len(spots.flops), grid.budget_of(spots.flops), spots.mix
+    c = np.log(spots.flops) - grid.origin[1]
+    s, log_s = grid.share[mix] - grid.origin[2], grid.log_share()[mix]
+    level_b, v_b, v_m, level_m, k_m = grid.slices()
+    jacobian = np.zeros((n, grid.width))
+    level = np.stack([log_s, s, c * log_s], axis=1)
+    jacobian[:, LEVEL : LEVEL + 3] = level
+    rows = np.arange(n)
+    jacobian[rows, level_b.start + budget] = 1.0
+    jacobian[rows, level_m.start + mix] = 1.0
+    vertex = theta[V0] + theta[EXPONENT] * c + (theta[SLOPE] + theta[SLOPE_C] * c) * s
+    vertex = vertex + theta[v_m][mix] + theta[v_b][budget]
+    u = np.clip(spots.log_params - grid.origin[0] - vertex, -_FURTHEST, _FURTHEST)
+    k = np.exp(np.clip(theta[LOG_K] + theta[LOG_K_C] * c + theta[k_m][mix], -30.0, 30.0))
+    bowl, along, by_a, by_t = _bowl(u, theta[LOGIT_A], theta[LOG_T])
+    pull = -k * along
+    for column, factor in ((V0, 1.0), (EXPONENT, c), (SLOPE, s), (SLOPE_C, c * s)):
+        jacobian[:, column] = pull * factor
+    jacobian[rows, v_m.start + mix] = pull
+    jacobian[rows, v_b.start + budget] = pull
+    jacobian[:, LOG_K], jacobian[:, LOG_K_C] = k * bowl, k * bowl * c
+    jacobian[rows, k_m.start + mix] = k * bowl
+    jacobian[:, LOGIT_A], jacobian[:, LOG_T] = k * by_a, k * by_t
+    fitted = level @ theta[LEVEL : LEVEL + 3] + theta[level_b][budget] + theta[level_m][mix]
+    return np.asarray(fitted + k * bowl), jacobian
+
+
+def _bowl(
+    u: FloatArray, logit_a: float, log_t: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The curve of unit curvature, and its derivatives by u, logit a and ln T."""
+    step = 1e-4
+    middle = _curve(u, logit_a, log_t)
+    by_a = (_curve(u, logit_a + step, log_t) - _curve(u, logit_a - step, log_t)) / (2 * step)
+    by_t = (_curve(u, logit_a, log_t + step) - _curve(u, logit_a, log_t - step)) / (2 * step)
+    a, total = 1 / (1 + math.exp(-logit_a)), math.exp(log_t)
+    along = (np.exp(a * total * u) - np.exp(-(1 - a) * total * u)) / total
+    return middle, along, by_a, by_t
+
+
+def _curve(u: FloatArray, logit_a: float, log_t: float) -> FloatArray:
+    a, total = 1 / (1 + math.exp(-logit_a)), math.exp(log_t)
+    q = a * np.expm1(-(1 - a) * total * u) + (1 - a) * np.expm1(a * total * u)
+    return np.asarray(q / (a * (1 - a) * total**2))
+
+
+def maximise(
+    grid: Grid, spots: Spots, loss: FloatArray, scale: float, theta: FloatArray
+) -> Member:
+    """Damped Gauss-Newton steps with Student-t weights."""
+    spread = spread_of(loss)
+    mean, sd = _prior(grid, scale, spread)
+    mean[grid.slices()[0]] = loss.mean()
+    inverse = np.diag(sd**-2)
+    noise, damping = _NOISE_GUESS * spread, 1e-3
+    fitted, jacobian = evaluate(theta, grid, spots)
+    for _ in range(_STEPS):
+        residual = loss - fitted
+        weight = (FREEDOM + 1) / (FREEDOM + (residual / noise) ** 2) / noise**2
+        sums = (jacobian * weight[:, None]).T @ jacobian
+        pull = jacobian.T @ (weight * residual) - (theta - mean) / sd**2
+        move = np.linalg.solve(sums + inverse + damping * np.diag(np.diag(sums + inverse)), pull)
+        trial = theta + np.clip(move, -2.0 * sd, 2.0 * sd)
+        fitted_then, jacobian_then = evaluate(trial, grid, spots)
+        before = weight @ residual**2 + (((theta - mean) / sd) ** 2).sum()
+        after = weight @ (loss - fitted_then) ** 2 + (((trial - mean) / sd) ** 2).sum()
+        better = bool(after <= before + 1e-9)
+        if better:
+            theta, fitted, jacobian = trial, fitted_then, jacobian_then
+        damping = float(np.clip(damping * (0.2 if better else 8.0), 1e-9, 1e6))
+        covariance = np.linalg.inv(INFORMATION * sums + inverse)
+        spare = max(len(loss) - INFORMATION * float(np.sum(covariance * sums.T)), 1.0)
+        new = _noise(loss - fitted, noise, spare, spread)
+        settled = abs(math.log(new / noise)) < 1e-3
+        noise = new
+        if settled and better and float(pull @ move) < 1e-4:
+            break
+    return _member(grid, spots, loss, scale, theta, noise, (mean, sd))
+
+
+def _noise(residual: FloatArray, noise: float, spare: float, spread: float) -> float:
+    """Next scale of the errors: weighted residuals over what the parameters leave free."""
+    square = (residual / noise) ** 2
+    weighted = float((square * (FREEDOM + 1) / (FREEDOM + square)).sum()) * noise**2
+    held = (_NOISE_GUESS * spread) ** 2
+    return max(math.sqrt((weighted + held) / (spare + 1.0)), 1e-4 * spread)
+
+
+def _member(
+    grid: Grid,
+    spots: Spots,
+    loss: FloatArray,
+    scale: float,
+    theta: FloatArray,
+    noise: float,
+    prior: tuple[FloatArray, FloatArray],
+) -> Member:
+    """Width and evidence at the maximum."""
+    mean, sd = prior
+    fitted, jacobian = evaluate(theta, grid, spots)
+    ratio = (loss - fitted) / noise
+    weight = (FREEDOM + 1) / (FREEDOM + ratio**2)
+    share = INFORMATION * len(loss) / weight.sum()
+    sums = (jacobian * weight[:, None]).T @ jacobian / noise**2
+    precision = share * sums + np.diag(sd**-2)
+    fit = (FREEDOM + 1) * np.log1p(ratio**2 / FREEDOM).sum() + (((theta - mean) / sd) ** 2).sum()
+    evidence = -0.5 * fit - len(loss) * math.log(noise) - 0.5 * np.linalg.slogdet(precision)[1]
+    evidence -= np.log(sd).sum()
+    sigma = noise / SCALE_OF_NORMAL
+    return Member(scale, theta, np.asarray(np.linalg.inv(precision)), sigma, float(evidence))

@@ -1,0 +1,273 @@
+"""Data mixes as a dimension of the search: which size, on which budget, under which mix.
+
+Pure functions of the ledger like all policies. `MixSearch` starts from few sizes under the most
+different mixes and then asks `fitting.mix_design`; `MixGrid` is the practice it is measured
+against: every size under every mix (arXiv 2503.10061, data-mix ablation).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+
+from fitting.mix_curves import Spots
+from fitting.mix_design import Offer, choose_mixes, widths
+from fitting.mixes import MixFit, fit_mixes
+from sweeper.budget import Allocation, Space, next_seed, same_budget
+from sweeper.search import Finished
+from sweeper.search.grid import GridSearch
+from sweeper.search.history import allocations, finished, guess
+from sweeper.search.settings import SearchSettings
+
+__all__ = ["MixGrid", "MixSearch", "Mixes"]
+
+Mixes = Mapping[str, Mapping[str, float]]
+"""Mix -> class -> share of documents."""
+
+PLACES = 9
+"""Sizes considered per budget and mix (assumption: the fit is smooth in ln p)."""
+
+FIRST_SIZES, FURTHER_SIZES = 5, 3
+"""Sizes of the opening under the first mix and under each of the most different ones."""
+
+LEAST_TRIALS = 8
+"""Finished trials before the joint fit is made."""
+
+_TRIES = 2  # a place where so many trials failed and none ended is given up (assumption)
+Point = tuple[float, int, str]
+
+
+@dataclass(frozen=True)
+class MixGrid:
+    """The usual grid under one mix after the other, in the order of the spec."""
+
+    settings: SearchSettings
+    space: Space
+    mixes: Mixes
+
+    def propose(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        remaining_flops: float,
+        n: int = 1,
+    ) -> list[Allocation] | Finished:
+        """Return the next sizes of the grids; see `sweeper.search.Search`."""
+        chosen: list[Allocation] = []
+        for name in self.mixes:
+            grid = GridSearch(self.settings, replace(self.space, mix=name))
+            asked = grid.propose(
+                observations[observations["mix"] == name],
+                [a for a in pending if a.mix == name],
+                remaining_flops - sum(a.flops for a in chosen),
+                n - len(chosen),
+            )
+            chosen += [] if isinstance(asked, Finished) else asked
+            if len(chosen) >= n:
+                break
+        if chosen or pending:
+            return chosen
+        return Finished("complete", f"The grids of {len(self.mixes)} mixes have ended.")
+
+
+@dataclass
+class _Turn:
+    """Slots filled one after the other, each with a mix."""
+
+    space: Space
+    known: list[Allocation]
+    remaining: float
+    free: int
+    chosen: list[Allocation] = field(default_factory=list)
+
+    def take(self, points: Sequence[Point]) -> None:
+        for flops, size, mix in points:
+            if self.free > 0 and flops <= self.remaining:
+                own = [a for a in [*self.known, *self.chosen] if a.mix == mix]
+                space = replace(self.space, mix=mix)
+                self.chosen.append(space.allocation(flops, size, next_seed(own, flops, size)))
+                self.remaining -= flops
+                self.free -= 1
+
+
+@dataclass
+class _Memory:
+    """The last fits and what they were made of; spares a refit, never changes an answer."""
+
+    key: bytes = b""
+    fits: dict[str, MixFit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MixSearch:
+    """Expected variance reduction of the optima's response to the mix, per FLOP.
+
+    Attributes:
+        settings: tolerance is of ln p* of every skill, mix and budget, and of its change over the
+            range of the shares.
+        space: what can be trained.
+        mixes: the mixes, the reference first.
+        classes: skill -> class whose share it follows.
+    """
+
+    settings: SearchSettings
+    space: Space
+    mixes: Mixes
+    classes: Mapping[str, str]
+    _memory: _Memory = field(default_factory=_Memory, compare=False, repr=False)
+
+    def propose(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        remaining_flops: float,
+        n: int = 1,
+    ) -> list[Allocation] | Finished:
+        """Return the trials that teach most; see `sweeper.search.Search`."""
+        ended = allocations(observations)
+        turn = _Turn(self.space, [*ended, *pending], remaining_flops, n)
+        turn.take(self._missing(turn.known))
+        fits = self._fits(observations)
+        if fits and not self._content(fits, len(ended)):
+            self._learn(fits, turn, pending, observations)
+        if turn.chosen or pending:
+            return turn.chosen
+        if fits and self._content(fits, len(ended)):
+            return Finished("tolerance", _detail(fits))
+        affordable = any(flops <= remaining_flops for flops in self.space.budgets)
+        return Finished("nothing-helps" if affordable else "allowance", _detail(fits))
+
+    def _missing(self, known: Sequence[Allocation]) -> list[Point]:
+        """Points of the opening that no trial stands for yet."""
+        points = self._opening()
+        for trial in known:
+            here = [p for p in points if p[2] == trial.mix and same_budget(p[0], trial.flops)]
+            if here:
+                points.remove(min(here, key=lambda p: abs(math.log(p[1] / trial.params))))
+        return points
+
+    def _opening(self) -> list[Point]:
+        """Sizes round the guess: under the first mix, then where each class is rarest and most."""
+        names, budget = list(self.mixes), self.space.budgets[0]
+        extreme = [
+            pick(names, key=lambda m, c=own: self.mixes[m][c])  # type: ignore[misc]
+            for own in sorted(set(self.classes.values()))
+            for pick in (min, max)
+        ]
+        points = self._sizes(budget, names[0], FIRST_SIZES)
+        for name in dict.fromkeys(m for m in extreme if m != names[0]):
+            points += self._sizes(budget, name, FURTHER_SIZES)
+        for flops in self.space.budgets[1:2]:
+            points += self._sizes(flops, names[0], FURTHER_SIZES)
+        return points
+
+    def _sizes(self, flops: float, mix: str, count: int) -> list[Point]:
+        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        centre = guess(flops, self.settings.tokens_per_param)
+        half = self.settings.reach * (1.0 if count >= FIRST_SIZES else 0.75)
+        wanted = np.exp(centre + np.linspace(-half, half, count))
+        sizes = dict.fromkeys(min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted)
+        return [(flops, size, mix) for size in sizes]
+
+    def _fits(self, observations: pd.DataFrame) -> dict[str, MixFit]:
+        """The joint fit of every skill that follows a class; empty while trials are too few."""
+        table = finished(observations)
+        table = table[table["skill"].isin(list(self.classes))]
+        if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
+            return {}
+        rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
+        key = hashlib.blake2b(np.sort(rows).tobytes()).digest()
+        if key != self._memory.key:
+            self._memory.fits = fit_mixes(
+                table, self.mixes, self.classes, budgets=self.space.budgets,
+                warm=self._memory.fits,
+            )  # fmt: skip
+            self._memory.key = key
+        return self._memory.fits
+
+    def _content(self, fits: Mapping[str, MixFit], ended: int) -> bool:
+        if ended < self.settings.min_trials:
+            return False
+        return max(widths(fits).values()) <= self.settings.tolerance
+
+    def _learn(
+        self,
+        fits: Mapping[str, MixFit],
+        turn: _Turn,
+        pending: Sequence[Allocation],
+        observations: pd.DataFrame,
+    ) -> None:
+        """Fill the free slots with the trials of greatest gain per FLOP."""
+        if turn.free < 1:
+            return
+        offer = self._offer(fits, turn.remaining, _hopeless(observations))
+        picks = choose_mixes(
+            fits,
+            offer,
+            pending=self._spots([*pending, *turn.chosen]),
+            tolerance=self.settings.tolerance,
+            remaining=turn.remaining,
+            n=turn.free,
+        )
+        names = list(self.mixes)
+        spots = offer.spots
+        turn.take(
+            [
+                (float(spots.flops[i]), round(math.exp(spots.log_params[i])), names[spots.mix[i]])
+                for i in picks
+            ]
+        )
+
+    def _spots(self, trials: Sequence[Allocation]) -> Spots:
+        names = list(self.mixes)
+        return Spots(
+            np.log([a.params for a in trials]),
+            np.array([a.flops for a in trials]),
+            np.array([names.index(a.mix) for a in trials], dtype=int),
+        )
+
+    def _offer(self, fits: Mapping[str, MixFit], remaining: float, hopeless: set[Point]) -> Offer:
+        """Realisable sizes within reach of some skill's optimum, by budget and mix."""
+        names, points = list(self.mixes), []
+        for flops in (c for c in self.space.budgets if c <= remaining and self.space.allowed(c)):
+            allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
+            optima = np.stack([fit.log_optimum(flops)[0] for fit in fits.values()])
+            for m, name in enumerate(names):
+                for x in _strewn(allowed, optima[:, m], self.settings.reach):
+                    if (flops, round(math.exp(x)), name) not in hopeless:
+                        points.append((x, flops, m))
+        columns = list(zip(*points, strict=True)) or [(), (), ()]
+        spots = Spots(np.array(columns[0]), np.array(columns[1]), np.array(columns[2], dtype=int))
+        # One cheapest trial of overhead: a trial costs its start, too.
+        return Offer(spots, spots.flops + self.space.budgets[0])
+
+
+def _strewn(allowed: np.ndarray, optima: np.ndarray, reach: float) -> list[float]:
+    """Up to `PLACES` of the sizes within reach of some optimum, evenly in ln p."""
+    distance = np.abs(allowed[:, None] - optima).min(axis=1)
+    near = allowed[distance <= max(reach, distance.min())]
+    wanted = np.linspace(near[0], near[-1], PLACES)
+    return [float(near[i]) for i in np.unique(np.abs(near[:, None] - wanted).argmin(axis=0))]
+
+
+def _hopeless(observations: pd.DataFrame) -> set[Point]:
+    """Places where every one of several trials failed."""
+    trials = observations.drop_duplicates("trial_id")
+    found = set()
+    for (flops, params, mix), rows in trials.groupby(["flops", "params", "mix"]):
+        failed = rows["status"] != "finished"
+        if len(rows) >= _TRIES and failed.all():
+            found.add((float(flops), int(params), str(mix)))
+    return found
+
+
+def _detail(fits: Mapping[str, MixFit]) -> str:
+    if not fits:
+        return "Too few trials with losses for a fit over the mixes."
+    said = ", ".join(f"{skill} ±{width:.2g}" for skill, width in widths(fits).items())
+    return f"Widest 90 % interval of ln p* over mixes and budgets: {said}."
