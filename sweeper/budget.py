@@ -28,7 +28,8 @@ class Allocation:
 
     def __str__(self) -> str:
         """Name as people read it: C=1e+18 p=124M t=1.3B seed=0."""
-        return f"C={self.flops:.3g} p={si(self.params)} t={si(self.tokens)} seed={self.seed}"
+        mix = f" mix={self.mix}" * (self.mix != "base")
+        return f"C={self.flops:.3g} p={si(self.params)} t={si(self.tokens)} seed={self.seed}{mix}"
 
 
 @dataclass(frozen=True)

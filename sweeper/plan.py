@@ -212,7 +212,7 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
 
 def _trials(sweep: Sweep) -> tuple[int, int]:
     if sweep.search.policy != "adaptive":
-        n = sweep.search.sizes_per_budget
+        n = sweep.search.sizes_per_budget * max(len(sweep.mixes), 1)
         affordable, left = 0, sweep.allowance
         for flops in sweep.budgets:
             here = min(n, int(left / flops))

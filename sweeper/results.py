@@ -47,11 +47,17 @@ class Outcome:
         """Whether any trial has finished with losses."""
         return bool((self.table["status"] == "finished").any())
 
-    def fit(self, method: Method = "guarded") -> Fits:
-        """Fit every skill's optima and law; see `fitting.fit_skills`."""
+    def fit(self, method: Method = "guarded", *, mix: str | None = None) -> Fits:
+        """Fit every skill's optima and law under one mix; see `fitting.fit_skills`.
+
+        Args:
+            method: of the optima.
+            mix: which one, where the sweep has several; the reference by default.
+        """
         from fitting import fit_skills
 
-        return fit_skills(self.table[list(FITTED)], method=method)
+        rows = self.table["mix"] == (mix or self.sweep.space.mix)
+        return fit_skills(self.table.loc[rows, list(FITTED)], method=method)
 
 
 class Results(Outcome):

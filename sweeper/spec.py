@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,6 +21,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.reading import build, read_yaml
 from sweeper.search.settings import SearchSettings
+from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from trainables.config import Data, Model, Train, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from sweeper.plan import Plan
     from sweeper.results import Outcome, Results
+    from sweeper.search import Search
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -151,6 +153,11 @@ class Sweep:
         name: for people; names the Ray job and the report.
         flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
         sizes, model, data, train, search, cluster: see their classes.
+        mixes: data mixes to train on, each a name and its class multipliers, which multiply
+            those of ``data``; the first is the reference. "paper" stands for the thirteen of
+            arXiv 2503.10061. Without any, ``data`` is the only mix.
+        study: "datamix", "validation" or "skills" fills ``mixes`` or ``skills`` in where the
+            spec leaves them out, and adds the study to the report.
 
     Raises:
         SpecError: a field is out of its domain; the message names it and the remedy.
@@ -167,17 +174,46 @@ class Sweep:
     train: Train = field(default_factory=Train)
     search: SearchSettings = field(default_factory=SearchSettings)
     cluster: Cluster = field(default_factory=Cluster)
+    mixes: Mapping[str, Mapping[str, float]] | str = field(default_factory=dict)
+    study: Study = ""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        self._fill_in()
         object.__setattr__(self, "budgets", tuple(_number("budgets", b) for b in self.budgets))
         object.__setattr__(self, "allowance", _number("allowance", self.allowance))
         object.__setattr__(self, "skills", tuple(self.skills))
         self._check_budgets()
         self._check_skills()
+        self._check_mixes()
         self._check_corpus()
         self._check_space()
+
+    def _fill_in(self) -> None:
+        """Take from the study what the spec leaves out."""
+        builtin = self.data.corpus is None and self.data.source != "simulated"
+        if self.study in SKILLS and not self.skills and builtin:
+            object.__setattr__(self, "skills", SKILLS[self.study])
+        if self.study == "datamix" and not self.mixes:
+            object.__setattr__(self, "mixes", PAPER)
+        if self.mixes == PAPER:
+            object.__setattr__(self, "mixes", paper_multipliers())
+
+    def _check_mixes(self) -> None:
+        if isinstance(self.mixes, str):
+            raise SpecError(
+                f"mixes: {self.mixes!r} is unknown; write {PAPER!r}, or names with class "
+                "multipliers such as {base: {}, more-code: {code: 4}}"
+            )
+        for name in self.mixes:
+            try:
+                self.mix_data(name)
+            except ValueError as error:
+                text = str(error).replace("data.multipliers", f"mixes.{name}")
+                raise SpecError(f"mixes.{name}: {text}") from None
+        if len(self.mixes) > 1 and self.search.policy == "optuna":
+            raise SpecError("search.policy: optuna knows no mixes; use adaptive or grid")
 
     def _check_budgets(self) -> None:
         if not self.budgets:
@@ -290,7 +326,7 @@ class Sweep:
         tolerance or another machine does not make the finished trials wrong.
         """
         values = self.to_dict()
-        for key in ("name", "allowance", "search", "cluster"):
+        for key in ("name", "allowance", "search", "cluster", "study"):
             del values[key]
         del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         return values
@@ -328,7 +364,37 @@ class Sweep:
                 fewest_tokens(self.train, shape, MIN_STEPS) for shape in self.shapes.values()
             ),
             max_tokens=self.data.max_tokens,
+            mix=next(iter(self.mixes), "base"),
         )
+
+    def mix_data(self, mix: str) -> Data:
+        """The data of one mix."""
+        if not self.mixes or isinstance(self.mixes, str):
+            return self.data
+        own = self.mixes[mix]
+        factors = self.data.multipliers | {
+            name: self.data.multipliers.get(name, 1.0) * factor for name, factor in own.items()
+        }
+        return replace(self.data, multipliers=factors)
+
+    @property
+    def mix_shares(self) -> dict[str, dict[str, float]]:
+        """Share of training documents per class, of every mix by name."""
+        return {name: self.mix_data(name).mix for name in self.mixes or [self.space.mix]}
+
+    def policy(self, skills: Sequence[str]) -> Search:
+        """The search the spec asks for, over sizes and budgets, and mixes where it has several."""
+        from sweeper.search import build, build_for_mixes
+
+        if len(self.mixes) < 2:
+            return build(self.search, self.space, skills)
+        classes = followed(skills, self.data.classes)
+        if not classes:
+            raise SpecError(
+                f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "
+                f"{', '.join(self.data.classes)}; measure one that does"
+            )
+        return build_for_mixes(self.search, self.space, self.mix_shares, classes)
 
     @property
     def seed_cost(self) -> float:
@@ -347,7 +413,7 @@ class Sweep:
             shape=self.shapes[allocation.params],
             tokens=allocation.tokens,
             seed=allocation.seed,
-            data=self.data,
+            data=self.mix_data(allocation.mix),
             train=self.train,
             skills=self.measured,
             flops=allocation.flops,
@@ -400,13 +466,11 @@ class Sweep:
             The observations, why the search stopped, and ``fit()``.
         """
         from sweeper.results import Outcome
-        from sweeper.search import build as build_search
         from sweeper.simulation import probe, run
 
         skills = probe(loss_fn, self.space, seed=seed)
-        search = build_search(self.search, self.space, skills)
         table = run(
-            search, self.space, loss_fn,
+            self.policy(skills), self.space, loss_fn,
             skills=skills, allowance=self.allowance, slots=slots, seed=seed,
         )  # fmt: skip
         return Outcome(self, table, table.attrs["finished"])

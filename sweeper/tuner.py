@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 from ray.tune.search import Searcher
 
-import sweeper.search as policies
 from sweeper.cluster import connected, metrics_ports
 from sweeper.directory import Directory
 from sweeper.driver import Driver, Listener, Start
@@ -86,7 +85,7 @@ def _run(
         for each in listeners:
             each(event, start, record)
 
-    search = policies.build(sweep.search, sweep.space, sweep.measured)
+    search = sweep.policy(sweep.measured)
     driver = Driver(sweep, ledger, search, listener=listener)
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
     searcher = LedgerSearcher(driver, sweep, directory)

@@ -8,7 +8,7 @@ with columns ``trial_id, flops, params, tokens, seed, mix, skill, loss, status, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,7 @@ import pandas as pd
 from sweeper.budget import Allocation, Space
 from sweeper.search.settings import SearchSettings
 
-__all__ = ["COLUMNS", "Finished", "Search", "SearchSettings", "build"]
+__all__ = ["COLUMNS", "Finished", "Search", "SearchSettings", "build", "build_for_mixes"]
 
 COLUMNS = (
     "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "loss", "status",
@@ -78,3 +78,24 @@ def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Sear
     from sweeper.search.adaptive import AdaptiveSearch
 
     return AdaptiveSearch(settings, space)
+
+
+def build_for_mixes(
+    settings: SearchSettings,
+    space: Space,
+    mixes: Mapping[str, Mapping[str, float]],
+    classes: Mapping[str, str],
+) -> Search:
+    """The policy that ``settings`` names, over allocations and data mixes.
+
+    Args:
+        settings: "adaptive" or "grid".
+        space: what can be trained under each mix.
+        mixes: mix -> class -> share of documents, the reference first.
+        classes: skill -> class whose share it follows.
+    """
+    from sweeper.search.mixes import MixGrid, MixSearch
+
+    if settings.policy == "grid":
+        return MixGrid(settings, space, mixes)
+    return MixSearch(settings, space, mixes, classes)

@@ -130,3 +130,26 @@ def test_optima_by_mix() -> None:
     with pytest.raises(FittingError, match="no shares given for mix 'base'"):
         optima_by_mix(pd.concat(frames), {"code×4": mixes["code×4"]})
     np.testing.assert_allclose(class_ratio(mixes, ["base"], "code", "knowledge"), 0.1992 / 0.5844)
+
+
+def test_the_papers_aligning_ratio_by_its_own_kind_of_curve() -> None:
+    plotted = mix_optima()
+    found = {
+        curve: aligning_ratio(
+            plotted["code_share"] / plotted["knowledge_share"],
+            plotted["code_params"],
+            plotted["knowledge_params"],
+            curve=curve,
+        )
+        for curve in ("line", "quadratic", "monotone")
+    }
+    assert found["line"].ratio == pytest.approx(3.09, abs=0.02)
+    for curve in ("quadratic", "monotone"):
+        assert found[curve].ratio == pytest.approx(2.1, abs=0.2)
+        assert found[curve].interval[0] < 2.1 < found[curve].interval[1]
+    assert found["monotone"].params == pytest.approx(2.88e8, rel=0.015)
+    with pytest.raises(FittingError, match="curve='cubic'"):
+        aligning_ratio([1, 2, 3, 4], [1, 2, 3, 4], [4, 3, 2, 1], curve="cubic")  # type: ignore[arg-type]
+    assert not math.isfinite(
+        aligning_ratio([1, 2, 3, 4], [4, 3, 2, 1], [1, 2, 3, 9], curve="monotone").interval[1]
+    )

@@ -1,0 +1,6 @@
+"""The paper's three studies, of one's own runs or anybody's table.
+
+`datamix`: how optima follow the shares of the training data. `validation`: how they depend on what
+the validation loss is made of. `skills`: whether skills differ, said on one half of them and
+confirmed on the other. `presets` fills a spec in for each.
+"""
