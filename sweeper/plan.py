@@ -14,6 +14,7 @@ from sweeper.budget import si
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec import Sweep
 from trainables.config import EPOCHS_WARNED
+from trainables.memory import estimate
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
         "steps": trial.recipe.steps,
-        "memory_bytes": shape.memory_bytes(batch_tokens),
+        "memory_bytes": estimate(shape, batch_tokens).total,
         "hours": flops / speed / 3600,
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from trainables.families import FAMILIES
+from trainables.families.template import check_family, template
 from trainables.manifest import Corpus, read_manifest, summary
 from trainables.recipe import Law, Recipe, RuleName, recipe
 from trainables.shapes import Shape
@@ -37,10 +39,11 @@ class Model:
     """A family of models and the rules that turn a parameter count into a shape.
 
     Attributes:
-        family: architecture; "llama" is the only one so far.
+        family: architecture by transformers' model type: a key of `trainables.families.FAMILIES`.
         vocabulary: rows of the embedding.
         context: tokens per sequence.
-        tied: whether input embedding and head share their weights.
+        tied: whether input embedding and head share their weights; None for what ``config``
+            says, else True.
         layers: fixed depth, or None for the aspect rule.
         aspect: width per layer aimed at when ``layers`` is None. 64 is assumed; loss is flat to a
             few per cent over a wide range of aspects (Kaplan et al. 2020, figure 5).
@@ -49,25 +52,42 @@ class Model:
             2048, 128 from there (16 against 8 trains 1.3-1.5x faster on CPU, measured; 64 and
             128 are what Llama 3 uses).
         kv_groups: query heads per key-value head; heads that do not divide fall back to 1.
-        ffn_ratio: feed-forward width over width aimed at; 8/3 gives a gated block the weights of
-            a plain one at 4 (Shazeer 2020).
+        ffn_ratio: feed-forward width (of one expert) over width aimed at, or None for the
+            family's: 8/3 gives a gated block the weights of a plain one at 4 (Shazeer 2020).
+        state: state per channel of recurrent mixers, or None for the family's, less in narrow
+            models.
+        attention_every: in hybrids, one layer in so many attends, or None for the family's.
+        experts: feed-forward blocks per layer of a mixture, or None for the family's.
+        active_experts: how many of them a token passes, or None for the family's.
+        config: further fields of the family's transformers configuration, such as
+            ``{rope_theta: 500000}``, or the path of a Hugging Face config.json, which gives the
+            family, its proportions where they are left out here, and those fields.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    family: Literal["llama"] = "llama"
+    family: str = "llama"
     vocabulary: int = 256
     context: int = 60
-    tied: bool = True
+    tied: bool | None = None
     layers: int | None = None
     aspect: float = 64.0
     min_layers: int = 2
     head_dim: int | None = None
     kv_groups: int = 1
-    ffn_ratio: float = 8 / 3
+    ffn_ratio: float | None = None
+    state: int | None = None
+    attention_every: int | None = None
+    experts: int | None = None
+    active_experts: int | None = None
+    config: str | dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _require(self.family == "llama", f"model.family: {self.family!r} is unknown; use 'llama'")
+        if isinstance(self.config, str):
+            for name, value in template(self).items():
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "tied", self.tied is not False)
+        check_family(self)
         _require(self.vocabulary >= 2, "model.vocabulary must be at least 2")
         _require(self.context >= 2, "model.context must be at least 2 tokens")
         _require(
@@ -81,7 +101,20 @@ class Model:
             "model.head_dim must be even (rotary embeddings turn pairs), or left out",
         )
         _require(self.kv_groups >= 1, "model.kv_groups must be at least 1")
-        _require(self.ffn_ratio > 0, "model.ffn_ratio must be positive (8/3 is usual)")
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """Further fields of the library's configuration."""
+        return self.config if isinstance(self.config, dict) else {}
+
+    @property
+    def mixture(self) -> tuple[int, int]:
+        """Experts per layer and how many a token passes; 0 and 0 for a dense family."""
+        usual = FAMILIES[self.family].experts
+        if usual is None:
+            return 0, 0
+        experts = self.experts or usual[0]
+        return experts, self.active_experts or min(usual[1], experts)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ Imports of torch and transformers take seconds, so this module is imported by th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 
+from trainables.families import FAMILIES
 from trainables.shapes import Shape
 
 INIT_SCALE = 0.6
@@ -66,7 +68,7 @@ class LlamaNetwork(Network):
     """
 
     def __init__(self, shape: Shape, *, attention: str) -> None:
-        super().__init__(LlamaForCausalLM(llama_config(shape, attention=attention)))
+        super().__init__(LlamaForCausalLM(library_config(shape, attention=attention)))
         place = torch.arange(shape.context)[None]
         rotary = self.causal.model.rotary_emb
         cos, sin = rotary(torch.zeros(1, shape.context, shape.width), place)
@@ -100,27 +102,40 @@ def build(shape: Shape, *, seed: int, attention: str) -> Network:
         shape: what to build.
         seed: of the initial weights.
         attention: "sdpa" or "eager".
+
+    Raises:
+        ValueError: further fields change the size that was planned.
     """
     torch.manual_seed(seed)
-    return LlamaNetwork(shape, attention=attention)
+    if shape.family == "llama":
+        network: Network = LlamaNetwork(shape, attention=attention)
+    else:
+        config = library_config(shape, attention=attention)
+        network = Network(AutoModelForCausalLM.from_config(config))
+    built = sum(weight.numel() for weight in network.parameters())
+    if built != shape.params_total:
+        raise ValueError(
+            f"model.config: with {', '.join(shape.extra) or 'its defaults'} the {shape.family} "
+            f"has {built:,} parameters where {shape.params_total:,} were planned; leave out the "
+            "fields that change its size"
+        )
+    return network
 
 
-def llama_config(shape: Shape, *, attention: str) -> LlamaConfig:
+def library_config(shape: Shape, *, attention: str) -> Any:
     """transformers' configuration of a shape."""
-    return LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.width,
-        intermediate_size=shape.ffn_width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=shape.tied,
-        attn_implementation=attention,
-        initializer_range=INIT_SCALE / math.sqrt(shape.width),
-        use_cache=False,
-    )
+    family = FAMILIES[shape.family]
+    fields = family.fields(shape) | {
+        "initializer_range": INIT_SCALE / math.sqrt(shape.width),
+        "use_cache": False,
+    }
+    if family.attends:
+        fields["attn_implementation"] = attention
+    if shape.experts > 1:
+        # Grouped products want rows of whole 16 bytes; the other way loops over experts.
+        aligned = shape.width % 8 == 0 and shape.ffn_width % 8 == 0
+        fields["experts_implementation"] = "grouped_mm" if aligned else "eager"
+    return AutoConfig.for_model(shape.family, **{**fields, **shape.extra})
 
 
 def token_nll(network: nn.Module, documents: Tensor, begin: int) -> Tensor:

@@ -1,15 +1,20 @@
 """From a parameter count to a model that can be built, and what it costs. Pure Python.
 
 Three counts of parameters are kept side by side, since published exponents differ by counting
-convention as much as by effect (Pearce & Song 2024, Porian et al. 2024).
+convention as much as by effect (Pearce & Song 2024, Porian et al. 2024). Of a mixture of experts
+they count what one token passes, since that is what 6 p t pays for; `params_total` counts all.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trainables.families import FAMILIES, Tally
 
 if TYPE_CHECKING:
     from trainables.config import Model
@@ -19,38 +24,40 @@ Count = Literal["params_with_head", "params_total", "params_without_embeddings"]
 FLOPS_PER_WEIGHT = 6
 """2 forward and 4 backward per weight of a matrix product and token (Kaplan et al. 2020, 2.1)."""
 
-ATTENTION_FLOPS = 12
-"""Scores and weighted sum, 2 x 2 forward and twice that backward, per layer, inner width, and key
-(Kaplan et al. 2020, table 1, with all keys computed: masked ones cost as much in plain code)."""
+TRAINING_FLOPS = 3
+"""Forward and backward over forward (same source): every product has two gradients."""
 
 MAX_RATIO = 1.06
 """Consecutive sizes of the ladder are no farther apart than this (assumption: a tenth of the
 spacing at which isoFLOP curves are usually sampled)."""
 
-FFN_SHARE = 0.01
-"""The feed-forward width moves in steps of at most this share of all parameters, which bounds the
+DIAL_SHARE = 0.01
+"""The dial (see `_fill`) moves in steps of at most this share of all parameters, which bounds the
 rounding error of a size by half of it."""
+
+NEAR = DIAL_SHARE / 2
+"""A shape this near to a wanted size, as |ln ratio|, is taken without looking further."""
 
 EMBEDDING_HEAVY = 48
 """Above this many vocabulary rows per unit of width the embedding outweighs two blocks twice over,
 and only the width can tune the size (12 x 2 layers x width weights per unit of width)."""
 
-BYTES_PER_PARAM = 16
-"""fp32 weight, gradient, and AdamW's two moments."""
-
-ACTIVATION_BYTES = 34
-"""Per token, layer and unit of width at 2 bytes a value (Korthikanti et al. 2022, equation 1)."""
-
-SCORE_BYTES = 5
-"""Per token, layer, head and key at 2 bytes a value (same equation)."""
-
 MIN_WIDTH = 8
 """Narrowest model of a default range of sizes (assumption: one head of eight)."""
+
+MAX_WIDTH = 1 << 17
+"""Widest model considered: 14 trillion parameters at the usual proportions."""
+
+MIN_STATE = 16
+"""Smallest default state of a recurrent mixer: Mamba-1's (Gu & Dao 2023)."""
+
+STATE_STEP = 16
+"""States of wide models are multiples of this (assumption: what scan kernels tile by)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder with rotary attention and a gated feed-forward block, ready to be built.
+    """A causal model ready to be built.
 
     Attributes:
         layers: blocks.
@@ -58,10 +65,16 @@ class Shape:
         heads: query heads.
         kv_heads: key-value heads.
         head_dim: width of one head; even.
-        ffn_width: hidden units of the gated block.
+        ffn_width: hidden units of the feed-forward block, or of one expert.
         vocabulary: rows of the embedding.
         context: tokens per sequence.
         tied: whether the head is the transposed input embedding.
+        family: architecture, a key of `trainables.families.FAMILIES`.
+        state: state per channel of recurrent mixers; 0 without them.
+        every: in hybrids, one layer in so many attends; 0 in others.
+        experts: feed-forward blocks a token chooses from; 0 for a dense model.
+        active_experts: how many of them it passes.
+        extra: further fields of transformers' configuration.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -75,11 +88,19 @@ class Shape:
     vocabulary: int
     context: int
     tied: bool
+    family: str = "llama"
+    state: int = 0
+    every: int = 0
+    experts: int = 0
+    active_experts: int = 0
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "kv_heads", "ffn_width", "vocabulary", "context"):
             if getattr(self, name) < 1:
                 raise ValueError(f"shape.{name} must be at least 1, got {getattr(self, name)}")
+        if self.family not in FAMILIES:
+            raise ValueError(f"shape.family: {self.family!r} is not one of {', '.join(FAMILIES)}")
         if self.head_dim < 2 or self.head_dim % 2:
             raise ValueError(f"shape.head_dim must be even, got {self.head_dim}")
         if self.heads % self.kv_heads:
@@ -88,60 +109,51 @@ class Shape:
                 f"({self.kv_heads})"
             )
 
+    @cached_property
+    def body(self) -> Tally:
+        """What lies between input embedding and head."""
+        return FAMILIES[self.family].body(self)
+
     @property
-    def matrix_weights(self) -> int:
-        """Weights that take part in matrix products: all but norms and the input lookup."""
-        inner, kv_inner = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.width * inner + 2 * self.width * kv_inner
-        block = attention + 3 * self.width * self.ffn_width
-        return self.layers * block + self.vocabulary * self.width
+    def _embedding(self) -> int:
+        return self.vocabulary * self.width
 
     @property
     def params_with_head(self) -> int:
-        """All parameters but the input lookup: the p of 6pt unless the spec says otherwise."""
-        return self.matrix_weights + (2 * self.layers + 1) * self.width
+        """All parameters a token passes but the input lookup: p of 6pt unless the spec differs."""
+        return self.params_without_embeddings + self._embedding
 
     @property
     def params_total(self) -> int:
-        """Every parameter; equals `params_with_head` when the embedding is tied."""
-        lookup = 0 if self.tied else self.vocabulary * self.width
-        return self.params_with_head + lookup
+        """Every parameter, idle experts too; of a tied dense model the same as with head."""
+        lookup = 0 if self.tied else self._embedding
+        return self.params_with_head + lookup + round(self.body.idle)
 
     @property
     def params_without_embeddings(self) -> int:
-        """Parameters of the blocks and the last norm only."""
-        return self.params_with_head - self.vocabulary * self.width
+        """Parameters of the blocks and the last norm only, those a token passes."""
+        return round(self.body.matrices + self.body.vectors)
 
     def flops_per_token(self, convention: Literal["6p", "exact"] = "6p") -> int:
         """Training FLOPs per token.
 
         Args:
-            convention: "6p" is six times `params_with_head`; "exact" counts matrix products and
-                attention over the whole context, as torch's FLOP counter does.
+            convention: "6p" is six times `params_with_head`; "exact" counts matrix products,
+                attention over the whole context, convolutions, scans, and shared blocks as often
+                as they are used, as torch's FLOP counter does (see `trainables.families.tally`
+                for the one operation that it does not see).
         """
         if convention == "6p":
             return FLOPS_PER_WEIGHT * self.params_with_head
-        attention = ATTENTION_FLOPS * self.layers * self.heads * self.head_dim * self.context
-        return FLOPS_PER_WEIGHT * self.matrix_weights + attention
-
-    def memory_bytes(self, batch_tokens: int, *, value_bytes: int = 4) -> int:
-        """Estimate of the memory a training step needs.
-
-        Args:
-            batch_tokens: tokens held at once on one device.
-            value_bytes: bytes of one activation, 4 for fp32.
-        """
-        per_layer = ACTIVATION_BYTES * self.width + SCORE_BYTES * self.heads * self.context
-        activations = self.layers * per_layer * value_bytes / 2
-        logits = 3 * self.vocabulary * 4  # logits, log-probabilities, their gradient: always fp32
-        return int(BYTES_PER_PARAM * self.params_total + batch_tokens * (activations + logits))
+        matrices = self.body.matrices + self._embedding
+        return round(FLOPS_PER_WEIGHT * matrices + TRAINING_FLOPS * self.body.forward)
 
 
 def solve(params: float, model: Model, *, count: Count = "params_with_head") -> Shape:
     """The realisable shape nearest to a parameter count.
 
-    Width and depth are chosen with the feed-forward block at its usual ratio; then the
-    feed-forward width takes up what is left.
+    Width and depth are chosen with the other proportions as usual; then the feed-forward width
+    (where there is none, the recurrent state) takes up what is left.
 
     Args:
         params: parameters wanted.
@@ -151,8 +163,13 @@ def solve(params: float, model: Model, *, count: Count = "params_with_head") -> 
     Raises:
         ValueError: the size cannot be built within 6 %.
     """
-    nearest = min(_regular(params, model, count), key=lambda s: _distance(s, params, count))
-    shape = _fill(nearest, params, count, ratio=model.ffn_ratio)
+    starts = sorted(_regular(params, model, count), key=lambda s: _distance(s, params, count))
+    shape = _fill(starts[0], params, count)
+    for start in starts[1:]:
+        if _distance(shape, params, count) <= NEAR:
+            break
+        filled = _fill(start, params, count)
+        shape = min(shape, filled, key=lambda s: _distance(s, params, count))
     if _distance(shape, params, count) > math.log(MAX_RATIO):
         raise ValueError(
             f"size {params:.4g} cannot be built: the nearest is {getattr(shape, count):,} with "
@@ -196,17 +213,22 @@ def _distance(shape: Shape, params: float, count: Count) -> float:
 
 
 def _regular(params: float, model: Model, count: Count) -> Iterator[Shape]:
-    """Shapes with the usual feed-forward ratio, for widths up to the first above the target."""
-    width = 2
-    while True:
-        smallest = math.inf
+    """Shapes of usual proportions, of the widths that can come near the target."""
+    family = FAMILIES[model.family]
+    widths = _widths(model.head_dim, model.vocabulary, family.head_multiple, family.granule)
+
+    def at(pick: Any) -> int:
+        """Index of the first width whose shallowest or deepest shape reaches the target."""
+        return bisect_left(
+            widths,
+            params,
+            key=lambda w: getattr(_shape(w, pick(_depths(w, model)), model), count),
+        )
+
+    # Counts are not quite monotone in the width, as heads must divide it: a few more either side.
+    for width in widths[max(0, at(max) - 3) : at(min) + 3]:
         for layers in _depths(width, model):
-            shape = _shape(width, layers, model)
-            smallest = min(smallest, getattr(shape, count))
-            yield shape
-        if smallest > params:
-            return
-        width = _next_width(width, model)
+            yield _shape(width, layers, model)
 
 
 def _depths(width: int, model: Model) -> tuple[int, ...]:
@@ -214,54 +236,96 @@ def _depths(width: int, model: Model) -> tuple[int, ...]:
     if model.layers is not None:
         return (model.layers,)
     depth = width / model.aspect
-    return tuple(
-        {max(model.min_layers, math.floor(depth)), max(model.min_layers, math.ceil(depth))}
-    )
+    slack = FAMILIES[model.family].depth_slack
+    lowest, highest = math.floor(depth / slack), math.ceil(depth * slack)
+    step = max(1, (highest - lowest) // 12)
+    wanted = range(lowest, highest + step, step)
+    return tuple(sorted({max(model.min_layers, layers) for layers in wanted}))
 
 
-def _head_dim(width: int, model: Model) -> int:
+def _head_dim(width: int, head_dim: int | None) -> int:
     """Width of one head aimed at; see `Model.head_dim`."""
-    if model.head_dim is not None:
-        return model.head_dim
+    if head_dim is not None:
+        return head_dim
     return 16 if width < 256 else 64 if width < 2048 else 128
 
 
-def _next_width(width: int, model: Model) -> int:
-    """The next width: 2 or 8 on at small scale, whole heads (about 3 % and up) at large."""
-    head_dim = _head_dim(width, model)
+@lru_cache(maxsize=64)
+def _widths(
+    head_dim: int | None, vocabulary: int, head_multiple: int, granule: int
+) -> tuple[int, ...]:
+    """All widths, ascending."""
+    widths, width = [], head_multiple
+    while width <= MAX_WIDTH:
+        widths.append(width)
+        width += _step(width, _head_dim(width, head_dim), vocabulary)
+        # Narrow models may break the granule, or no two of them would be near in size.
+        unit = max(
+            head_multiple, min(granule, 1 << int(math.log2(width / 16) if width > 127 else 1))
+        )
+        width = math.ceil(width / unit) * unit
+    return tuple(widths)
+
+
+def _step(width: int, head_dim: int, vocabulary: int) -> int:
+    """To the next width: 2 or 8 at small scale, whole heads (about 3 % and up) at large."""
     if width < 2 * head_dim:
-        return width + 2
-    if model.vocabulary > EMBEDDING_HEAVY * width:
-        return width + (2 if width < 128 else 8)
+        return 2
+    if vocabulary > EMBEDDING_HEAVY * width:
+        return 2 if width < 128 else 8
     if width < 8 * head_dim:
-        return width + max(2, head_dim // 2)
-    return width + head_dim * max(1, width // (32 * head_dim))
+        return max(2, head_dim // 2)
+    return head_dim * max(1, width // (32 * head_dim))
 
 
+@lru_cache(maxsize=1 << 14)
 def _shape(width: int, layers: int, model: Model) -> Shape:
-    """The shape of given width and depth with the usual feed-forward ratio."""
-    most = max(1, width // _head_dim(width, model))
-    heads = next(h for h in range(most, 0, -1) if width % (2 * h) == 0)
+    """The shape of given width and depth with the usual other proportions."""
+    family = FAMILIES[model.family]
+    inner = family.head_share * width
+    most = max(1, width // _head_dim(width, model.head_dim))
+    heads = next(h for h in range(most, 0, -1) if inner % (family.head_multiple * h) == 0)
     kv_heads = heads // model.kv_groups if heads % model.kv_groups == 0 else heads
+    experts, active = model.mixture
     return Shape(
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=width // heads,
-        ffn_width=max(1, round(model.ffn_ratio * width)),
+        head_dim=inner // heads,
+        ffn_width=max(1, round((model.ffn_ratio or family.ffn_ratio or 1) * width)),
         vocabulary=model.vocabulary,
         context=model.context,
-        tied=model.tied,
+        tied=bool(model.tied),
+        family=model.family,
+        state=_state(width, model),
+        every=model.attention_every or family.every,
+        experts=experts,
+        active_experts=active,
+        extra=dict(model.extra),
     )
 
 
-def _fill(shape: Shape, params: float, count: Count, *, ratio: float) -> Shape:
-    """Move the feed-forward width, by a factor of 2 at most, to bring the count to the target."""
-    unit = 3 * shape.width * shape.layers
-    finest = max(1.0, min(FFN_SHARE * params / unit, shape.width / 8))
-    step = 2 ** math.floor(math.log2(finest))
-    rest = params - (getattr(shape, count) - unit * shape.ffn_width)
-    lowest, highest = ratio * shape.width / 2, ratio * shape.width * 2
-    wanted = min(max(rest / unit, lowest), highest)
-    return replace(shape, ffn_width=max(1, step * round(wanted / step)))
+def _state(width: int, model: Model) -> int:
+    """The state asked for, or the family's, less in narrow models."""
+    most = FAMILIES[model.family].state
+    return model.state or min(most, max(MIN_STATE, width // 4 // STATE_STEP * STATE_STEP))
+
+
+def _fill(shape: Shape, params: float, count: Count) -> Shape:
+    """Move the dial, by a factor of 2 (a state: 4) at most, to bring the count to the target."""
+    dial = "ffn_width" if FAMILIES[shape.family].ffn_ratio else "state"
+    value: int = getattr(shape, dial)
+    now = getattr(shape, count)
+    unit = getattr(_turned(shape, dial, value + 1), count) - now
+    coarsest = shape.width / 8 if dial == "ffn_width" else min(STATE_STEP, shape.width / 32)
+    step = 2 ** math.floor(math.log2(max(1.0, min(DIAL_SHARE * params / unit, coarsest))))
+    furthest = 2 if dial == "ffn_width" else 4
+    wanted = min(max(value + (params - now) / unit, value / 2), value * furthest)
+    return _turned(shape, dial, max(1, step * round(wanted / step)))
+
+
+def _turned(shape: Shape, dial: str, value: int) -> Shape:
+    """The shape with its dial at a value."""
+    changed: dict[str, Any] = {dial: value}
+    return replace(shape, **changed)
