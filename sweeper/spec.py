@@ -152,6 +152,7 @@ class Sweep:
             (`AGGREGATE`) is always measured too.
         name: for people; names the Ray job and the report.
         flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
+        trackers: "tensorboard", "mlflow" or "wandb": where trials are logged too.
         sizes, model, data, train, search, cluster: see their classes.
         mixes: data mixes to train on, each a name and its class multipliers, which multiply
             those of ``data``; the first is the reference. "paper" stands for the thirteen of
@@ -168,6 +169,7 @@ class Sweep:
     skills: tuple[str, ...] = ()
     name: str = "sweep"
     flops: Literal["6p", "exact"] = "6p"
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     sizes: Sizes = field(default_factory=Sizes)
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
@@ -184,6 +186,7 @@ class Sweep:
         object.__setattr__(self, "budgets", tuple(_number("budgets", b) for b in self.budgets))
         object.__setattr__(self, "allowance", _number("allowance", self.allowance))
         object.__setattr__(self, "skills", tuple(self.skills))
+        object.__setattr__(self, "trackers", tuple(self.trackers))
         self._check_budgets()
         self._check_skills()
         self._check_mixes()
@@ -326,7 +329,7 @@ class Sweep:
         tolerance or another machine does not make the finished trials wrong.
         """
         values = self.to_dict()
-        for key in ("name", "allowance", "search", "cluster", "study"):
+        for key in ("name", "allowance", "trackers", "search", "cluster", "study"):
             del values[key]
         del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         return values

@@ -12,6 +12,7 @@ import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from sweeper.results import Outcome, Results
 from sweeper.search import Finished
 from sweeper.show import Progress
 from sweeper.spec import Resources, Sweep
+from sweeper.tracking import callbacks, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,6 +47,7 @@ CAPACITY_S = 5.0
 def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
     """Run a sweep, or go on with an interrupted one; see `Sweep.run`."""
     directory = Directory(path)
+    check(sweep.trackers)
     with directory.driven():
         directory.claim(sweep)
         ledger = Ledger(directory.ledger)
@@ -89,7 +92,8 @@ def _run(
     driver = Driver(sweep, ledger, search, listener=listener)
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
     searcher = LedgerSearcher(driver, sweep, directory)
-    _fit(searcher, sweep, directory)
+    trackers = callbacks(sweep, directory.root, partial(ledger.event, "tracker-off"))
+    _fit(searcher, sweep, directory, trackers)
     if searcher.error:
         raise searcher.error
     reason = driver.finished
@@ -99,7 +103,9 @@ def _run(
     ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))
 
 
-def _fit(searcher: LedgerSearcher, sweep: Sweep, directory: Directory) -> None:
+def _fit(
+    searcher: LedgerSearcher, sweep: Sweep, directory: Directory, trackers: list[tune.Callback]
+) -> None:
     tuner = tune.Tuner(
         tune.with_resources(train_trial, _resources),
         tune_config=tune.TuneConfig(
@@ -114,6 +120,7 @@ def _fit(searcher: LedgerSearcher, sweep: Sweep, directory: Directory) -> None:
             storage_path=str(directory.ray.resolve()),
             failure_config=tune.FailureConfig(max_failures=sweep.cluster.retries),
             verbose=0,
+            callbacks=trackers or None,
         ),
     )
     tuner.fit()
