@@ -111,7 +111,8 @@ class Cluster:
         resources: rules by size, ascending in ``from_params``.
         retries: restarts of a trial whose process died, before it counts as failed.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
-        device: what a plan assumes: a key of `sweeper.plan.DEVICES`.
+        device: what a plan assumes: a key of `sweeper.devices.DEVICES`.
+        mfu: share of its peak that training reaches, where you know it; None assumes one.
         price_per_hour: money per hour of one device, for plans.
     """
 
@@ -122,6 +123,7 @@ class Cluster:
     retries: int = 2
     dashboard: bool = True
     device: str = "cpu-core"
+    mfu: float | None = None
     price_per_hour: float | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -135,6 +137,10 @@ class Cluster:
             )
         if self.retries < 0:
             raise ValueError(f"cluster.retries={self.retries}: must not be negative")
+        if self.mfu is not None and not 0 < self.mfu <= 1:
+            raise ValueError(f"cluster.mfu={self.mfu}: give a share of the peak, in (0, 1]")
+        if self.price_per_hour is not None and not self.price_per_hour >= 0:
+            raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
 
     def rule(self, params: float) -> Resources:
         """The rule that holds for a size."""

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.commands.console import AsJson, MethodName, Source, app, fits_of
+from sweeper.commands.console import (
+    AsJson,
+    MethodName,
+    Set,
+    Source,
+    app,
+    fits_of,
+    load,
+    open_results,
+)
 
 if TYPE_CHECKING:
-    from fitting import Fits, Optimum
+    import pandas as pd
+
+    from fitting import Fits
+    from fitting.inference import Demand, Prices
+    from sweeper.forecast import Ask
+    from sweeper.recommend import BigRun
 
 DespiteAlarm = Annotated[
     bool,
@@ -39,27 +54,84 @@ def predict(
     runs: Source,
     flops: Annotated[float, typer.Option("--flops", help="Training budget in FLOPs.")],
     skill: Annotated[str | None, typer.Option("--skill", help="One skill; default all.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Also the optimum of a weighted mean: code=2,knowledge=1."),
+    ] = None,
+    front: Annotated[
+        str | None, typer.Option("--front", help="Trade two skills: knowledge,code.")
+    ] = None,
+    inference_tokens: Annotated[
+        float | None,
+        typer.Option("--inference-tokens", help="Tokens to serve: least lifetime cost."),
+    ] = None,
+    generated_tokens: Annotated[
+        float, typer.Option("--generated-tokens", help="Of those, generated one by one.")
+    ] = 0.0,
+    prices: Annotated[
+        str | None,
+        typer.Option(
+            "--prices",
+            help="Count money: DEVICE:PER_HOUR:MFU of training, prompts, generation, "
+            "e.g. h100:2.5:0.4,h100:2.5:0.5,h100:2.5:0.01.",
+        ),
+    ] = None,
+    target_loss: Annotated[
+        float | None, typer.Option("--target-loss", help="Reach this loss (nats) instead.")
+    ] = None,
+    inference_flops: Annotated[
+        float | None,
+        typer.Option("--inference-flops", help="Per token served, answers sampled k times."),
+    ] = None,
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="Results per question, CSV or Parquet.")
+    ] = None,
+    tokens_per_param: Annotated[
+        str | None, typer.Option("--tokens-per-param", help="Cost of these ratios: 20,100,500.")
+    ] = None,
+    gadre: Annotated[
+        bool, typer.Option("--gadre", help="Those costs by one common exponent (Gadre et al.).")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Write the run to start: YAML, and a folder for HF."),
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", help="Spec of that run; default the directory's.")
+    ] = None,
+    set_: Set = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
     despite_alarm: DespiteAlarm = False,
 ) -> None:
-    """Say which size and token count a budget is best spent on, per skill."""
-    from sweeper.errors import SpecError, did_you_mean
+    """Say which size and token count a budget is best spent on, per skill, and what to run."""
+    from sweeper.forecast import Ask, forecast, weights_from
+    from sweeper.show_forecast import lines
 
-    if not flops > 0:
-        raise SpecError(f"--flops {flops:g}: give a positive number of FLOPs")
+    ask = Ask(
+        flops=flops,
+        skill=skill,
+        weights=weights_from(weights) if weights else None,
+        front=_pair(front),
+        demand=_demand(inference_tokens, generated_tokens),
+        prices=_prices(prices),
+        target_loss=target_loss,
+        inference_flops=inference_flops,
+        tokens_per_param=_numbers("--tokens-per-param", tokens_per_param),
+        gadre=gadre,
+        despite_alarm=despite_alarm,
+    )
     fits = fits_of(runs, method)
     fits = fits.despite_alarm() if despite_alarm else fits
-    if skill is not None and skill not in fits:
-        raise SpecError(f"--skill {skill!r} is unknown{did_you_mean(skill, fits)}")
-    rows = {name: fits[name].at(flops) for name in ([skill] if skill else fits)}
-    if as_json:
-        print(json.dumps({name: _plain(optimum) for name, optimum in rows.items()}, indent=2))
-        return
-    for name, optimum in rows.items():
-        print(f"{name:<24} {_sentence(optimum)}")
-    if any(optimum.status == "no-common-law" for optimum in rows.values()):
-        print("note: --despite-alarm extrapolates all the same")
+    asked = _questions(runs, questions) if inference_flops is not None else None
+    said = forecast(fits, ask, questions=asked)
+    run = None
+    if config is not None or spec is not None:
+        run = _run(runs, spec, set_, fits, ask)
+        said["run"] = run.to_dict()
+    if run is not None and config is not None:
+        said["files"] = [str(path) for path in run.save(config)]
+    print(_json(said) if as_json else "\n".join(lines(said, run)))
 
 
 SHOWN_ROWS = 10
@@ -76,31 +148,93 @@ def _remarks(fits: Fits) -> list[str]:
     return lines + [f"note: {warning}" for warning in fits.warnings]
 
 
-def _plain(optimum: Optimum) -> dict[str, Any]:
-    """An optimum as JSON values; NaN becomes null."""
-    return {
-        "params": _finite(optimum.params),
-        "tokens": _finite(optimum.tokens),
-        "interval": [_finite(bound) for bound in optimum.interval],
-        "status": str(optimum.status),
-        "method": optimum.method,
-        "extrapolates": optimum.extrapolates,
-        "reason": optimum.reason,
-    }
+def _json(values: dict[str, Any]) -> str:
+    from fitting.plain import plain
+
+    return json.dumps(plain(values), indent=2, allow_nan=False)
 
 
-def _finite(value: float) -> float | None:
-    return value if abs(value) < float("inf") else None
+def _numbers(option: str, text: str | None) -> tuple[float, ...]:
+    from sweeper.errors import SpecError
+
+    try:
+        return tuple(float(item) for item in text.split(",")) if text else ()
+    except ValueError:
+        raise SpecError(f"{option} {text!r}: write numbers, e.g. 20,100,500") from None
 
 
-def _sentence(optimum: Optimum) -> str:
-    from sweeper.budget import si
+def _pair(text: str | None) -> tuple[str, str] | None:
+    from sweeper.errors import SpecError
 
-    if not optimum.ok:
-        return f"no number: {optimum.status} ({optimum.reason or optimum.status.advice})"
-    low, high = optimum.interval
-    beyond = f", {optimum.extrapolates:.3g}x beyond the data" if optimum.extrapolates > 1 else ""
-    return (
-        f"{si(optimum.params)} params on {si(optimum.tokens)} tokens "
-        f"(90 %: {si(low)} to {si(high)}; {optimum.method}{beyond})"
-    )
+    if text is None:
+        return None
+    first, separator, second = text.partition(",")
+    if not separator or first.strip() == second.strip():
+        raise SpecError(f"--front {text!r}: name two skills, e.g. knowledge,code")
+    return first.strip(), second.strip()
+
+
+def _demand(tokens: float | None, generated: float) -> Demand | None:
+    from fitting.inference import Demand
+    from sweeper.errors import SpecError
+
+    if tokens is None and generated == 0:
+        return None
+    whole = generated if tokens is None else tokens
+    if not 0 <= generated <= whole < float("inf"):
+        raise SpecError(
+            f"--inference-tokens {whole:g}, of which --generated-tokens {generated:g}: give zero "
+            "or more, finite, and no more generated than served in all"
+        )
+    return Demand(prompt_tokens=whole - generated, generated_tokens=generated)
+
+
+def _prices(text: str | None) -> Prices | None:
+    """Prices from up to three of DEVICE:PER_HOUR:MFU; prompts as training, generation as those."""
+    from fitting.inference import Machine, Prices
+    from sweeper.devices import device_of
+    from sweeper.errors import SpecError
+
+    if text is None:
+        return None
+    machines = []
+    for item in text.split(","):
+        name, *numbers = item.split(":")
+        try:
+            price, mfu = (float(number) for number in numbers)
+        except ValueError:
+            raise SpecError(
+                f"--prices {item!r}: write DEVICE:PER_HOUR:MFU, e.g. h100:2.5:0.4"
+            ) from None
+        machines.append(Machine(price, device_of(name, field="--prices device").peak_flops, mfu))
+    prompt = machines[1] if len(machines) > 1 else machines[0]
+    generation = machines[2] if len(machines) > 2 else None
+    return Prices.of_machines(machines[0], prompt=prompt, generation=generation)
+
+
+def _questions(runs: Path, file: Path | None) -> pd.DataFrame | None:
+    """Results per question: a file's, or those the sweep kept."""
+    if file is not None:
+        from fitting import read_table
+
+        return read_table(file)
+    return open_results(runs).questions() if runs.is_dir() else None
+
+
+def _run(runs: Path, spec: Path | None, set_: list[str] | None, fits: Fits, ask: Ask) -> BigRun:
+    """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
+    from sweeper.devices import measured_in
+    from sweeper.errors import SpecError
+    from sweeper.forecast import best_fit
+    from sweeper.recommend import recommend
+    from sweeper.spec import AGGREGATE
+
+    if spec is None and not runs.is_dir():
+        raise SpecError(
+            f"--config: {runs} is a table; say by --spec FILE which family, data and training "
+            "the run shall have"
+        )
+    sweep = load(spec or runs, set_)
+    measured = measured_in(open_results(runs)) if runs.is_dir() else None
+    best = best_fit(fits, ask, AGGREGATE)
+    return recommend(best, sweep, ask.flops, losses=dict(fits), measured=measured)

@@ -76,7 +76,9 @@ def test_skills_lists_the_defaults(spec):
 
 def test_fit_and_predict_work_on_anybodys_table(runs):
     assert "code" in said("fit", runs, "--method", "parabola")
-    at = json.loads(said("predict", runs, "--flops", "1e19", "--method", "surface", "--json"))
+    at = json.loads(said("predict", runs, "--flops", "1e19", "--method", "surface", "--json"))[
+        "skills"
+    ]
     assert at["facts"]["params"] == pytest.approx((9e5 / 3e6 * 1e19) ** 0.5, rel=0.02)
     assert at["code"]["params"] == pytest.approx((4e5 / 6e6 * 1e19) ** 0.5, rel=0.02)
     assert "params on" in said("predict", runs, "--flops", "1e21", "--skill", "code")

@@ -1,0 +1,220 @@
+"""From fits to decisions: weighted skills, fronts between two, one run's loss, serving, sampling.
+
+Legend: p = params, t = tokens, C = flops = 6 p t; losses in nats, logarithms natural.
+
+Plain functions on what `fitting.fit_skills` returns; every one serves any skill, and any weighting
+of skills through `weighted`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fitting.composition import compose
+from fitting.errors import FitError, FittingError, Status, TableError
+from fitting.fits import Fits, SkillFit, fit_skills
+from fitting.inference import Demand, Prices, ServingOptimum, serving_optimum
+from fitting.nll_law import NllLaw, fit_nll_law
+from fitting.overtraining import OvertrainingLaw, fit_overtraining
+from fitting.pass_law import PassLaw, fit_pass_law
+from fitting.passk import SAMPLES, pass_curves
+from fitting.surface import Surface, fit_surface
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Prediction
+
+_MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
+_CONSTANTS = 5  # of the law whose residuals are looked at
+
+
+def weighted(
+    fits: Fits,
+    weights: Mapping[str, float],
+    *,
+    name: str = "weighted",
+    despite_alarm: bool = False,
+) -> SkillFit:
+    """Fit the weighted mean of several skills' losses, as a skill of its own.
+
+    Args:
+        fits: of the skills.
+        weights: skill to weight, normalised to sum 1.
+        name: of the new skill.
+        despite_alarm: as `Fits.despite_alarm`.
+
+    Raises:
+        FittingError: a skill is not in the table, or the weights are negative or all zero.
+    """
+    for skill in weights:
+        if skill not in fits:
+            raise FittingError(
+                f"weights: {skill!r} is no skill of this table; it has {', '.join(fits)}"
+            )
+    table = compose(fits.observations, weights, name=name)
+    found = fit_skills(table, method=fits.method)
+    return (found.despite_alarm() if despite_alarm else found)[name]
+
+
+def pareto_front(
+    fits: Mapping[str, SkillFit], first: str, second: str, flops: float, *, points: int = 9
+) -> pd.DataFrame:
+    """What two skills' losses are traded at on one budget: from one's optimum to the other's.
+
+    Below both optima and above both, either loss can be had lower at no cost to the other.
+
+    Returns:
+        One row per size: params, tokens, and for either skill NAME, NAME_low, NAME_high: expected
+        loss and its 90 % interval, nats.
+
+    Raises:
+        FitError: a skill has no optimum there, or its method predicts no losses.
+    """
+    start, end = (_least(fits[name], flops) for name in (first, second))
+    rows = []
+    for params in np.geomspace(start, end, points):
+        tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
+        row = {"params": float(params), "tokens": float(tokens)}
+        for name in (first, second):
+            found = fits[name].loss(float(params), float(tokens))
+            row |= {name: found.value}
+            row |= {f"{name}_low": found.interval[0], f"{name}_high": found.interval[1]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def one_run(fit: SkillFit, params: float, tokens: float) -> Prediction:
+    """Loss of one training still to be run, with the noise between trainings in its interval.
+
+    `SkillFit.loss` speaks of the expected loss. The noise is the robust spread of the trainings
+    seen round their expected losses.
+
+    Raises:
+        FitError: the method predicts no losses, or gives no interval of them.
+    """
+    expected = fit.loss(params, tokens)
+    if not math.isfinite(expected.interval[1]):
+        raise FitError(
+            Status.NOT_IDENTIFIED, f"{fit.method} gives losses no interval: use method='guarded'"
+        )
+    half = expected.interval[1] - expected.value
+    half = math.hypot(half, Z90 * spread(fit))
+    value = expected.value
+    return Prediction(value, (value - half, value + half), expected.extrapolates)
+
+
+def spread(fit: SkillFit) -> float:
+    """Standard deviation of one training's loss round the expected one, nats."""
+    rows = fit.observations
+    pairs = zip(rows["params"], rows["tokens"], rows["loss"], strict=True)
+    off = np.array([loss - fit.loss(float(p), float(t)).value for p, t, loss in pairs])
+    few = len(off) / max(len(off) - _CONSTANTS, 1)
+    return float(_MAD * np.median(np.abs(off)) * math.sqrt(few))
+
+
+def skill_surface(fit: SkillFit) -> Surface:
+    """E + A p^-alpha + B t^-beta through one skill's observations."""
+    rows = fit.observations
+    return fit_surface(rows["params"], rows["tokens"], rows["loss"])
+
+
+def skill_overtraining(fit: SkillFit) -> OvertrainingLaw:
+    """Gadre et al.'s form, one exponent less, through one skill's observations."""
+    rows = fit.observations
+    return fit_overtraining(rows["params"], rows["tokens"], rows["loss"])
+
+
+def serve(
+    fit: SkillFit,
+    demand: Demand | float,
+    *,
+    flops: float | None = None,
+    loss: float | None = None,
+    prices: Prices | None = None,
+) -> ServingOptimum:
+    """Least lifetime cost of a skill at a loss, or at the best loss that a budget can train.
+
+    Args:
+        fit: one skill's.
+        demand: tokens served over the model's life.
+        flops: training budget whose compute-optimal loss is to be reached.
+        loss: wanted instead, nats.
+        prices: cost in money; in FLOPs if None.
+
+    Raises:
+        FittingError: neither or both of flops and loss are given.
+        FitError: the skill's surface has no optima.
+    """
+    if (flops is None) == (loss is None):
+        raise FittingError("serve: give the training budget (flops) or the loss wanted, not both")
+    surface = skill_surface(fit)
+    if flops is not None:
+        best = surface.optimum(flops)
+        if not best.ok:
+            raise FitError(best.status, f"{fit.skill}: {best.reason}")
+        loss = best.loss
+    assert loss is not None
+    return serving_optimum(surface, demand, loss=loss, prices=prices)
+
+
+@dataclass(frozen=True)
+class SamplingLaws:
+    """Both laws of one skill's answers when each may be sampled several times.
+
+    Attributes:
+        nll: approach 1, of the mean loss of the best of k samples.
+        rate: approach 2, of the mean pass@k.
+    """
+
+    nll: NllLaw
+    rate: PassLaw
+
+
+def sampling_laws(questions: pd.DataFrame | Mapping[str, Any]) -> dict[str, SamplingLaws]:
+    """Fit both test-time laws of every skill from results per question.
+
+    Args:
+        questions: one row per trial and question: params, tokens, skill (one skill if absent),
+            trial_id where known, and nll (summed over the answer's tokens, nats), probability,
+            or passes and samples.
+
+    Raises:
+        TableError: columns are missing or hold impossible values.
+    """
+    frame = pd.DataFrame(questions)
+    if frame.empty:
+        raise TableError("the table of questions has no rows")
+    if "skill" not in frame:
+        frame = frame.assign(skill="all")
+    return {str(name): _sampling(rows) for name, rows in frame.groupby("skill", sort=False)}
+
+
+def _sampling(rows: pd.DataFrame) -> SamplingLaws:
+    drawn = float(rows["samples"].min()) if "samples" in rows else math.inf
+    curves = pass_curves(rows, k=[k for k in SAMPLES if k <= drawn])
+    return SamplingLaws(fit_nll_law(curves), fit_pass_law(curves))
+
+
+def _least(fit: SkillFit, flops: float) -> float:
+    """Params of least expected loss on a budget.
+
+    A mixture's own p* is the mean of its members'; the least of its mean loss lies close by.
+    """
+    from scipy.optimize import minimize_scalar
+
+    best = fit.at(flops)
+    if not math.isfinite(best.params):
+        raise FitError(best.status, f"{fit.skill}: no optimum at {flops:.4g} FLOPs: {best.reason}")
+    centre = math.log(best.params)
+
+    def loss(x: float) -> float:
+        params = math.exp(x)
+        return fit.loss(params, flops / (FLOPS_PER_PARAM_TOKEN * params)).value
+
+    found = minimize_scalar(
+        loss, bounds=(centre - 1, centre + 1), method="bounded", options={"xatol": 1e-3}
+    )
+    return math.exp(float(found.x))

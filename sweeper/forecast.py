@@ -1,0 +1,305 @@
+"""What fits say of one budget: optima, what a wrong size costs, serving and sampling, per skill.
+
+Every answer is plain values; `sweeper.commands.analysis` prints them as text or as JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeper.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fitting import Fits, Optimum, SkillFit
+    from fitting.decisions import SamplingLaws
+    from fitting.inference import Demand, Prices, ServingOptimum
+
+WEIGHTED = "weighted"
+"""Name of the weighted mean of several skills among the answers."""
+
+SERVED_FACTORS = (0.1, 1.0, 10.0)
+"""Frontiers are given at these multiples of the budget per token served."""
+
+TRAINED_FACTORS = (0.1, 1.0, 10.0)
+"""And at these multiples of the training budget."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked about a budget.
+
+    Attributes:
+        flops: the training budget.
+        skill: one skill; None for all.
+        weights: skill to weight, for the optimum of the weighted mean loss.
+        front: two skills to trade against each other.
+        demand: tokens the model will serve over its life.
+        prices: of training and serving; FLOPs are counted if None.
+        target_loss: loss wanted, nats, instead of the best the budget can train.
+        inference_flops: per token served, where answers are sampled several times.
+        tokens_per_param: ratios whose cost is asked.
+        gadre: whether those costs come from Gadre et al.'s form rather than from the fits.
+        despite_alarm: as `fitting.Fits.despite_alarm`, for the weighted mean.
+    """
+
+    flops: float
+    skill: str | None = None
+    weights: Mapping[str, float] | None = None
+    front: tuple[str, str] | None = None
+    demand: Demand | None = None
+    prices: Prices | None = None
+    target_loss: float | None = None
+    inference_flops: float | None = None
+    tokens_per_param: Sequence[float] = ()
+    gadre: bool = False
+    despite_alarm: bool = False
+
+
+def forecast(fits: Fits, ask: Ask, *, questions: pd.DataFrame | None = None) -> Values:
+    """Answer for every skill asked about.
+
+    Args:
+        fits: of a sweep or a table.
+        ask: the question.
+        questions: results per question, for ``ask.inference_flops``.
+
+    Returns:
+        ``flops``, ``method``, ``warnings``, ``skills`` (name to answer) and, where asked for,
+        ``front``. A part that cannot be answered holds a ``status`` and a ``reason``.
+
+    Raises:
+        SpecError: a number or a skill in the question is not usable.
+    """
+    _check(fits, ask)
+    chosen = _chosen(fits, ask)
+    answers = {name: _answer(fit, ask) for name, fit in chosen.items()}
+    if ask.inference_flops is not None:
+        for name, value in _sampling(questions, ask).items():
+            if ask.skill in (None, name):
+                answers.setdefault(name, {})["sampling"] = value
+    said: Values = {"flops": ask.flops, "method": fits.method, "skills": answers}
+    if ask.weights:
+        said["weights"] = dict(ask.weights)
+    if ask.front:
+        said["front"] = _safely(lambda: _front(fits, ask))
+    return {**said, "warnings": list(fits.warnings)}
+
+
+def weights_from(text: str) -> dict[str, float]:
+    """Read ``code=2,knowledge=1``.
+
+    Raises:
+        SpecError: not of this form.
+    """
+    weights: dict[str, float] = {}
+    for item in text.split(","):
+        name, separator, value = item.rpartition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name.strip() or not math.isfinite(weights.get(name.strip(), 0.0)):
+            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
+    return weights
+
+
+def known_skill(fits: Mapping[str, Any], name: str, option: str) -> None:
+    """Refuse a skill that was not measured.
+
+    Raises:
+        SpecError: names the option, the skill and the nearest known one.
+    """
+    if name not in fits:
+        raise SpecError(
+            f"{option} {name!r} is unknown{did_you_mean(name, fits)}; known: {', '.join(fits)}"
+        )
+
+
+def positive(option: str, value: float, unit: str) -> None:
+    """Refuse what is no positive finite number.
+
+    Raises:
+        SpecError: names the option and the value.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise SpecError(f"{option} {value:g}: give a positive number of {unit}")
+
+
+def _check(fits: Fits, ask: Ask) -> None:
+    positive("--flops", ask.flops, "FLOPs")
+    if ask.skill is not None:
+        known_skill(fits, ask.skill, "--skill")
+    for name in ask.weights or ():
+        known_skill(fits, name, "--weights")
+    if ask.weights and not (min(ask.weights.values()) >= 0 < sum(ask.weights.values())):
+        raise SpecError("--weights: give weights not below 0, at least one above")
+    for name in ask.front or ():
+        known_skill(fits, name, "--front")
+    for name, value, unit in (
+        ("--target-loss", ask.target_loss, "nats"),
+        ("--inference-flops", ask.inference_flops, "FLOPs per token served"),
+    ):
+        if value is not None:
+            positive(name, value, unit)
+    for ratio in ask.tokens_per_param:
+        positive("--tokens-per-param", ratio, "tokens per parameter")
+
+
+def _chosen(fits: Fits, ask: Ask) -> dict[str, SkillFit]:
+    chosen = {ask.skill: fits[ask.skill]} if ask.skill else dict(fits)
+    if ask.weights:
+        chosen[WEIGHTED] = _weighted(fits, ask)
+    return chosen
+
+
+def best_fit(fits: Fits, ask: Ask, aggregate: str) -> SkillFit:
+    """The fit whose optimum one would run: the weighting's, the skill's, or the aggregate's."""
+    if ask.weights:
+        return _weighted(fits, ask)
+    return fits[ask.skill or (aggregate if aggregate in fits else next(iter(fits)))]
+
+
+def _weighted(fits: Fits, ask: Ask) -> SkillFit:
+    from fitting.decisions import weighted
+
+    assert ask.weights is not None
+    return weighted(fits, ask.weights, name=WEIGHTED, despite_alarm=ask.despite_alarm)
+
+
+def _answer(fit: SkillFit, ask: Ask) -> Values:
+    """Everything about one skill."""
+    best = fit.at(ask.flops)
+    answer = _optimum(best)
+    answer["extrapolates"] = max(1.0, ask.flops / float(fit.observations["flops"].max()))
+    if best.ok:
+        answer["choices"] = _safely(lambda: _choices(fit, ask))
+    if ask.tokens_per_param:
+        answer["ratios"] = _safely(lambda: _ratios(fit, ask))
+    if ask.demand is not None or ask.target_loss is not None:
+        answer["serving"] = _safely(lambda: _serving(fit, ask))
+    return answer
+
+
+def _optimum(best: Optimum) -> Values:
+    return {
+        "params": best.params,
+        "tokens": best.tokens,
+        "interval": list(best.interval),
+        "loss": best.loss,
+        "status": str(best.status),
+        "method": best.method,
+        "reason": best.reason or best.status.advice,
+    }
+
+
+def _choices(fit: SkillFit, ask: Ask) -> list[Values]:
+    from fitting import cost_of_choice
+
+    rows: list[Values] = cost_of_choice(fit, ask.flops).to_dict(orient="records")
+    return rows
+
+
+def _ratios(fit: SkillFit, ask: Ask) -> list[Values]:
+    from fitting import cost_of_overtraining
+    from fitting.decisions import skill_overtraining
+
+    model = skill_overtraining(fit) if ask.gadre else fit
+    table = cost_of_overtraining(model, ask.flops, tokens_per_param=ask.tokens_per_param)
+    rows: list[Values] = table.to_dict(orient="records")
+    return rows
+
+
+def _serving(fit: SkillFit, ask: Ask) -> Values:
+    from fitting.decisions import serve
+
+    flops = ask.flops if ask.target_loss is None else None
+    found: ServingOptimum = serve(
+        fit, ask.demand or 0.0, flops=flops, loss=ask.target_loss, prices=ask.prices
+    )
+    return {
+        "params": found.params,
+        "tokens": found.tokens,
+        "interval": list(found.interval),
+        "loss": found.loss,
+        "demand_tokens": found.demand.tokens,
+        "training_flops": found.training_flops,
+        "cost": found.cost,
+        "unit": found.unit,
+        "saving": found.saving,
+        "compute_optimal_params": found.compute_optimal_params,
+        "compute_optimal_tokens": found.compute_optimal_tokens,
+        "status": str(found.status),
+        "reason": found.reason,
+        "extrapolates": found.extrapolates,
+    }
+
+
+def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
+    from fitting.decisions import sampling_laws
+
+    if questions is None or questions.empty:
+        raise SpecError(
+            "--inference-flops needs results per question: give --questions FILE (columns params, "
+            "tokens, skill, and nll, or passes and samples)"
+        )
+    return {name: _both_laws(laws, ask) for name, laws in sampling_laws(questions).items()}
+
+
+def _both_laws(laws: SamplingLaws, ask: Ask) -> Values:
+    def one(law: Any) -> Values:
+        assert ask.inference_flops is not None
+        best = law.optimum(ask.flops, ask.inference_flops)
+        return {
+            "params": best.params,
+            "tokens": best.tokens,
+            "tokens_per_param": best.tokens_per_param,
+            "k": best.k,
+            "interval": list(best.interval),
+            "value": best.value,
+            "quantity": best.quantity,
+            "status": str(best.status),
+            "reason": best.reason,
+            "extrapolates": best.extrapolates,
+            "frontier": list(_frontier(law, ask)),
+        }
+
+    return {
+        "nll": _safely(lambda: one(laws.nll)),
+        "pass_rate": _safely(lambda: one(laws.rate)),
+    }
+
+
+def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
+    """Best allocations over both budgets, beside Chinchilla's."""
+    from fitting import sampling_frontier
+
+    assert ask.inference_flops is not None
+    for factor in SERVED_FACTORS:
+        served = factor * ask.inference_flops
+        table = sampling_frontier(law, [f * ask.flops for f in TRAINED_FACTORS], served)
+        yield from table.assign(inference_flops=served).to_dict(orient="records")
+
+
+def _front(fits: Fits, ask: Ask) -> list[Values]:
+    from fitting.decisions import pareto_front
+
+    assert ask.front is not None
+    rows: list[Values] = pareto_front(fits, *ask.front, ask.flops).to_dict(orient="records")
+    return rows
+
+
+def _safely(answer: Callable[[], Any]) -> Any:
+    """An answer, or the status and reason why there is none."""
+    from fitting import FitError
+
+    try:
+        return answer()
+    except FitError as error:
+        return {"status": str(error.status), "reason": str(error)}

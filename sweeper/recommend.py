@@ -1,0 +1,232 @@
+"""From a sweep's optimum to the run it was made for: a config that can be started as it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sweeper.budget import si
+from sweeper.devices import devices_of, is_gpu, speed_of
+from sweeper.errors import SpecError
+from sweeper.spec import Sweep
+from trainables.config import TrialConfig
+from trainables.memory import estimate
+from trainables.shapes import solve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fitting import Prediction, SkillFit
+
+
+@dataclass(frozen=True)
+class BigRun:
+    """A training worth its budget, what it will take, and what it should reach.
+
+    Attributes:
+        trial: the training, as `trainables` takes it.
+        skill: whose optimum it is.
+        losses: what one such training is predicted to reach, per skill, 90 % intervals with the
+            noise of a single training.
+        devices: of the spec's kind that train it together.
+        device: their kind.
+        memory_bytes: of one device, estimated.
+        device_hours: of all devices.
+        price: money, or NaN without a price per hour.
+        speed_source: where the hours come from.
+        warnings: what to know before starting it.
+    """
+
+    trial: TrialConfig
+    skill: str
+    losses: Mapping[str, Prediction]
+    devices: int
+    device: str
+    memory_bytes: int
+    device_hours: float
+    price: float
+    speed_source: str
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: ``trial`` feeds `TrialConfig.from_dict`, the rest is for people."""
+        recipe = self.trial.recipe
+        return {
+            "trial": self.trial.to_dict(),
+            "skill": self.skill,
+            "params": self.trial.params,
+            "tokens": self.trial.tokens,
+            "learning_rate": recipe.learning_rate,
+            "batch_tokens": recipe.batch * self.trial.shape.context,
+            "steps": recipe.steps,
+            "schedule": self.trial.train.schedule,
+            "mix": self.trial.data.mix,
+            "losses": {
+                skill: {"value": loss.value, "interval": list(loss.interval)}
+                for skill, loss in self.losses.items()
+            },
+            "devices": self.devices,
+            "device": self.device,
+            "memory_bytes_per_device": self.memory_bytes,
+            "device_hours": self.device_hours,
+            "price": None if math.isnan(self.price) else self.price,
+            "speed": self.speed_source,
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, path: str | Path) -> tuple[Path, Path]:
+        """Write the trial as YAML, and transformers' config.json in a folder beside it.
+
+        Returns:
+            The YAML file, which `load_trial` reads, and the folder, which
+            `transformers.AutoConfig.from_pretrained` reads.
+        """
+        path = Path(path)
+        folder = path.with_suffix("")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            body = yaml.safe_dump(self.trial.to_dict(), sort_keys=False)
+            comments = "".join(f"# {line}\n" for line in str(self).splitlines())
+            path.write_text(comments + body, encoding="utf-8")
+            text = json.dumps(hf_config(self.trial), indent=2)
+            (folder / "config.json").write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise SpecError(f"--config {path}: cannot be written: {error.strerror}") from error
+        return path, folder
+
+    def __str__(self) -> str:
+        """The run as a terminal shows it."""
+        trial, recipe = self.trial, self.trial.recipe
+        shape, batch = trial.shape, recipe.batch * trial.shape.context
+        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in trial.data.mix.items())
+        lines = [
+            f"the run for {self.skill} on {trial.flops:.3g} FLOPs: {si(trial.params)} params on "
+            f"{si(trial.tokens)} tokens ({trial.tokens / trial.params:.3g} per param)",
+            f"  shape     {shape.layers} layers, width {shape.width}, {shape.heads} heads, "
+            f"feed-forward {shape.ffn_width}, vocabulary {shape.vocabulary}, "
+            f"context {shape.context}",
+            f"  training  batch {si(batch)} tokens, {recipe.steps} steps, peak rate "
+            f"{recipe.learning_rate:.3g}, {trial.train.schedule}; documents: {shares}",
+            f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
+            f"device(s) ({self.speed_source}), {si(self.memory_bytes)}B each{money}",
+        ]
+        lines += [
+            f"  expect    {skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
+            f"{loss.interval[1]:.4g} for one training"
+            for skill, loss in self.losses.items()
+        ]
+        return "\n".join(lines + [f"  warning   {warning}" for warning in self.warnings])
+
+
+def recommend(
+    best: SkillFit,
+    sweep: Sweep,
+    flops: float,
+    *,
+    losses: Mapping[str, SkillFit] | None = None,
+    measured: pd.DataFrame | None = None,
+) -> BigRun:
+    """The training to start for a budget, at one skill's optimum.
+
+    Args:
+        best: fit of the skill, or of a weighting of skills, whose optimum is wanted.
+        sweep: the spec it was measured with: family, data, training and cluster.
+        flops: the budget.
+        losses: skills to predict besides.
+        measured: trials of the sweep's ledger, for speed; see `sweeper.devices.speed_of`.
+
+    Raises:
+        FitError: the skill has no optimum there.
+        SpecError: the size cannot be built, or the device is unknown.
+    """
+    from fitting import FitError
+    from fitting.decisions import one_run
+
+    found = best.at(flops)
+    if not found.ok:
+        raise FitError(found.status, f"{best.skill}: no optimum to run: {found.reason}")
+    trial = _trial(sweep, flops, found.params)
+    rule = sweep.cluster.rule(trial.params)
+    speed = speed_of(sweep.cluster, measured)
+    batch = trial.recipe.batch * trial.shape.context
+    hours = speed.hours(trial.tokens * trial.shape.flops_per_token(sweep.flops), trial.params)
+    price = sweep.cluster.price_per_hour
+    workers = max(rule.workers, 1)
+    memory = estimate(
+        trial.shape, math.ceil(batch / workers), workers=workers, gpu=is_gpu(sweep.cluster.device)
+    )
+    fits = {best.skill: best, **(losses or {})}
+    return BigRun(
+        trial=trial,
+        skill=best.skill,
+        losses={
+            name: one_run(fit, trial.params, trial.tokens) for name, fit in fits.items() if fit.ok
+        },
+        devices=devices_of(rule),
+        device=sweep.cluster.device,
+        memory_bytes=int(memory.total),
+        device_hours=hours,
+        price=math.nan if price is None else hours * price,
+        speed_source=speed.source,
+        warnings=_warnings(trial, found.extrapolates),
+    )
+
+
+def load_trial(path: str | Path) -> TrialConfig:
+    """Read a training that `BigRun.save` wrote.
+
+    Raises:
+        SpecError: not such a file.
+    """
+    from sweeper.reading import build, read_yaml
+
+    return build(TrialConfig, read_yaml(path), source=str(path))
+
+
+def hf_config(trial: TrialConfig) -> dict[str, Any]:
+    """transformers' configuration of a training's model, as config.json holds it."""
+    from trainables.model import library_config
+
+    config = library_config(trial.shape, attention="sdpa")
+    names = [config.__class__.__name__.removesuffix("Config") + "ForCausalLM"]
+    return {**config.to_diff_dict(), "architectures": names, "use_cache": True}
+
+
+def _trial(sweep: Sweep, flops: float, params: float) -> TrialConfig:
+    """The training nearest to an optimum that can really be built, within the budget."""
+    try:
+        shape = solve(params, sweep.model, count=sweep.sizes.count)
+    except ValueError as error:
+        raise SpecError(f"the optimum of {params:.4g} params: {error}") from error
+    counted = float(getattr(shape, sweep.sizes.count))
+    per_token = 6 * counted if sweep.flops == "6p" else shape.flops_per_token("exact")
+    tokens = int(flops / per_token / shape.context) * shape.context
+    if tokens < shape.context:
+        raise SpecError(
+            f"--flops {flops:g}: less than one sequence of {shape.context} tokens for "
+            f"{params:.4g} params; give a larger budget"
+        )
+    return TrialConfig(
+        shape=shape,
+        tokens=tokens,
+        data=sweep.data,
+        train=sweep.train,
+        skills=sweep.measured,
+        flops=flops,
+        params=counted,
+    )
+
+
+def _warnings(trial: TrialConfig, extrapolates: float) -> tuple[str, ...]:
+    """How far the run lies from what was measured."""
+    said = []
+    if extrapolates > 1:
+        said.append(f"the budget lies {extrapolates:.3g} times beyond the largest one trained")
+    return tuple(said)

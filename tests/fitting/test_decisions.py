@@ -1,0 +1,121 @@
+"""Decisions from fits: weightings, fronts, single runs, serving and sampling per skill."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting import FitError, Fits, FittingError, Surface, fit_skills, serving_optimum
+from fitting.checkpoints import QUESTIONS, checkpoint_grid
+from fitting.decisions import (
+    one_run,
+    pareto_front,
+    sampling_laws,
+    serve,
+    skill_overtraining,
+    spread,
+    weighted,
+)
+from fitting.synthetic import surface_world
+
+# E, A, B, alpha, beta
+CONSTANTS = {
+    "facts": (1.0, 9500.0, 17000.0, 0.5, 0.5),
+    "code": (0.5, 6300.0, 24500.0, 0.5, 0.5),
+}
+NOISE = 0.004
+SURFACES = {name: Surface(*values) for name, values in CONSTANTS.items()}
+
+
+@pytest.fixture(scope="module")
+def fits() -> Fits:
+    world = surface_world(CONSTANTS, noise=NOISE)
+    flops = np.repeat([1e18, 3e18, 1e19, 3e19], 9)
+    params = (flops / 120) ** 0.5 * np.tile(np.geomspace(0.15, 6, 9), 4)
+    return fit_skills(world.table(flops, params, np.random.default_rng(2)))
+
+
+def true_params(weights: dict[str, float], flops: float) -> float:
+    a = sum(w * CONSTANTS[s][1] for s, w in weights.items())
+    b = sum(w * CONSTANTS[s][2] for s, w in weights.items())
+    return float(a / b * (flops / 6) ** 0.5)
+
+
+def test_a_weighting_has_its_own_optimum(fits: Fits) -> None:
+    weights = {"code": 2.0, "facts": 1.0}
+    best = weighted(fits, weights).at(1e20)
+    assert best.params == pytest.approx(true_params(weights, 1e20), rel=0.1)
+    alone = [fits[s].at(1e20).params for s in ("code", "facts")]
+    assert alone[0] < best.params < alone[1]
+    with pytest.raises(FittingError, match="'cod' is no skill"):
+        weighted(fits, {"cod": 1.0})
+    with pytest.raises(FittingError, match="not all zero"):
+        weighted(fits, {"code": 0.0})
+
+
+def test_a_front_trades_one_skill_for_the_other(fits: Fits) -> None:
+    front = pareto_front(fits, "facts", "code", 1e19, points=5)
+    assert (np.diff(front["facts"]) > 0).all() and (np.diff(front["code"]) < 0).all()
+    assert (front["params"] * front["tokens"] * 6).to_numpy() == pytest.approx(1e19)
+    assert (front["code_low"] < front["code"]).all()
+
+
+def test_one_run_lies_in_its_interval_nine_times_in_ten(fits: Fits) -> None:
+    fit, rng = fits["code"], np.random.default_rng(5)
+    assert spread(fit) == pytest.approx(NOISE, rel=0.5)
+    params, tokens = 1.2e9, 1e20 / 6 / 1.2e9
+    low, high = one_run(fit, params, tokens).interval
+    runs = float(SURFACES["code"].loss(params, tokens)) + NOISE * rng.standard_normal(200)
+    assert ((low < runs) & (runs < high)).mean() > 0.85
+    expected = fit.loss(params, tokens).interval
+    assert high - low > expected[1] - expected[0]
+
+
+def test_a_method_without_intervals_of_losses_is_refused(fits: Fits) -> None:
+    plain = fit_skills(fits.observations.frame, method="surface")
+    with pytest.raises(FitError, match="guarded"):
+        one_run(plain["code"], 1e9, 1e10)
+
+
+def test_serving_agrees_with_the_true_surface(fits: Fits) -> None:
+    truth = SURFACES["code"]
+    best = serve(fits["code"], 1e12, flops=3e19)
+    wanted = serving_optimum(truth, 1e12, loss=truth.optimum(3e19).loss)
+    assert best.params == pytest.approx(wanted.params, rel=0.15)
+    assert best.saving > 0
+    assert not serve(fits["code"], 1e12, loss=0.01).ok
+    with pytest.raises(FittingError, match="not both"):
+        serve(fits["code"], 1e12)
+
+
+def test_gadres_form_through_one_skill(fits: Fits) -> None:
+    assert 2 * skill_overtraining(fits["code"]).eta == pytest.approx(0.5, abs=0.05)
+
+
+def questions(skill: str, *, counts: bool) -> pd.DataFrame:
+    """Results per question on T^2's grid of checkpoints, from a known law."""
+    rng, parts = np.random.default_rng(0), []
+    for i, (p, t) in enumerate(zip(*checkpoint_grid()[:2], strict=True)):
+        a, b = QUESTIONS.shape(QUESTIONS.surface.loss(p, t))
+        chance = np.maximum(rng.beta(float(a), float(b), 200), 1e-12)
+        rows = {"params": p, "tokens": t, "skill": skill, "trial_id": i}
+        if counts:
+            rows |= {"passes": rng.binomial(64, chance), "samples": 64}
+        else:
+            rows |= {"nll": -np.log(chance)}
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_both_sampling_laws_per_skill(counts: bool) -> None:
+    laws = sampling_laws(questions("qa", counts=counts))["qa"]
+    assert laws.nll.ok and laws.rate.ok
+    for law in (laws.nll, laws.rate):
+        best = law.optimum(2.56e19, 2e9)
+        assert best.ok and best.k > 1
+        assert best.tokens_per_param > 20  # more than Chinchilla's
+        assert math.isfinite(best.value)

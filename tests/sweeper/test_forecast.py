@@ -1,0 +1,204 @@
+"""What `isoskill predict` answers, and the run it writes."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fitting import FitError, fit_skills
+from fitting.synthetic import surface_world
+from sweeper import SpecError, Sweep
+from sweeper.cli import app
+from sweeper.devices import Speed, device_of, speed_of
+from sweeper.recommend import load_trial, recommend
+from sweeper.spec import Cluster, Resources
+
+# Optima near 30 k params at 2e11 FLOPs: E, A, B, alpha, beta
+CONSTANTS = {
+    "knowledge": (0.6, 230.0, 900.0, 0.5, 0.5),
+    "code": (0.3, 150.0, 900.0, 0.5, 0.5),
+    "validation": (1.6, 180.0, 900.0, 0.5, 0.5),
+}
+SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
+
+
+@pytest.fixture(scope="module")
+def table():
+    flops = np.repeat([1e11, 2e11, 4e11], 9)
+    params = (flops / 1e11) ** 0.5 * np.tile(np.geomspace(6e3, 1.6e5, 9), 3)
+    world = surface_world(CONSTANTS, noise=0.005)
+    return world.table(flops, params, np.random.default_rng(3))
+
+
+@pytest.fixture(scope="module")
+def runs(table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fits(table):
+    return fit_skills(table)
+
+
+def said(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refusal(*arguments):
+    with pytest.raises((SpecError, ValueError)) as refused:
+        CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    return str(refused.value)
+
+
+def test_predict_answers_everything_and_never_nan(runs):
+    options = ("--weights", "code=2,knowledge=1", "--front", "knowledge,code")
+    options += ("--inference-tokens", "1e8", "--tokens-per-param", "20,500", "--json")
+    text = said("predict", runs, "--flops", "8e11", *options)
+    answer = json.loads(text, parse_constant=pytest.fail)
+    skills = answer["skills"]
+    assert list(skills) == [*CONSTANTS, "weighted"]
+    assert skills["code"]["params"] < skills["weighted"]["params"] < skills["knowledge"]["params"]
+    for one in skills.values():
+        assert one["extrapolates"] == pytest.approx(2)
+        assert [round(row["factor"], 6) for row in one["choices"]] == [0.5, 0.7, 1.4, 2.0]
+        assert one["choices"][0]["excess"] > one["choices"][1]["excess"] > 0
+        assert one["choices"][3]["equivalent_flops"] < 8e11
+        assert one["serving"]["params"] < one["serving"]["compute_optimal_params"]
+        assert 0 < one["serving"]["saving"] < 1
+        assert one["ratios"][1]["excess"] > one["ratios"][0]["excess"]
+    assert len(answer["front"]) == 9
+
+
+def test_predict_reads_well(runs):
+    text = said("predict", runs, "--flops", "8e11", "--inference-tokens", "0", "--skill", "code")
+    assert "2x beyond the data" in text and "x0.5: +" in text and "nothing is served" in text
+    text = said("predict", runs, "--flops", "1e30", "--skill", "code")
+    assert "no number" in text and "2.5e+18x beyond the data" in text and "nan" not in text
+
+
+def test_an_unreachable_loss_is_said(runs):
+    options = ("--skill", "code", "--target-loss", "0.01")
+    assert "unreachable" in said("predict", runs, "--flops", "8e11", *options)
+
+
+def test_money_moves_the_optimum_where_serving_is_dear(runs):
+    def cost(prices):
+        options = ("--skill", "code", "--generated-tokens", "1e8", "--inference-tokens", "1e8")
+        options += ("--prices", prices, "--json")
+        return json.loads(said("predict", runs, "--flops", "4e11", *options))["skills"]["code"]
+
+    alike = cost("h100:2:0.4")["serving"]
+    dear = cost("h100:2:0.4,h100:2:0.5,h100:2:0.01")["serving"]
+    assert dear["unit"] == "money" and dear["params"] < alike["params"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--weights", "cod=1"), "did you mean 'code'"),
+        (("--weights", "code"), "SKILL=NUMBER"),
+        (("--weights", "code=-1"), "not below 0"),
+        (("--front", "code,cod"), "did you mean 'code'"),
+        (("--front", "code"), "name two skills"),
+        (("--inference-tokens", "-1"), "give zero or more"),
+        (("--inference-flops", "0"), "positive number"),
+        (("--inference-flops", "1e9"), "--questions"),
+        (("--target-loss", "-2"), "positive number of nats"),
+        (("--prices", "h10:2:.4"), "did you mean 'h100'"),
+        (("--prices", "h100:2"), "DEVICE:PER_HOUR:MFU"),
+        (("--tokens-per-param", "20;30"), "write numbers"),
+        (("--config", "x.yaml"), "--spec"),
+    ],
+)
+def test_mistakes_are_refused_in_words(runs, options, message):
+    assert message in refusal("predict", runs, "--flops", "8e11", *options)
+
+
+def test_test_time_optima_per_skill_from_a_file(runs, tmp_path):
+    rng, rows = np.random.default_rng(0), []
+    for flops in (1e11, 2e11, 4e11):
+        for params in np.geomspace(6e3, 1.6e5, 6):
+            loss = 0.5 + 150 * params**-0.5 + 900 * (flops / 6 / params) ** -0.5
+            for nll in loss * rng.lognormal(0, 0.5, 60):
+                rows.append(f"{params},{flops / 6 / params},code,{nll}")
+    path = tmp_path / "questions.csv"
+    path.write_text("\n".join(["params,tokens,skill,nll", *rows]))
+    options = ("--skill", "code", "--inference-flops", "1e5", "--questions", path)
+    answer = json.loads(said("predict", runs, "--flops", "4e11", *options, "--json"))
+    both = answer["skills"]["code"]["sampling"]
+    assert both["nll"]["status"] == "ok" and both["nll"]["k"] >= 1
+    assert len(both["nll"]["frontier"]) == 9
+    assert "T^2" in said("predict", runs, "--flops", "4e11", *options)
+
+
+def test_the_run_is_written_for_trainables_and_for_transformers(runs, tmp_path):
+    from transformers import AutoConfig
+
+    spec, out = tmp_path / "sweep.yaml", tmp_path / "big.yaml"
+    spec.write_text(SPEC)
+    options = ("--config", out, "--spec", spec, "--set", "cluster.price_per_hour=0.1", "--json")
+    answer = json.loads(said("predict", runs, "--flops", "8e11", *options))
+    trial, run = load_trial(out), answer["run"]
+    assert trial.to_dict() == json.loads(json.dumps(trial.to_dict()))
+    assert trial.params * trial.tokens * 6 == pytest.approx(8e11, rel=0.01)
+    assert run["skill"] == "validation" and run["price"] == pytest.approx(
+        0.1 * run["device_hours"]
+    )
+    assert set(run["losses"]) == set(CONSTANTS)
+    model = AutoConfig.from_pretrained(tmp_path / "big")
+    assert model.hidden_size == trial.shape.width and model.num_hidden_layers == 2
+    assert yaml.safe_load(out.read_text())["tokens"] == trial.tokens
+
+
+def test_a_skill_without_an_optimum_gives_no_run(table):
+    narrow = table[table["params"] > 4e4]
+    with pytest.raises(FitError, match="no optimum to run"):
+        recommend(fit_skills(narrow)["code"], Sweep(budgets=[1e11], allowance=1e12), 1e11)
+
+
+def test_devices_of_a_worker_group_share_batch_and_hours(fits):
+    group = Cluster(resources=(Resources(workers=4, gpus=1),), device="h100", mfu=0.3)
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, cluster=group)
+    run = recommend(fits["code"], sweep, 4e11)
+    assert run.devices == 4 and "30%" in run.speed_source
+    assert run.device_hours == pytest.approx(4e11 / (989e12 * 0.3) / 3600, rel=0.01)
+    one = replace(sweep, cluster=replace(group, resources=(Resources(gpus=1),)))
+    assert run.memory_bytes < recommend(fits["code"], one, 4e11).memory_bytes
+
+
+def test_speed_is_measured_where_trials_ran_and_held_outside():
+    import pandas as pd
+
+    params = np.array([1e4, 3e4, 1e5, 2e5])
+    trials = pd.DataFrame(
+        {
+            "state": "finished",
+            "params": params,
+            "flops_6p": 1e11,
+            "wall_s": 1e11 / (1e7 * params**0.5),
+            "devices": 1,
+        }
+    )
+    speed = speed_of(Cluster(), trials)
+    assert "measured on 4 trials" in speed.source
+    assert speed(4e4) == pytest.approx(1e7 * 200, rel=1e-6)
+    assert speed(1e9) == pytest.approx(speed(2e5))
+    assert "assumed" in speed_of(Cluster(), trials.head(2)).source
+    assert speed_of(Cluster(mfu=0.5))(1.0) == pytest.approx(65e9 / 2)
+    assert Speed("x", "", 3600.0).hours(2.0, 1.0) == pytest.approx(2 / 3600**2)
+
+
+def test_unknown_devices_and_utilisations_are_refused():
+    with pytest.raises(SpecError, match="did you mean 'h100'"):
+        device_of("h10")
+    for bad in (0.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="share of the peak"):
+            Cluster(mfu=bad)
