@@ -5,6 +5,7 @@ Legend: p = params, t = tokens, C = flops; losses in nats, logarithms natural.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -214,6 +215,13 @@ class Fits(Mapping[str, SkillFit]):
                 own = fit if method == self.method else self._book.skill_fit(skill, method)
                 rows += [_row(skill, optimum) for optimum in own.optima]
         return pd.DataFrame(rows).sort_values(["skill", "flops", "method"], ignore_index=True)
+
+    def _repr_html_(self) -> str:
+        rows = [_row(skill, optimum) for skill, fit in self.items() for optimum in fit.optima]
+        frame = pd.DataFrame(rows)[["skill", "flops", "params", "low", "high", "tokens", "status"]]
+        page: str = frame.to_html(index=False, float_format="{:.4g}".format, na_rep="–")
+        notes = "".join(f"<li>{html.escape(line)}</li>" for line in self.warnings)
+        return f"{page}<p>{self.method}, 90 % intervals</p><ul>{notes}</ul>"
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Plain values as JSON text, with the observations they rest on; also written to path."""

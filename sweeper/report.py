@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import platform
+import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,8 @@ import yaml
 from fitting.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper import report_tables as tables
-from sweeper.report_figures import COLOURS, figures, ramp
+from sweeper.errors import SpecError
+from sweeper.report_figures import COLOURS, figures, ramp, toggles
 from sweeper.results import Outcome, Results
 from sweeper.spec import MIN_STEPS, Sweep
 from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, middle, number
@@ -44,33 +48,74 @@ _SECTIONS = (
 )
 
 
+FORMS = {".html": "report.html.j2", ".md": "report.md.j2", ".json": ""}
+"""Suffixes of reports, and the templates they are filled from."""
+
+
 def write(outcome: Outcome, path: Path, fits: Fits) -> Path:
     """Write a sweep's report.
 
     Args:
         outcome: a sweep directory, or a simulated sweep.
-        path: the HTML file; its directory must exist.
+        path: an HTML, Markdown or JSON file, by its suffix; its directory must exist.
         fits: the fits to report, `Outcome.fit`.
 
     Returns:
         ``path``.
+
+    Raises:
+        SpecError: another suffix.
     """
-    path.write_text(_render(_content(outcome, fits)), encoding="utf-8")
+    if path.suffix not in FORMS:
+        raise SpecError(f"report: {path.name!r} must end in one of {', '.join(FORMS)}")
+    text = _data(outcome, fits) if path.suffix == ".json" else _text(outcome, fits, path.suffix)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
-def _render(content: Mapping[str, Any]) -> str:
-    """Fill the template; everything that came from data is escaped."""
+def _text(outcome: Outcome, fits: Fits, suffix: str) -> str:
+    return _render(_content(outcome, fits), FORMS[suffix], escape=suffix == ".html")
+
+
+def _data(outcome: Outcome, fits: Fits) -> str:
+    """What the page says as numbers: fits, every trial, and how they came about."""
+    trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
+    kept = _provenance(outcome)
+    values = {
+        "name": outcome.sweep.name,
+        "aggregate": outcome.aggregate,
+        "conclusions": conclusions(fits, outcome.aggregate),
+        "finished": asdict(outcome.finished) if outcome.finished else None,
+        "fits": json.loads(fits.to_json()),
+        "trials": json.loads(trials.to_json(orient="records")),
+        "observations": json.loads(outcome.table.to_json(orient="records")),
+        "excluded": json.loads(fits.excluded.to_json(orient="records")),
+        "warnings": list(fits.warnings),
+        "spec": outcome.sweep.to_dict(),
+        **{key: kept[key] for key in ("constants", "versions", "hashes", "version", "written")},
+    }
+    return json.dumps(values, indent=1)
+
+
+def _render(content: Mapping[str, Any], template: str, *, escape: bool) -> str:
+    """Fill a template; in HTML everything that came from data is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(content)
+    environment.filters["cell"] = _cell
+    return environment.get_template(template).render(content)
+
+
+def _cell(text: object) -> str:
+    """A value inside a Markdown table: on one line, with nothing that Markdown would act on."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", line)
 
 
 def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
@@ -112,6 +157,7 @@ def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[
         "beyond": number(beyond),
         "beyond_factor": number(tables.BEYOND),
         "figures": figures(fits, aggregate, skills),
+        "toggles": toggles(fits, aggregate, skills),
         "methods": tables.methods(fits, skills),
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fitting.values import Z90
 from sweeper.report_svg import style, svg
-from sweeper.words import Contrast, contrasts
+from sweeper.words import Contrast, contrasts, number
 
 if TYPE_CHECKING:
     from fitting import Comparison, Fits
@@ -47,6 +47,39 @@ def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Fi
     if aggregate is not None:
         found.append(_residuals(fits, aggregate, groups))
     return [figure for figure in found if figure.drawings]
+
+
+@dataclass(frozen=True)
+class Toggle:
+    """A box that shows or hides one series in all figures.
+
+    Attributes:
+        label: the skill, or the budget.
+        colour: the page's variable for it.
+        hides: CSS selector of what belongs to it.
+    """
+
+    label: str
+    colour: str
+    hides: str
+
+
+def toggles(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[list[Toggle]]:
+    """The boxes of the figures: one per skill, and one per budget."""
+    others = [name for name in skills if name != aggregate]
+    by_skill = []
+    for i, name in enumerate(skills):
+        hides, colour = [f"[data-drawing=a{i}]"], "--aggregate"
+        if name != aggregate:
+            group, place = divmod(others.index(name), COLOURS)
+            colour = f"--c{place}"
+            hides += [f'[data-drawing={kind}{group}] [style*="({colour})"]' for kind in "bc"]
+        by_skill.append(Toggle(name, colour, ", ".join(hides)))
+    by_budget = [
+        Toggle(number(flops), f"--b{i}", f'[data-drawing^=a] [style*="(--b{i})"]')
+        for i, flops in enumerate(fits.observations.budgets)
+    ]
+    return [by_skill, by_budget]
 
 
 def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:

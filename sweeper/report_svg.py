@@ -74,7 +74,8 @@ def svg(drawing: Drawing, name: str, label: str, colours: Mapping[str, str]) -> 
     text = _own_ids(_small(buffer.getvalue()), name)
     for colour, variable in {**_PAGE, **colours}.items():
         text = re.sub(colour, variable, text, flags=re.IGNORECASE)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    own = f'<svg role="img" data-drawing="{name}" aria-label="{escape(label)}"'
+    return text.replace("<svg", own, 1)
 
 
 def _own_ids(text: str, name: str) -> str:

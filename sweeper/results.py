@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +125,10 @@ class Results(Outcome):
                 "train.keep_questions: true keeps them from the start of a sweep"
             )
         return ended.merge(pd.concat(parts), on="trial_id")
+
+    def _repr_html_(self) -> str:
+        head = f"<b>{html.escape(repr(self))}</b>"
+        return head + (self.fit()._repr_html_() if self.fittable else "")
 
     @cached_property
     def spent_flops(self) -> float:

@@ -7,6 +7,7 @@ The three verbs hang on it: `Sweep.plan` (a table, no side effects), `Sweep.run`
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -326,6 +327,10 @@ class Sweep:
     def save(self, path: str | Path) -> None:
         """Write the resolved spec as YAML."""
         Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return f"<b>{html.escape(self.name)}</b><pre>{html.escape(text)}</pre>"
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import math
 import re
 import shutil
@@ -16,6 +18,7 @@ import pytest
 from fitting import fit_skills
 from sweeper import report
 from sweeper.budget import Allocation
+from sweeper.errors import SpecError
 from sweeper.ledger import Ledger
 from sweeper.report_tables import every_trial, trials_of
 from sweeper.results import Outcome, Results
@@ -37,8 +40,17 @@ const press = (title, n) => {
 };
 const params = press("params", 2), order = heads[2].ariaSort, losses = press("code", 1);
 const root = document.documentElement;
+const seen = (selector) => [...document.querySelectorAll(selector)].filter((e) =>
+  getComputedStyle(e).display !== "none").length;
+const boxes = [...document.querySelectorAll("[data-hides]")], before = seen("figure svg");
+boxes[0].click();
+const toggled = `${before - seen("figure svg")} of ${boxes.length} off`;
+document.querySelector("nav a[href='#trials']").click();
+dispatchEvent(new Event("beforeprint"));
+const folds = document.querySelectorAll("details:not([open])").length;
 document.title = `${params[0]} ${order}, ${Number(losses[0]).toFixed(2)} ... ` +
-  `${losses.at(-1) || "empty"}, overflow ${root.scrollWidth - root.clientWidth}`;
+  `${losses.at(-1) || "empty"}, overflow ${root.scrollWidth - root.clientWidth}, ` +
+  `${toggled}, at ${location.hash}, ${folds} folds`;
 </script>"""
 
 
@@ -80,7 +92,7 @@ def page(sweep: Sweep, tmp_path_factory: pytest.TempPathFactory) -> str:
 class Reader(HTMLParser):
     """Collects what a browser would act on."""
 
-    VOID = frozenset({"meta", "link", "br"})
+    VOID = frozenset({"meta", "link", "br", "input"})
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -114,6 +126,31 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def read(page: str) -> Reader:
     return Reader(page)
+
+
+def test_the_other_forms_say_the_same(sweep: Sweep, tmp_path: Path) -> None:
+    table = long_table()
+    outcome = Outcome(sweep, table, Finished("tolerance", "Narrow | enough\nat last."))
+    fits = fit_skills(table)
+    text = report.write(outcome, tmp_path / "r.md", fits).read_text("utf-8")
+    values = json.loads(report.write(outcome, tmp_path / "r.json", fits).read_text("utf-8"))
+
+    assert values["conclusions"][0].split(":")[0] in text
+    assert r"Narrow \| enough at last." in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) == sum(2 + n for n in (9, 3, 9, 3, 21, len(values["constants"])))
+    assert len(values["trials"]) == 21
+    assert values["fits"]["skills"].keys() == set(WANTS)
+    with pytest.raises(SpecError, match=r"must end in one of .html, .md, .json"):
+        report.write(outcome, tmp_path / "r.pdf", fits)
+
+
+def test_notebooks_show_tables(sweep: Sweep) -> None:
+    fits = fit_skills(long_table())
+
+    assert "<td>knowledge</td>" in fits._repr_html_()
+    assert html.escape(EVIL) in sweep._repr_html_()
+    assert EVIL not in sweep._repr_html_()
 
 
 def test_tags_are_balanced_and_ids_are_unique(read: Reader) -> None:
@@ -207,7 +244,10 @@ def test_headings_sort_and_nothing_overflows_in_a_browser(page: str, tmp_path: P
     best = long_table().query("skill == 'code'")["loss"].min()
 
     assert said is not None
-    assert said[1] == f"170k descending, {best:.2f} ... empty, overflow 0"
+    assert (
+        said[1]
+        == f"170k descending, {best:.2f} ... empty, overflow 0, 1 of 6 off, at #trials, 0 folds"
+    )
 
 
 def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
