@@ -30,7 +30,7 @@ from fitting.optima import fit_guarded
 from fitting.powerlaw import fit_power_law
 from fitting.synthetic import LADDER, WORLDS, World, world
 from fitting.values import Z90
-from fitting.verdict import guarded_by, verdict
+from fitting.verdict import Verdict, guarded_by, odds_against
 from sweeper.budget import Allocation, Space
 from sweeper.search import SearchSettings, build
 from sweeper.simulation import run
@@ -63,9 +63,10 @@ class Policy:
 
 
 def guarded(table: pd.DataFrame, truth: World) -> Estimate:
-    """The mixture, after the predictive check."""
-    checked = verdict(table)
-    fit = guarded_by(checked, fit_guarded(table, ladder=LADDER))
+    """The mixture, as a report has it."""
+    fit = fit_guarded(table, ladder=LADDER)
+    checked = Verdict(odds=odds_against(fit))
+    fit = guarded_by(checked, fit)
     mean, se = fit.log_optimum(TARGETS)
     order = [fit.skills.index(skill) for skill in truth.skills]
     return mean[order], se[order], checked.alarm

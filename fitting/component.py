@@ -172,6 +172,10 @@ class Component:
         """Variance of ln p*(C) that no trial on the nodes can remove, (n,)."""
         return self.discrepancy.drift_at(self._log_flops(flops))[1]
 
+    def vertex(self, flops: npt.ArrayLike) -> FloatArray:
+        """Mean of ln p*, (S, n), without its error."""
+        return self.origin[0] + self._optimum(self._log_flops(flops))[0]
+
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each."""
         mean, gradient, by_vertex = self._optimum(self._log_flops(flops))

@@ -16,15 +16,15 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from fitting.bracket import check_curves
 from fitting.errors import FitError, FittingError, Status
-from fitting.methods import fit_models, on_ladder
+from fitting.guarded_models import guarded_models
+from fitting.methods import fit_single, on_ladder
 from fitting.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.plain import plain, plain_frame, read
 from fitting.powerlaw import PowerLaw
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Optimum, Prediction
-from fitting.verdict import Verdict, verdict
+from fitting.verdict import Verdict
 
 FORMAT = 1
 """Version of the JSON form."""
@@ -110,27 +110,35 @@ class _Book:
     def __init__(self, seen: Observations, *, despite_alarm: bool = False) -> None:
         self.seen = seen
         self._despite_alarm = despite_alarm
-        self._models: dict[Method, dict[str, SkillModel]] = {}
+        self._models: dict[str, dict[str, SkillModel]] = {}
 
     @cached_property
+    def _guarded(self) -> tuple[dict[str, SkillModel], Verdict]:
+        return guarded_models(self.seen)
+
+    @property
     def checked(self) -> Verdict:
-        """Whether the cheaper budgets foretell the largest one, by the skills that have minima."""
-        found = {skill: check_curves(self.seen.of_skill(skill))[0] for skill in self.seen.skills}
-        usable = [skill for skill, status in found.items() if status is Status.OK]
-        frame = self.seen.frame
-        return verdict(frame[frame["skill"].isin(usable)]) if usable else Verdict()
+        """Whether one law holds on all budgets, by the skills that have minima."""
+        return self._guarded[1]
 
     @property
     def withheld(self) -> str:
         """Why nothing is foretold beyond the trained budgets; empty if it is."""
         if self._despite_alarm or not self.checked.alarm:
             return ""
-        return f"The cheaper budgets do not foretell the losses at {self.checked.flops:.3g} FLOPs."
+        return f"The odds are {self.odds} to 1 that no one law holds on all trained budgets."
+
+    @property
+    def odds(self) -> str:
+        """Against one law, for a reader."""
+        return f"{self.checked.odds:.0f}" if self.checked.odds < 1e6 else "over a million"
 
     def models(self, method: Method) -> dict[str, SkillModel]:
         """Models of all skills by one method."""
+        if method == "guarded":
+            return self._guarded[0]
         if method not in self._models:
-            self._models[method] = fit_models(self.seen, method, self.checked)
+            self._models[method] = fit_single(self.seen, method)
         return self._models[method]
 
     def skill_fit(self, skill: str, method: Method) -> SkillFit:
@@ -172,7 +180,7 @@ class Fits(Mapping[str, SkillFit]):
 
     @property
     def alarm(self) -> bool:
-        """Whether the law fails to foretell the largest trained budget from the cheaper ones.
+        """Whether the trials speak against one law for all trained budgets.
 
         Then the optima of the trained budgets stand, no law is given, and optima and losses
         beyond are withheld.
@@ -197,9 +205,8 @@ class Fits(Mapping[str, SkillFit]):
             return ()
         ending = "is withheld" if self._book.withheld else "is shown all the same"
         return (
-            f"the cheaper budgets do not foretell the losses at {found.flops:.3g} FLOPs (squared "
-            f"error {found.statistic:.2g} times what the law expects): no one power law holds; "
-            f"trust the budgets that were trained; what lies beyond them {ending}.",
+            f"no one law holds on all trained budgets (odds {self._book.odds} to 1): trust the "
+            f"budgets that were trained; what lies beyond them {ending}.",
         )
 
     def table(self) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from fitting.optima import Guarded, fit_guarded
 from fitting.powerlaw import PowerLaw
 from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Z90, FloatArray, Optimum, Prediction
-from fitting.verdict import Verdict, guarded_by
+from fitting.verdict import Verdict, foretell, guarded_by, odds_against
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;
@@ -123,20 +123,22 @@ _WIDEST = math.exp(2 * Z90 * UNKNOWN)
 _ONE_BUDGET = "Only one budget was trained: other budgets and the law are not determined."
 
 
-def guarded_models(seen: Observations, checked: Verdict) -> dict[str, SkillModel]:
-    """All usable skills in one fit, the others with their reasons.
+def guarded_models(seen: Observations) -> tuple[dict[str, SkillModel], Verdict]:
+    """All usable skills in one fit, the others with their reasons, and whether a law holds.
 
-    Args:
-        seen: the checked table.
-        checked: after an alarm the plain surface has no say in the mixture.
+    After an alarm the plain surface has no say in the mixture.
     """
     found = {skill: check_curves(seen.of_skill(skill)) for skill in seen.skills}
     usable = [skill for skill, (status, _) in found.items() if status is Status.OK]
     models: dict[str, SkillModel] = {
         skill: Unusable(*found[skill], "guarded") for skill in seen.skills if skill not in usable
     }
+    checked = Verdict()
     if usable:
-        fit = fit_guarded(_columns(seen.frame, usable), ladder=_rungs(seen.budgets))
+        columns = _columns(seen.frame, usable)
+        fit = fit_guarded(columns, ladder=_rungs(seen.budgets))
+        if len(seen.budgets) > 1:
+            checked = replace(foretell(columns), odds=odds_against(fit))
         fit = guarded_by(checked, fit)
         ladders: dict[tuple[float, ...], _Ladder] = {}
         for skill in usable:
@@ -144,7 +146,7 @@ def guarded_models(seen: Observations, checked: Verdict) -> dict[str, SkillModel
             budgets = tuple(float(b) for b in np.sort(rows["budget"].unique()))
             trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
             models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
-    return {skill: models[skill] for skill in seen.skills}
+    return {skill: models[skill] for skill in seen.skills}, checked
 
 
 def _rungs(budgets: Sequence[float]) -> Sequence[float] | None:

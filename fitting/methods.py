@@ -8,32 +8,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from fitting.bracket import check_bracket, check_curves
 from fitting.errors import FitError, Status
-from fitting.guarded_models import guarded_models
 from fitting.isoflop import fit_isoflop
 from fitting.observations import BUDGET_TOLERANCE, Observations
 from fitting.powerlaw import PowerLaw, fit_power_law
-from fitting.skill_models import Method, SkillModel, Unusable, missing
+from fitting.skill_models import SkillModel, Unusable, missing
 from fitting.surface import Surface, fit_surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction
-from fitting.verdict import Verdict
 
 
-def fit_models(seen: Observations, method: Method, checked: Verdict) -> dict[str, SkillModel]:
-    """Fit every skill by one method; a skill without minima becomes an `Unusable`.
-
-    Args:
-        seen: the checked table.
-        method: which.
-        checked: whether the law foretells its largest budget.
-    """
-    if method == "guarded":
-        return guarded_models(seen, checked)
+def fit_single(
+    seen: Observations, method: Literal["parabola", "surface"]
+) -> dict[str, SkillModel]:
+    """Fit every skill for itself; a skill without minima becomes an `Unusable`."""
     single = _parabola_model if method == "parabola" else _surface_model
     return {skill: single(seen.of_skill(skill)) for skill in seen.skills}
 

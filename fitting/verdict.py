@@ -1,7 +1,10 @@
-"""Whether the plain surface foretells the largest trained budget, before it has seen it.
+"""Whether one law holds on all trained budgets.
 
-A robust fit explains a few contrary trials at the top away as outliers, so letting them enter the
-fit shows nothing; predicting them from the cheaper budgets does (adaptive study, section 5.4).
+Two looks at the same trials. The odds weigh all of them: the evidence of the members that may
+depart from the law over that of the plain surface; they decide. Before that the search foretells
+the largest budget from the cheaper ones: a robust fit explains a few contrary trials at the top
+away as outliers, predicting them does not (adaptive study, section 5.4), and a trial that alone
+contradicts the law is trained again before it may count.
 
 Legend: S = skills, n = sizes foretold; losses in nats, logarithms natural.
 """
@@ -17,19 +20,24 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.optima import Guarded, fit_guarded
-from fitting.trials import read_trials
+from fitting.trials import IDENTITY, read_trials
 from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]
 
-__all__ = ["CHECK_TRIALS", "Verdict", "guarded_by", "verdict"]
+__all__ = ["CHECK_TRIALS", "Verdict", "foretell", "guarded_by", "odds_against"]
 
 CHECK_TRIALS = 3
 """Trials on the largest budget that are foretold (adaptive study, section 5.4)."""
 
-ALARM = 1.5
-"""Mean squared error of prediction, in units of its expectation, that counts as a failure of the
-law. In simulation right laws gave at most 1.25 and wrong ones at least 2.2."""
+ODDS = 30.0
+"""Odds against the law that raise the alarm: "very strong" evidence, 10^1.5 (Jeffreys 1961).
+False and missed alarms are counted in benchmarks/results/search_efficiency.md; on sweeps apart
+from those the odds were at most 8 where the law holds and at least 80 where it does not."""
+
+SURPRISE = 1.5
+"""Mean squared error of prediction, in units of its expectation, that counts as a surprise. In
+simulation right laws gave at most 1.25 and wrong ones at least 2.2."""
 
 CHANCE = 0.02
 """And no more probable than this under the law."""
@@ -42,7 +50,7 @@ _SAME_SIZE = 0.02  # in ln p
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of the predictive check.
+    """Whether the law holds.
 
     Attributes:
         flops: the budget that was foretold, NaN if there is none to check yet.
@@ -50,8 +58,9 @@ class Verdict:
             median over skills; 1 is what chance gives, NaN without a check.
         chance: probability of as large a statistic under the law.
         trials: number of trials foretold.
-        suspect: the size whose trial alone decides for an alarm and was not repeated yet; NaN
+        suspect: the size whose trial alone makes the surprise and was not repeated yet; NaN
             if no single trial does. One bad trial must not bring down a law: repeat it.
+        odds: evidence for departures from the law over that for the law, see `odds_against`.
     """
 
     flops: float = math.nan
@@ -59,6 +68,7 @@ class Verdict:
     chance: float = 1.0
     trials: int = 0
     suspect: float = math.nan
+    odds: float = 0.0
 
     @property
     def checked(self) -> bool:
@@ -66,20 +76,36 @@ class Verdict:
         return self.trials > 0
 
     @property
+    def surprised(self) -> bool:
+        """Whether the largest budget was not as foretold."""
+        return self.statistic > SURPRISE and self.chance < CHANCE
+
+    @property
     def alarm(self) -> bool:
-        """Whether the law failed: withhold what is extrapolated, report fitted budgets only."""
-        return self.statistic > ALARM and self.chance < CHANCE
+        """Whether the law failed: withhold what is extrapolated, report trained budgets only."""
+        return self.odds > ODDS
 
 
-def verdict(frame: pd.DataFrame, *, warm: Guarded | None = None) -> Verdict:
+def odds_against(fit: Guarded) -> float:
+    """Evidence of the members that may depart from the law over that of the plain surface.
+
+    Members count alike beforehand. Skills of one trial are counted as the fewer independent ones
+    they are, and a trial that went bad for all of them as one surprise (`fit_guarded`).
+    """
+    plain = sum(w for w, c in zip(fit.weights, fit.components, strict=True) if c.h == 0)
+    return float((1 - plain) / plain) if plain > 0 else math.inf
+
+
+def foretell(frame: pd.DataFrame, *, warm: Guarded | None = None) -> Verdict:
     """Foretell the largest budget with enough trials from all cheaper ones.
 
     Args:
-        frame: long table with finite losses: trial_id, flops, params, tokens, skill, loss.
+        frame: long table with finite losses, as for `fit_guarded`.
         warm: a fit of about the same trials to start from; the answer is the same, sooner.
     """
     log_flops = np.round(np.log(frame["flops"].to_numpy(float)), 2)
-    trials = frame.assign(budget=log_flops).drop_duplicates("trial_id")
+    known = [name for name in IDENTITY if name in frame]
+    trials = frame.assign(budget=log_flops).drop_duplicates(known)
     budgets, counts = np.unique(trials["budget"], return_counts=True)
     enough = budgets[counts >= CHECK_TRIALS]
     top = enough.max() if len(enough) else -math.inf
@@ -89,7 +115,7 @@ def verdict(frame: pd.DataFrame, *, warm: Guarded | None = None) -> Verdict:
     statistic, chance = forecast.test(forecast.everywhere)
     flops = float(np.median(trials.loc[trials["budget"] == top, "flops"]))
     found = Verdict(flops, statistic, chance, int(counts[budgets == top][0]))
-    return replace(found, suspect=forecast.suspect()) if found.alarm else found
+    return replace(found, suspect=forecast.suspect()) if found.surprised else found
 
 
 def guarded_by(checked: Verdict, fit: Guarded) -> Guarded:
@@ -159,10 +185,10 @@ class _Forecast:
         return statistic, float((drawn >= statistic).mean())
 
     def suspect(self) -> float:
-        """The unrepeated size without which there would be no alarm, or NaN."""
+        """The unrepeated size without which there would be no surprise, or NaN."""
         for i in self.everywhere[~self.repeated]:
             statistic, chance = self.test(np.delete(self.everywhere, i))
-            if not (statistic > ALARM and chance < CHANCE):
+            if not (statistic > SURPRISE and chance < CHANCE):
                 return math.exp(self.log_params[i])
         return math.nan
 

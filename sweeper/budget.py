@@ -6,6 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -68,11 +69,18 @@ class Space:
 
     def allowed(self, flops: float) -> list[int]:
         """Indices of the sizes that may be trained on a budget."""
-        return [
-            i
-            for i in range(len(self.params))
-            if self._fewest(i) <= self.tokens(flops, i) <= self.max_tokens
-        ]
+        if flops not in self._allowed:
+            self._allowed[flops] = [
+                i
+                for i in range(len(self.params))
+                if self._fewest(i) <= self.tokens(flops, i) <= self.max_tokens
+            ]
+        return self._allowed[flops]
+
+    @cached_property
+    def _allowed(self) -> dict[float, list[int]]:
+        """What `allowed` has answered: a search asks it many times per decision."""
+        return {}
 
     def _fewest(self, index: int) -> int:
         """Fewest tokens a trial of one size may have."""

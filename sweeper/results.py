@@ -149,6 +149,12 @@ class Results(Outcome):
 
         return write(self, Path(path), fits or self.fit())
 
+    def replay(self) -> pd.DataFrame:
+        """Every decision of the search made again from the ledger; see `sweeper.replay`."""
+        from sweeper.replay import replay
+
+        return replay(self)
+
     def overhead_s(self) -> pd.Series:
         """Seconds from a slot's being free to the first training step of its next trial.
 

@@ -23,6 +23,11 @@ LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
 
 
+_Row = tuple[object, ...]
+
+_AT_ONCE = 1e-6
+"""Relative difference of the times at which trials end together: less than a token's worth."""
+
 _BROKEN_SHARE = 0.5
 """Share of its FLOPs that a failed or diverged trial spends: it may break at any time."""
 
@@ -72,11 +77,11 @@ def run(
         RuntimeError: the search asked for more than the allowance, or for nothing at all while
             nothing was in training.
     """
-    ended: list[pd.DataFrame] = []
+    ended: list[_Row] = []
     training: list[_Ending] = []
     spent, now, started = 0.0, 0.0, 0
     while True:
-        table = pd.concat(ended, ignore_index=True) if ended else pd.DataFrame(columns=COLUMNS)
+        table = pd.DataFrame(ended, columns=COLUMNS)
         pending = [e.allocation for e in training]
         remaining = allowance - spent - sum(a.flops for a in pending)
         asked = search.propose(table, pending, remaining, slots - len(training))
@@ -87,11 +92,14 @@ def run(
             ending = _train(allocation, space, loss_fn, now=now, trial_id=started, seed=seed)
             heapq.heappush(training, ending)
             started += 1
-        ending = heapq.heappop(training)
-        now, spent = ending.time, spent + ending.spent_flops
-        ended.append(_rows(ending, skills))
-    ended += [_rows(ending, skills) for ending in sorted(training)]
-    table = pd.concat(ended, ignore_index=True) if ended else pd.DataFrame(columns=COLUMNS)
+        now = training[0].time
+        while training and training[0].time <= now * (1 + _AT_ONCE):
+            ending = heapq.heappop(training)
+            spent += ending.spent_flops
+            ended += _rows(ending, skills)
+    for ending in sorted(training):
+        ended += _rows(ending, skills)
+    table = pd.DataFrame(ended, columns=COLUMNS)
     table.attrs["finished"] = asked
     return table
 
@@ -131,14 +139,13 @@ def _rng(allocation: Allocation, seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, allocation.seed, allocation.params, flops, name])
 
 
-def _rows(ending: _Ending, skills: Sequence[str]) -> pd.DataFrame:
+def _rows(ending: _Ending, skills: Sequence[str]) -> list[_Row]:
     """The observations of one ended trial; losses of an unsound one are NaN."""
     a, sound = ending.allocation, ending.status == "finished"
     head = (ending.trial_id, a.flops, a.params, a.tokens, a.seed, a.mix)
     tail = (ending.status, ending.spent_flops)
     losses = [float(ending.losses[s]) if sound else math.nan for s in skills]
-    rows = [(*head, s, loss, *tail) for s, loss in zip(skills, losses, strict=True)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return [(*head, s, loss, *tail) for s, loss in zip(skills, losses, strict=True)]
 
 
 def probe(loss_fn: LossFunction, space: Space, *, seed: int) -> tuple[str, ...]:

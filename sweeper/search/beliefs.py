@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from fitting.optima import Guarded, fit_guarded
 from fitting.values import Z90, FloatArray
-from fitting.verdict import Verdict, guarded_by, verdict
+from fitting.verdict import ODDS, Verdict, foretell, guarded_by, odds_against
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
@@ -41,7 +41,7 @@ class Beliefs:
         table: the finished trials' losses.
         ladder: budgets of the sweep.
         fit: the guarded fit of `QUICK`, after an alarm without the plain surface.
-        checked: the predictive check of the largest budget.
+        checked: whether one law holds.
         ended: ended trials, sorted.
         failed: (ln params, ln flops, 1 if it failed else 0) of the ended trials, (n, 3).
         spent: FLOPs spent by ended trials, the same order as ``ended``.
@@ -124,7 +124,7 @@ def _beliefs(
     observations: pd.DataFrame, table: pd.DataFrame, space: Space, warm: Guarded | None
 ) -> Beliefs:
     fit = fit_guarded(table, ladder=space.budgets, warm=warm, components=QUICK)
-    checked = verdict(table, warm=warm)
+    checked = _checked(table, space.budgets, fit)
     by = ["flops", "params", "tokens", "seed", "mix"]
     trials = observations.drop_duplicates("trial_id").sort_values(by)
     failed = np.column_stack(
@@ -143,6 +143,14 @@ def _beliefs(
         failed,
         trials["spent_flops"].to_numpy(float),
     )
+
+
+def _checked(table: pd.DataFrame, ladder: tuple[float, ...], fit: Guarded) -> Verdict:
+    """Whether one law holds: by the quick members, by the whole mixture where in doubt."""
+    odds, told = odds_against(fit), foretell(table, warm=fit)
+    if odds < ODDS and told.surprised and math.isnan(told.suspect):
+        odds = max(odds, odds_against(fit_guarded(table, ladder=ladder, warm=fit)))
+    return replace(told, odds=odds)
 
 
 def _fingerprint(observations: pd.DataFrame) -> bytes:

@@ -33,7 +33,7 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
         turn: trials and FLOPs.
         content: whether the intervals are as narrow as wanted.
     """
-    if math.isfinite(beliefs.checked.suspect):
+    if math.isfinite(beliefs.checked.suspect) and not beliefs.checked.alarm:
         return _again(beliefs, turn)
     for flops in reversed([c for c in turn.space.budgets[2:] if turn.space.allowed(c)]):
         below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)

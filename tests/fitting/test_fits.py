@@ -126,11 +126,11 @@ def test_after_an_alarm_only_trained_budgets_have_numbers(broken, method):
     assert fit.at(1e21).ok == any(o.ok and o.flops == 1e21 for o in fit.optima)
     far = fit.at(1e22)
     assert far.status is Status.NO_COMMON_LAW and math.isnan(far.params)
-    assert far.extrapolates == pytest.approx(10) and "do not foretell" in far.reason
+    assert far.extrapolates == pytest.approx(10) and "no one law" in far.reason
     assert fit.law.status is Status.NO_COMMON_LAW and math.isnan(fit.law.exponent)
     if method == "guarded":
         assert fit.at(2e20).ok and fit.loss(1e9, 1e10).value > 0
-        with pytest.raises(FitError, match="do not foretell"):
+        with pytest.raises(FitError, match="no one law"):
             fit.loss(1e10, 1e12)
 
 
@@ -220,11 +220,11 @@ def test_twenty_skills_on_nine_budgets_are_all_fitted():
 
 
 @pytest.mark.parametrize(("name", "warned"), [("sigmoid", True), ("asym", False)])
-def test_a_law_that_does_not_foretell_the_largest_budget_is_said(name, warned):
+def test_budgets_without_a_common_law_are_warned_of(name, warned):
     truth = world(name)
     flops = np.repeat(LADDER, 8)
     centre = np.mean([[truth.log_optimum(s, c) for c in LADDER] for s in truth.skills], axis=0)
     params = np.exp(np.repeat(centre, 8) + np.tile(np.linspace(-1.5, 1.5, 8), len(LADDER)))
     table = truth.table(flops, params, np.random.default_rng(1))
     fits = fit_skills(table.dropna(subset=["loss"]))
-    assert any("do not foretell" in line for line in fits.warnings) is warned
+    assert any("no one law" in line for line in fits.warnings) is warned

@@ -4,7 +4,7 @@ import pytest
 
 from fitting.optima import fit_guarded
 from fitting.synthetic import LADDER, world
-from fitting.verdict import CHECK_TRIALS, guarded_by, verdict
+from fitting.verdict import CHECK_TRIALS, ODDS, Verdict, foretell, guarded_by, odds_against
 
 
 def sweep(name: str, top: int = 4, seed: int = 0) -> pd.DataFrame:
@@ -19,19 +19,19 @@ def sweep(name: str, top: int = 4, seed: int = 0) -> pd.DataFrame:
 
 
 def test_nothing_to_check_without_trials_at_the_top() -> None:
-    assert not verdict(sweep("fail", top=CHECK_TRIALS - 2)[lambda t: t["flops"] > 1e20]).checked
+    assert not foretell(sweep("fail", top=CHECK_TRIALS - 2)[lambda t: t["flops"] > 1e20]).checked
     below = sweep("fail", top=1)
-    assert verdict(below).flops == pytest.approx(6e19, rel=0.01)
+    assert foretell(below).flops == pytest.approx(6e19, rel=0.01)
 
 
 def test_the_true_law_foretells_the_top_budget() -> None:
-    found = [verdict(sweep("fail", seed=seed)) for seed in range(10)]
+    found = [foretell(sweep("fail", seed=seed)) for seed in range(10)]
     assert all(v.flops == pytest.approx(3e20, rel=0.01) and v.trials >= 2 for v in found)
-    assert sum(v.alarm for v in found) <= 1
+    assert sum(v.surprised for v in found) <= 1
 
 
-def test_a_wrong_law_raises_the_alarm() -> None:
-    assert all(verdict(sweep("sigmoid", seed=seed)).alarm for seed in range(4))
+def test_a_wrong_law_is_surprised() -> None:
+    assert all(foretell(sweep("sigmoid", seed=seed)).surprised for seed in range(4))
 
 
 def test_one_bad_trial_is_a_suspect_and_its_repeat_clears_the_law() -> None:
@@ -39,27 +39,41 @@ def test_one_bad_trial_is_a_suspect_and_its_repeat_clears_the_law() -> None:
     top = table[table["flops"] == 3e20]
     bad = top["trial_id"].iloc[0]
     spoiled = table.assign(loss=table["loss"] + 0.2 * (table["trial_id"] == bad))
-    assert not verdict(table).alarm
-    found = verdict(spoiled)
+    assert not foretell(table).surprised
+    found = foretell(spoiled)
     size = float(top["params"].iloc[0])
-    assert found.alarm and found.suspect == pytest.approx(size, rel=1e-6)
+    assert found.surprised and found.suspect == pytest.approx(size, rel=1e-6)
+    assert odds_against(fit_guarded(spoiled, ladder=LADDER)) < ODDS
     repeat = top[top["trial_id"] == bad].assign(trial_id=10_000)
-    cleared = verdict(pd.concat([spoiled, repeat]))
-    assert not cleared.alarm
-    confirmed = verdict(pd.concat([spoiled, repeat.assign(loss=repeat["loss"] + 0.2)]))
-    assert confirmed.alarm and np.isnan(confirmed.suspect)
+    cleared = foretell(pd.concat([spoiled, repeat]))
+    assert not cleared.surprised
+    confirmed = foretell(pd.concat([spoiled, repeat.assign(loss=repeat["loss"] + 0.2)]))
+    assert confirmed.surprised and np.isnan(confirmed.suspect)
+
+
+@pytest.mark.parametrize("name", ["fail", "asym", "noisy"])
+def test_a_law_that_holds_raises_no_alarm(name: str) -> None:
+    for seed in range(3):
+        assert odds_against(fit_guarded(sweep(name, seed=seed), ladder=LADDER)) < ODDS
+
+
+@pytest.mark.parametrize("name", ["interact", "sigmoid"])
+def test_a_law_that_does_not_hold_raises_the_alarm(name: str) -> None:
+    for seed in range(2):
+        fit = fit_guarded(sweep(name, seed=seed), ladder=LADDER)
+        assert Verdict(odds=odds_against(fit)).alarm
 
 
 def test_alarm_drops_the_plain_surface() -> None:
-    table = sweep("sigmoid")
-    fit, found = fit_guarded(table, ladder=LADDER), verdict(table)
-    kept = guarded_by(found, fit)
-    assert found.alarm
+    fit = fit_guarded(sweep("sigmoid"), ladder=LADDER)
+    kept = guarded_by(Verdict(odds=odds_against(fit)), fit)
     assert kept.weights.sum() == pytest.approx(1)
     assert all(w == 0 for w, c in zip(kept.weights, kept.components, strict=True) if c.h == 0)
+    assert guarded_by(Verdict(odds=1.0), fit) is fit
+    assert odds_against(kept) == np.inf
 
 
 def test_row_order_is_immaterial() -> None:
     table = sweep("interact")
     shuffled = table.sample(frac=1, random_state=0)
-    assert verdict(table).statistic == pytest.approx(verdict(shuffled).statistic, rel=1e-3)
+    assert foretell(table).statistic == pytest.approx(foretell(shuffled).statistic, rel=1e-3)

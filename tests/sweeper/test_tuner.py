@@ -71,6 +71,7 @@ def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(ray_cl
         "report.html",
     ):
         assert (tmp_path / "a" / name).stat().st_size > 0
+    assert results.replay()["same"].all()
     again = simulated().run(tmp_path / "a", progress=False)
     assert len(again.trials) == len(results.trials)
 
