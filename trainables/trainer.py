@@ -63,7 +63,7 @@ def run_trial(
             train_loop_config=config.to_dict(),
             scaling_config=ray_train.ScalingConfig(num_workers=0),
         )
-        return _without_questions(trainer.fit().return_value, directory)
+        return keep_questions(trainer.fit().return_value, directory)
     resources = dict(resources_per_worker or {"CPU": 1})
     trainer = TorchTrainer(
         _train_in_group,
@@ -83,11 +83,11 @@ def run_trial(
             logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    return _without_questions(trainer.fit().return_value, directory)
+    return keep_questions(trainer.fit().return_value, directory)
 
 
-def _without_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The record without its questions, which are written to the trial's directory."""
+def keep_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Write a record's questions to the trial's directory; returns the record without them."""
     record = dict(returned)
     questions = record.pop("questions", {})
     if questions:

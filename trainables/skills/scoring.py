@@ -229,8 +229,9 @@ def _of_examples(encoded: Encoded, nll: FloatArray) -> Measured:
     target = place >= np.repeat(encoded.start, encoded.lengths)
     each = np.add.reduceat(np.where(target, nll, 0.0), encoded.offsets[:-1])
     first = np.searchsorted(encoded.example, np.arange(len(encoded.ids)))
+    # Answers whose contexts were cut differently may add up to a hair above 1.
     return Measured(
-        nll=-np.logaddexp.reduceat(-each, first),
+        nll=np.maximum(-np.logaddexp.reduceat(-each, first), 0.0),
         tokens=encoded.target_tokens[first],
         bytes=encoded.target_bytes[first],
         names=encoded.ids,
