@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from sweeper.commands import analysis, monitoring, sweeps  # noqa: F401 # their commands register themselves
+# Their commands register themselves.
+from sweeper.commands import analysis, monitoring, prepare, sweeps  # noqa: F401
 from sweeper.commands.console import app
 
 

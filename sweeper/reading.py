@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -82,10 +82,14 @@ def _explain(cls: type, error: dict[str, Any]) -> str:
 
 def _known_keys(cls: Any, path: list[Any]) -> list[str]:
     """Keys of the section at a path, following the types of the dataclasses' fields."""
+    in_mapping = False
     for part in path:
-        if isinstance(part, int):  # an entry of a list whose type was followed already
+        # An entry of a list or a mapping, whose type was followed already.
+        if isinstance(part, int) or in_mapping:
+            in_mapping = False
             continue
         inner = get_type_hints(cls).get(part)
+        in_mapping = get_origin(inner) is dict
         inner = next((a for a in get_args(inner) if is_dataclass(a)), inner)
         if not is_dataclass(inner):
             return []

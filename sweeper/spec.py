@@ -251,15 +251,9 @@ class Sweep:
             return
         try:
             corpus.check_vocabulary(self.model.vocabulary)
+            corpus.check_context(self.model.context)
         except ValueError as error:
             raise SpecError(str(error)) from None
-        for name, share in self.data.mix.items():
-            tokens = corpus.classes[name].tokens
-            if share > 0 and tokens < self.model.context:
-                raise SpecError(
-                    f"data.path: class {name!r} has {tokens} tokens, less than one sequence of "
-                    f"model.context: {self.model.context}; lower it or prepare more documents"
-                )
         for flops in self.budgets:
             self._check_epochs(flops)
 

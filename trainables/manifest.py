@@ -86,6 +86,24 @@ class Corpus:
                 f"{self.vocabulary} tokens; set model.vocabulary: {padded}"
             )
 
+    def check_context(self, context: int) -> None:
+        """Refuse sequences longer than a class's training or held-out text.
+
+        Raises:
+            ValueError: names the class and what to do.
+        """
+        for name, entry in self.classes.items():
+            for tokens, what in (
+                (entry.tokens, "training"),
+                (entry.validation_tokens, "held-out"),
+            ):
+                if tokens < context:
+                    raise ValueError(
+                        f"model.context: class {name!r} has {tokens} {what} tokens, less than one "
+                        f"sequence of {context}; lower model.context, or prepare more documents"
+                        + (" or a larger share of validation" if what == "held-out" else "")
+                    )
+
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
     """Read a prepared directory's manifest.

@@ -37,18 +37,24 @@ MethodName = Annotated[
 ]
 
 
-def load(spec: Path, overrides: list[str] | None) -> Sweep:
-    """Read the spec a command was given, a file or a sweep directory, with its overrides."""
+def overrides(items: list[str] | None) -> dict[str, str]:
+    """The fields that ``--set`` names, with their YAML values."""
     from sweeper.errors import SpecError
-    from sweeper.spec import Sweep
 
     pairs = {}
-    for item in overrides or []:
+    for item in items or []:
         key, separator, value = item.partition("=")
         if not separator or not key:
             raise SpecError(f"--set {item!r}: write KEY=VALUE, such as data.shares.code=0.3")
         pairs[key] = value
-    return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, pairs)
+    return pairs
+
+
+def load(spec: Path, set_: list[str] | None) -> Sweep:
+    """Read the spec a command was given, a file or a sweep directory, with its overrides."""
+    from sweeper.spec import Sweep
+
+    return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
 
 
 def open_results(directory: Path) -> Results:

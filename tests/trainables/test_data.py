@@ -47,7 +47,11 @@ def write_corpus(
             "documents": documents,
             "tokens": sum(sizes),
             "shards": shards,
-            "validation": {"file": f"validation/{name}.bin", "tokens": 25, "sha256": name},
+            "validation": {
+                "file": f"validation/{name}.bin",
+                "tokens": 3 * CONTEXT + 1,
+                "sha256": name,
+            },
         }
     np.ones(vocabulary, dtype="<u2").tofile(root / TOKEN_BYTES)
     manifest: dict[str, Any] = {
@@ -142,8 +146,10 @@ def test_what_cannot_be_trained_on_is_refused(corpus: Path, tmp_path: Path) -> N
         open_data(data, context=CONTEXT, seed=0, vocabulary=999)
     with pytest.raises(ValueError, match="prepared with a tokenizer of 1000"):
         open_data(data, context=CONTEXT, seed=0, vocabulary=1025)
-    with pytest.raises(ValueError, match="'prose' has 100 tokens, less than one sequence of 101"):
-        open_data(data, context=101, seed=0, vocabulary=VOCABULARY)
+    with pytest.raises(
+        ValueError, match="'prose' has 25 held-out tokens, less than one sequence of 26"
+    ):
+        open_data(data, context=26, seed=0, vocabulary=VOCABULARY)
     with pytest.raises(ValueError, match="no prepared corpus"):
         Data(source="prepared", path=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"data\.path: is needed"):

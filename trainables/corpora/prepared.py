@@ -55,6 +55,7 @@ class Prepared:
                 f"data.path: the corpus in {root} has changed since this sweep began "
                 f"(manifest {identity(manifest)}); restore it, or start another sweep"
             )
+        data.corpus.check_context(context)
         self.vocabulary, self.begin = data.corpus.vocabulary, data.corpus.begin
         self.token_bytes = np.fromfile(root / TOKEN_BYTES, dtype="<u2").astype(np.int64)
         self._data, self._context = data, context
@@ -69,15 +70,8 @@ class Prepared:
     def _stream(self, name: str) -> _Tokens:
         """The tokens of one class."""
         shards = self._manifest["classes"][name]["shards"]
-        stream = _Tokens(
-            [self._root / shard["file"] for shard in shards], token_type(self.vocabulary)
-        )
-        if stream.size < self._context:
-            raise ValueError(
-                f"data.path: class {name!r} has {stream.size} tokens, less than one sequence of "
-                f"{self._context}; lower model.context or give the class more documents"
-            )
-        return stream
+        files = [self._root / shard["file"] for shard in shards]
+        return _Tokens(files, token_type(self.vocabulary))
 
     def sequences(self, first: int, count: int) -> IntArray:
         """Sequences first..first+count of the trial, (count, context) tokens."""

@@ -1,0 +1,109 @@
+"""What follows from the shards: classes, held-out documents, and what is in both."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.corpora.prepared import token_type
+from trainables.prepare import contamination, skills
+from trainables.prepare.files import file_hash, write_bytes
+from trainables.prepare.shards import WORK, records_of
+from trainables.prepare.sources import Part
+from trainables.prepare.spec import Corpora, PrepareError
+from trainables.prepare.tokenizer import vocabulary_size
+
+CHECKED_TOKENS = 2**22
+"""Held-out tokens of a class that are looked for in the shards (assumption: enough)."""
+
+
+def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> dict[str, Any]:
+    """A class's entry in the manifest; merges its held-out documents.
+
+    Raises:
+        PrepareError: nothing is left to train on, or nothing to validate on.
+    """
+    mine = [part for part in parts if part.document_class == name]
+    records = [record for part in mine for record in records_of(root, part)]
+    documents = sum(record["documents"] for record in records)
+    if documents == 0:
+        raise PrepareError(
+            f"classes.{name}: no document is left to train on (of "
+            f"{sum(len(record['held_out']) for record in records)} all are held out); give it "
+            "more, or lower validation"
+        )
+    share = corpora.classes[name].share
+    return {
+        "share": documents if share is None else share,
+        "documents": documents,
+        "tokens": sum(record["tokens"] for record in records),
+        "bytes": sum(record["bytes"] for record in records),
+        "shards": [
+            {key: record[key] for key in ("file", "tokens", "sha256")}
+            for record in records
+            if record["tokens"]
+        ],
+        "validation": _merge(root, name, records, corpora.validation),
+    }
+
+
+def _merge(
+    root: Path, name: str, records: list[dict[str, Any]], validation: float
+) -> dict[str, Any]:
+    """Write a class's held-out documents as one file, each text once, in the order of hashes."""
+    dtype = token_type(vocabulary_size(root))
+    documents: dict[str, tuple[np.ndarray[Any, Any], int]] = {}
+    repeats = 0
+    for record in records:
+        tokens = np.fromfile(root / record["held_out_file"], dtype=dtype)
+        first = 0
+        for key, count, size in record["held_out"]:
+            repeats += key in documents
+            documents[key] = tokens[first : first + count], size
+            first += count
+    if not documents:
+        raise PrepareError(
+            f"classes.{name}: no document is held out at validation: {validation:g}; raise it, or "
+            "give the class more documents"
+        )
+    path = root / "validation" / f"{name}.bin"
+    ordered = [documents[key] for key in sorted(documents)]
+    write_bytes(path, b"".join(tokens.tobytes() for tokens, _ in ordered))
+    return {
+        "file": str(path.relative_to(root)),
+        "documents": len(ordered),
+        "repeats_dropped": repeats,
+        "tokens": sum(tokens.size for tokens, _ in ordered),
+        "bytes": sum(size for _, size in ordered),
+        "sha256": file_hash(path),
+    }
+
+
+def contamination_of(
+    n: int, manifest: dict[str, Any], root: Path, pool: Executor
+) -> dict[str, Any]:
+    """What of the held-out documents and the benchmarks is in the shards."""
+    dtype, begin = token_type(vocabulary_size(root)), manifest["tokenizer"]["begin"]
+    sets = {}
+    for name, entry in manifest["classes"].items():
+        tokens = np.fromfile(root / entry["validation"]["file"], dtype=dtype, count=CHECKED_TOKENS)
+        ends = np.flatnonzero(tokens == begin)
+        # Each piece but the first starts with the token that ended the one before.
+        pieces = np.split(tokens, ends)
+        sets[f"validation/{name}"] = [p[p != begin] for p in pieces if (p != begin).any()]
+    for name, entry in manifest["skills"].items():
+        encoded = skills.read_skill(root, entry)
+        first = np.flatnonzero(np.diff(encoded.example, prepend=-1))
+        sets[name] = [
+            encoded.tokens[encoded.offsets[i] : encoded.offsets[i + 1]] for i in first.tolist()
+        ]
+    shards = [
+        root / shard["file"] for entry in manifest["classes"].values() for shard in entry["shards"]
+    ]
+    found = contamination.check(
+        sets, shards, n=n, dtype=dtype, work=root / WORK, pool=pool
+    )  # fmt: skip
+    return {"ngram": n, "sets": found}

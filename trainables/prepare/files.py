@@ -1,0 +1,42 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a write says when there is no room."""
+
+
+def partial(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".partial-{path.name}")
+
+
+def flush(file: BinaryIO) -> None:
+    """See what was written onto the disk, and close."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file at once: what was there before stays until the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial(path).open("wb") as file:
+            file.write(data)
+            flush(file)
+        partial(path).replace(path)
+    finally:
+        partial(path).unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,164 @@
+"""The tokenizer of a corpus: loaded or trained, and kept beside the shards."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainables.manifest import TOKEN_BYTES
+from trainables.prepare.files import write_bytes
+from trainables.prepare.spec import PrepareError
+from trainables.prepare.spec import Tokenizer as TokenizerSpec
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+END_OF_TEXT = "<|endoftext|>"
+"""Begin token of trained tokenizers (GPT-2's name)."""
+
+USUAL = (END_OF_TEXT, "<|begin_of_text|>", "<s>", "<bos>", "</s>", "<eos>", "[CLS]")
+"""Begin tokens looked for in a bare tokenizer.json, which does not say which is which."""
+
+DIRECTORY = "tokenizer"
+
+
+def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> None:
+    """Load or train the tokenizer and keep it, with the bytes of its tokens.
+
+    Args:
+        spec: which.
+        sample: text to train on; not read otherwise.
+        root: the prepared directory.
+
+    Raises:
+        PrepareError: it cannot be found, is a slow one, or has no begin token.
+    """
+    tokenizer = _trained(spec, sample) if spec.source is None else _loaded(spec.source)
+    tokenizer.bos_token = _begin(spec, tokenizer)
+    tokenizer.save_pretrained(root / DIRECTORY)
+    # Last, and at once: where this file is, the tokenizer is whole.
+    write_bytes(root / TOKEN_BYTES, _token_bytes(tokenizer).astype("<u2").tobytes())
+
+
+def open_tokenizer(root: Path) -> Tokenizer:
+    """The tokenizer of a prepared directory; it cuts, pads and adds nothing.
+
+    Text that spells a special token is encoded as text: a document cannot end another.
+    """
+    from tokenizers import Tokenizer
+
+    plain = Tokenizer.from_file(str(root / DIRECTORY / "tokenizer.json"))
+    plain.no_padding()
+    plain.no_truncation()
+    plain.encode_special_tokens = True
+    return plain
+
+
+def begin_token(root: Path) -> int:
+    """The token before sequences and after documents, of a prepared directory."""
+    config = json.loads((root / DIRECTORY / "tokenizer_config.json").read_text(encoding="utf-8"))
+    token = config["bos_token"]
+    index = open_tokenizer(root).token_to_id(token if isinstance(token, str) else token["content"])
+    if index is None:
+        raise PrepareError(f"{root / DIRECTORY}: its bos_token is not in its vocabulary")
+    return int(index)
+
+
+def vocabulary_size(root: Path) -> int:
+    """Rows an embedding needs, of a prepared directory."""
+    return (root / TOKEN_BYTES).stat().st_size // 2
+
+
+def digest(root: Path) -> str:
+    """Hash of the tokenizer's merges, vocabulary and added tokens."""
+    return hashlib.sha256((root / DIRECTORY / "tokenizer.json").read_bytes()).hexdigest()
+
+
+def _loaded(source: str) -> PreTrainedTokenizerFast:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    if source.endswith(".json"):
+        if not Path(source).is_file():
+            raise PrepareError(f"tokenizer: there is no file {source}")
+        return PreTrainedTokenizerFast(tokenizer_file=source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        local = "a directory without a tokenizer" if Path(source).is_dir() else "not found"
+        raise PrepareError(
+            f"tokenizer: {source} is {local}: {str(error).splitlines()[0]} Offline, give a "
+            "directory or a tokenizer.json, or train one: {train: bpe, vocabulary: 8192}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise PrepareError(f"tokenizer: {source} has no fast version (a tokenizer.json)")
+    return tokenizer
+
+
+def _begin(spec: TokenizerSpec, tokenizer: PreTrainedTokenizerFast) -> str:
+    """The token that stands before sequences."""
+    known = tokenizer.get_vocab()
+    if spec.begin is not None:
+        if spec.begin not in known:
+            raise PrepareError(f"tokenizer.begin: {spec.begin!r} is not in the vocabulary")
+        return spec.begin
+    own = (tokenizer.bos_token, tokenizer.eos_token)
+    for token in (*own, *(token for token in USUAL if token in known)):
+        if token is not None:
+            return str(token)
+    raise PrepareError(
+        "tokenizer: it has no begin- or end-of-text token; name one with tokenizer.begin"
+    )
+
+
+def _trained(spec: TokenizerSpec, sample: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE; the same text gives the same tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=spec.vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_capped(sample, spec.sample_bytes), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT
+    )
+
+
+def _capped(sample: Iterable[str], most: int) -> Iterator[str]:
+    """Texts until so many bytes were given."""
+    for text in sample:
+        if most <= 0:
+            return
+        yield text
+        most -= len(text.encode(errors="replace"))
+
+
+def _token_bytes(tokenizer: PreTrainedTokenizerFast) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Bytes of text each token stands for; 0 for special tokens."""
+    vocabulary = tokenizer.get_vocab()
+    sizes = np.zeros(max(vocabulary.values()) + 1, dtype=np.int64)  # ids may have gaps
+    byte_level = "ByteLevel" in tokenizer.backend_tokenizer.to_str()
+    special = set(tokenizer.all_special_ids)
+    for token, index in vocabulary.items():
+        if index not in special:
+            sizes[index] = len(token) if byte_level else _sentencepiece_bytes(token)
+    return sizes
+
+
+def _sentencepiece_bytes(token: str) -> int:
+    """Bytes of a token where a blank is written as a low line and a byte as <0x0A>."""
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return 1
+    return len(token.replace("\u2581", " ").encode())
