@@ -314,12 +314,24 @@ class Train:
         final: last rate over peak rate.
         decay: share of the steps in which "wsd" falls; a fifth loses little against cosine
             (Hägele et al. 2024, arXiv 2405.18392, section 3).
+        z_loss: weight of the squared log-normaliser of the head, 0 for none; 1e-4 is usual (PaLM,
+            Chowdhery et al. 2022, section 5).
+        dtype: precision of matrix products: "auto" is bfloat16 on a GPU that has it, else float32.
+            Weights, gradients and moments are float32 in any case.
         attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
             (measured, benchmarks/train_step.py).
+        compile: compile each block with torch.compile; worth its minutes in long trainings only.
+        recompute: recompute each block's activations on the way back, for memory.
+        micro_batch: sequences of one forward pass on one worker, the others following in turn; 0
+            finds it from the free memory. Moves a loss by rounding only.
+        parallel: how worker groups share a model: "ddp" on each worker, "fsdp" in shards of it.
         threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
             parameters and keeps results bit-identical.
         device: "cpu", "cuda", or "auto" for what the trial's slot has.
-        checkpoint_every_s: seconds between checkpoints; 0 writes none.
+        checkpoint_every_s: seconds between checkpoints, stretched where writing one is slow; the
+            trained model is kept as one until its trial is settled. 0 writes none.
+        keep: keep that last checkpoint when the trial has been settled.
+        export: keep the trained model as a Hugging Face checkpoint, in the trial's directory.
         keep_questions: keep the loss of every single question, for laws of repeated sampling.
     """
 
@@ -339,30 +351,34 @@ class Train:
     schedule: Literal["cosine", "wsd"] = "cosine"
     final: float = 0.02
     decay: float = 0.2
+    z_loss: float = 0.0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: Literal["eager", "sdpa"] = "sdpa"
+    compile: bool = False
+    recompute: bool = False
+    micro_batch: int = 0
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     threads: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = 60.0
+    keep: bool = False
+    export: bool = False
     keep_questions: bool = True
 
     def __post_init__(self) -> None:
         self._check_rule()
         self._check_optimizer()
-        _require(
-            self.schedule in ("cosine", "wsd"),
-            f"train.schedule: {self.schedule!r} is unknown; use 'cosine' or 'wsd'",
-        )
+        for name in ("schedule", "dtype", "attention", "parallel", "device"):
+            known, value = CHOICES[name], getattr(self, name)
+            _require(
+                value in known,
+                f"train.{name}: {value!r} is unknown; use {' or '.join(map(repr, known))}",
+            )
         _require(0 <= self.final <= 1, "train.final is a share of the peak rate, in 0..1")
         _require(0 < self.decay <= 1, "train.decay is a share of the steps, in (0, 1]")
-        _require(
-            self.attention in ("eager", "sdpa"),
-            f"train.attention: {self.attention!r} is unknown; use 'eager' or 'sdpa'",
-        )
+        _require(0 <= self.z_loss < 1, "train.z_loss must lie in [0, 1); 1e-4 is usual")
+        _require(self.micro_batch >= 0, "train.micro_batch must not be negative; 0 finds it")
         _require(self.threads >= 1, "train.threads must be at least 1")
-        _require(
-            self.device in ("auto", "cpu", "cuda"),
-            f"train.device: {self.device!r} is unknown; use 'auto', 'cpu' or 'cuda'",
-        )
         _require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
 
     def _check_rule(self) -> None:
@@ -403,7 +419,19 @@ OWN_NUMBERS = (
 )  # fmt: skip
 """Fields of `Train` that the rule "width" reads, and no other."""
 
-RUN_ONLY = ("threads", "device", "checkpoint_every_s")
+CHOICES = {
+    "schedule": ("cosine", "wsd"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "attention": ("eager", "sdpa"),
+    "parallel": ("ddp", "fsdp"),
+    "device": ("auto", "cpu", "cuda"),
+}
+"""Values of fields of `Train`."""
+
+RUN_ONLY = (
+    "attention", "compile", "recompute", "micro_batch", "parallel", "threads", "device",
+    "checkpoint_every_s", "keep", "export", "keep_questions",
+)  # fmt: skip
 """Fields of `Train` that move a result by no more than rounding: not part of a trial's
 identity."""
 

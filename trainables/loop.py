@@ -9,26 +9,29 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, distributed, nn
 
+from trainables import checkpoint
+from trainables.checkpoint import CheckpointError
 from trainables.config import TrialConfig
-from trainables.context import STATE, Context, LocalContext
+from trainables.context import Context, LocalContext, checkpoints
 from trainables.data import open_data
-from trainables.model import Network, build, token_nll
-from trainables.optim import make_optimizer, rate_at
-from trainables.skills import resolve
+from trainables.loss import Objective
+from trainables.model import build
+from trainables.parallel import Group, choose_device
+from trainables.skills import Skill, resolve
+from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Measured, Workers, read_examples, score_skills
+from trainables.step import Stepper
 
-__all__ = ["Context", "LocalContext", "train"]
+__all__ = ["CheckpointError", "Context", "LocalContext", "evaluate", "train"]
 
 REPORT_EVERY_S = 2.0
 """Seconds between progress reports (assumption: what a person watching wants)."""
@@ -41,18 +44,27 @@ SMOOTHING = 0.02
 """Weight of the newest step in the running training loss: a memory of some 50 steps."""
 
 
+SAVING_SHARE = 0.05
+"""Largest share of the time that goes into checkpoints (assumption): where writing one is slow
+they come more rarely than the spec asks."""
+
+
 def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     """Train one model on one allocation and score its skills.
 
+    The last checkpoint is written before the scoring, so that a failure there costs no training:
+    the trial started again goes straight to it.
+
     Args:
         config: the trial.
-        context: where it runs; training goes on from its last checkpoint.
+        context: where it runs; training goes on from its last sound checkpoint.
 
     Returns:
         The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" when the
         context asked for it), ``losses`` by skill, parameter counts, realised tokens, FLOPs by
-        both conventions, speed, and ``questions`` by skill where they are kept. Losses are empty
-        unless the last step was reached.
+        both conventions, speed, where it was resumed and which checkpoints were refused, and
+        ``questions`` by skill where they are kept. Losses are empty unless the last step was
+        reached.
 
     Raises:
         ValueError: the config cannot be trained, or the checkpoint is another trial's.
@@ -63,17 +75,38 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         trial = _Trial(config, context)
         trial.resume()
         status, reason = trial.run()
-        losses: dict[str, dict[str, Any]] = {}
-        questions: dict[str, Measured] = {}
+        record = {"status": status, "reason": reason, "losses": {}}
         if trial.step == trial.steps and math.isfinite(trial.train_loss()):
-            losses, questions = score_skills(
-                trial.score, skills, {**trial.data.evaluation_sets(), **examples}, config.data,
-                token_bytes=trial.data.token_bytes, workers=trial.workers,
-            )  # fmt: skip
-        outcome = {"status": status, "reason": reason, "losses": losses}
-        if config.train.keep_questions:
-            outcome["questions"] = {name: found.columns() for name, found in questions.items()}
-        return trial.record() | outcome
+            trial.keep_final()
+            record |= trial.measure(skills, examples)
+        return trial.record() | record
+
+
+def evaluate(config: TrialConfig, context: Context) -> dict[str, Any]:
+    """Score a trained model from its last checkpoint, without training.
+
+    Args:
+        config: the trial; its skills may be others than those it was trained with.
+        context: where its checkpoints are.
+
+    Returns:
+        The record that `train` would have returned.
+
+    Raises:
+        CheckpointError: there is no sound checkpoint of the last step.
+        ValueError: the checkpoint is another trial's.
+    """
+    skills = resolve(config.skills, config.data)
+    examples = read_examples(skills, config.data, context=config.shape.context)
+    with _clean_process(config.train.threads):
+        trial = _Trial(config, context)
+        trial.resume()
+        if trial.step < trial.steps:
+            found = f"the last is of step {trial.step} of {trial.steps}"
+            raise CheckpointError(f"no checkpoint of the trained model: {found}; train it first")
+        status, reason = trial.verdict()
+        record = {"status": status, "reason": reason, "losses": {}}
+        return trial.record() | record | trial.measure(skills, examples)
 
 
 @contextlib.contextmanager
@@ -95,30 +128,32 @@ class _Trial:
 
     def __init__(self, config: TrialConfig, context: Context) -> None:
         self.config, self.context = config, context
-        self.device = _device(config.train.device, context.device)
-        shape, seed = config.shape, config.seed
-        self.network = build(shape, seed=seed, attention=config.train.attention)
-        self.network.to(self.device)
-        self.parallel = _parallel(self.network, context)
-        self.recipe = config.recipe
-        self.optimizer = make_optimizer(self.network, config.train, self.recipe)
+        shape, settings = config.shape, config.train
+        self.group = Group(context, choose_device(settings.device, context.device))
         self.data = open_data(
-            config.data, context=shape.context, seed=seed, vocabulary=shape.vocabulary
+            config.data, context=shape.context, seed=config.seed, vocabulary=shape.vocabulary
         )
+        self.network = build(shape, seed=config.seed, attention=settings.attention)
+        self.network.to(self.group.device)
+        self.objective = Objective(self.network, begin=self.data.begin, z_loss=settings.z_loss)
+        self.stepper = Stepper(self.objective, config, self.group)
         self.sequences = round(config.tokens / shape.context)
+        self.recipe = config.recipe
         self.batch, self.steps = self.recipe.batch, self.recipe.steps
         self.step = 0
         # This worker's share of the loss at the first step, and of the running loss.
-        self.first_loss = torch.zeros((), device=self.device)
-        self.loss = torch.zeros((), device=self.device)
-        self.earlier_s, self.resumed_at_tokens = 0.0, 0
+        self.first_loss = torch.zeros((), device=self.group.device)
+        self.loss = torch.zeros((), device=self.group.device)
+        self.refused: list[str] = []
+        self.earlier_s, self.resumed_at, self.save_s = 0.0, 0, 0.0
         self.started = self.reported = self.saved = time.monotonic()
         self.first_step_at = time.time()
 
-    @property
-    def tokens(self) -> int:
-        """Tokens trained on so far; the last step is trimmed to the allocation."""
-        return min(self.step * self.batch, self.sequences) * self.config.shape.context
+    def tokens_at(self, step: int) -> int:
+        """Tokens trained on after so many steps; the last is trimmed to the allocation."""
+        return min(step * self.batch, self.sequences) * self.config.shape.context
+
+    # -- training ----------------------------------------------------------------------------
 
     def run(self) -> tuple[str, str]:
         """Take the steps that are left; returns the status and, if diverged, its reason."""
@@ -126,147 +161,178 @@ class _Trial:
         self.network.train()
         while self.step < self.steps:
             self._one_step()
-            if self.step % CHECK_STEPS == 0 or self.step == self.steps:
-                if not math.isfinite(loss := self.train_loss()):
-                    return "diverged", f"training loss is {loss} at step {self.step}"
-                if self.step < self.steps and self._look_around(loss):
+            if self.step % CHECK_STEPS == 0 and self.step < self.steps:
+                if (verdict := self.verdict())[0] == "diverged":
+                    return verdict
+                if self._look_around():
                     return "stopped", f"asked to stop at step {self.step} of {self.steps}"
-        first = self._total(self.first_loss)
-        if self.train_loss() > first:
-            return "diverged", f"final loss {self.train_loss():.3f} above the first, {first:.3f}"
-        return "finished", ""
+        return self.verdict()
 
     def _one_step(self) -> None:
         """One optimiser step on this worker's slice of the batch."""
         first = self.step * self.batch
         rows = min(self.batch, self.sequences - first)
-        rank, workers = self.context.rank, self.context.world_size
-        start, stop = rows * rank // workers, rows * (rank + 1) // workers
+        start, stop = self.group.rows(rows)
         # A worker left without a row must still take part in the step: it takes one that is not
         # its own, with no weight.
-        tokens = self.data.sequences(first + start, max(1, stop - start))
-        nll = token_nll(self.parallel, torch.from_numpy(tokens).to(self.device), self.data.begin)
-        loss = nll[: stop - start].sum() / (rows * self.config.shape.context)
-        # Data parallelism averages gradients over workers; the loss is a sum over their slices.
-        (loss * workers).backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.clip)
-        rate = rate_at(self.config.train, self.recipe, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        loss = loss.detach()
+        tokens = torch.from_numpy(self.data.sequences(first + start, max(1, stop - start)))
+        loss = self.stepper.take(tokens, valid=stop - start, rows=rows, step=self.step)
         if self.step == 0:
             self.first_loss, self.loss = loss.clone(), loss.clone()
         self.loss.lerp_(loss, SMOOTHING)
         self.step += 1
 
-    def _total(self, share: Tensor) -> float:
-        """Sum of the workers' shares of a loss."""
-        total = share.clone()
-        if self.context.world_size > 1:
-            distributed.all_reduce(total)
-        return float(total)
-
     def train_loss(self) -> float:
         """Running training loss, nats per token."""
-        return self._total(self.loss)
+        return float(self.group.total(self.loss))
 
-    def _look_around(self, loss: float) -> bool:
+    def verdict(self) -> tuple[str, str]:
+        """Whether the training has diverged so far, and why.
+
+        A loss above its own start counts at the end, and on the way once the running loss has
+        forgotten the warm-up.
+        """
+        loss = self.train_loss()
+        if not math.isfinite(loss):
+            return "diverged", f"training loss is {loss} at step {self.step} of {self.steps}"
+        settled = self.step - self.recipe.warmup > 1 / SMOOTHING
+        if settled or self.step == self.steps:
+            first = float(self.group.total(self.first_loss))
+            if loss > first:
+                text = f"training loss {loss:.3f} above the first, {first:.3f}"
+                return "diverged", f"{text}, at step {self.step} of {self.steps}"
+        return "finished", ""
+
+    def _look_around(self) -> bool:
         """Report and save when it is time; returns whether to stop. Workers act as one."""
         now = time.monotonic()
         every = self.config.train.checkpoint_every_s
-        report = now - self.reported >= REPORT_EVERY_S
-        stop, save, report = self._agree(
-            self.context.should_stop(), 0 < every <= now - self.saved, report
+        wait = max(every, self.save_s / SAVING_SHARE)
+        stop, save, report = self.group.agree(
+            self.context.should_stop(),
+            every > 0 and now - self.saved >= wait,
+            now - self.reported >= REPORT_EVERY_S,
         )
         if save or stop:
-            self._save(loss)
+            self._save()
         elif report:
-            self.context.report(self._metrics(loss))
+            self.context.report(self._metrics())
         if save or stop or report:
             self.reported = now
         return stop
 
-    def _agree(self, *flags: bool) -> list[bool]:
-        """The first worker's flags, on all workers."""
-        if self.context.world_size == 1:
-            return list(flags)
-        shared = torch.tensor(flags, dtype=torch.int32, device=self.device)
-        distributed.broadcast(shared, src=0)
-        return [bool(flag) for flag in shared.tolist()]
-
-    def _metrics(self, loss: float) -> dict[str, Any]:
+    def _metrics(self) -> dict[str, Any]:
         """Progress, for a person watching."""
         return {
             "step": self.step,
             "steps": self.steps,
-            "tokens": self.tokens,
-            "train_loss": loss,
+            "tokens": self.tokens_at(self.step),
+            "train_loss": self.train_loss(),
             "tokens_per_s": self._tokens_per_s(),
         }
 
     def _tokens_per_s(self) -> float:
         """Speed since training started or resumed."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
-        return (self.tokens - self.resumed_at_tokens) / elapsed
+        return (self.tokens_at(self.step) - self.tokens_at(self.resumed_at)) / elapsed
 
-    def _save(self, loss: float) -> None:
-        """Hand a checkpoint to the context; only the first worker writes."""
-        with tempfile.TemporaryDirectory(prefix="isoskill-") as name:
-            first_loss = torch.tensor(self._total(self.first_loss))
-            if self.context.rank == 0:
-                state = {
-                    "config": _identity(self.config),
-                    "step": self.step,
-                    "wall_s": self._wall_s(),
-                    "first_loss": first_loss,
-                    "loss": torch.tensor(loss),
-                    "network": self.network.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                }
-                torch.save(state, Path(name) / STATE)
-            kept = Path(name) if self.context.rank == 0 else None
-            self.context.report(self._metrics(loss), checkpoint=kept)
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def keep_final(self) -> None:
+        """Keep the trained model: a checkpoint to score from, and an export where asked for."""
+        if self.config.train.checkpoint_every_s > 0 and self.resumed_at < self.steps:
+            self._save()
+        if self.config.train.export and self.context.directory is not None:
+            place = self.context.directory / "export"
+            checkpoint.export(self.network, place, rank=self.group.rank)
+
+    def _save(self) -> None:
+        """Hand a checkpoint to the context, each worker its part."""
+        if self.context.directory is None:
+            return
+        began = time.monotonic()
+        progress = {
+            "config": _identity(self.config),
+            "step": self.step,
+            "wall_s": self._wall_s(),
+            "first_loss": float(self.group.total(self.first_loss)),
+            "loss": self.train_loss(),
+        }
+        place = self.context.scratch()
+        state = checkpoint.tensors(self.network, self.stepper.optimizer)
+        checkpoint.write(place, state, progress, rank=self.group.rank, workers=self.group.count)
+        self.context.report(self._metrics(), checkpoint=place)
         self.saved = time.monotonic()
+        self.save_s = self.saved - began
 
     def resume(self) -> None:
-        """Go on from the context's last checkpoint, if it has one."""
-        directory = self.context.latest_checkpoint()
-        if directory is None:
-            return
-        state = torch.load(directory / STATE, map_location=self.device, weights_only=True)
-        if state["config"] != _identity(self.config):
+        """Go on from the last sound checkpoint, if there is one; remember those refused."""
+        for directory in self.group.first(checkpoints(self.context.directory)):
+            try:
+                self._load(directory)
+                return
+            except CheckpointError as error:
+                self.refused.append(str(error))
+
+    def _load(self, directory: Path) -> None:
+        """Read one checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged.
+            ValueError: it is another trial's.
+        """
+        rank, workers = self.group.rank, self.group.count
+        problem = ""
+        try:
+            progress = checkpoint.read_progress(directory, rank=rank, workers=workers)
+        except CheckpointError as error:
+            problem = str(error)
+        if not self.group.all(not problem):
+            raise CheckpointError(problem or f"{directory} was refused by another worker")
+        if progress["config"] != _identity(self.config):
             raise ValueError(
                 f"checkpoint {directory} is of another trial than the one asked for; "
                 "use another directory or delete it"
             )
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.earlier_s = state["step"], state["wall_s"]
-        self.resumed_at_tokens = self.tokens
-        mine = 1.0 if self.context.rank == 0 else 0.0  # the sum over workers was saved
-        self.first_loss, self.loss = state["first_loss"] * mine, state["loss"] * mine
+        state = checkpoint.tensors(self.network, self.stepper.optimizer)
+        checkpoint.read_tensors(directory, state, workers=workers)
+        checkpoint.set_steps(self.stepper.optimizer, progress["step"])
+        self.step = self.resumed_at = progress["step"]
+        self.earlier_s = progress["wall_s"]
+        mine = 1.0 if rank == 0 else 0.0  # the sum over workers was saved
+        self.first_loss.fill_(progress["first_loss"] * mine)
+        self.loss.fill_(progress["loss"] * mine)
 
-    def score(self, documents: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    # -- measuring ---------------------------------------------------------------------------
+
+    def measure(self, skills: Sequence[Skill], examples: dict[str, Encoded]) -> dict[str, Any]:
+        """Losses by skill, and by question where they are kept."""
+        losses, questions = score_skills(
+            self.score, skills, {**self.data.evaluation_sets(), **examples}, self.config.data,
+            token_bytes=self.data.token_bytes,
+            workers=Workers(self.group.rank, self.group.count, self._summed),
+        )  # fmt: skip
+        if not self.config.train.keep_questions:
+            return {"losses": losses}
+        kept: dict[str, Measured] = questions
+        return {
+            "losses": losses,
+            "questions": {name: found.columns() for name, found in kept.items()},
+        }
+
+    def score(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """NLL of every token of sequences of one length, nats."""
         self.network.eval()
-        with torch.no_grad():
-            tokens = torch.from_numpy(documents).to(self.device)
-            nll = token_nll(self.network, tokens, self.data.begin).double().cpu()
+        device, dtype = self.group.device, self.stepper.dtype
+        tokens = torch.from_numpy(sequences).to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            nll = self.objective.nll(tokens).double().cpu()
         scored: npt.NDArray[np.float64] = nll.numpy()
         return scored
 
-    @property
-    def workers(self) -> Workers:
-        """The workers of this trial, for scoring."""
-        return Workers(self.context.rank, self.context.world_size, self._summed)
-
     def _summed(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Sum of an array over the workers."""
-        total = torch.from_numpy(values).to(self.device)
-        if self.context.world_size > 1:
-            distributed.all_reduce(total)
+        total = self.group.total(torch.from_numpy(values).to(self.group.device))
         summed: npt.NDArray[np.float64] = total.cpu().numpy()
         return summed
 
@@ -276,38 +342,26 @@ class _Trial:
 
     def record(self) -> dict[str, Any]:
         """What was trained, and how fast."""
-        shape = self.config.shape
+        shape, tokens = self.config.shape, self.tokens_at(self.step)
         return {
             "params_total": shape.params_total,
             "params_without_embeddings": shape.params_without_embeddings,
             "params_with_head": shape.params_with_head,
-            "tokens": self.tokens,
+            "tokens": tokens,
             "steps": self.step,
-            "flops_6p": self.tokens * shape.flops_per_token("6p"),
-            "flops_exact": self.tokens * shape.flops_per_token("exact"),
+            "flops_6p": tokens * shape.flops_per_token("6p"),
+            "flops_exact": tokens * shape.flops_per_token("exact"),
             "train_loss": self.train_loss(),
             "wall_s": self._wall_s(),
             "tokens_per_s": self._tokens_per_s(),
             "first_step_at": self.first_step_at,
+            "resumed_at_step": self.resumed_at,
+            "refused_checkpoints": self.refused,
         }
 
 
-def _identity(config: TrialConfig) -> str:
-    """What a checkpoint must agree with."""
-    return json.dumps(config.identity(), sort_keys=True)
-
-
-def _device(wanted: str, offered: str) -> torch.device:
-    """The device to use: the spec's, unless the context offers a particular one of its kind."""
-    if offered != "auto" and wanted in ("auto", torch.device(offered).type):
-        return torch.device(offered)
-    if wanted != "auto":
-        return torch.device(wanted)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _parallel(network: Network, context: Context) -> nn.Module:
-    """The network itself, or its data-parallel wrapper in a worker group."""
-    if context.world_size == 1:
-        return network
-    return nn.parallel.DistributedDataParallel(network, broadcast_buffers=False)
+def _identity(config: TrialConfig) -> Any:
+    """What a checkpoint must agree with, as JSON brings it back: all but what is measured."""
+    values = config.identity()
+    del values["skills"]
+    return json.loads(json.dumps(values))

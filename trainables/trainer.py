@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialConfig
-from trainables.context import Context, LocalContext
+from trainables.context import KEPT, Context, LocalContext, stop_asked
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -67,7 +67,7 @@ def run_trial(
     resources = dict(resources_per_worker or {"CPU": 1})
     trainer = TorchTrainer(
         _train_in_group,
-        train_loop_config=config.to_dict(),
+        train_loop_config={"trial": config.to_dict(), "directory": str(directory.resolve())},
         scaling_config=ray_train.ScalingConfig(
             num_workers=workers,
             use_gpu=resources.get("GPU", 0) > 0,
@@ -79,7 +79,7 @@ def run_trial(
             storage_path=str(directory.parent.resolve()),
             callbacks=list(callbacks),
             failure_config=ray_train.FailureConfig(max_failures=max_failures),
-            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=KEPT),
             logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -105,6 +105,25 @@ def keep_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, An
     return record
 
 
+def evaluate(config: TrialConfig, directory: Path) -> dict[str, Any]:
+    """Score a trained model from its last checkpoint, in this process and without training.
+
+    Args:
+        config: the trial; its skills may be others than those it was trained with.
+        directory: where its checkpoints live, whoever wrote them.
+
+    Returns:
+        The record that the training would have returned.
+
+    Raises:
+        trainables.checkpoint.CheckpointError: there is no sound checkpoint of the last step.
+        ValueError: the checkpoint is another trial's.
+    """
+    from trainables.loop import evaluate
+
+    return _signed(evaluate(config, LocalContext(directory)))
+
+
 def _train_here(
     settings: dict[str, Any], directory: Path, report: Report | None
 ) -> dict[str, Any]:
@@ -112,7 +131,7 @@ def _train_here(
 
 
 def _train_in_group(settings: dict[str, Any]) -> dict[str, Any]:
-    return _train(settings, GroupContext())
+    return _train(settings["trial"], GroupContext(Path(settings["directory"])))
 
 
 def _train(settings: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -129,33 +148,36 @@ def _signed(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class GroupContext:
-    """The loop's context inside a Ray Train worker group."""
+    """The loop's context inside a Ray Train worker group.
 
-    def __init__(self) -> None:
+    Args:
+        directory: the trial's own, where Ray Train keeps its checkpoints.
+    """
+
+    def __init__(self, directory: Path) -> None:
         import ray.train as ray_train
         from ray.train.torch import get_device
 
         context = ray_train.get_context()
+        self.directory: Path | None = directory
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device = str(get_device())
+
+    def scratch(self) -> Path:
+        """A directory on this worker's node, from which Ray Train collects all workers' parts."""
+        return Path(tempfile.mkdtemp(prefix="isoskill-"))
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
         """Report progress; all ranks must call it at the same step."""
         import ray.train as ray_train
 
-        kept = ray_train.Checkpoint.from_directory(str(checkpoint)) if checkpoint else None
-        ray_train.report(metrics, checkpoint=kept)
-
-    def latest_checkpoint(self) -> Path | None:
-        """The last committed checkpoint, copied to this node."""
-        import ray.train as ray_train
-
-        checkpoint = ray_train.get_checkpoint()
         if checkpoint is None:
-            return None
-        return Path(checkpoint.to_directory(tempfile.mkdtemp(prefix="isoskill-")))
+            ray_train.report(metrics)
+            return
+        kept = ray_train.Checkpoint.from_directory(str(checkpoint))
+        ray_train.report(metrics, checkpoint=kept, delete_local_checkpoint_after_upload=True)
 
     def should_stop(self) -> bool:
-        """Groups are stopped by Ray, never from inside."""
-        return False
+        """Whether the trial's directory holds a stop file."""
+        return stop_asked(self.directory)
