@@ -107,8 +107,9 @@ class Cluster:
 
     Attributes:
         address: "local" starts Ray on this machine; "auto" or host:port joins a cluster.
-        cpus: CPUs to use when local; None uses all.
-        gpus: GPUs to use when local; None uses all.
+        cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
+            may grow to: so many trials are asked for, and their waiting brings the nodes.
+        gpus: the same of GPUs.
         resources: rules by size, ascending in ``from_params``.
         retries: restarts of a trial whose process died, before it counts as failed.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.

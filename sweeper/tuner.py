@@ -29,7 +29,7 @@ from sweeper.monitor import Gauges
 from sweeper.results import Outcome, Results
 from sweeper.search import Finished
 from sweeper.show import Progress
-from sweeper.spec import Resources, Sweep
+from sweeper.spec import Cluster, Resources, Sweep
 from sweeper.tracking import callbacks, check
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class LedgerSearcher(Searcher):
 
         read_at, total = self._capacity
         if time.monotonic() - read_at > CAPACITY_S:
-            total = dict(ray.cluster_resources())
+            total = _grown(dict(ray.cluster_resources()), self._sweep.cluster)
             self._capacity = (time.monotonic(), total)
         return total
 
@@ -250,6 +250,14 @@ class LedgerSearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+def _grown(total: dict[str, float], cluster: Cluster) -> dict[str, float]:
+    """Resources of a cluster once it has scaled itself as far as the spec says it may."""
+    if cluster.address == "local":
+        return total
+    limits = {"CPU": cluster.cpus or 0, "GPU": cluster.gpus or 0}
+    return total | {name: max(total.get(name, 0.0), limit) for name, limit in limits.items()}
 
 
 def _demand(rule: Resources) -> dict[str, float]:

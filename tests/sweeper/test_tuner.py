@@ -134,3 +134,12 @@ def test_a_killed_driver_goes_on_trains_nothing_twice_and_ends_at_the_same_losse
     undisturbed = sweep.run(tmp_path / "b", progress=False)
     assert len(undisturbed.trials) > 3
     assert losses(results) == losses(undisturbed)
+
+
+def test_a_cluster_that_scales_itself_is_asked_for_what_it_may_grow_to():
+    from sweeper.tuner import _grown
+
+    now = {"CPU": 4.0, "node:head": 1.0}
+    assert _grown(now, Cluster(address="auto", gpus=8)) == {**now, "GPU": 8}
+    assert _grown(now, Cluster(address="auto", cpus=2))["CPU"] == 4
+    assert _grown(now, Cluster(cpus=64)) == now
