@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,9 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is added to every group
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # Train runs appear in the dashboard's API
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the ledger is the record; halves Tune's cost
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: trials write a checkpoint first
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the driver says in a line what died, and why
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # its snapshots are never read back
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Set before Ray starts, where the user has not set them."""
@@ -62,23 +66,57 @@ def _connect(cluster: Cluster, name: str) -> str | None:
         "job_config": ray.job_config.JobConfig(metadata={"job_name": name}),
     }
     if cluster.address == "local":
-        context = ray.init(
-            address="local",
-            num_cpus=cluster.cpus,
-            num_gpus=cluster.gpus,
-            include_dashboard=cluster.dashboard or needs_dashboard(cluster),
-            dashboard_host="127.0.0.1",
-            **quiet,
-        )
+        with loopback():
+            context = ray.init(
+                address="local",
+                num_cpus=cluster.cpus,
+                num_gpus=cluster.gpus,
+                include_dashboard=cluster.dashboard or needs_dashboard(cluster),
+                dashboard_host="127.0.0.1",
+                **quiet,
+            )
         return _url(context)
     _knock(cluster.address)
     try:
-        return _url(ray.init(address=cluster.address, **quiet))
+        context = ray.init(address=cluster.address, **quiet)
+        _warn_of_open_door(cluster.address)
+        return _url(context)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"cluster.address={cluster.address!r}: no Ray cluster answers ({_first(error)}); "
             "start one with `ray start --head`, or use address: local"
         ) from error
+
+
+@contextmanager
+def loopback() -> Iterator[None]:
+    """Let a Ray that is started here take 127.0.0.1 for its own address.
+
+    Otherwise all of its processes but the dashboard listen on every interface. Ray does so by
+    itself on macOS and Windows, and there is no argument for it: ``ray.init`` replaces a loopback
+    address by an outer one (ray 2.60, ``services.resolve_ip_for_localhost``).
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _warn_of_open_door(address: str) -> None:
+    """Say so where anybody who reaches the cluster can run programs on it."""
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    if not is_token_auth_enabled():
+        warnings.warn(
+            f"cluster.address={address!r}: the cluster takes commands without a token, so "
+            "whoever reaches its ports can run programs on it; start its nodes with "
+            "RAY_AUTH_MODE=token (see SECURITY.md)",
+            stacklevel=2,
+        )
 
 
 def needs_dashboard(cluster: Cluster) -> bool:

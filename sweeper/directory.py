@@ -2,30 +2,42 @@
 
 sweeps/a/
 ├── sweep.yaml            the resolved spec
+├── layout.json           version of this layout
 ├── ledger.sqlite         the only state
 ├── observations.parquet  export, one row per (trial, skill)
 ├── fits.json             optima and laws
 ├── report.html
 ├── live.json             progress of running trials; disposable
 ├── metrics.json          where Prometheus finds the nodes; disposable
-├── trials/<trial_id>/    checkpoints of a running trial, questions.parquet of a finished one
+├── driver.lock           held by the one driver; free when that is dead
+├── trials/<trial_id>/    checkpoints while it has not finished, questions.parquet afterwards
 └── ray/                  Ray's own files; never read back
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import re
+import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sweeper.errors import DirectoryError
 from sweeper.spec import Sweep
+
+LAYOUT_VERSION = 1
+"""Version of the tree above; a directory without layout.json is of version 1."""
+
+
+LOCK_TRIES = 5
+"""Looks at a held lock, a tenth of a second apart (assumption: a reader holds it for less)."""
 
 
 class Directory:
@@ -41,12 +53,17 @@ class Directory:
         self.trials = self.root / "trials"
         self.ray = self.root / "ray"
         self.lock = self.root / "driver.lock"
+        self.layout = self.root / "layout.json"
         self.live = self.root / "live.json"
         self.targets = self.root / "metrics.json"
 
     def questions(self, trial_id: str) -> Path:
         """Where a trial keeps the loss of every question; see `Results.questions`."""
         return self.trials / trial_id / "questions.parquet"
+
+    def stop_file(self, trial_id: str) -> Path:
+        """While it exists, the trial writes a checkpoint and returns; see `trainables.context`."""
+        return self.trials / trial_id / "stop"
 
     def require(self) -> Directory:
         """Return self if a sweep lives here.
@@ -59,7 +76,24 @@ class Directory:
                 f"{self.root}: no sweep here (sweep.yaml and ledger.sqlite are missing); "
                 "`isoskill run SPEC --out DIRECTORY` makes one"
             )
+        self._check_layout()
         return self
+
+    def _check_layout(self) -> None:
+        try:
+            version = json.loads(self.layout.read_text(encoding="utf-8"))["layout"]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DirectoryError(
+                f"{self.layout}: cannot be read ({error}); it should say "
+                f'{{"layout": {LAYOUT_VERSION}}}'
+            ) from error
+        if version != LAYOUT_VERSION:
+            raise DirectoryError(
+                f"{self.layout}: layout {version!r}, this isoskill knows {LAYOUT_VERSION}; "
+                "use the version that wrote it"
+            )
 
     def claim(self, sweep: Sweep) -> None:
         """Make the directory this sweep's, or check that it is.
@@ -67,6 +101,7 @@ class Directory:
         Raises:
             DirectoryError: it holds a sweep whose trials this one could not use.
         """
+        self._check_layout()
         if self.spec.exists():
             theirs = Sweep.load(self.spec)
             different = _differences(theirs.identity, sweep.identity)
@@ -77,6 +112,7 @@ class Directory:
                 )
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
+            _replace(self.layout, json.dumps({"layout": LAYOUT_VERSION}))
             sweep.save(self.spec)
         except OSError as error:
             raise DirectoryError(f"{self.root}: cannot be written: {error.strerror}") from error
@@ -88,13 +124,17 @@ class Directory:
         Raises:
             DirectoryError: another driver holds it; the message says which, and since when.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = self.lock.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise DirectoryError(f"{self.root}: cannot be written: {error.strerror}") from error
+        with file:
+            if not _locked(file):
                 file.seek(0)
-                raise DirectoryError(f"{self.root} is driven by {_holder(file.read())}") from None
+                raise DirectoryError(
+                    f"{self.root} is driven by {_holder(file.read())}; stop it first"
+                )
             file.truncate(0)
             who = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             file.write(json.dumps(who))
@@ -113,6 +153,29 @@ class Directory:
             return None
         return None
 
+    def clean(self, trials: Iterable[str]) -> None:
+        """Remove what trials whose result is in the ledger no longer need: all but questions."""
+        for trial in trials:
+            for path in (self.trials / trial).glob("*"):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path != self.questions(trial):
+                    path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it has kept its questions, or never was
+                (self.trials / trial).rmdir()
+
+
+def _locked(file: TextIO) -> bool:
+    """Take the driver's lock; tried for a moment, as `Directory.holder` looks at it in passing."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return True
+    return False
+
 
 def _holder(text: str) -> str:
     try:
@@ -120,7 +183,19 @@ def _holder(text: str) -> str:
     except ValueError:
         return "another process"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
-    return f"process {who['pid']} on {who['host']} since {since}; stop it first"
+    return f"process {who['pid']} on {who['host']} since {since}"
+
+
+def safe_name(name: str) -> str:
+    """A sweep's name as the name of a directory: it cannot leave the place it is put in."""
+    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:60] or "sweep"
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:

@@ -1,11 +1,13 @@
 """Between search and cluster: what starts next, what has ended, what it cost.
 
 Knows the ledger and the search, and no Ray: the tuner asks `Driver.start` for work whenever a
-slot may be free, and tells it what became of each trial.
+slot may be free, and tells it what became of each trial. Retries are decided here and counted in
+the ledger, so that they survive the driver.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +15,45 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import Allocation
+from sweeper.faults import MOST_RETURNS, RESPONSES, UNFINISHED
 from sweeper.ledger import Ledger
 from sweeper.search import Finished, Search
 from sweeper.spec import Sweep, trial_id
 
+NOTE_EVERY_S = 10.0
+"""Seconds between notes of a trial's progress in the ledger (assumption): what a killed driver
+may not know of the work that its trials lost."""
+
 
 @dataclass(frozen=True)
 class Start:
-    """A trial to start now."""
+    """A trial to start now.
+
+    Attributes:
+        trial_id: identity of the training.
+        allocation: what it trains.
+        micro_batches: parts that every step's batch is trained in, more after each time that
+            memory ran out.
+    """
 
     trial_id: str
     allocation: Allocation
+    micro_batches: int = 1
 
 
 Listener = Callable[[str, Start, Mapping[str, Any]], None]
-"""Called with ("started" | "progressed" | "finished" | "diverged" | "failed", trial, record);
-while a trial progresses the record is what its loop reported last."""
+"""Called with an event ("started", "progressed", "finished", "diverged", "failed", "stopped", or
+"fault"), the trial, and its record; while a trial progresses that is what its loop reported
+last."""
+
+
+@dataclass
+class _Attempt:
+    """What is known of a trial in training: tokens so far, and when the ledger was told."""
+
+    tokens: float
+    noted_at: float
+    resumed: bool = False
 
 
 class Driver:
@@ -39,17 +64,29 @@ class Driver:
         ledger: its state; trials that were running when a driver died are started first.
         search: the policy.
         listener: told of every start and end.
+        clock: monotonic seconds.
     """
 
     def __init__(
-        self, sweep: Sweep, ledger: Ledger, search: Search, listener: Listener | None = None
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        search: Search,
+        listener: Listener | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.finished: Finished | None = None
+        self.stopping = False
         self._sweep, self._ledger, self._search = sweep, ledger, search
         self._listener = listener or (lambda event, start, record: None)
-        self._interrupted = [Start(*item) for item in ledger.allocations("running").items()]
+        self._clock = clock
+        for fault in UNFINISHED:
+            for trial in ledger.failed_by(fault):
+                ledger.reopen(trial, "its training is paid for; its skills are scored again")
+        # Trials to go on with, and when.
+        self._waiting = [(0.0, Start(*i)) for i in ledger.allocations("running").items()]
         self._training: dict[str, Start] = {}
-        self._progress: dict[str, float] = {}
+        self._attempts: dict[str, _Attempt] = {}
         self._observations: pd.DataFrame | None = None
         # What the search last said; it is asked anew only when a trial has started or ended.
         self._proposed: list[Allocation] | Finished | None = None
@@ -66,21 +103,34 @@ class Driver:
             fits: whether a trial of so many params finds free resources now.
 
         Returns:
-            The trial; None to ask again later; `Finished` when there is nothing more to start.
+            The trial; None to ask again later; `Finished` when there is nothing more to start
+            and nothing in training that might have to be started again.
         """
-        if self._interrupted:
-            if not fits(self._interrupted[0].allocation.params):
-                return None
-            return self._begin(self._interrupted.pop(0))
+        if self.stopping:
+            return None if self._training else Finished("stopped", "on request")
+        if self._waiting:
+            return self._go_on(fits)
         if self._proposed is None:
             self._proposed = self._propose()
         if isinstance(self._proposed, Finished):
+            if self._training:
+                return None
             self.finished = self._proposed
             return self.finished
         if not self._proposed or not fits(self._proposed[0].params):
             return None
         allocation = self._proposed[0]
         return self._begin(Start(trial_id(self._sweep.trial(allocation)), allocation))
+
+    def _go_on(self, fits: Callable[[float], bool]) -> Start | None:
+        """The first interrupted trial whose time has come."""
+        for i, (when, start) in enumerate(self._waiting):
+            if when <= self._clock():
+                if not fits(start.allocation.params):
+                    return None
+                del self._waiting[i]
+                return self._begin(start)
+        return None
 
     def _propose(self) -> list[Allocation] | Finished:
         if self._observations is None:
@@ -96,37 +146,88 @@ class Driver:
     def _begin(self, start: Start) -> Start:
         self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
         self._training[start.trial_id] = start
+        tokens = self._ledger.progress(start.trial_id).trained_tokens
+        self._attempts[start.trial_id] = _Attempt(tokens, self._clock())
         self._proposed = None
         self._listener("started", start, {})
         return start
 
     def progressed(self, trial: str, metrics: Mapping[str, Any]) -> None:
-        """Remember how far a trial is, so that its cost is known if it dies."""
-        self._progress[trial] = float(metrics["tokens"])
+        """Remember how far a trial is, so that its cost is known if it dies.
+
+        Args:
+            trial: in training.
+            metrics: its report: ``tokens`` so far, and ``resumed_at_tokens``, those that its
+                checkpoint held when this attempt began.
+        """
+        if trial not in self._training:
+            return
+        self._note(trial, float(metrics["tokens"]), float(metrics.get("resumed_at_tokens", 0.0)))
         self._listener("progressed", self._training[trial], metrics)
+
+    def _note(self, trial: str, tokens: float, resumed_at: float) -> None:
+        attempt, now = self._attempts[trial], self._clock()
+        lost = 0.0 if attempt.resumed else max(0.0, attempt.tokens - resumed_at)
+        first, attempt.resumed, attempt.tokens = not attempt.resumed, True, tokens
+        if first or now - attempt.noted_at >= NOTE_EVERY_S:
+            wasted = self._flops(self._training[trial], lost)
+            self._ledger.advance(trial, round(tokens), wasted_flops=wasted)
+            attempt.noted_at = now
 
     def ended(self, trial: str, record: Mapping[str, Any]) -> None:
         """Settle a trial that returned a record, whatever its verdict."""
-        start = self._training.pop(trial)
         if record["status"] == "failed":
-            self._ledger.fail(trial, record["reason"], spent_flops=self._lost(start))
+            self.died(trial, record.get("kind", "error"), record["reason"])
+            return
+        tokens = float(record["tokens"])
+        self._note(trial, tokens, float(record.get("resumed_at_tokens", 0.0)))
+        if record["status"] == "stopped":
+            self._ledger.advance(trial, round(tokens))
+            self._ledger.event("stopped", str(record["reason"]), trial)
         else:
-            spent = self._flops(start, float(record["tokens"]))
+            spent = self._spent(self._training[trial], tokens)
             self._ledger.settle(trial, record, spent_flops=spent)
-        self._changed()
-        self._listener(str(record["status"]), start, record)
+        self._forget(trial, str(record["status"]), record)
 
-    def died(self, trial: str, reason: str) -> None:
-        """Settle a trial whose process never came back; the sweep goes on without it."""
-        if trial in self._training:
-            self.ended(trial, {"status": "failed", "reason": reason})
+    def died(self, trial: str, kind: str, reason: str) -> None:
+        """Do what a fault calls for: start the trial again, or settle it as failed."""
+        start = self._training.get(trial)
+        if start is None:
+            return
+        response, progress = RESPONSES[kind], self._ledger.progress(trial)
+        tokens = self._attempts[trial].tokens
+        allowed = self._sweep.cluster.retries if response.counts else MOST_RETURNS
+        if response.retried and progress.faults < allowed and progress.attempts <= MOST_RETURNS:
+            detail = f"{_first_line(reason)}; {response.words}"
+            self._ledger.fault(trial, kind, detail, tokens=round(tokens), counts=response.counts)
+            again = self._again(start, kind)
+            self._waiting.insert(0, (self._clock() + response.wait_s, again))
+            self._forget(trial, "fault", {"kind": kind, "reason": detail})
+            return
+        tries = f" ({progress.attempts} attempts)" if progress.attempts > 1 else ""
+        self._ledger.fail(
+            trial, f"{reason}{tries}", spent_flops=self._spent(start, tokens), fault=kind
+        )
+        self._forget(trial, "failed", {"reason": reason})
 
-    def _lost(self, start: Start) -> float:
-        return self._flops(start, self._progress.get(start.trial_id, 0.0))
+    def _again(self, start: Start, kind: str) -> Start:
+        halved = 2 if kind == "out-of-memory" else 1
+        return Start(start.trial_id, start.allocation, start.micro_batches * halved)
+
+    def _forget(self, trial: str, event: str, record: Mapping[str, Any]) -> None:
+        start = self._training.pop(trial)
+        del self._attempts[trial]
+        self._observations, self._proposed = None, None
+        self._listener(event, start, record)
+
+    def _spent(self, start: Start, tokens: float) -> float:
+        """FLOPs of a trial: its tokens, and those it had to train on twice."""
+        return self._flops(start, tokens) + self._ledger.progress(start.trial_id).wasted_flops
 
     def _flops(self, start: Start, tokens: float) -> float:
         allocation = start.allocation
         return self._sweep.space.cost(allocation) * tokens / allocation.tokens
 
-    def _changed(self) -> None:
-        self._observations, self._proposed = None, None
+
+def _first_line(reason: str) -> str:
+    return (reason.strip().splitlines() or ["no reason was given"])[0][:300]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +17,36 @@ import pandas as pd
 
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
+from sweeper.redaction import redact
+from sweeper.storage import back_up, durable, integrity, open_reader, open_writer, transaction
 
-SCHEMA_VERSION = 1
 ENDED = ("finished", "diverged", "failed")
 
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE trials (
-    trial_id TEXT PRIMARY KEY,
-    flops REAL NOT NULL, params INTEGER NOT NULL, tokens INTEGER NOT NULL,
-    seed INTEGER NOT NULL, mix TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'diverged', 'failed')),
-    reserved_flops REAL NOT NULL, spent_flops REAL NOT NULL DEFAULT 0,
-    params_total INTEGER, params_without_embeddings INTEGER, params_with_head INTEGER,
-    flops_6p REAL, flops_exact REAL, steps INTEGER, train_loss REAL,
-    wall_s REAL, tokens_per_s REAL,
-    started_at REAL NOT NULL, first_step_at REAL, ended_at REAL,
-    worker TEXT, attempts INTEGER NOT NULL DEFAULT 1, reason TEXT NOT NULL DEFAULT '',
-    UNIQUE (flops, params, seed, mix)
-);
-CREATE TABLE observations (
-    trial_id TEXT NOT NULL REFERENCES trials (trial_id), skill TEXT NOT NULL,
-    class TEXT NOT NULL, nll REAL NOT NULL, target_tokens INTEGER NOT NULL,
-    target_bytes INTEGER NOT NULL, examples INTEGER NOT NULL,
-    PRIMARY KEY (trial_id, skill)
-);
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL,
-    trial_id TEXT, detail TEXT NOT NULL
-);
-"""
+PATIENCE_S = 600.0
+"""Seconds a write waits for a full or vanished disk before the sweep ends in words (assumption:
+time for a person or a clean-up to act, not a night of idle GPUs)."""
 
 _RECORDED = (
     "params_total params_without_embeddings params_with_head flops_6p flops_exact "
     "steps train_loss wall_s tokens_per_s first_step_at ended_at worker"
 ).split()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a trial is, and what its faults have cost.
+
+    Attributes:
+        trained_tokens: tokens it was last known to have been trained on.
+        wasted_flops: FLOPs that a fault made it pay twice.
+        faults: faults that counted against its retries.
+        attempts: times it was started.
+    """
+
+    trained_tokens: int
+    wasted_flops: float
+    faults: int
+    attempts: int
 
 
 class Ledger:
@@ -65,45 +60,18 @@ class Ledger:
         DirectoryError: the file is damaged or was written by a newer version.
     """
 
+    patience_s = PATIENCE_S
+
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self.path = str(path)
-        uri = f"{Path(path).resolve().as_uri()}?mode=ro" if read_only else self.path
-        if read_only and not Path(path).exists():
-            raise DirectoryError(f"{path}: no ledger here; has the sweep been run?")
         # Tune calls the searcher from its own loop, and a simulated sweep from one thread.
-        self._db = sqlite3.connect(uri, uri=read_only, isolation_level=None, timeout=30.0)
-        self._db.row_factory = sqlite3.Row
         try:
-            self._prepare(read_only)
+            self._db = open_reader(Path(path)) if read_only else open_writer(path)
+        except sqlite3.OperationalError as error:
+            raise DirectoryError(f"{path}: the ledger cannot be opened ({error})") from error
         except sqlite3.DatabaseError as error:
             raise DirectoryError(f"{path}: not a readable ledger ({error})") from error
-
-    def _prepare(self, read_only: bool) -> None:
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA foreign_keys=ON")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone():
-                with self._transaction():
-                    for statement in _SCHEMA.split(";"):
-                        self._db.execute(statement)
-                    self._set_meta("schema_version", str(SCHEMA_VERSION))
-        version = int(self.meta("schema_version") or 0)
-        if version != SCHEMA_VERSION:
-            raise DirectoryError(
-                f"{self.path}: ledger schema {version}, this isoskill reads {SCHEMA_VERSION}; "
-                "use the version that wrote it"
-            )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        self._db.row_factory = sqlite3.Row
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""
@@ -111,14 +79,19 @@ class Ledger:
 
     # -- writing: the driver only ------------------------------------------------------------
 
-    def _set_meta(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
+    @durable
     def set_meta(self, key: str, value: str) -> None:
         """Remember one string about the sweep."""
-        with self._transaction():
-            self._set_meta(key, value)
+        with transaction(self._db):
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    @durable
+    def forget_meta(self, key: str) -> None:
+        """Forget one string about the sweep."""
+        with transaction(self._db):
+            self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    @durable
     def reserve(self, trial_id: str, allocation: Allocation, flops: float) -> None:
         """Record the start of a trial and set its FLOPs aside.
 
@@ -128,7 +101,7 @@ class Ledger:
         Raises:
             ValueError: the trial has already ended.
         """
-        with self._transaction():
+        with transaction(self._db):
             row = self._db.execute(
                 "SELECT state FROM trials WHERE trial_id = ?", (trial_id,)
             ).fetchone()
@@ -143,6 +116,7 @@ class Ledger:
             )  # fmt: skip
             self._event("resumed" if row else "started", trial_id, str(allocation))
 
+    @durable
     def settle(self, trial_id: str, record: Mapping[str, Any], *, spent_flops: float) -> None:
         """Record the end of a training: its measurements, losses and real cost.
 
@@ -155,7 +129,7 @@ class Ledger:
         fields = {name: record.get(name) for name in _RECORDED}
         fields["ended_at"] = fields["ended_at"] or time.time()
         assignments = ", ".join(f"{name} = ?" for name in fields)
-        with self._transaction():
+        with transaction(self._db):
             self._end(trial_id, record["status"], record.get("reason", ""), spent_flops)
             self._db.execute(
                 f"UPDATE trials SET {assignments} WHERE trial_id = ?",
@@ -174,33 +148,82 @@ class Ledger:
             ],
         )  # fmt: skip
 
-    def fail(self, trial_id: str, reason: str, *, spent_flops: float) -> None:
+    @durable
+    def fail(
+        self, trial_id: str, reason: str, *, spent_flops: float, fault: str = "error"
+    ) -> None:
         """Record that a trial ended without a result after all its retries."""
-        with self._transaction():
+        with transaction(self._db):
             self._end(trial_id, "failed", reason, spent_flops)
             self._db.execute(
-                "UPDATE trials SET ended_at = ? WHERE trial_id = ?", (time.time(), trial_id)
+                "UPDATE trials SET ended_at = ?, fault = ? WHERE trial_id = ?",
+                (time.time(), fault, trial_id),
             )
+
+    @durable
+    def advance(self, trial_id: str, tokens: int, *, wasted_flops: float = 0.0) -> None:
+        """Remember how far a running trial is, and FLOPs that it has just paid twice."""
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE trials SET trained_tokens = ?, wasted_flops = wasted_flops + ? "
+                "WHERE trial_id = ? AND state = 'running'",
+                (tokens, wasted_flops, trial_id),
+            )
+
+    @durable
+    def fault(self, trial_id: str, kind: str, detail: str, *, tokens: int, counts: bool) -> None:
+        """Record a fault that a running trial survives.
+
+        Args:
+            trial_id: the trial; it stays running.
+            kind: a key of `sweeper.faults.RESPONSES`.
+            detail: what happened, and what is done about it.
+            tokens: it had been trained on when it happened.
+            counts: whether it uses up one of the trial's retries.
+        """
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE trials SET fault = ?, faults = faults + ?, trained_tokens = ? "
+                "WHERE trial_id = ?",
+                (kind, int(counts), tokens, trial_id),
+            )
+            self._event(kind, trial_id, detail)
+
+    @durable
+    def reopen(self, trial_id: str, why: str) -> None:
+        """Set a failed trial running again, with its FLOPs reserved and its retries restored.
+
+        What it had spent and not wasted is paid again only if its checkpoint is lost.
+        """
+        with transaction(self._db):
+            self._db.execute(
+                "UPDATE trials SET state = 'running', reserved_flops = flops, spent_flops = 0, "
+                "faults = 0, fault = '', reason = '', ended_at = NULL "
+                "WHERE trial_id = ? AND state = 'failed'",
+                (trial_id,),
+            )
+            self._event("reopened", trial_id, why)
 
     def _end(self, trial_id: str, state: str, reason: str, spent_flops: float) -> None:
         changed = self._db.execute(
             "UPDATE trials SET state = ?, reason = ?, spent_flops = ?, reserved_flops = 0 "
             "WHERE trial_id = ? AND state = 'running'",
-            (state, reason, spent_flops, trial_id),
+            (state, redact(reason), spent_flops, trial_id),
         ).rowcount
         if not changed:
             raise ValueError(f"trial {trial_id} is not running")
         self._event(state, trial_id, reason)
 
+    @durable
     def event(self, kind: str, detail: str = "", trial_id: str | None = None) -> None:
         """Append one line to the sweep's history."""
-        with self._transaction():
+        with transaction(self._db):
             self._event(kind, trial_id, detail)
 
     def _event(self, kind: str, trial_id: str | None, detail: str) -> None:
         self._db.execute(
             "INSERT INTO events (at, kind, trial_id, detail) VALUES (?, ?, ?, ?)",
-            (time.time(), kind, trial_id, detail),
+            (time.time(), kind, trial_id, redact(detail)),
         )
 
     # -- reading -----------------------------------------------------------------------------
@@ -211,11 +234,29 @@ class Ledger:
         return None if row is None else str(row["value"])
 
     def totals(self) -> tuple[float, float]:
-        """FLOPs spent by ended trials and reserved by running ones."""
+        """FLOPs spent and reserved: what faults made a running trial pay twice is spent."""
         row = self._db.execute(
-            "SELECT COALESCE(SUM(spent_flops), 0), COALESCE(SUM(reserved_flops), 0) FROM trials"
+            "SELECT COALESCE(SUM(CASE state WHEN 'running' THEN wasted_flops ELSE spent_flops "
+            "END), 0), COALESCE(SUM(reserved_flops), 0) FROM trials"
         ).fetchone()
         return float(row[0]), float(row[1])
+
+    def progress(self, trial_id: str) -> Progress:
+        """How far a trial is, and what its faults have cost."""
+        row = self._db.execute(
+            "SELECT trained_tokens, wasted_flops, faults, attempts FROM trials WHERE trial_id = ?",
+            (trial_id,),
+        ).fetchone()
+        return Progress(int(row[0]), float(row[1]), int(row[2]), int(row[3]))
+
+    def failed_by(self, fault: str) -> list[str]:
+        """Ids of the trials that ended by a fault, in order of start."""
+        rows = self._db.execute(
+            "SELECT trial_id FROM trials WHERE state = 'failed' AND fault = ? "
+            "ORDER BY started_at, rowid",
+            (fault,),
+        )
+        return [str(row[0]) for row in rows]
 
     def allocations(self, *states: str) -> dict[str, Allocation]:
         """Allocations of the trials in the given states, by trial id, in order of start."""
@@ -245,7 +286,15 @@ class Ledger:
 
     def check(self) -> str:
         """Return "ok", or what SQLite's integrity check found."""
-        return str(self._db.execute("PRAGMA integrity_check").fetchone()[0])
+        return integrity(self._db)
+
+    def backup(self, target: Path) -> None:
+        """Copy the ledger to a file of its own, also while a driver writes to it.
+
+        Raises:
+            DirectoryError: the target cannot be written.
+        """
+        back_up(self._db, target)
 
 
 _OBSERVATIONS = """

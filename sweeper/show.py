@@ -64,7 +64,7 @@ class Progress:
             return
         self._training += 1 if event == "started" else -1
         if event != "started":
-            self._count += 1
+            self._count += event in ENDED
             self._console.print(self._line(event, start, record))
         spent, _ = self._ledger.totals()
         self._bar.update(

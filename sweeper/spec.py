@@ -111,7 +111,9 @@ class Cluster:
             may grow to: so many trials are asked for, and their waiting brings the nodes.
         gpus: the same of GPUs.
         resources: rules by size, ascending in ``from_params``.
-        retries: restarts of a trial whose process died, before it counts as failed.
+        retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
+        hang_s: seconds without a report after which a trial's process is killed and the trial
+            started again; longer than ten steps, the start of a process, and its scoring.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
         device: what a plan assumes: a key of `sweeper.devices.DEVICES`.
         mfu: share of its peak that training reaches, where you know it; None assumes one.
@@ -123,6 +125,7 @@ class Cluster:
     gpus: int | None = None
     resources: tuple[Resources, ...] = (Resources(),)
     retries: int = 2
+    hang_s: float = 1800.0
     dashboard: bool = True
     device: str = "cpu-core"
     mfu: float | None = None
@@ -143,6 +146,8 @@ class Cluster:
             raise ValueError(f"cluster.mfu={self.mfu}: give a share of the peak, in (0, 1]")
         if self.price_per_hour is not None and not self.price_per_hour >= 0:
             raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
+        if not self.hang_s > 0:
+            raise ValueError(f"cluster.hang_s={self.hang_s}: give seconds above 0, such as 1800")
 
     def rule(self, params: float) -> Resources:
         """The rule that holds for a size."""
@@ -320,8 +325,10 @@ class Sweep:
         return dict(json.loads(json.dumps(asdict(self))))
 
     def save(self, path: str | Path) -> None:
-        """Write the resolved spec as YAML."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        """Write the resolved spec as YAML, whole or not at all."""
+        partial = Path(f"{path}.partial")
+        partial.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        partial.replace(path)
 
     def _repr_html_(self) -> str:
         text = yaml.safe_dump(self.to_dict(), sort_keys=False)

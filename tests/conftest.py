@@ -39,3 +39,15 @@ def ray_cluster():
     )
     yield
     ray.shutdown()
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="fuzz and kill for minutes, as a release does"
+    )
+
+
+@pytest.fixture(scope="session")
+def long_run(request) -> bool:
+    """Whether to take the long way round."""
+    return bool(request.config.getoption("--long"))

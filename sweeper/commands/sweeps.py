@@ -29,6 +29,10 @@ def plan(
     print(result.to_json() if as_json else result)
 
 
+STOPPED = 130
+"""Exit code of a sweep that was asked to stop: what shells give for Ctrl-C."""
+
+
 @app.command()
 def run(
     spec: SpecFile,
@@ -39,9 +43,13 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress lines.")] = False,
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
+    from sweeper.directory import safe_name
+
     sweep = load(spec, set_)
-    results = sweep.run(out or Path("sweeps") / sweep.name, progress=not quiet)
+    results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
     print(_closing(results))
+    if results.finished and results.finished.reason == "stopped":
+        raise typer.Exit(STOPPED)
 
 
 @app.command()
@@ -51,12 +59,18 @@ def status(
     watching: Annotated[
         bool, typer.Option("--watch", help="Show it anew until the sweep's driver ends.")
     ] = False,
+    backup: Annotated[
+        Path | None, typer.Option("--backup", help="Copy the ledger, whole, to this file.")
+    ] = None,
 ) -> None:
     """Show how far a sweep is: trials, FLOPs, what trains now, where the optima lie, alarms."""
     from rich.console import Console
 
     from sweeper.status import render, snapshot, watch
 
+    if backup is not None:
+        _back_up(directory, backup)
+        return
     if watching:
         with contextlib.suppress(KeyboardInterrupt):
             watch(lambda: open_results(directory))
@@ -67,6 +81,16 @@ def status(
         print(json.dumps(values, indent=2))
     else:
         Console(highlight=False, soft_wrap=True).print(render(values))
+
+
+def _back_up(directory: Path, target: Path) -> None:
+    from sweeper.directory import Directory
+    from sweeper.ledger import Ledger
+
+    ledger = Ledger(Directory(directory).require().ledger, read_only=True)
+    ledger.backup(target)
+    print(f"{target}: {len(ledger.trials())} trials, integrity {ledger.check()}")
+    ledger.close()
 
 
 @app.command()

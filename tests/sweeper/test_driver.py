@@ -1,11 +1,15 @@
 """The driver: what starts next, what is settled, and how a dead driver's sweep goes on."""
 
+import errno
+from dataclasses import replace
+
 import pytest
 
 from sweeper.driver import Driver, Start
+from sweeper.faults import kind_of, kind_of_death
 from sweeper.ledger import Ledger
 from sweeper.search import Finished
-from sweeper.spec import Sweep
+from sweeper.spec import Cluster, Sweep
 
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
 
@@ -89,8 +93,8 @@ def test_a_dead_trial_costs_what_it_had_trained(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
     start = driver.start(always)
     driver.progressed(start.trial_id, {"tokens": start.allocation.tokens / 4})
-    driver.died(start.trial_id, "killed")
-    driver.died(start.trial_id, "told twice")
+    driver.died(start.trial_id, "error", "killed")
+    driver.died(start.trial_id, "error", "told twice")
     assert ledger.totals()[0] == pytest.approx(2.5e10, rel=0.01)
     assert ledger.trials()["reason"].tolist() == ["killed"]
 
@@ -115,3 +119,138 @@ def test_listener_hears_of_every_start_and_end(ledger):
     start = driver.start(always)
     driver.ended(start.trial_id, record(start))
     assert heard == ["started", "finished"]
+
+
+def test_a_fault_is_retried_as_often_as_the_spec_says_and_no_more(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    for _ in range(SWEEP.cluster.retries):
+        start = driver.start(always)
+        driver.died(start.trial_id, "worker-died", "SIGKILL")
+        assert ledger.allocations("running")
+    driver = Driver(SWEEP, ledger, Listed(1e4))  # the count outlives the driver
+    driver.died(driver.start(always).trial_id, "worker-died", "SIGKILL")
+    trial = ledger.trials().iloc[0]
+    assert (trial["state"], trial["fault"], trial["attempts"]) == ("failed", "worker-died", 3)
+    assert "(3 attempts)" in trial["reason"]
+    assert (ledger.events()["kind"] == "worker-died").sum() == SWEEP.cluster.retries
+
+
+def test_a_lost_node_does_not_count_against_a_trial(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    for _ in range(3 * SWEEP.cluster.retries):
+        driver.died(driver.start(always).trial_id, "node-lost", "its node died")
+    assert ledger.progress(driver.start(always).trial_id).faults == 0
+
+
+def test_memory_that_ran_out_halves_the_micro_batch(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    assert driver.start(always).micro_batches == 1
+    driver.died(driver.training[0].trial_id, "out-of-memory", "CUDA out of memory")
+    assert driver.start(always).micro_batches == 2
+
+
+def test_a_trial_that_could_not_write_waits_while_others_start(ledger):
+    now = [0.0]
+    driver = Driver(SWEEP, ledger, Listed(1e4), clock=lambda: now[0])
+    driver.died(driver.start(always).trial_id, "storage", "No space left on device")
+    assert driver.start(always) is None
+    now[0] += 60
+    assert driver.start(always).trial_id
+
+
+def test_work_done_twice_is_spent_but_not_work_that_a_checkpoint_saved(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    start = driver.start(always)
+    trial, tokens, cost = start.trial_id, start.allocation.tokens, SWEEP.space.cost
+    driver.progressed(trial, {"tokens": 0.6 * tokens, "resumed_at_tokens": 0})
+    driver.died(trial, "worker-died", "SIGKILL")
+    driver = Driver(SWEEP, ledger, Listed(1e4))  # even where the driver died too
+    driver.start(always)
+    driver.progressed(trial, {"tokens": 0.5 * tokens, "resumed_at_tokens": 0.4 * tokens})
+    assert ledger.totals()[0] == pytest.approx(0.2 * cost(start.allocation), rel=1e-3)
+    driver.ended(trial, {**record(start), "resumed_at_tokens": 0.4 * tokens})
+    assert ledger.totals()[0] == pytest.approx(1.2 * cost(start.allocation), rel=1e-3)
+    assert ledger.trials()["wasted_flops"][0] == pytest.approx(2e10, rel=0.01)
+
+
+def test_a_stopped_trial_stays_for_the_next_driver(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4, 3e4))
+    start = driver.start(always)
+    driver.stopping = True
+    assert driver.start(always) is None
+    driver.ended(
+        start.trial_id, {"status": "stopped", "reason": "asked", "tokens": 1e5, "losses": {}}
+    )
+    assert driver.start(always) == Finished("stopped", "on request")
+    assert list(ledger.allocations("running")) == [start.trial_id]
+    assert ledger.progress(start.trial_id).trained_tokens == 1e5
+
+
+def test_a_trial_whose_scoring_failed_is_scored_again_by_the_next_driver(ledger):
+    sweep = replace(SWEEP, cluster=Cluster(retries=0))
+    driver = Driver(sweep, ledger, Listed(1e4))
+    start = driver.start(always)
+    driver.progressed(start.trial_id, {"tokens": start.allocation.tokens})
+    driver.died(start.trial_id, "evaluation", "a question could not be read")
+    assert driver.start(always) == Finished("complete")
+    assert ledger.totals()[0] == pytest.approx(SWEEP.space.cost(start.allocation))
+    again = Driver(sweep, ledger, Listed(1e4))
+    assert again.start(always).trial_id == start.trial_id
+    tokens = start.allocation.tokens
+    again.ended(start.trial_id, {**record(start), "resumed_at_tokens": tokens})
+    assert ledger.totals() == (pytest.approx(SWEEP.space.cost(start.allocation)), 0.0)
+
+
+def test_the_search_is_not_over_while_a_trial_may_come_back(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    start = driver.start(always)
+    assert driver.start(always) is None
+    driver.died(start.trial_id, "preempted", "the node was preempted")
+    assert driver.start(always).trial_id == start.trial_id
+
+
+class Full(OSError):
+    def __init__(self):
+        super().__init__(errno.ENOSPC, "No space left on device")
+
+
+class OutOfMemoryError(RuntimeError):  # as torch names it
+    pass
+
+
+class CheckpointError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (Full(), "storage"),
+        (OSError(errno.ESTALE, "Stale file handle"), "storage"),
+        (OutOfMemoryError("CUDA out of memory"), "out-of-memory"),
+        (MemoryError(), "out-of-memory"),
+        (CheckpointError("checkpoint_3 is not what was written"), "checkpoint"),
+        (RuntimeError("CUDA error: an illegal memory access"), "device"),
+        (ValueError("data.surface: 'E' is missing"), "error"),
+        (FileNotFoundError(errno.ENOENT, "no such file"), "error"),
+    ],
+)
+def test_faults_are_told_apart(error, kind):
+    assert kind_of(error) == kind
+    wrapped = RuntimeError("the loop failed")
+    wrapped.__cause__ = error
+    assert kind_of(wrapped) == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("The actor is dead because its worker process has died. SIGKILL", "worker-died"),
+        ("The actor died because its node has died. Node Id: 12ab", "node-lost"),
+        ("The actor died because its node was preempted", "preempted"),
+        ("Task was killed due to the node running low on memory", "out-of-memory"),
+        ("", "worker-died"),
+    ],
+)
+def test_deaths_are_told_apart_by_what_ray_says(said, kind):
+    assert kind_of_death(said) == kind

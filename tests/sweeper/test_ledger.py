@@ -1,12 +1,16 @@
 """The ledger keeps what it was told, across processes, and refuses what cannot be."""
 
+import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
+from sweeper import storage
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
-from sweeper.ledger import Ledger
+from sweeper.ledger import Ledger, Progress
+from sweeper.storage import SCHEMA_VERSION
 
 ALLOCATION = Allocation(flops=6e9, params=1000, tokens=1_000_000)
 
@@ -100,3 +104,129 @@ def test_a_damaged_or_newer_file_is_refused(tmp_path):
         Ledger(tmp_path / "newer.sqlite")
     with pytest.raises(DirectoryError, match="no ledger here"):
         Ledger(tmp_path / "absent.sqlite", read_only=True)
+
+
+V1 = Path(__file__).parent / "data" / "ledger_v1.sqlite"
+"""A ledger as schema 1 wrote it: one trial finished, one diverged, one failed, one running."""
+
+
+def test_a_ledger_of_schema_1_goes_on_at_the_current_one_and_is_kept_beside(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    shutil.copy(V1, path)
+    book = Ledger(path)
+    assert book.meta("schema_version") == str(SCHEMA_VERSION)
+    assert book.totals() == (9.9e9, 6e9)
+    assert list(book.allocations("running")) == ["d"]
+    assert book.progress("d") == Progress(0, 0.0, 0, 1)
+    book.settle("d", record(), spent_flops=6e9)
+    assert book.observations()["loss"].notna().sum() == 2
+    fresh = Ledger(tmp_path / "fresh.sqlite")
+    assert list(fresh.trials().columns) == list(book.trials().columns)
+    fresh.close()
+    book.close()
+    assert (tmp_path / "ledger.sqlite.v1").exists()
+
+
+def test_a_reader_of_schema_1_changes_nothing(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    shutil.copy(V1, path)
+    before = path.read_bytes()
+    reader = Ledger(path, read_only=True)
+    assert reader.trials()["wasted_flops"].tolist() == [0, 0, 0, 0]
+    reader.close()
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["ledger.sqlite"]
+
+
+def test_a_damaged_page_is_found_at_opening(tmp_path):
+    book = Ledger(tmp_path / "ledger.sqlite")
+    for i in range(200):
+        book.reserve(f"trial-{i}", Allocation(6e9, 1000, 1_000_000, seed=i), 6e9)
+    book.close()
+    whole = bytearray((tmp_path / "ledger.sqlite").read_bytes())
+    whole[-6000:-2000] = b"\xff" * 4000
+    (tmp_path / "ledger.sqlite").write_bytes(whole)
+    for read_only in (False, True):
+        with pytest.raises(DirectoryError, match=r"damaged|not a readable ledger"):
+            Ledger(tmp_path / "ledger.sqlite", read_only=read_only)
+
+
+def test_a_backup_is_whole_while_the_ledger_is_written(ledger, tmp_path):
+    reader = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    ledger.reserve("a", ALLOCATION, 6e9)
+    reader.backup(tmp_path / "backup.sqlite")
+    ledger.settle("a", record(), spent_flops=6e9)
+    reader.close()
+    copy = Ledger(tmp_path / "backup.sqlite")
+    assert copy.totals() == (0.0, 6e9)
+    copy.close()
+    with pytest.raises(DirectoryError, match="cannot be written"):
+        ledger.backup(tmp_path / "absent" / "backup.sqlite")
+
+
+def test_copied_files_with_a_log_are_read_whole_from_memory(ledger, tmp_path, monkeypatch):
+    ledger.reserve("a", ALLOCATION, 6e9)  # it lies in the write-ahead log
+    (tmp_path / "copy").mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"ledger.sqlite{suffix}", tmp_path / "copy")
+
+    def refuse(db, path):
+        """What a read-only directory says: the lock files cannot be made."""
+        if db.execute("PRAGMA database_list").fetchone()[2].startswith(str(tmp_path)):
+            raise sqlite3.OperationalError("unable to open database file")
+        return version(db, path)
+
+    version = storage.schema_version
+    monkeypatch.setattr(storage, "schema_version", refuse)
+    reader = Ledger(tmp_path / "copy" / "ledger.sqlite", read_only=True)
+    assert reader.totals() == (0.0, 6e9)
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/a b/x", "nfs4"), ("/home/c", "ext4"), ("/data/deep/er", "fuse.sshfs"), ("/", "ext4")],
+)
+def test_the_file_system_is_that_of_the_nearest_mount(path, kind):
+    mounts = (
+        "/dev/a / ext4 rw 0 0\nhost:/x /home/a\\040b nfs4 rw 0 0\nu@h: /data fuse.sshfs rw 0 0"
+    )
+    assert storage.file_system(Path(path), mounts) == kind
+
+
+def test_on_a_network_file_system_no_memory_is_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "file_system", lambda path: "nfs4")
+    book = Ledger(tmp_path / "ledger.sqlite")
+    book.reserve("a", ALLOCATION, 6e9)
+    assert not list(tmp_path.glob("*-shm"))
+    reader = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    book.settle("a", record(), spent_flops=5e9)
+    assert reader.totals() == (5e9, 0.0)
+    assert "nfs4" in book.events()["detail"].iloc[0]
+    reader.close()
+    book.close()
+
+
+def test_a_full_disk_is_waited_for_and_then_refused_in_words(ledger, monkeypatch):
+    ledger.patience_s = 0.0
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DirectoryError, match="free space or mend the storage"):
+        for i in range(2000):
+            ledger.reserve(f"trial-{i}", Allocation(6e9, 1000, 1_000_000, seed=i), 6e9)
+    ledger.patience_s = 60.0
+    freed = lambda _: ledger._db.execute("PRAGMA max_page_count = 100000")  # noqa: E731
+    monkeypatch.setattr(storage.time, "sleep", freed)
+    ledger.reserve(f"trial-{i}", Allocation(6e9, 1000, 1_000_000, seed=i), 6e9)
+    assert "waited" in ledger.events().query("kind == 'storage'")["detail"].iloc[0]
+    assert ledger.check() == "ok"
+
+
+def test_secrets_do_not_reach_the_ledger(ledger, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "correct-horse-battery")
+    ledger.reserve("a", ALLOCATION, 6e9)
+    ledger.event("note", "key correct-horse-battery at s3://me:hunter22@host/x", "a")
+    ledger.fail("a", "Authorization: Bearer abcdefgh12345678", spent_flops=0)
+    said = ledger.events().to_csv() + ledger.trials().to_csv()
+    for secret in ("correct-horse", "hunter22", "abcdefgh12345678"):
+        assert secret not in said

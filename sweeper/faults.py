@@ -1,0 +1,107 @@
+"""What can go wrong with a trial, how it is told apart, and what is done about it.
+
+Every fault becomes an event in the ledger under its kind. docs/faults.md is the table below in
+words, with the faults of drivers and disks beside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the driver does about a fault of a trial.
+
+    Attributes:
+        retried: whether the trial is started again, from its last checkpoint if it has one.
+        counts: whether that uses up one of `cluster.retries`; a fault that is not the trial's
+            doing is bounded by `MOST_RETURNS` alone.
+        wait_s: seconds before the trial is started again.
+        words: what is done, for people.
+    """
+
+    retried: bool
+    counts: bool = True
+    wait_s: float = 0.0
+    words: str = ""
+
+
+MOST_RETURNS = 100
+"""Starts of one trial after which even faults that do not count end it (assumption: a trial that
+lost its node a hundred times will not finish on this cluster)."""
+
+STORAGE_WAIT_S = 30.0
+"""Seconds before a trial that could not write is tried again (assumption: a clean-up's time)."""
+
+RESPONSES = {
+    "worker-died": Response(True, words="goes on from its last checkpoint"),
+    "hung": Response(True, words="its process is killed; goes on from its last checkpoint"),
+    "out-of-memory": Response(True, words="goes on with micro-batches of half the size"),
+    "device": Response(True, words="goes on in a new process"),
+    "node-lost": Response(True, counts=False, words="goes on on another node"),
+    "preempted": Response(True, counts=False, words="goes on on another node"),
+    "checkpoint": Response(True, words="the bad checkpoint is set aside; trains from its start"),
+    "storage": Response(True, wait_s=STORAGE_WAIT_S, words="tried again when the disk had time"),
+    "evaluation": Response(True, words="scored again from its last checkpoint"),
+    "error": Response(False, words="a program that raised will raise again: not retried"),
+}
+"""By kind. A non-finite loss is no fault: the trial ends as "diverged", a result like another."""
+
+UNFINISHED = ("evaluation",)
+"""Faults that end a trial whose training is paid for: the next `run` scores it again."""
+
+_DEATHS = (
+    (r"preempt", "preempted"),
+    (r"node (?:has |was )?(?:died|dead|marked dead|terminated|removed)|NodeDied", "node-lost"),
+    (r"OutOfMemory|low on memory|memory usage threshold|OOM", "out-of-memory"),
+)
+
+_RAISED = (
+    ("CheckpointError", "checkpoint"),
+    ("EvaluationError", "evaluation"),
+    ("OutOfMemoryError", "out-of-memory"),
+    ("MemoryError", "out-of-memory"),
+    ("AcceleratorError", "device"),
+)
+"""Names of exceptions, which may be torch's or Ray's: neither is loaded here."""
+
+_SAID = (
+    (r"out of memory|can't allocate memory", "out-of-memory"),
+    (r"No space left on device", "storage"),  # torch's writers put it thus
+    (r"CUDA error|NCCL|cuDNN", "device"),
+)
+"""What a RuntimeError of torch's says, where it has no type of its own."""
+
+_STORAGE_ERRNOS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO,
+    errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH,
+}  # fmt: skip
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of a fault that raised in a trial's own process."""
+    seen: BaseException | None = error
+    while seen is not None:
+        names = [cls.__name__ for cls in type(seen).__mro__]
+        for name, kind in _RAISED:
+            if name in names:
+                return kind
+        if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
+            return "storage"
+        if isinstance(seen, RuntimeError):
+            for pattern, kind in _SAID:
+                if re.search(pattern, str(seen)):
+                    return kind
+        seen = seen.__cause__ or seen.__context__
+    return "error"
+
+
+def kind_of_death(message: str) -> str:
+    """The kind of a fault that took a trial's process, from what Ray says of it."""
+    for pattern, kind in _DEATHS:
+        if re.search(pattern, message, re.IGNORECASE):
+            return kind
+    return "worker-died"

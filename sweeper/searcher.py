@@ -1,0 +1,298 @@
+"""The thin shell between Ray Tune and the driver: what starts, what ended, what has gone silent.
+
+Tune retries nothing itself: a trial that died is handed back to the driver, which counts its
+retries in the ledger and starts it again as a new Tune trial.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from sweeper.directory import Directory
+from sweeper.driver import Driver, Start
+from sweeper.errors import ClusterError
+from sweeper.faults import kind_of_death
+from sweeper.search import Finished
+from sweeper.spec import Cluster, Resources, Sweep
+
+CAPACITY_S = 5.0
+"""Seconds for which the cluster's size is believed; nodes may join and leave."""
+
+PULSE_S = 0.5
+"""Seconds between looks for silent trials and a wish to stop."""
+
+
+class LedgerSearcher(Searcher):
+    """Hands the driver's trials to Tune, and Tune's outcomes to the driver.
+
+    Args:
+        driver: what to start, and whom to tell.
+        sweep: the spec.
+        directory: the sweep's files.
+        stop: whether the user has asked to stop.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        sweep: Sweep,
+        directory: Directory,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self._driver, self._sweep, self._directory, self._stop = driver, sweep, directory, stop
+        self._ids: dict[str, str] = {}
+        self._heard: dict[str, float] = {}
+        self._tune_trials: dict[str, Any] = {}
+        self._records: dict[str, dict[str, Any]] = {}
+        self._hung: set[str] = set()
+        self._looked_at = 0.0
+        self._cluster = Capacity(sweep)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher into a snapshot that is never read back: keep nothing."""
+        return {}
+
+    def set_search_properties(self, *args: Any, **kwargs: Any) -> bool:
+        """Accept whatever Tune says; losses are read from the record."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial's config, None to be asked again, or FINISHED."""
+        if self.error is not None:
+            return str(Searcher.FINISHED)
+        try:
+            start = self._driver.start(self._fits)
+        except Exception as error:
+            self.error = error
+            return str(Searcher.FINISHED)
+        if start is None:
+            return None
+        if isinstance(start, Finished):
+            return str(Searcher.FINISHED)
+        self._ids[trial_id], self._heard[trial_id] = start.trial_id, time.monotonic()
+        self._directory.stop_file(start.trial_id).unlink(missing_ok=True)
+        return self._config(start)
+
+    def _config(self, start: Start) -> dict[str, Any]:
+        rule = self._sweep.cluster.rule(start.allocation.params)
+        return {
+            "name": str(start.allocation).replace(" ", ","),
+            "trial": self._sweep.trial(start.allocation).to_dict(),
+            "directory": str((self._directory.trials / start.trial_id).resolve()),
+            "resources": {"workers": rule.workers, "cpus": rule.cpus, "gpus": rule.gpus},
+            "micro_batches": start.micro_batches,
+        }
+
+    def _fits(self, params: float) -> bool:
+        return self._cluster.fits(params, [s.allocation.params for s in self._driver.training])
+
+    # -- what Tune tells ----------------------------------------------------------------------
+
+    def began(self, trial: Any) -> None:
+        """Note that a trial has its process."""
+        self._tune_trials[trial.trial_id] = trial
+        self._heard[trial.trial_id] = time.monotonic()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Note a running trial's progress."""
+        self._heard[trial_id] = time.monotonic()
+        if "record" in result:
+            self._records[trial_id] = json.loads(result["record"])
+        elif "tokens" in result and trial_id in self._ids:
+            self._guarded(lambda: self._driver.progressed(self._ids[trial_id], result))
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tell the driver of a trial that ended, well or not."""
+        trial = self._ids.pop(trial_id, None)
+        tune_trial = self._tune_trials.pop(trial_id, None)
+        self._heard.pop(trial_id, None)
+        record = self._records.pop(trial_id, None)
+        if record is None and result and "record" in result:
+            record = json.loads(result["record"])
+        if trial is None:
+            return
+        if record is not None:
+            self._guarded(lambda: self._driver.ended(trial, record))
+            if record["status"] in ("finished", "diverged"):
+                self._directory.clean([trial])
+        elif error:
+            self._cluster.forget()
+            kind, reason = self._death(trial_id, tune_trial)
+            self._guarded(lambda: self._driver.died(trial, kind, reason))
+        # Else Tune was interrupted: the trial stays reserved, and the next driver goes on with it.
+
+    def _guarded(self, tell: Callable[[], None]) -> None:
+        """Keep an exception for the end: Tune would take it for the trial's."""
+        try:
+            tell()
+        except Exception as error:
+            self.error = self.error or error
+
+    def _death(self, trial_id: str, tune_trial: Any) -> tuple[str, str]:
+        if trial_id in self._hung:
+            self._hung.discard(trial_id)
+            silent = self._sweep.cluster.hang_s
+            return "hung", f"no sign of progress for {silent:g} s (cluster.hang_s)"
+        said = _error_text(tune_trial)
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        return kind_of_death(said), lines[-1] if lines else "its process died"
+
+    # -- looked at now and then ---------------------------------------------------------------
+
+    def pulse(self) -> None:
+        """Pass on a wish to stop, and end trials that have gone silent."""
+        now = time.monotonic()
+        if now - self._looked_at < PULSE_S:
+            return
+        self._looked_at = now
+        if self.error is not None or self._stop():
+            self._driver.stopping = True
+            for trial in self._ids.values():
+                self._guarded(lambda trial=trial: self._ask_to_stop(trial))  # type: ignore[misc]
+        for trial_id, heard in list(self._heard.items()):
+            if now - heard > self._sweep.cluster.hang_s:
+                self._end_silent(trial_id)
+
+    def _ask_to_stop(self, trial: str) -> None:
+        path = self._directory.stop_file(trial)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def _end_silent(self, trial_id: str) -> None:
+        import ray
+
+        tune_trial = self._tune_trials.get(trial_id)
+        actor = tune_trial.temporary_state.ray_actor if tune_trial else None
+        self._heard[trial_id] = time.monotonic()
+        if actor is None:
+            self._starved(trial_id)
+            return
+        self._hung.add(trial_id)
+        ray.kill(actor)
+
+    def _starved(self, trial_id: str) -> None:
+        """A trial for which there should be room has found none: say so rather than wait."""
+        self.error = self.error or ClusterError(
+            f"trial {self._ids.get(trial_id)} found no free slot for "
+            f"{self._sweep.cluster.hang_s:g} s (cluster.hang_s), though the cluster should have "
+            "one: something else holds its resources; see `ray status`"
+        )
+        raise self.error
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger holds everything."""
+        Path(checkpoint_path).write_text("{}", encoding="utf-8")
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class Watch(tune.Callback):
+    """Lets the searcher see what Tune tells only its callbacks."""
+
+    def __init__(self, searcher: LedgerSearcher) -> None:
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks into a snapshot that is never read back: keep nothing."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass on that a trial has its process."""
+        self._searcher.began(trial)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look around, some times a second."""
+        self._searcher.pulse()
+
+
+class Capacity:
+    """What the cluster has, and whether another trial fits."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._read_at, self._now, self._most = -CAPACITY_S, dict[str, float](), dict[str, float]()
+        self._short_since: float | None = None
+
+    def forget(self) -> None:
+        """Something died: look again."""
+        self._read_at = -CAPACITY_S
+
+    def fits(self, params: float, training: list[int]) -> bool:
+        """Whether a trial of so many params finds room beside those in training.
+
+        Raises:
+            ClusterError: it is too large for the whole cluster, and nodes that were here before
+                have not come back for `cluster.hang_s`.
+        """
+        total = self._total()
+        wanted = demand(self._sweep.cluster.rule(params))
+        if not training:
+            self._require(params, wanted, total)
+        held = [demand(self._sweep.cluster.rule(p)) for p in training]
+        return all(
+            sum(each.get(name, 0.0) for each in held) + amount <= total.get(name, 0.0) + 1e-9
+            for name, amount in wanted.items()
+        )
+
+    def _require(self, params: float, wanted: dict[str, float], total: dict[str, float]) -> None:
+        short = {n: a for n, a in wanted.items() if a > total.get(n, 0.0)}
+        if not short:
+            self._short_since = None
+            return
+        now = time.monotonic()
+        self._short_since = self._short_since or now
+        once = all(a <= self._most.get(n, 0.0) for n, a in short.items())
+        if once and now - self._short_since < self._sweep.cluster.hang_s:
+            return  # a node was lost; another may come
+        name, amount = next(iter(short.items()))
+        raise ClusterError(
+            f"cluster.resources: a trial of {params:.3g} params needs {amount:g} {name}, "
+            f"the cluster has {total.get(name, 0.0):g}; add nodes or ask for less"
+        )
+
+    def _total(self) -> dict[str, float]:
+        import ray
+
+        if time.monotonic() - self._read_at > CAPACITY_S:
+            self._read_at = time.monotonic()
+            self._now = _grown(dict(ray.cluster_resources()), self._sweep.cluster)
+            for name, amount in self._now.items():
+                self._most[name] = max(amount, self._most.get(name, 0.0))
+        return self._now
+
+
+def _grown(total: dict[str, float], cluster: Cluster) -> dict[str, float]:
+    """Resources of a cluster once it has scaled itself as far as the spec says it may."""
+    if cluster.address == "local":
+        return total
+    limits = {"CPU": cluster.cpus or 0, "GPU": cluster.gpus or 0}
+    return total | {name: max(total.get(name, 0.0), limit) for name, limit in limits.items()}
+
+
+def demand(rule: Resources) -> dict[str, float]:
+    """What a trial holds in all."""
+    processes = max(rule.workers, 1)
+    wanted = {"CPU": rule.cpus * processes, "GPU": rule.gpus * processes}
+    return {name: amount for name, amount in wanted.items() if amount > 0}
+
+
+def _error_text(tune_trial: Any) -> str:
+    """What Ray said of a trial's last failure: Tune keeps it as text on this machine."""
+    path = tune_trial.error_file if tune_trial is not None else None
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace") if path else ""
+    except OSError:
+        return ""
