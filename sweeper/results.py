@@ -155,6 +155,12 @@ class Results(Outcome):
 
         return replay(self)
 
+    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
+        """Upload observations, fits and report to the Hugging Face Hub; see `sweeper.hub.push`."""
+        from sweeper.hub import push
+
+        return push(self, repository, private=private)
+
     def overhead_s(self) -> pd.Series:
         """Seconds from a slot's being free to the first training step of its next trial.
 
