@@ -42,6 +42,13 @@ MULTIPLIERS: dict[str, dict[str, float]] = {
     # Knowledge gets code's share and code knowledge's; the aggregate keeps its weights.
     SWAP: {"knowledge": 0.199 / 0.584, "code": 0.584 / 0.199},
 }
+ORDER = (
+    *((world, BASE) for world in WORLDS[:3]),
+    *((world, SWAP) for world in WORLDS[:3]),
+    *((world, arm) for world in WORLDS[3:] for arm in (BASE, SWAP)),
+)
+"""Three base arms, their swaps, then pairs: what the clock may cut short is still a whole."""
+
 DECISIVE = ("knowledge", "knowledge-qa", "code", "validation")
 """Skills the search looks at; the others are only recorded."""
 
@@ -55,11 +62,11 @@ RATES, CHECK_FLOPS, CHECK_PARAMS = (4e-3, 8e-3, 1.6e-2), 1e11, (8e3, 1.6e4, 3.2e
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for world in WORLDS:
-        run_here(sweep(world, BASE), folder / f"{world}-{BASE}")
+    for world, arm in ORDER[:4]:
+        run_here(sweep(world, arm), folder / f"{world}-{arm}")
     check_rates(folder / "rates.csv", seed=0)
-    for world in WORLDS:
-        run_here(sweep(world, SWAP), folder / f"{world}-{SWAP}")
+    for world, arm in ORDER[4:]:
+        run_here(sweep(world, arm), folder / f"{world}-{arm}")
     check_rates(folder / "rates.csv", seed=1)
 
 
