@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 # Their commands register themselves.
-from sweeper.commands import analysis, monitoring, prepare, sweeps  # noqa: F401
+from sweeper.commands import analysis, monitoring, prepare, studies, sweeps  # noqa: F401
 from sweeper.commands.console import app
 
 

@@ -19,6 +19,7 @@ import yaml
 
 from fitting.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
+from sweeper import report_studies
 from sweeper import report_tables as tables
 from sweeper.errors import SpecError
 from sweeper.report_figures import COLOURS, figures, ramp, toggles
@@ -41,6 +42,7 @@ _SECTIONS = (
     ("optima", "Optima"),
     ("figures", "Figures"),
     ("methods-compared", "Methods"),
+    ("studies", "Studies"),
     ("sweep", "Sweep"),
     ("trials", "Trials"),
     ("left-out", "Left out"),
@@ -122,10 +124,12 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
     """Everything the template shows."""
     skills = _ordered(outcome, fits)
     trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
+    studies = report_studies.sections(outcome)
     return {
         "name": outcome.sweep.name,
         "subtitle": _subtitle(outcome, trials),
-        "sections": _SECTIONS,
+        "sections": _SECTIONS if studies else [s for s in _SECTIONS if s[0] != "studies"],
+        "studies": studies,
         **_findings(fits, outcome.aggregate, skills),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,

@@ -64,6 +64,28 @@ def mix_points() -> pd.DataFrame:
     return _read("fig2_mix_points").rename(columns={"target_nll": "loss"})
 
 
+_MIXES = {
+    "code": {
+        11.08: "code×0.5", 19.92: "base", 33.11: "code×2", 42.5: "code×3", 49.51: "code×4",
+        82.02: "code×20",
+    },
+    "knowledge": {
+        21.95: "knowledge×0.2", 58.44: "base", 73.77: "knowledge×2", 80.83: "knowledge×3",
+        84.9: "knowledge×4",
+    },
+}  # fmt: skip
+"""Shares in the legends of Figure 2 and the mixes they belong to (`fitting.datamix`)."""
+
+
+def mix_table() -> pd.DataFrame:
+    """Figure 2 as a long table of losses with a column mix; hidden points are left out."""
+    points = mix_points()
+    points = points[points["visibility"] != "hidden"]
+    mixes = [_MIXES[c][s] for c, s in zip(points["skill"], points["share_percent"], strict=True)]
+    table = points[["skill", "params", "loss"]].assign(mix=mixes, flops=6e18)
+    return table.assign(tokens=table["flops"] / (6 * table["params"])).reset_index(drop=True)
+
+
 def mix_optima() -> pd.DataFrame:
     """Figure 3: optima of both skills for thirteen data mixes at 6e18 FLOPs."""
     return _read("fig3_optima_by_share")

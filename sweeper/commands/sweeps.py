@@ -41,13 +41,20 @@ def run(
     ] = None,
     set_: Set = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress lines.")] = False,
+    study: Annotated[
+        str | None,
+        typer.Option("--study", help="datamix, validation or skills: sets study in the spec."),
+    ] = None,
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
     from sweeper.directory import safe_name
 
-    sweep = load(spec, set_)
+    sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
     results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
     print(_closing(results))
+    if sweep.study and results.fittable:
+        print("
+".join(_study_lines(results)))
     if results.finished and results.finished.reason == "stopped":
         raise typer.Exit(STOPPED)
 
@@ -125,6 +132,19 @@ def skills(as_json: AsJson = False) -> None:
         mark = "*" if row["default"] else " "
         print(f"{mark} {row['name']:<24} {row['class']:<12} {row['description']}")
     print("* measured unless the spec names others")
+
+
+def _study_lines(results: Results) -> list[str]:
+    """What the sweep's study found, or why it cannot say anything."""
+    from fitting.errors import FittingError
+    from sweeper.studies.run import analyse
+    from sweeper.studies.source import of_outcome
+
+    try:
+        said = analyse(results.sweep.study, of_outcome(results)).sentences()
+    except FittingError as error:
+        return [f"\nstudy {results.sweep.study}: {error}"]
+    return [f"\nstudy {results.sweep.study}:", *(f"* {sentence}" for sentence in said)]
 
 
 def _closing(results: Results) -> str:

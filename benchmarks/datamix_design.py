@@ -1,0 +1,203 @@
+"""Slopes and aligning ratio of the data-mix study: thirteen full grids against the mix search.
+
+    nice -n 15 python benchmarks/datamix_design.py [replicates]
+
+Worlds are built from the points of arXiv 2503.10061: optima on the lines through its Figure 3,
+each mix off them by the scatter that is left when the vertices' own noise is taken away; curvature,
+skew and noise of Figure 1's curves at 6e18 FLOPs; levels of Figure 2. The paper's design is its
+sixteen sizes under each of thirteen mixes with a parabola per curve and a line through the vertices;
+the mix search spends a share of it and is read by the joint fit. All trials cost 6e18 FLOPs.
+
+Errors are true errors: against the line that made the world.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fitting.datamix import aligning_ratio, fit_share_response, optima_by_mix, paper_mixes
+from fitting.mixes import align, fit_mixes
+from fitting.parabola import t_quantile
+from fitting.reference import mix_optima, skills_points
+from sweeper.budget import Allocation, Space
+from sweeper.search import SearchSettings
+from sweeper.search.mixes import MixSearch
+from sweeper.simulation import run
+
+FLOPS, SKILLS, MIXES = 6e18, ("knowledge", "code"), paper_mixes()
+REST = 0.2164
+SHARES = (1.0, 0.2, 0.1)
+"""Of the FLOPs of the paper's design: 1 is the design itself."""
+
+# Curvature, residual and vertex error at 6e18 FLOPs, exponents of the surface: the parabolas and
+# surfaces through the digitised points (fitting/reference/skills_paper/README.md).
+CURVES = {
+    "knowledge": (0.139, 0.0119, 0.049, 0.330, 0.287),
+    "code": (0.075, 0.0058, 0.073, 0.535, 0.459),
+}
+# Loss at the vertex against ln share of the own class, through the legends of Figure 2.
+LEVELS = {"knowledge": (1.105, -0.021), "code": (0.379, -0.068)}
+CORRELATION = 0.4  # of the two losses' noise in one trial; assumption
+
+
+@dataclass(frozen=True)
+class World:
+    """Lines, and one draw of what each mix has of its own."""
+
+    lines: dict[str, tuple[float, float]]
+    drift: dict[tuple[str, str], float]
+
+    def loss(self, params: float, mix: str, rng: np.random.Generator) -> dict[str, float]:
+        shared, found = rng.standard_normal(), {}
+        for skill in SKILLS:
+            curvature, noise, _, alpha, beta = CURVES[skill]
+            share = MIXES[mix][skill]
+            zero, slope = self.lines[skill]
+            u = math.log(params) - zero - slope * share - self.drift[skill, mix]
+            level, fall = LEVELS[skill]
+            error = math.sqrt(CORRELATION) * shared
+            error += math.sqrt(1 - CORRELATION) * rng.standard_normal()
+            found[skill] = level + fall * math.log(share) + noise * error
+            found[skill] += (
+                curvature
+                * (beta * math.expm1(-alpha * u) + alpha * math.expm1(beta * u))
+                / ((alpha + beta) * alpha * beta)
+            )
+        return found
+
+    def ratio(self) -> float:
+        """Where the lines meet."""
+        (k, ks), (c, cs) = self.lines["knowledge"], self.lines["code"]
+        return -(c - k - (1 - REST) * ks) / (c - k + (1 - REST) * cs)
+
+
+def world(seed: int) -> World:
+    table, rng = mix_optima(), np.random.default_rng([seed, 1])
+    lines, drift = {}, {}
+    for skill in SKILLS:
+        line = fit_share_response(table[f"{skill}_share"], table[f"{skill}_params"])
+        lines[skill] = (line.intercept, line.slope)
+        left = math.sqrt(max(line.scatter**2 - CURVES[skill][2] ** 2, 0.02**2))
+        drift |= {(skill, mix): left * float(rng.standard_normal()) for mix in MIXES}
+    return World(lines, drift)
+
+
+def paper_design(truth: World, seed: int) -> pd.DataFrame:
+    points = skills_points()
+    sizes = np.sort(points.loc[points["flops"] == FLOPS, "params"].unique())
+    rng, rows = np.random.default_rng([seed, 2]), []
+    for mix in MIXES:
+        for params in sizes:
+            losses = truth.loss(float(params), mix, rng)
+            head = (f"{mix} {params}", FLOPS, params, FLOPS / 6 / params, mix)
+            rows += [(*head, skill, loss) for skill, loss in losses.items()]
+    names = ["trial_id", "flops", "params", "tokens", "mix", "skill", "loss"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def mix_search(truth: World, seed: int, trials: int) -> pd.DataFrame:
+    sizes = np.geomspace(4e7, 2.5e9, 90).round().astype(int)
+    space = Space((FLOPS,), tuple(sizes.tolist()), tuple((6.0 * sizes).tolist()))
+    settings = SearchSettings(tolerance=0.02, tokens_per_param=10)
+    search = MixSearch(settings, space, MIXES, {s: s for s in SKILLS})
+
+    def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        return truth.loss(allocation.params, allocation.mix, rng)
+
+    # A hair more than the budgets sum to, or rounding would cost the last trial.
+    allowance = trials * FLOPS * (1 + 1e-9)
+    return run(search, space, loss, skills=SKILLS, allowance=allowance, seed=seed)
+
+
+def by_parabolas(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Estimate, low, high of each slope and of ln ratio, as the paper computes them."""
+    optima = optima_by_mix(table, MIXES)
+    found, params = {}, {}
+    for skill in SKILLS:
+        rows = optima[optima["skill"] == skill]
+        line = fit_share_response(rows[f"share_{skill}"], rows["params"])
+        found[skill] = (line.slope, *line.slope_interval())
+        params[skill] = rows["params"].to_numpy()
+    ratio = [m["code"] / m["knowledge"] for m in MIXES.values()]
+    meet = aligning_ratio(ratio, params["code"], params["knowledge"])
+    found["ln ratio"] = _log(meet.ratio, meet.interval)
+    return found
+
+
+def by_joint_fit(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    fits = fit_mixes(table, MIXES, {s: s for s in SKILLS})
+    found = {}
+    for skill in SKILLS:
+        value, error = fits[skill].slope(FLOPS)
+        half = t_quantile(0.9, fits[skill].mix_dof) * error
+        found[skill] = (value, value - half, value + half)
+    meet = align(fits["code"], fits["knowledge"], FLOPS, rest=REST)
+    found["ln ratio"] = _log(meet.ratio, meet.interval)
+    return found
+
+
+def _log(ratio: float, interval: tuple[float, float]) -> tuple[float, float, float]:
+    low, high = (math.log(v) if v > 0 else -math.inf for v in interval)
+    return (math.log(ratio) if ratio > 0 else math.nan), low, high
+
+
+def one(seed: int) -> list[dict[str, object]]:
+    truth = world(seed)
+    design = paper_design(truth, seed)
+    full = design["trial_id"].nunique()
+    arms: dict[str, Callable[[], dict[str, tuple[float, float, float]]]] = {
+        "paper's grid, parabolas": lambda: by_parabolas(design),
+        "paper's grid, joint fit": lambda: by_joint_fit(design),
+    }
+    for share in SHARES[1:]:
+        table = mix_search(truth, seed, int(share * full))
+        arms[f"mix search, {share:.0%} of its FLOPs"] = lambda t=table: by_joint_fit(t)
+    wanted = {s: truth.lines[s][1] for s in SKILLS} | {"ln ratio": math.log(truth.ratio())}
+    # The line in ln ratio is another computation than the lines in shares: held to its own truth.
+    plain = {s: np.array([truth.lines[s][0] + truth.lines[s][1] * m[s] for m in MIXES.values()])
+             for s in SKILLS}  # fmt: skip
+    ratio = [m["code"] / m["knowledge"] for m in MIXES.values()]
+    own = math.log(aligning_ratio(ratio, np.exp(plain["code"]), np.exp(plain["knowledge"])).ratio)
+    rows: list[dict[str, object]] = []
+    for arm, read in arms.items():
+        for what, (value, low, high) in read().items():
+            true = own if what == "ln ratio" and "parabolas" in arm else wanted[what]
+            rows.append(
+                {"seed": seed, "arm": arm, "what": what, "error": value - true,
+                 "width": (high - low) / 2, "holds": low <= true <= high}
+            )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    replicates = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    start, rows = time.process_time(), []
+    out = Path(__file__).parent / "results"
+    for seed in range(replicates):
+        rows += one(seed)
+        pd.DataFrame(rows).to_csv(out / "datamix_design.csv", index=False, float_format="%.5g")
+    table = pd.DataFrame(rows)
+    lines = ["| what | design | rms error | median half-width | interval holds | no number |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for (what, arm), group in table.groupby(["what", "arm"], sort=False):
+        known = group["error"].dropna()
+        lines.append(
+            f"| {what} | {arm} | {math.sqrt((known**2).mean()):.3f} | {group['width'].median():.3f} "
+            f"| {group['holds'].mean():.0%} | {group['error'].isna().mean():.0%} |"
+        )
+    print("\n".join(lines))
+    print(f"\n{time.strftime('%Y-%m-%d')}, {replicates} replicates (seeds 0 to {replicates - 1}), "
+          f"{time.process_time() - start:.0f} CPU-s, one thread of {platform.machine()}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""One door to the three studies: analyse, say, keep."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fitting.plain import plain
+from sweeper.errors import SpecError, did_you_mean
+from sweeper.studies import datamix, skills, validation
+from sweeper.studies.datamix import DatamixStudy
+from sweeper.studies.skills import SkillsStudy
+from sweeper.studies.source import Source
+from sweeper.studies.validation import ValidationStudy
+
+AnyStudy = DatamixStudy | ValidationStudy | SkillsStudy
+
+STUDIES = ("datamix", "validation", "skills")
+
+
+def analyse(
+    name: str, source: Source, *, first: Sequence[str] = (), second: Sequence[str] = ()
+) -> AnyStudy:
+    """Do a study.
+
+    Args:
+        name: "datamix", "validation" or "skills".
+        source: the runs.
+        first: validation: the wanted skills; skills: the hypothesis half.
+        second: validation: what may stand in for them; skills: the held-out half.
+
+    Raises:
+        SpecError: no such study, or a skill that was not measured.
+        FittingError: the runs do not have what the study needs.
+    """
+    if name == "datamix":
+        return datamix.study(source)
+    if name == "validation":
+        return validation.study(source, wanted=first, candidates=second)
+    if name == "skills":
+        return skills.study(source, hypothesis=first, held_out=second)
+    raise SpecError(f"study: {name!r} is unknown{did_you_mean(name, STUDIES)}; {_KNOWN}")
+
+
+_KNOWN = f"known: {', '.join(STUDIES)}"
+
+
+def to_json(study: AnyStudy) -> str:
+    """Sentences and tables as JSON; NaN becomes null."""
+    content: dict[str, Any] = {
+        "title": study.source.title,
+        "note": study.source.note,
+        "sentences": study.sentences(),
+        **{
+            name: [{k: _value(v) for k, v in row.items()} for row in table.to_dict("records")]
+            for name, table in study.tables.items()
+        },
+    }
+    return json.dumps(plain(content), allow_nan=False, indent=1)
+
+
+def _value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def keep(study: AnyStudy, folder: Path) -> list[Path]:
+    """Write tables as CSV, everything as JSON, and the figures as PNG."""
+    from sweeper.studies.figures import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "study.json"]
+    written[0].write_text(to_json(study), encoding="utf-8")
+    for name, table in study.tables.items():
+        path = folder / f"{name}.csv"
+        table.to_csv(path, index=False, float_format="%.6g")
+        written.append(path)
+    for drawn in figures(study):
+        path = folder / f"{drawn.name}.png"
+        drawn.figure.savefig(path)
+        written.append(path)
+    return written
