@@ -3,10 +3,11 @@
     nice -n 15 python benchmarks/datamix_design.py [replicates]
 
 Worlds are built from the points of arXiv 2503.10061: optima on the lines through its Figure 3,
-each mix off them by the scatter that is left when the vertices' own noise is taken away; curvature,
-skew and noise of Figure 1's curves at 6e18 FLOPs; levels of Figure 2. The paper's design is its
-sixteen sizes under each of thirteen mixes with a parabola per curve and a line through the vertices;
-the mix search spends a share of it and is read by the joint fit. All trials cost 6e18 FLOPs.
+each mix off them by the scatter that is left when the vertices' own noise is taken away; skew,
+curvature and noise of Figure 1's curves at 6e18 FLOPs; levels of Figure 2. The paper's design is
+its sixteen sizes under each of thirteen mixes with a parabola per curve and a line through the
+vertices; the mix search spends a share of it and is read by the joint fit. All trials cost 6e18
+FLOPs.
 
 Errors are true errors: against the line that made the world.
 """
@@ -57,6 +58,7 @@ class World:
     drift: dict[tuple[str, str], float]
 
     def loss(self, params: float, mix: str, rng: np.random.Generator) -> dict[str, float]:
+        """Measured losses of one trial."""
         shared, found = rng.standard_normal(), {}
         for skill in SKILLS:
             curvature, noise, _, alpha, beta = CURVES[skill]
@@ -191,12 +193,16 @@ def main() -> None:
     for (what, arm), group in table.groupby(["what", "arm"], sort=False):
         known = group["error"].dropna()
         lines.append(
-            f"| {what} | {arm} | {math.sqrt((known**2).mean()):.3f} | {group['width'].median():.3f} "
-            f"| {group['holds'].mean():.0%} | {group['error'].isna().mean():.0%} |"
+            f"| {what} | {arm} | {math.sqrt((known**2).mean()):.3f} "
+            f"| {group['width'].median():.3f} | {group['holds'].mean():.0%} "
+            f"| {group['error'].isna().mean():.0%} |"
         )
+    spent = time.process_time() - start
     print("\n".join(lines))
-    print(f"\n{time.strftime('%Y-%m-%d')}, {replicates} replicates (seeds 0 to {replicates - 1}), "
-          f"{time.process_time() - start:.0f} CPU-s, one thread of {platform.machine()}")  # fmt: skip
+    print(
+        f"\n{time.strftime('%Y-%m-%d')}, {replicates} replicates (seeds 0 to {replicates - 1}), "
+        f"{spent:.0f} CPU-s, one thread of {platform.machine()}"
+    )
 
 
 if __name__ == "__main__":
