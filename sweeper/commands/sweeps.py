@@ -53,8 +53,7 @@ def run(
     results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
     print(_closing(results))
     if sweep.study and results.fittable:
-        print("
-".join(_study_lines(results)))
+        print("\n".join(_study_lines(results)))
     if results.finished and results.finished.reason == "stopped":
         raise typer.Exit(STOPPED)
 
