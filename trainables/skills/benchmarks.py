@@ -145,7 +145,7 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = 
         # RuntimeError: datasets no longer runs loading scripts, and says so with one.
         raise BenchmarkError(
             f"skills.{benchmark.task}: {path or benchmark} cannot be loaded: "
-            f"{_first_line(error)}; give path: a local copy, as JSON lines or parquet"
+            f"{first_line(error)}; give path: a local copy, as JSON lines or parquet"
         ) from error
     return convert(benchmark, dataset, limit=limit)
 
@@ -169,7 +169,7 @@ def convert(benchmark: Benchmark, dataset: Any, *, limit: int | None = LIMIT) ->
         )
     rows = range(len(dataset))
     names = [str(n) for n in (dataset[benchmark.id_column] if benchmark.id_column else rows)]
-    chosen = sorted(rows, key=lambda row: (_hash(names[row]), row))[:limit]
+    chosen = sample_order(names)[:limit]
     examples = [
         example
         for row, doc in zip(chosen, dataset.select(chosen), strict=True)
@@ -187,7 +187,7 @@ def _example(benchmark: Benchmark, doc: Doc, name: str) -> Example | None:
     except Exception as error:  # a template may fail in any way on a row it was not made for
         raise BenchmarkError(
             f"skills.{benchmark.task}: row {name!r} of {benchmark} does not fit its templates: "
-            f"{type(error).__name__}: {_first_line(error)}"
+            f"{type(error).__name__}: {first_line(error)}"
         ) from error
     targets = [target] if isinstance(target, str) or target is None else list(target)
     kept = tuple(str(t) for t in targets if t is not None and str(t).strip())
@@ -225,17 +225,20 @@ def _compiled(template: str) -> Any:
     )
 
 
-def _hash(name: str) -> bytes:
-    return hashlib.sha256(name.encode(errors="replace")).digest()
+def sample_order(names: Sequence[str]) -> list[int]:
+    """Rows in an order that depends on their names alone: any first part is a random sample."""
+
+    def key(row: int) -> tuple[bytes, int]:
+        return hashlib.sha256(names[row].encode(errors="replace")).digest(), row
+
+    return sorted(range(len(names)), key=key)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def by_name(entries: Iterable[Benchmark]) -> dict[str, Benchmark]:
     """Benchmarks by their task's name."""
     return {entry.task: entry for entry in entries}
-
-
-__all__: Sequence[str] = ["Benchmark", "BenchmarkError", "Loaded", "convert", "find", "load"]
