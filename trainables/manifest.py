@@ -54,6 +54,23 @@ class ClassCounts:
 
 
 @dataclass(frozen=True)
+class SkillCounts:
+    """One encoded benchmark of a prepared corpus.
+
+    Attributes:
+        skill_class: document class or family it belongs to.
+        examples: how many.
+        tokens: of all their sequences, contexts and targets.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    skill_class: str
+    examples: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Corpus:
     """What a spec needs to know of a prepared corpus; resolved specs keep it.
 
@@ -62,7 +79,7 @@ class Corpus:
         vocabulary: tokens of its tokenizer.
         begin: the token that stands before every sequence and ends every document.
         classes: by name.
-        skills: class of each encoded benchmark, by name.
+        skills: encoded benchmarks by name.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -71,7 +88,7 @@ class Corpus:
     vocabulary: int
     begin: int
     classes: dict[str, ClassCounts]
-    skills: dict[str, str]
+    skills: dict[str, SkillCounts]
 
     def check_vocabulary(self, size: int) -> None:
         """Refuse a model whose vocabulary is not the corpus's.
@@ -148,7 +165,10 @@ def summary(manifest: dict[str, Any]) -> Corpus:
             )
             for name, entry in manifest["classes"].items()
         },
-        skills={name: entry["class"] for name, entry in manifest["skills"].items()},
+        skills={
+            name: SkillCounts(entry["class"], entry["examples"], entry["tokens"])
+            for name, entry in manifest["skills"].items()
+        },
     )
 
 

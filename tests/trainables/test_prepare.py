@@ -265,20 +265,21 @@ def test_rows_can_be_picked_and_limited(sources: Path) -> None:
 def test_skills_are_encoded_and_found_if_they_were_trained_on(sources: Path) -> None:
     seen = json.loads(Path("prose0.jsonl").read_text().splitlines()[0])["text"]
     rows = [
-        {"q": seen[:100], "a": seen[100:], "id": "seen"},
+        {"q": seen[:100], "a": [seen[100:]], "id": "seen"},
         {"q": "zyx wvu tsr qpo nml kji hgf edc ba", "a": [" abc", " xyz"], "id": "new"},
-        {"q": "", "a": "x", "id": "short"},
+        {"q": "", "a": ["x"], "id": "short"},
     ]
     Path("skill.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     skill = {
         "name": "finish", "path": "skill.jsonl", "class": "prose",
-        "context_field": "q", "target_field": "a",
+        "doc_to_text": "q", "doc_to_target": "a",
     }  # fmt: skip
     # Tiny share held out, so that the first line is in training.
     manifest = _prepare(_spec(skills=[skill], validation=0.02), sources / "out")
     found = manifest["contamination"]["sets"]["finish"]
     assert found == {"examples": 3, "matched": 1, "covered": 1, "too_short": 1}
-    assert summary(manifest).skills == {"finish": "prose"}
+    counts = summary(manifest).skills["finish"]
+    assert (counts.skill_class, counts.examples) == ("prose", 3)
     data = Data(source="prepared", path="out")
     assert data.corpus is not None
     before = _prepare(_spec(validation=0.02), sources / "out")
@@ -344,7 +345,7 @@ def test_tokenizers_that_cannot_be_used(sources: Path) -> None:
 def test_skills_that_lack_fields_are_refused_before_any_work(sources: Path) -> None:
     Path("skill.jsonl").write_text('{"question": "a", "target": "b"}\n')
     with pytest.raises(
-        PrepareError, match=r"no field 'context' .there: question, target.*context_"
+        PrepareError, match=r"skills.s: skill.jsonl has no column context .it has question, target"
     ):
         _prepare(_spec(skills=[{"name": "s", "path": "skill.jsonl"}]), sources / "out")
     assert not (sources / "out/shards").exists()

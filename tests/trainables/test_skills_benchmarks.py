@@ -178,7 +178,8 @@ def _table(name: str, copies: int = 3) -> Dataset:
     features, row, _, _ = HUB[name]
     key = NINETEEN[name].id_column
     others = [
-        row | ({key: row[key] + type(row[key])(i)} if key else {}) for i in range(copies - 1)
+        row | ({key: row[key] + type(row[key])(i)} if key in row else {})
+        for i in range(copies - 1)
     ]
     return Dataset.from_list([row, *others], features=Features(features))
 
@@ -200,7 +201,7 @@ def test_an_entry_says_all_that_is_needed(name: str) -> None:
     features = HUB[name][0]
     assert entry.task == name and entry.paper_split
     assert set(entry.columns) <= set(features) and entry.columns
-    assert not entry.id_column or entry.id_column in entry.columns
+    assert entry.id_column == "id" or entry.id_column in entry.columns
     assert entry.public or entry.note
     assert bool(entry.dataset_path) == bool(entry.test_split)
     assert not isinstance(entry.doc_to_text, str) or entry.doc_to_text in features

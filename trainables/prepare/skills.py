@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.prepare.files import file_hash, partial
 from trainables.prepare.spec import PrepareError, SkillSource
-from trainables.skills.encode import Encoded, Example, encode
+from trainables.skills.benchmarks import Benchmark, BenchmarkError, Loaded, find, load
+from trainables.skills.encode import Encoded, encode
+from trainables.skills.paper import NINETEEN
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,17 +26,21 @@ def write_skill(source: SkillSource, tokenizer: Tokenizer, root: Path) -> dict[s
     Raises:
         PrepareError: the examples cannot be had, or lack a field.
     """
-    found = examples(source)
-    encoded = encode(found[: source.limit], tokenizer, context=ANY_LENGTH)
+    loaded = examples(source)
+    encoded = encode(loaded.examples, tokenizer, context=ANY_LENGTH)
     if not encoded.ids:
-        raise PrepareError(f"skills.{source.name}: no example has a target")
+        raise PrepareError(f"skills.{source.name}: the tokenizer leaves nothing of its targets")
     path = root / DIRECTORY / f"{source.name}.npz"
     path.parent.mkdir(exist_ok=True)
     encoded.save(partial(path))
     partial(path).replace(path)
     return {
-        "class": source.skill_class or source.name,
+        "class": skill_class(source),
         "examples": len(encoded.ids),
+        "tokens": len(encoded.tokens),
+        "target_tokens": int(encoded.target_tokens.sum()),
+        "without_target": loaded.skipped + encoded.left_out,
+        "note": loaded.note,
         "file": str(path.relative_to(root)),
         "sha256": file_hash(path),
     }
@@ -46,36 +51,46 @@ def read_skill(root: Path, entry: dict[str, Any]) -> Encoded:
     return Encoded.load(root / entry["file"])
 
 
-def examples(source: SkillSource) -> list[Example]:
-    """Examples of a JSON lines file.
+def skill_class(source: SkillSource) -> str:
+    """The class of a skill: the spec's, else its benchmark's, else its own name."""
+    known = NINETEEN.get(source.name)
+    return source.skill_class or (known.skill_class if known else source.name)
+
+
+def examples(source: SkillSource) -> Loaded:
+    """Examples of a skill, from the hub, a file or the harness.
 
     Raises:
-        PrepareError: the file cannot be read, a line lacks a field, or a target is empty.
+        PrepareError: they cannot be had, lack a column, or have no target.
     """
-    where = f"skills.{source.name}"
-    if source.path is None:
-        raise PrepareError(f"{where}: give path: FILE.jsonl with a context and a target a line")
     try:
-        lines = Path(source.path).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise PrepareError(f"{where}.path: {source.path} cannot be read: {error}") from error
-    return [_example(row, i, source, where) for i, row in enumerate(rows)]
+        if source.lm_eval is not None:
+            from trainables.skills.harness import load_task
 
-
-def _example(row: Any, number: int, source: SkillSource, where: str) -> Example:
-    values = []
-    for role, name in (("context", source.context_field), ("target", source.target_field)):
-        if not isinstance(row, dict) or name not in row:
-            there = ", ".join(sorted(row)) if isinstance(row, dict) else type(row).__name__
-            raise PrepareError(
-                f"{where}: line {number + 1} of {source.path} has no field {name!r} (there: "
-                f"{there}); name it with {role}_field"
+            return load_task(
+                source.lm_eval,
+                doc_to_target=source.doc_to_target,
+                include_path=source.include_path,
+                limit=source.limit,
             )
-        values.append(row[name])
-    context, target = values
-    targets = tuple(target) if isinstance(target, list) else (target,)
-    try:
-        return Example(context, targets, str(row.get("id", number)))
-    except (ValueError, TypeError) as error:
-        raise PrepareError(f"{where}: line {number + 1} of {source.path}: {error}") from error
+        if source.dataset_path is None and (source.name in NINETEEN or source.path is None):
+            return load(find(source.name), limit=source.limit, path=source.path)
+        return load(_own(source), limit=source.limit, path=source.path)
+    except BenchmarkError as error:
+        raise PrepareError(str(error)) from error
+
+
+def _own(source: SkillSource) -> Benchmark:
+    """A benchmark that is no one's but the spec's."""
+    templates = source.doc_to_text, source.doc_to_target or "target"
+    return Benchmark(
+        task=source.name,
+        dataset_path=source.dataset_path or "json",
+        dataset_name=source.dataset_name,
+        test_split=source.test_split,
+        doc_to_text=templates[0],
+        doc_to_target=templates[1],
+        target_delimiter=source.target_delimiter,
+        skill_class=skill_class(source),
+        columns=tuple(name for name in templates if name.isidentifier()),
+    )

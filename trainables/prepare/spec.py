@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
+from trainables.skills.benchmarks import LIMIT
+
 
 class PrepareError(ValueError):
     """A corpus cannot be prepared: names the field or file, and the remedy."""
@@ -123,30 +125,52 @@ class Tokenizer:
 
 @dataclass(frozen=True)
 class SkillSource:
-    """Held-out examples to encode beside the shards.
+    """Held-out examples to encode beside the shards, in lm-evaluation-harness's words.
 
     Attributes:
-        name: a name of the benchmark catalog; or, with ``path``, any name.
-        path: JSON lines with a context and a target each; or, for a name of the catalog, a local
-            copy of its dataset.
+        name: of the skill. One of the paper's nineteen benchmarks needs no more.
+        path: JSON lines or parquet with a context and a target a row; or, for one of the
+            nineteen, a local copy of its dataset.
+        lm_eval: a task of lm-evaluation-harness to borrow (extra ``evals``), instead of a dataset.
+        include_path: directory with own task files for it.
+        dataset_path: a dataset of the hub.
+        dataset_name: its configuration, where it has several.
+        test_split: its split; slices such as ``train[-1000:]`` are allowed.
+        doc_to_text: the context: a column's name, or a Jinja template over the columns.
+        doc_to_target: the right answer, or a list of them, the usual one first; with ``lm_eval``
+            in place of the task's own target.
+        target_delimiter: stands between the two.
         skill_class: document class or family the skill belongs to (``class`` in YAML).
-        context_field: column of the context.
-        target_field: column of the target; a list holds several right answers.
-        limit: most examples to encode, None for all.
+        limit: most examples to encode, a random sample; None for all.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     path: str | None = None
+    lm_eval: str | None = None
+    include_path: str | None = None
+    dataset_path: str | None = None
+    dataset_name: str | None = None
+    test_split: str = "test"
+    doc_to_text: str = "context"
+    doc_to_target: str | None = None
+    target_delimiter: str = ""
     skill_class: str | None = None
-    context_field: str = "context"
-    target_field: str = "target"
-    limit: int | None = None
+    limit: int | None = LIMIT
 
     def __post_init__(self) -> None:
         safe = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
         _require(safe, f"skills: {self.name!r}: a name has letters, digits, '-', '_' and '.' only")
+        _require(
+            self.name != "validation",
+            "skills: 'validation' is the loss on all held-out documents; choose another name",
+        )
+        given = [n for n in ("path", "lm_eval", "dataset_path") if getattr(self, n) is not None]
+        _require(len(given) <= 1, f"skills.{self.name}: give only one of {' and '.join(given)}")
+        _require(
+            self.limit is None or self.limit > 0, f"skills.{self.name}.limit must be at least 1"
+        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import ast
 import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -51,7 +51,7 @@ class Benchmark:
         target_delimiter: stands between them; part of the context, as the split is at the
             target's first character.
         skill_class: "knowledge", "code", or any other family of skills.
-        id_column: column that names an example; "" numbers the rows.
+        id_column: column that names an example; rows of a table without it are numbered.
         columns: columns that the two templates read.
         part: "hypothesis" if the paper formed its claims on it, "held-out" if it confirmed them.
         paper_split: what the paper's Table 1 calls the set.
@@ -68,7 +68,7 @@ class Benchmark:
     dataset_name: str | None = None
     dataset_kwargs: Mapping[str, Any] = field(default_factory=dict)
     target_delimiter: str = " "
-    id_column: str = ""
+    id_column: str = "id"
     columns: tuple[str, ...] = ()
     part: Literal["hypothesis", "held-out", ""] = ""
     paper_split: str = ""
@@ -77,9 +77,10 @@ class Benchmark:
 
     def __str__(self) -> str:
         """How messages call where it comes from."""
-        where = self.dataset_kwargs.get("data_files", self.dataset_path)
-        first = where if isinstance(where, str) else ", ".join(map(str, where))
-        return " ".join(filter(None, (first, self.dataset_name, self.test_split)))
+        files = self.dataset_kwargs.get("data_files")
+        if files is not None:
+            return files if isinstance(files, str) else ", ".join(map(str, files))
+        return " ".join(filter(None, (self.dataset_path, self.dataset_name, self.test_split)))
 
 
 class Loaded(NamedTuple):
@@ -127,24 +128,38 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = 
         BenchmarkError: it cannot be fetched, lacks a column, or has no target at all.
     """
     from datasets import load_dataset  # heavy
+    from datasets.exceptions import DatasetGenerationError
 
     if path is None and not benchmark.dataset_path:
         raise BenchmarkError(
             f"skills.{benchmark.task}: {benchmark.note} Give path: a JSON lines file with the "
             f"columns {', '.join(benchmark.columns)}"
         )
-    if path is None:
-        where, name, split = benchmark.dataset_path, benchmark.dataset_name, benchmark.test_split
-        options = dict(benchmark.dataset_kwargs)
-    else:
+    if path is not None:
         kind = "parquet" if Path(path).suffix == ".parquet" else "json"
-        where, name, split, options = kind, None, "train", {"data_files": path}
+        benchmark = replace(
+            benchmark,
+            dataset_path=kind,
+            dataset_name=None,
+            dataset_kwargs={"data_files": path},
+            test_split="train",
+        )
+    elif not benchmark.dataset_path:
+        raise BenchmarkError(
+            f"skills.{benchmark.task}: {benchmark.note} Give path: a JSON lines file with the "
+            f"columns {', '.join(benchmark.columns)}"
+        )
     try:
-        dataset = load_dataset(where, name, split=split, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+        dataset = load_dataset(
+            benchmark.dataset_path,
+            benchmark.dataset_name,
+            split=benchmark.test_split,
+            **benchmark.dataset_kwargs,
+        )
+    except (OSError, ValueError, RuntimeError, DatasetGenerationError) as error:
         # RuntimeError: datasets no longer runs loading scripts, and says so with one.
         raise BenchmarkError(
-            f"skills.{benchmark.task}: {path or benchmark} cannot be loaded: "
+            f"skills.{benchmark.task}: {benchmark} cannot be loaded: "
             f"{first_line(error)}; give path: a local copy, as JSON lines or parquet"
         ) from error
     return convert(benchmark, dataset, limit=limit)
@@ -168,7 +183,8 @@ def convert(benchmark: Benchmark, dataset: Any, *, limit: int | None = LIMIT) ->
             f"{', '.join(dataset.column_names)})"
         )
     rows = range(len(dataset))
-    names = [str(n) for n in (dataset[benchmark.id_column] if benchmark.id_column else rows)]
+    named = benchmark.id_column in dataset.column_names
+    names = [str(name) for name in (dataset[benchmark.id_column] if named else rows)]
     chosen = sample_order(names)[:limit]
     examples = [
         example

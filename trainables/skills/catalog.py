@@ -50,8 +50,14 @@ def catalog(data: Data | None = None) -> list[Skill]:
 def _encoded(corpus: Corpus) -> list[Skill]:
     """The benchmarks encoded with a prepared corpus."""
     return [
-        Skill(name, group, "Targets of its encoded examples.", True, f"{EXAMPLES}/{name}")
-        for name, group in corpus.skills.items()
+        Skill(
+            name,
+            counts.skill_class,
+            f"Targets of {counts.examples} encoded examples.",
+            True,
+            f"{EXAMPLES}/{name}",
+        )
+        for name, counts in corpus.skills.items()
     ]
 
 
