@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
 
 from sweeper.budget import si
 from sweeper.errors import SpecError, did_you_mean
+from sweeper.scoring import SHARE, Scoring
 from sweeper.spec import Sweep
 from trainables.config import EPOCHS_WARNED
 from trainables.memory import estimate
@@ -67,6 +68,7 @@ class Plan:
         expected: from one simulated sweep, where it was asked for: one row per budget with
             ``flops, trials, half_width``, that of the widest 90 % interval of ln p*.
         warnings: what to think twice about, a sentence each.
+        scoring: what measuring the skills adds; None where losses are simulated.
     """
 
     table: pd.DataFrame
@@ -77,6 +79,7 @@ class Plan:
     device: str
     expected: pd.DataFrame | None = None
     warnings: tuple[str, ...] = ()
+    scoring: Scoring | None = None
 
     def to_json(self) -> str:
         """The plan as JSON."""
@@ -88,6 +91,7 @@ class Plan:
             "price": None if math.isnan(self.price) else self.price,
             "budgets": self.table.to_dict(orient="records"),
             "warnings": list(self.warnings),
+            "scoring": None if self.scoring is None else asdict(self.scoring),
         }
         if self.expected is not None:
             values["expected"] = self.expected.to_dict(orient="records")
@@ -104,6 +108,7 @@ class Plan:
                 "",
                 f"{count} trials within {self.allowance:.3g} FLOPs: "
                 f"{self.device_hours:.3g} {self.device} hours{money}",
+                *_measuring(self.scoring),
                 *(f"warning: {warning}" for warning in self.warnings),
                 *self._expectation(),
             ]
@@ -146,7 +151,8 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
         price=math.nan if price is None else hours * price,
         device=sweep.cluster.device,
         expected=_expected(sweep) if simulate else None,
-        warnings=tuple(_repetition(sweep)),
+        warnings=(*_repetition(sweep), *_costly_scoring(sweep)),
+        scoring=sweep.scoring,
     )
 
 
@@ -164,6 +170,26 @@ def _repetition(sweep: Sweep) -> Iterator[str]:
                 f"{EPOCHS_WARNED:g} epochs repeats are worth less and less (Muennighoff et al. "
                 "2023). Prepare more documents, or set data.max_epochs to refuse such trials"
             )
+
+
+def _costly_scoring(sweep: Sweep) -> Iterator[str]:
+    """Warn where scoring costs more than it should."""
+    cost = sweep.scoring
+    if cost is not None and cost.most > SHARE:
+        yield (
+            f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size "
+            "on the smallest budget); lower data.evaluation_documents or leave it out, encode "
+            "fewer examples, lower sizes.high, or raise the smallest budget"
+        )
+
+
+def _measuring(cost: Scoring | None) -> Iterator[str]:
+    """The line about what scoring adds."""
+    if cost is not None:
+        yield (
+            f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
+            f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
+        )
 
 
 def _expected(sweep: Sweep) -> pd.DataFrame:

@@ -21,6 +21,7 @@ import yaml
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.reading import build, read_yaml
+from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
 from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from trainables.config import Data, Model, Train, TrialConfig
@@ -345,6 +346,8 @@ class Sweep:
         for key in ("name", "allowance", "trackers", "search", "cluster", "study"):
             del values[key]
         del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
+        # The default follows from sizes and budgets: a search may not change it half-way.
+        values["data"]["evaluation_documents"] = self.documents
         return values
 
     # -- what follows from the spec ------------------------------------------------------------
@@ -423,13 +426,25 @@ class Sweep:
         names = self.skills or tuple(skill.name for skill in catalog(self.data) if skill.default)
         return names if AGGREGATE in names else (*names, AGGREGATE)
 
+    @cached_property
+    def scoring(self) -> Scoring | None:
+        """What measuring the skills costs; None where losses are simulated."""
+        if self.data.source == "simulated":
+            return None
+        return scoring(self.data, self.measured, self.space)
+
+    @property
+    def documents(self) -> int | None:
+        """Held-out documents that every trial is scored on, per class."""
+        return self.scoring.documents if self.scoring else self.data.evaluation_documents
+
     def trial(self, allocation: Allocation) -> TrialConfig:
         """The training that an allocation stands for."""
         return TrialConfig(
             shape=self.shapes[allocation.params],
             tokens=allocation.tokens,
             seed=allocation.seed,
-            data=self.mix_data(allocation.mix),
+            data=replace(self.mix_data(allocation.mix), evaluation_documents=self.documents),
             train=self.train,
             skills=self.measured,
             flops=allocation.flops,

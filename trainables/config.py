@@ -23,6 +23,10 @@ CLASSES = ("knowledge", "code", "other")
 PAPER_SHARES = {"knowledge": 0.584, "code": 0.199, "other": 0.217}
 """Share of documents per class in the paper's base mix (Roberts et al. 2025, table 2)."""
 
+DOCUMENTS = 256
+"""Most held-out documents per class by default: their draw adds at most 3 % to the variance
+between seeds (measured, benchmarks/results/scoring_noise.md)."""
+
 EPOCHS_WARNED = 4.0
 """Repeats of a document up to which they are worth nearly as much as new ones (Muennighoff et al.
 2023, section 6)."""
@@ -131,9 +135,9 @@ class Data:
         world_seed: which world (facts, templates, topics) the documents describe.
         max_epochs: refuse trials that would see a class of the prepared corpus more often; None
             only warns above `EPOCHS_WARNED`.
-        evaluation_documents: held-out documents (sequences of a prepared corpus) per class, the
-            same in every trial; 256 keep scoring near 1-3 % of the FLOPs of trials around the
-            optimum at 1e11..4e11.
+        evaluation_documents: held-out documents (sequences of a prepared corpus) scored per
+            class, the same in every trial; None: in a sweep as many as keep scoring below 3 % of
+            every trial's FLOPs (`sweeper.scoring`), `DOCUMENTS` at most.
         entities: entities of the knowledge world.
         attributes: facts per entity.
         values: distinct values per attribute (6 bits at 64).
@@ -155,7 +159,7 @@ class Data:
     multipliers: dict[str, float] = field(default_factory=dict)
     world_seed: int = 0
     max_epochs: float | None = None
-    evaluation_documents: int = 256
+    evaluation_documents: int | None = None
     entities: int = 512
     attributes: int = 4
     values: int = 64
@@ -180,7 +184,10 @@ class Data:
             self.max_epochs is None or self.max_epochs > 0,
             "data.max_epochs must be positive, or left out to be warned only",
         )
-        _require(self.evaluation_documents >= 1, "data.evaluation_documents must be at least 1")
+        _require(
+            self.evaluation_documents is None or self.evaluation_documents >= 1,
+            "data.evaluation_documents must be at least 1, or left out for as many as are cheap",
+        )
         _require(2 <= self.entities <= 4096, "data.entities must lie in 2..4096")
         _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
         _require(2 <= self.values <= 64, "data.values must lie in 2..64")
@@ -213,6 +220,11 @@ class Data:
         if self.corpus is None:
             return dict(PAPER_SHARES)
         return {name: entry.share for name, entry in self.corpus.classes.items()}
+
+    @property
+    def documents(self) -> int:
+        """Held-out documents scored per class."""
+        return self.evaluation_documents or DOCUMENTS
 
     @property
     def classes(self) -> tuple[str, ...]:

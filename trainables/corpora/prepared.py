@@ -118,7 +118,7 @@ class Prepared:
         for name, entry in self._manifest["classes"].items():
             path = self._root / entry["validation"]["file"]
             stream = _Tokens([path], token_type(self.vocabulary))
-            count = min(stream.size // self._context, self._data.evaluation_documents)
+            count = min(stream.size // self._context, self._data.documents)
             tokens = stream.rows(np.arange(count), self._context)
             sets[name] = Documents(tokens, np.full_like(tokens, Family.NONE))
         return sets

@@ -51,7 +51,7 @@ def evaluation_sets(data: Data, context: int) -> dict[str, Documents]:
     return {
         name: generate(
             np.random.default_rng([data.world_seed, EVALUATION, i]),
-            count=data.evaluation_documents,
+            count=data.documents,
         )
         for i, (name, generate) in enumerate(generators.items())
     }
