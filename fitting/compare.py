@@ -87,7 +87,10 @@ def compare_optima(
             `fitting.reference.LLAMA3_PARAMS`, whose own error is common to all budgets and is
             added to the pooled one.
         pooling: "equal", the plain mean over budgets (Figure 1c of arXiv 2503.10061), or
-            "precision", weights 1 / (se^2 + scatter^2).
+            "precision", weights 1 / (se^2 + scatter^2). Both take the budgets' errors as
+            independent. Those of optima that one fit gave to all budgets (method "guarded" or
+            "surface") are not: pooled over eight guarded budgets, nominal 90 % intervals covered
+            as little as 65 % (benchmarks/results/ratio_intervals.md); compare the laws there.
     """
     rows, lost = [], []
     for one in skill:

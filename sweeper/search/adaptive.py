@@ -35,6 +35,10 @@ PLACES = 21
 HOPELESS = 24
 """Trials without a single loss after which the search gives up (assumption)."""
 
+BLIND = 0.25
+"""Share of the allowance that free slots may spend beyond the opening before any loss is known.
+A trial chosen blindly teaches less than one chosen later; an idle slot is cheaper (assumption)."""
+
 _GOLDEN = 0.6180339887498949
 
 
@@ -85,7 +89,12 @@ class AdaptiveSearch:
         if len(turn.ended) >= HOPELESS:
             detail = f"{len(turn.ended)} trials have ended, too few of them with losses."
             return turn.answer("nothing-helps", lambda: detail)
-        turn.take(opening.missing(self.space, self.settings, turn.known, more=turn.free))
+        planned = sum(a.flops for a in turn.known)
+        room = BLIND * (planned + turn.remaining) - planned
+        for flops, size in opening.missing(self.space, self.settings, turn.known, more=turn.free):
+            if flops <= room or not turn.training:
+                turn.take([(flops, size)])
+                room -= flops
         return turn.answer("allowance", lambda: "It does not pay for the first trials.")
 
     def _content(self, beliefs: Beliefs, turn: Turn) -> bool:

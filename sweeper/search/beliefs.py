@@ -145,8 +145,11 @@ def _beliefs(
 
 def _checked(table: pd.DataFrame, ladder: tuple[float, ...], fit: Guarded) -> Verdict:
     """Whether one law holds: by the quick members, by the whole mixture where in doubt."""
-    odds, told = odds_against(fit), foretell(table, warm=fit)
-    if odds < ODDS and told.surprised and math.isnan(told.suspect):
+    odds = odds_against(fit)
+    if odds > ODDS:
+        return Verdict(odds=odds)
+    told = foretell(table, warm=fit)
+    if told.surprised and math.isnan(told.suspect):
         odds = max(odds, odds_against(fit_guarded(table, ladder=ladder, warm=fit)))
     return replace(told, odds=odds)
 
