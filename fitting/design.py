@@ -55,12 +55,19 @@ class Places:
         flops: (n,) budgets.
         cost: (n,) FLOPs a trial there is expected to spend.
         chance: (n,) probability that it ends with losses.
+        reserve: (n,) FLOPs set aside when it starts; its budget if None.
     """
 
     log_params: FloatArray
     flops: FloatArray
     cost: FloatArray
     chance: FloatArray
+    reserve: FloatArray | None = None
+
+    @property
+    def reserved(self) -> FloatArray:
+        """(n,) FLOPs set aside when a trial starts."""
+        return self.flops if self.reserve is None else self.reserve
 
     @classmethod
     def none(cls) -> Places:
@@ -178,7 +185,7 @@ def choose(
         if best is None:
             break
         chosen.append(best)
-        remaining -= float(candidates.flops[best])
+        remaining -= float(candidates.reserved[best])
     return chosen
 
 
@@ -193,7 +200,7 @@ def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -
     blocks = _blocks(fit, candidates)
     best = _best(beliefs, candidates, blocks, wishes, square, flops)
     while best is not None:
-        flops -= float(candidates.flops[best])
+        flops -= float(candidates.reserved[best])
         best = _best(beliefs, candidates, blocks, wishes, square, flops)
     return np.asarray(np.sqrt(_variance(beliefs) / before))
 
@@ -213,10 +220,10 @@ def _best(
     """
     single = sum(b.weight * b.gains(square) for b in beliefs) * candidates.chance
     worth = single / (candidates.cost + wishes.overhead)
-    worth = np.where(candidates.flops <= remaining, worth, -1.0)
+    worth = np.where(candidates.reserved <= remaining, worth, -1.0)
     best, most = int(np.argmax(worth)), float(worth.max())
     for block in blocks:
-        if candidates.flops[block].sum() <= remaining:
+        if candidates.reserved[block].sum() <= remaining:
             joint = sum(b.weight * b.joint_gain(block, square) for b in beliefs)
             cost = (candidates.cost[block] + wishes.overhead).sum()
             value = float(joint * candidates.chance[block].min() / cost)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.values import FloatArray
-from fitting.vertex import Groups, Rows, normal_sums, surface
+from fitting.vertex import Groups, Rows, jacobian, normal_sums, surface
 
 IntArray = npt.NDArray[np.int_]
 
@@ -55,6 +55,7 @@ class Data:
         loss: (B, n), 0 where absent.
         present: (B, n), 1 where a loss was measured.
         floor: (B,) least error scale, nats.
+        white: (n, n) what makes correlated errors independent; None where they are.
     """
 
     rows: Rows
@@ -62,6 +63,23 @@ class Data:
     loss: FloatArray
     present: FloatArray
     floor: FloatArray
+    white: FloatArray | None = None
+
+    def residual(self, fitted: FloatArray) -> FloatArray:
+        """Measured less fitted losses (B, n), made independent."""
+        rest = (self.loss - fitted) * self.present
+        return rest if self.white is None else np.asarray(rest @ self.white.T)
+
+    def sums(
+        self, local: FloatArray, weights: FloatArray, residual: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """J'WJ (B, P, P) and J'W residual (B, P)."""
+        if self.white is None:
+            return normal_sums(local, weights, residual, self.groups)
+        by_row = self.white @ (jacobian(local, self.rows) * self.present[:, :, None])
+        weighted = by_row * weights[:, :, None]
+        turned = np.swapaxes(weighted, 1, 2)
+        return turned @ by_row, np.einsum("bnp,bn->bp", weighted, residual)
 
     def take(self, members: IntArray) -> Data:
         """The same rows for some members of the batch."""
@@ -140,16 +158,16 @@ def _advance(
     """One damped step for the active members; True where a member has converged."""
     part, theta, scale = data.take(active), state.theta[active], state.scale[active]
     mean, inverse = prior.mean[active], prior.precision[active]
-    residual = (part.loss - state.fitted[active]) * part.present
+    residual = part.residual(state.fitted[active])
     weights = _weights(residual, scale, part.present) / scale[:, None] ** 2
-    sums, pull = normal_sums(state.local[:, active], weights, residual, part.groups)
+    sums, pull = part.sums(state.local[:, active], weights, residual)
     pull = pull - np.einsum("bpq,bq->bp", inverse, theta - mean)
     if recount:
         state.used[active] = _effective(sums, inverse)
     move = _damped_step(sums + inverse, pull, state.damping[active])
     trial = theta + move
     fitted, local = surface(trial, part.rows)
-    after = (part.loss - fitted) * part.present
+    after = part.residual(fitted)
     gain = (weights * (residual**2 - after**2)).sum(1)
     gain = gain + _quadratic(inverse, theta - mean) - _quadratic(inverse, trial - mean)
     better = gain >= -1e-9
@@ -200,9 +218,9 @@ def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) ->
 
 def _summary(data: Data, prior: Prior, state: _State) -> Posterior:
     """Width and evidence at the maximum."""
-    residual = (data.loss - state.fitted) * data.present
+    residual = data.residual(state.fitted)
     weights = _weights(residual, state.scale, data.present)
-    sums, _ = normal_sums(state.local, weights / state.scale[:, None] ** 2, residual, data.groups)
+    sums, _ = data.sums(state.local, weights / state.scale[:, None] ** 2, residual)
     share = INFORMATION * data.present.sum() / weights.sum()
     precision = share * sums + prior.precision
     away = state.theta - prior.mean

@@ -11,7 +11,7 @@ losses in nats, logarithms natural.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from fitting.discrepancy import KINDS, Kind, nodes_of
 from fitting.laplace import SCALE_OF_NORMAL
 from fitting.problem import Problem
 from fitting.trials import read_trials, thinned
+from fitting.trunks import CORRELATIONS
 from fitting.values import FloatArray
 
 
@@ -38,6 +39,7 @@ class Guarded:
         flops_per_param_token: of the table; 6 by the usual count.
         data_flops: (least, largest) budget with data.
         trials: number of trials fitted, after merging neighbours where there are very many.
+        trunk_correlation: of the errors of two branches of one trunk, where the table has any.
     """
 
     skills: tuple[str, ...]
@@ -48,6 +50,7 @@ class Guarded:
     flops_per_param_token: float
     data_flops: tuple[float, float]
     trials: int
+    trunk_correlation: float = 0.0
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
@@ -116,7 +119,8 @@ def fit_guarded(
     """Fit the mixture to a long table.
 
     Args:
-        frame: columns flops, params, tokens, skill, loss, and trial_id or seed where known;
+        frame: columns flops, params, tokens, skill, loss, trial_id or seed where known, and
+            trunk where trials branched from a common training (`fitting.trunks`);
             finite losses only. Skills may miss trials.
         ladder: budgets to report, whether or not they have data yet.
         warm: an earlier fit to start from; the answer is the same, sooner.
@@ -128,7 +132,7 @@ def fit_guarded(
     trials = thinned(read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
-    problem = Problem(trials, nodes)
+    problem = _with_trunks(Problem(trials, nodes))
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     kinds = [k if isinstance(k, Kind) else Kind(float(k)) for k in components]
     plain = problem.solve([problem.discrepancy(Kind(0.0))], None, before)
@@ -152,7 +156,21 @@ def fit_guarded(
         flops_per_param_token=trials.flops_per_param_token,
         data_flops=(float(flops.min()), float(flops.max())),
         trials=len(flops),
+        trunk_correlation=problem.trunk_correlation,
     )
+
+
+def _with_trunks(problem: Problem) -> Problem:
+    """The correlation of branches of one trunk that the plain surface finds most likely."""
+    if problem.trials.trunk is None:
+        return problem
+    found = [replace(problem, trunk_correlation=r) for r in CORRELATIONS]
+    evidence = [
+        p.solve([p.discrepancy(Kind(0.0))], None, {})[0].log_evidence.sum()
+        + p.white[1] * len(p.spread)
+        for p in found
+    ]
+    return found[int(np.argmax(evidence))]
 
 
 def _weights(members: Sequence[Component], problem: Problem) -> FloatArray:

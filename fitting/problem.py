@@ -18,6 +18,7 @@ from fitting.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, h
 from fitting.laplace import FREEDOM, Data, Posterior, Prior, maximise
 from fitting.pooling import Pool, pooled
 from fitting.trials import Trials
+from fitting.trunks import whitening
 from fitting.values import FloatArray
 from fitting.vertex import N_GLOBAL, Groups, Rows, exponents
 
@@ -49,6 +50,14 @@ class Problem:
 
     trials: Trials
     nodes: FloatArray
+    trunk_correlation: float = 0.0
+
+    @cached_property
+    def white(self) -> tuple[FloatArray | None, float]:
+        """What makes the errors of one trunk's branches independent, and its log determinant."""
+        if self.trials.trunk is None or not self.trunk_correlation:
+            return None, 0.0
+        return whitening(self.trials.trunk, self.trunk_correlation)
 
     @cached_property
     def origin(self) -> tuple[float, float]:
@@ -75,7 +84,9 @@ class Problem:
         loss = np.tile(self.trials.loss[:, order], (copies, 1))
         floor = np.tile(NOISE_FLOOR * self.spread, copies)
         groups = Groups(tuple(starts.tolist()), patterns)
-        return Data(rows, groups, np.nan_to_num(loss), np.isfinite(loss) * 1.0, floor)
+        white = self.white[0]
+        white = None if white is None else white[np.ix_(order, order)]
+        return Data(rows, groups, np.nan_to_num(loss), np.isfinite(loss) * 1.0, floor, white)
 
     def discrepancy(self, kind: Kind) -> Discrepancy:
         """A kind laid over this table."""

@@ -14,7 +14,7 @@ import pandas as pd
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import COLUMNS, Finished, Search, SearchSettings, build
+from sweeper.search import COLUMNS, Finished, Search, SearchSettings, branches, build
 from sweeper.search.history import guess
 
 __all__ = ["LossFunction", "probe", "rehearse", "run"]
@@ -42,6 +42,7 @@ class _Ending:
     losses: Mapping[str, float] = field(compare=False)
     status: str = field(compare=False)
     spent_flops: float = field(compare=False)
+    reserved: float = field(compare=False)
 
 
 def run(
@@ -53,6 +54,7 @@ def run(
     allowance: float,
     slots: int = 1,
     seed: int = 0,
+    cooldown: float | None = None,
 ) -> pd.DataFrame:
     """Run a whole search on a cluster of ``slots`` where a trial lasts as long as it costs.
 
@@ -64,6 +66,7 @@ def run(
         allowance: FLOPs the whole sweep may spend.
         slots: trials in training at a time.
         seed: of the generators given to ``loss_fn``.
+        cooldown: where trials branch from trunks, its share (`sweeper.search.branches`).
 
     A trial reserves its budget when it starts and settles what it spent when it ends, as in a
     real sweep. Its randomness depends on ``seed`` and its allocation only, so the same trial has
@@ -79,17 +82,19 @@ def run(
     """
     ended: list[_Row] = []
     training: list[_Ending] = []
+    held: list[Allocation] = []
     spent, now, started = 0.0, 0.0, 0
     while True:
         table = pd.DataFrame(ended, columns=COLUMNS)
         pending = [e.allocation for e in training]
-        remaining = allowance - spent - sum(a.flops for a in pending)
+        remaining = allowance - spent - sum(e.reserved for e in training)
         asked = search.propose(table, pending, remaining, slots - len(training))
         if isinstance(asked, Finished):
             break
-        _check(asked, remaining, idle=not training)
-        for allocation in asked:
-            ending = _train(allocation, space, loss_fn, now=now, trial_id=started, seed=seed)
+        prices = [_price(space, held, a, cooldown) for a in asked]
+        _check(sum(reserved for reserved, _ in prices), remaining, idle=not (training or asked))
+        for allocation, price in zip(asked, prices, strict=True):
+            ending = _train(allocation, price, loss_fn, now=now, trial_id=started, seed=seed)
             heapq.heappush(training, ending)
             started += 1
         now = training[0].time
@@ -97,6 +102,7 @@ def run(
             ending = heapq.heappop(training)
             spent += ending.spent_flops
             ended += _rows(ending, skills)
+            held += [ending.allocation] * (ending.status == "finished")
     for ending in sorted(training):
         ended += _rows(ending, skills)
     table = pd.DataFrame(ended, columns=COLUMNS)
@@ -104,16 +110,26 @@ def run(
     return table
 
 
-def _check(asked: Sequence[Allocation], remaining: float, *, idle: bool) -> None:
-    if idle and not asked:
+def _price(
+    space: Space, held: Sequence[Allocation], allocation: Allocation, cooldown: float | None
+) -> tuple[float, float]:
+    """FLOPs that a trial reserves, and those it costs if it ends well."""
+    if cooldown is None:
+        return allocation.flops, space.cost(allocation)
+    cost = branches.price(space, held, allocation, cooldown)
+    return cost, cost
+
+
+def _check(reserved: float, remaining: float, *, idle: bool) -> None:
+    if idle:
         raise RuntimeError("the search asks for no trial while none is in training")
-    if sum(a.flops for a in asked) > remaining:
+    if reserved > remaining:
         raise RuntimeError(f"the search asks for more than the {remaining:.3g} FLOPs that remain")
 
 
 def _train(
     allocation: Allocation,
-    space: Space,
+    price: tuple[float, float],
     loss_fn: LossFunction,
     *,
     now: float,
@@ -121,7 +137,7 @@ def _train(
     seed: int,
 ) -> _Ending:
     """Start a trial: its outcome is known at once, its end comes later."""
-    cost = space.cost(allocation)
+    reserved, cost = price
     losses: dict[str, float] = {}
     try:
         losses = dict(loss_fn(allocation, _rng(allocation, seed)))
@@ -130,7 +146,7 @@ def _train(
     except TrialFailed:
         status = "failed"
     cost *= 1.0 if status == "finished" else _BROKEN_SHARE
-    return _Ending(now + cost, trial_id, allocation, losses, status, cost)
+    return _Ending(now + cost, trial_id, allocation, losses, status, cost, reserved)
 
 
 def _rng(allocation: Allocation, seed: int) -> np.random.Generator:
@@ -201,6 +217,7 @@ def rehearse(
         allowance=allowance,
         slots=slots,
         seed=seed,
+        cooldown=settings.cooldown,
     )
     found = table[table["loss"].notna()]
     widths = Z90 * fit_guarded(found, ladder=space.budgets).log_optimum(space.budgets)[1]

@@ -476,6 +476,11 @@ class Sweep:
         """
         from sweeper.tuner import run
 
+        if self.search.cooldown is not None:
+            raise SpecError(
+                f"search.cooldown={self.search.cooldown}: trials cannot branch from a trunk yet "
+                "but in simulated sweeps; leave it out"
+            )
         return run(self, Path(directory), progress=progress)
 
     def simulate(
@@ -503,6 +508,7 @@ class Sweep:
         table = run(
             self.policy(skills), self.space, loss_fn,
             skills=skills, allowance=self.allowance, slots=slots, seed=seed,
+            cooldown=self.search.cooldown,
         )  # fmt: skip
         return Outcome(self, table, table.attrs["finished"])
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from fitting.values import FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import Finished, opening, safeguards
 from sweeper.search.beliefs import Beliefs, Memory, half_widths
-from sweeper.search.history import allocations
+from sweeper.search.history import allocations, finished
 from sweeper.search.settings import SearchSettings
 from sweeper.search.turn import Turn
 
@@ -59,9 +59,11 @@ class AdaptiveSearch:
     ) -> list[Allocation] | Finished:
         """Return the trials that teach most; see `sweeper.search.Search`."""
         ended = allocations(observations)
-        turn = Turn(self.space, ended, pending, remaining_flops, n)
+        cooldown = self.settings.cooldown
+        held = () if cooldown is None else allocations(finished(observations))
+        turn = Turn(self.space, ended, pending, remaining_flops, n, cooldown, held)
         turn.take(opening.missing(self.space, self.settings, turn.known))
-        beliefs = self._memory.beliefs_of(observations, self.space)
+        beliefs = self._memory.beliefs_of(observations, self.space, trunks=cooldown is not None)
         if beliefs is None:
             return self._blind(turn)
         content = self._content(beliefs, turn)
@@ -109,6 +111,11 @@ class AdaptiveSearch:
         if turn.free < 1 or not budgets:
             return
         places = self._places(beliefs, budgets, len(turn.known))
+        if turn.cooldown is not None:
+            sizes = np.exp(places.log_params).round().astype(int).tolist()
+            points = zip(places.flops.tolist(), sizes, strict=True)
+            prices = np.array([turn.price(*point) for point in points])
+            places = replace(places, cost=prices, reserve=prices)
         picks = choose(
             beliefs.fit,
             places,
@@ -122,18 +129,22 @@ class AdaptiveSearch:
     def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""
         optima = beliefs.fit.log_optimum(budgets)[0].T
-        parts = [self._sizes(c, x, count) for c, x in zip(budgets, optima, strict=True)]
+        trained = [a.params for a in beliefs.ended] if self.settings.cooldown else []
+        parts = [self._sizes(c, x, count, trained) for c, x in zip(budgets, optima, strict=True)]
         counts = [len(part) for part in parts]
         flops = np.repeat(budgets, counts)
         ratio = np.repeat([beliefs.cost_ratio(self.space, c) for c in budgets], counts)
         chance = [beliefs.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
         return Places(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
 
-    def _sizes(self, flops: float, optima: FloatArray, count: int) -> FloatArray:
+    def _sizes(
+        self, flops: float, optima: FloatArray, count: int, trained: Sequence[int]
+    ) -> FloatArray:
         """Ln of the sizes considered on one budget, given the skills' optima there.
 
         Where there are more than `PLACES`, every so-manieth is taken, shifted from one decision
-        to the next, so that neighbours are trained rather than one size again and again.
+        to the next, so that neighbours are trained rather than one size again and again; and
+        those whose trunks may be branched.
         """
         allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
         distance = np.abs(allowed[:, None] - optima).min(axis=1)
@@ -142,8 +153,9 @@ class AdaptiveSearch:
             return sizes
         step = (sizes[-1] - sizes[0]) / PLACES
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
-        chosen = np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))
-        return np.asarray(sizes[chosen])
+        chosen = np.abs(sizes[:, None] - wanted).argmin(axis=0)
+        again = np.flatnonzero(np.isin(sizes, np.log(trained)))
+        return np.asarray(sizes[np.union1d(chosen, again)])
 
     def _pending(self, turn: Turn) -> Places:
         if not turn.training:
@@ -159,7 +171,8 @@ class AdaptiveSearch:
         out of reach. NaN while too few trials have ended, or where the intervals come from prior
         belief rather than from trials.
         """
-        beliefs = self._memory.beliefs_of(observations, self.space)
+        trunks = self.settings.cooldown is not None
+        beliefs = self._memory.beliefs_of(observations, self.space, trunks=trunks)
         return math.nan if beliefs is None else self._efficiency(beliefs)
 
     def _efficiency(self, beliefs: Beliefs) -> float:
