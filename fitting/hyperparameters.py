@@ -104,6 +104,11 @@ class HyperparameterLaw:
         row = np.array([1.0, math.log(params), math.log(tokens)])
         return math.sqrt(max(float(row @ np.array(self.covariance) @ row), 0.0))
 
+    def half_width(self, index: int) -> float:
+        """Of the 90 % interval of ln coefficient (0), params' (1) or tokens' exponent (2)."""
+        variance = max(self.covariance[index][index], 0.0)
+        return t_quantile(0.9, self.dof) * math.sqrt(variance)
+
     def at(self, params: float, tokens: float) -> Recommendation:
         """The quantity for one allocation, with interval and warning.
 

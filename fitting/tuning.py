@@ -10,7 +10,7 @@ value costs. All allocations share one estimate of the noise. The optima then gi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -215,6 +215,39 @@ def mistuned_optimum(
         return math.log(tuned) + curvature / 2 * off**2
 
     found = minimize_scalar(log_loss, bracket=(-0.1, 0.1), tol=1e-10)
+    return math.exp(float(found.x))
+
+
+def recipe_shift(
+    loss: Callable[[float, float], float],
+    flops: float,
+    *,
+    params: float,
+    curvature: float,
+    log_off: Callable[[float, float], float],
+) -> float:
+    """Factor by which p*(flops) moves where a rate is off its best by a known amount.
+
+    Args:
+        loss: of (params, tokens) with everything tuned, nats.
+        flops: budget.
+        params: p* with everything tuned.
+        curvature: d2 ln loss / d(ln rate)2, as `TunedPoint.curvature` has it.
+        log_off: of (params, tokens): ln of the rate used over the best one.
+
+    Returns:
+        p* mistuned / p* tuned, looked for within a factor of e^2.
+    """
+    from scipy.optimize import minimize_scalar
+
+    centre = math.log(params)
+
+    def log_loss(shift: float) -> float:
+        p = math.exp(centre + shift)
+        t = flops / (FLOPS_PER_PARAM_TOKEN * p)
+        return math.log(loss(p, t)) + curvature / 2 * log_off(p, t) ** 2
+
+    found = minimize_scalar(log_loss, bounds=(-2.0, 2.0), method="bounded")
     return math.exp(float(found.x))
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 
 # Their commands register themselves.
-from sweeper.commands import analysis, monitoring, prepare, studies, sweeps  # noqa: F401
+from sweeper.commands import (  # noqa: F401
+    analysis,
+    monitoring,
+    prepare,
+    studies,
+    sweeps,
+    tune,
+)
 from sweeper.commands.console import app
 
 

@@ -4,6 +4,8 @@ sweeps/a/
 ├── sweep.yaml            the resolved spec
 ├── layout.json           version of this layout
 ├── ledger.sqlite         the only state
+├── tuning.sqlite         Optuna's storage of `isoskill tune`
+├── tuned.yaml            the spec with what the tuning found
 ├── observations.parquet  export, one row per (trial, skill)
 ├── fits.json             optima and laws
 ├── report.html
@@ -47,6 +49,8 @@ class Directory:
         self.root = Path(root)
         self.spec = self.root / "sweep.yaml"
         self.ledger = self.root / "ledger.sqlite"
+        self.tuning = self.root / "tuning.sqlite"
+        self.tuned = self.root / "tuned.yaml"
         self.observations = self.root / "observations.parquet"
         self.fits = self.root / "fits.json"
         self.report = self.root / "report.html"

@@ -45,6 +45,10 @@ DEVICES = {
 }
 
 
+LAW_REACH = 1.5
+"""Factor outside its range from which a measured law is warned of (assumption: at the exponents
+published, a rate is then off by less than its flat width)."""
+
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
 to .03 (benchmarks/results/trainables.md); single skills of small models are noisier."""
@@ -151,7 +155,7 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
         price=math.nan if price is None else hours * price,
         device=sweep.cluster.device,
         expected=_expected(sweep) if simulate else None,
-        warnings=(*_repetition(sweep), *_costly_scoring(sweep)),
+        warnings=(*_repetition(sweep), *_costly_scoring(sweep), *law_warnings(sweep)),
         scoring=sweep.scoring,
     )
 
@@ -190,6 +194,26 @@ def _measuring(cost: Scoring | None) -> Iterator[str]:
             f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
             f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
         )
+
+
+def law_warnings(sweep: Sweep) -> Iterator[str]:
+    """Warn where the spec's measured laws are used outside the range they were measured in."""
+    space, law = sweep.space, sweep.train.law
+    for name, power in (("learning_rate", law.learning_rate), ("batch", law.batch)):
+        if power is None:
+            continue
+        ends = [
+            (space.params[i], space.tokens(flops, i))
+            for flops in (space.budgets[0], space.budgets[-1])
+            for i in (space.allowed(flops)[0], space.allowed(flops)[-1])
+        ]
+        worst = max(ends, key=lambda end: power.beyond(*end))
+        if power.beyond(*worst) > LAW_REACH:
+            yield (
+                f"train.law.{name} is used up to a factor of {power.beyond(*worst):.2g} outside "
+                f"the params and tokens it was measured at (at {si(worst[0])} params on "
+                f"{si(worst[1])} tokens); tune at points nearer to it"
+            )
 
 
 def _expected(sweep: Sweep) -> pd.DataFrame:

@@ -20,6 +20,7 @@ import yaml
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
+from sweeper.hyperparameters import Tuning
 from sweeper.reading import build, read_yaml
 from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from sweeper.plan import Plan
     from sweeper.results import Outcome, Results
     from sweeper.search import Search
+    from sweeper.tuned import Tuned
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -167,7 +169,7 @@ class Sweep:
         name: for people; names the Ray job and the report.
         flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
         trackers: "tensorboard", "mlflow" or "wandb": where trials are logged too.
-        sizes, model, data, train, search, cluster: see their classes.
+        sizes, model, data, train, search, cluster, tuning: see their classes.
         mixes: data mixes to train on, each a name and its class multipliers, which multiply
             those of ``data``; the first is the reference. "paper" stands for the thirteen of
             arXiv 2503.10061. Without any, ``data`` is the only mix.
@@ -190,6 +192,7 @@ class Sweep:
     train: Train = field(default_factory=Train)
     search: SearchSettings = field(default_factory=SearchSettings)
     cluster: Cluster = field(default_factory=Cluster)
+    tuning: Tuning = field(default_factory=Tuning)
     mixes: Mapping[str, Mapping[str, float]] | str = field(default_factory=dict)
     study: Study = ""
 
@@ -343,7 +346,7 @@ class Sweep:
         tolerance or another machine does not make the finished trials wrong.
         """
         values = self.to_dict()
-        for key in ("name", "allowance", "trackers", "search", "cluster", "study"):
+        for key in ("name", "allowance", "trackers", "search", "cluster", "tuning", "study"):
             del values[key]
         del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         # The default follows from sizes and budgets: a search may not change it half-way.
@@ -481,6 +484,25 @@ class Sweep:
                 f"search.cooldown={self.search.cooldown}: trials cannot branch from a trunk yet "
                 "but in simulated sweeps; leave it out"
             )
+        return run(self, Path(directory), progress=progress)
+
+    def tune(self, directory: str | Path, *, progress: bool = True) -> Tuned:
+        """Tune hyperparameters on Ray at a few small allocations, or go on with a tuning.
+
+        Args:
+            directory: of the sweep; ``tuning.sqlite`` and ``tuned.yaml`` are kept there.
+            progress: print a line for every ended trial.
+
+        Returns:
+            Laws and constants; ``tuned.sweep`` is this sweep with them in its ``train`` section.
+
+        Raises:
+            SpecError: what ``tuning`` asks for cannot be done.
+            DirectoryError: another driver holds the directory.
+            ClusterError: no Ray cluster can be reached.
+        """
+        from sweeper.tune_runner import run
+
         return run(self, Path(directory), progress=progress)
 
     def simulate(

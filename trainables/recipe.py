@@ -40,6 +40,8 @@ class Power:
         params_exponent: of `Shape.params_with_head`; 0 where params do not matter.
         tokens_exponent: of the trial's tokens; below 1 in a batch, or no training would be long
             enough for its own batch.
+        params_range: least and greatest params it was measured at; None if unknown.
+        tokens_range: least and greatest tokens.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -47,8 +49,14 @@ class Power:
     coefficient: float
     params_exponent: float = 0.0
     tokens_exponent: float = 0.0
+    params_range: tuple[float, float] | None = None
+    tokens_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("params_range", "tokens_range"):
+            ends = getattr(self, name)
+            if ends is not None and not 0 < ends[0] <= ends[1]:
+                raise ValueError(f"train.law: {name} must be two ascending numbers, got {ends}")
         if not (math.isfinite(self.coefficient) and self.coefficient > 0):
             raise ValueError(f"train.law: coefficient must be positive, got {self.coefficient}")
         for exponent in (self.params_exponent, self.tokens_exponent):
@@ -61,6 +69,12 @@ class Power:
             tokens
         )
         return self.coefficient * math.exp(logarithm)
+
+    def beyond(self, params: float, tokens: float) -> float:
+        """Greatest factor by which an allocation leaves the measured ranges; 1 inside them."""
+        pairs = ((params, self.params_range), (tokens, self.tokens_range))
+        factors = [max(r[0] / value, value / r[1]) for value, r in pairs if r is not None]
+        return max(1.0, *factors) if factors else 1.0
 
 
 @dataclass(frozen=True)

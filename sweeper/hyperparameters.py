@@ -1,0 +1,502 @@
+"""Tuning before a sweep: Optuna's samplers at a few small allocations, and laws through them.
+
+`Tuning` is what a spec says of it, `Studies` decides what to train next and remembers everything
+in Optuna's own storage (``tuning.sqlite``, which optuna-dashboard opens), `Tuned` is what came
+out. Nothing here knows Ray: `sweeper.tune_runner` trains what `Studies` asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from sweeper.budget import si
+from sweeper.errors import SpecError, did_you_mean
+from trainables.config import TrialConfig
+from trainables.recipe import Power
+from trainables.shapes import solve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.spec import Sweep
+
+KNOBS = ("learning_rate", "batch_tokens", "beta2", "weight_decay", "warmup")
+"""What may be tuned. The first two get laws, the others one value for all allocations."""
+
+STEP = 0.55
+"""Exponent of a knob's factor at which the opening tries it: with a factor of 6, values 2.7 apart,
+over which the loss of Step Law's trials is still near a parabola (assumption)."""
+
+FIRST_MORE = 2
+"""Further trials at the cheapest allocation, whose rate nothing foretells yet (assumption)."""
+
+BEYOND_EDGE = 2
+"""Trials added where the minimum lies outside the values tried (assumption)."""
+
+FIRST_RUNG, HALVING = 10, 2
+"""ASHA: per cent of the tokens at the first rung, and the share that goes on at each (one half, as
+few trials are left to rank; assumption)."""
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How hyperparameters are tuned before a sweep.
+
+    Attributes:
+        knobs: what is tuned (`KNOBS`), and the factor either side of the present recipe's value
+            within which it is tried; for beta2 the factor is on 1 - beta2.
+        points: (params, tokens) to tune at; empty for five small ones from the spec. A law of
+            params and tokens needs points that differ in each.
+        trials: per point; None for as many as a paraboloid in the knobs needs and one to spare.
+        sampler: Optuna's "tpe" or "gp".
+        objectives: skills whose losses are minimised; empty for the aggregate. With several, the
+            law that a run uses goes through the least geometric mean of them.
+        asha: stop the worse trials at rungs (asynchronous successive halving); only where the
+            rate is constant, as a loss in the middle of a falling schedule compares with nothing.
+        seed: of the sampler, and of all trainings, so that trials differ by their knobs alone.
+    """
+
+    knobs: dict[str, float] = field(default_factory=lambda: {"learning_rate": 6.0})
+    points: tuple[tuple[float, float], ...] = ()
+    trials: int | None = None
+    sampler: Literal["tpe", "gp"] = "tpe"
+    objectives: tuple[str, ...] = ()
+    asha: bool = False
+    seed: int = 0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        for name, factor in self.knobs.items():
+            if name not in KNOBS:
+                raise ValueError(
+                    f"tuning.knobs: {name!r} is unknown{did_you_mean(name, KNOBS)}; "
+                    f"known: {', '.join(KNOBS)}"
+                )
+            if not 1 < factor <= 1000:
+                raise ValueError(f"tuning.knobs.{name}={factor}: give a factor above 1, e.g. 6")
+        if not self.knobs:
+            raise ValueError("tuning.knobs: name at least one, e.g. learning_rate: 6")
+        if any(len(point) != 2 or min(point) <= 0 for point in self.points):
+            raise ValueError("tuning.points: give pairs of params and tokens above 0")
+        if self.trials is not None and self.trials < 3:
+            raise ValueError(f"tuning.trials={self.trials}: a minimum needs at least 3")
+        if self.sampler not in ("tpe", "gp"):
+            raise ValueError(f"tuning.sampler={self.sampler!r}: choose tpe or gp")
+        if self.asha and len(self.objectives) > 1:
+            raise ValueError("tuning.asha: rungs rank trials by one loss; name one objective")
+        if self.seed < 0:
+            raise ValueError("tuning.seed must not be negative")
+
+    @property
+    def wanted(self) -> int:
+        """Trials per point."""
+        d = len(self.knobs)
+        return self.trials or (2 + d * (d + 3) // 2 if d < 3 else 3 * d + 2)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training that a study asks for.
+
+    Attributes:
+        point: index of its study.
+        number: of the trial in its study.
+        name: for people.
+        config: what to train.
+    """
+
+    point: int
+    number: int
+    name: str
+    config: TrialConfig
+
+
+def points_of(sweep: Sweep) -> tuple[tuple[int, int], ...]:
+    """The (params, tokens) a sweep is tuned at, realisable and cheapest first.
+
+    By default three sizes a factor of 3 apart round the guess for half the cheapest budget, on
+    one token count, and the two smaller ones on three times as many.
+    """
+    settings, flops = sweep.tuning, sweep.budgets[0] / 2
+    wanted = settings.points
+    if not wanted:
+        middle = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+        tokens = flops / 6 / (3 * middle)
+        low, mid, high = (
+            min(max(middle * f, min(sweep.shapes)), max(sweep.shapes)) for f in (1 / 3, 1, 3)
+        )
+        few = [(low, tokens), (mid, tokens), (high, tokens)]
+        wanted = (*few, (low, 3 * tokens), (mid, 3 * tokens))
+    points = []
+    for params, tokens in wanted:
+        try:
+            shape = solve(params, sweep.model, count=sweep.sizes.count)
+        except ValueError as error:
+            raise SpecError(f"tuning.points: {error}") from error
+        whole = int(tokens / shape.context) * shape.context
+        points.append((int(getattr(shape, sweep.sizes.count)), whole))
+    return tuple(sorted(set(points), key=lambda point: point[0] * point[1]))
+
+
+def check(sweep: Sweep) -> None:
+    """Refuse what cannot be tuned as asked.
+
+    Raises:
+        SpecError: rungs under a falling rate, an objective nobody measures, a knob the rule
+            brings itself.
+    """
+    settings, train = sweep.tuning, sweep.train
+    if settings.asha and train.final < 1 and train.schedule != "wsd":
+        raise SpecError(
+            f"tuning.asha: with train.schedule {train.schedule!r} the rate falls with the "
+            "horizon, so that a loss at a rung says nothing of the loss at the end; use "
+            "train.schedule: wsd (rungs in its constant part) or train.final: 1, or leave asha out"
+        )
+    for name in settings.objectives:
+        if name not in sweep.measured:
+            raise SpecError(
+                f"tuning.objectives: {name!r} is not measured"
+                f"{did_you_mean(name, sweep.measured)}; measured: {', '.join(sweep.measured)}"
+            )
+    for name in ("beta2", "warmup"):
+        if name in settings.knobs and train.rule != "width":
+            raise SpecError(
+                f"tuning.knobs.{name}: train.rule {train.rule!r} brings its own; "
+                "tune it under rule 'width'"
+            )
+    if "weight_decay" in settings.knobs and train.weight_decay <= 0:
+        raise SpecError("tuning.knobs.weight_decay: factors of 0 are 0; set train.weight_decay")
+    if "warmup" in settings.knobs and train.warmup <= 0:
+        raise SpecError("tuning.knobs.warmup: factors of 0 are 0; set train.warmup")
+
+
+def objectives_of(sweep: Sweep) -> tuple[str, ...]:
+    """Skills whose losses are minimised."""
+    from sweeper.spec import AGGREGATE
+
+    return sweep.tuning.objectives or (AGGREGATE,)
+
+
+def base_trial(sweep: Sweep, point: tuple[int, int]) -> TrialConfig:
+    """The training of a point as the spec has it, before anything is tuned."""
+    params, tokens = point
+    shape = solve(params, sweep.model, count=sweep.sizes.count)
+    return TrialConfig(
+        shape=shape,
+        tokens=tokens,
+        seed=sweep.tuning.seed,
+        data=sweep.data,
+        train=replace(sweep.train, checkpoint_every_s=0.0),
+        skills=tuple(dict.fromkeys((*objectives_of(sweep), *sweep.measured))),
+        flops=float(tokens * shape.flops_per_token(sweep.flops)),
+        params=float(params),
+    )
+
+
+def present(config: TrialConfig, knobs: Sequence[str]) -> Values:
+    """What the recipe gives the knobs now; 1 - beta2 stands for beta2."""
+    recipe, train = config.recipe, config.train
+    values = {
+        "learning_rate": recipe.learning_rate,
+        "batch_tokens": float(recipe.batch * config.shape.context),
+        "beta2": 1 - recipe.beta2,
+        "weight_decay": train.weight_decay,
+        "warmup": train.warmup,
+    }
+    return {name: values[name] for name in knobs}
+
+
+def turned(config: TrialConfig, values: Mapping[str, float]) -> TrialConfig:
+    """The same training with other values of the knobs."""
+    train, law = config.train, config.train.law
+    if "learning_rate" in values:
+        law = replace(law, learning_rate=Power(values["learning_rate"]))
+    if "batch_tokens" in values:
+        law = replace(law, batch=Power(values["batch_tokens"]))
+    changes: dict[str, Any] = {"law": law}
+    if "beta2" in values:
+        changes["beta2"] = 1 - values["beta2"]
+    changes |= {name: values[name] for name in ("weight_decay", "warmup") if name in values}
+    return replace(config, train=replace(train, **changes))
+
+
+class Studies:
+    """One Optuna study per point: what to train next, and every outcome.
+
+    Points are tuned one after the other, cheapest first: each starts from the law through those
+    before it, so that the dear ones need few trials. Trials of one point run side by side.
+
+    Args:
+        sweep: the spec.
+        path: Optuna's SQLite file; an interrupted tuning goes on from it.
+
+    Raises:
+        SpecError: the spec cannot be tuned as asked, or the file holds another tuning.
+    """
+
+    def __init__(self, sweep: Sweep, path: Path) -> None:
+        import optuna
+
+        check(sweep)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.sweep, self.points = sweep, points_of(sweep)
+        self.objectives = objectives_of(sweep)
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        self._studies: dict[int, Any] = {}
+        self._running: dict[tuple[int, int], Any] = {}
+        self._open_known()
+
+    # -- what to train next ----------------------------------------------------------------------
+
+    def next(self) -> Job | bool:
+        """The next training; True to ask again when one has ended, False when all is done."""
+        for point in range(len(self.points)):
+            study = self._study(point)
+            wanted = self._wanted(point)
+            if len(self._counted(study)) < wanted:
+                return self._ask(point, study)
+            if any(key[0] == point for key in self._running):
+                return True
+            if self._stuck(point, study, wanted):
+                return self._ask(point, study)
+        return False
+
+    def _wanted(self, point: int) -> int:
+        return self.sweep.tuning.wanted + (FIRST_MORE if point == 0 else 0)
+
+    def _stuck(self, point: int, study: Any, wanted: int) -> bool:
+        """Whether a point's minimum lies beyond its values and may still be followed there."""
+        if len(self._counted(study)) >= wanted + BEYOND_EDGE:
+            return False
+        table = self.table(point)
+        if table.empty or "learning_rate" not in self.sweep.tuning.knobs:
+            return False
+        best = table.loc[table["objective"].idxmin(), "learning_rate"]
+        ends = table["learning_rate"].agg(["min", "max"])
+        if best not in ends.to_list():
+            return False
+        low, high = study.user_attrs["bounds"]["learning_rate"]
+        step = self.sweep.tuning.knobs["learning_rate"] ** STEP
+        value = min(max(best * (step if best == ends["max"] else 1 / step), low), high)
+        if any(abs(math.log(value / v)) < 0.1 for v in table["learning_rate"]):
+            return False
+        row = table.loc[table["objective"].idxmin()]
+        params = {name: float(row[name]) for name in self.sweep.tuning.knobs}
+        study.enqueue_trial({**params, "learning_rate": float(value)})
+        return True
+
+    def _ask(self, point: int, study: Any) -> Job:
+        import optuna
+
+        bounds = study.user_attrs["bounds"]
+        trial = study.ask(
+            {
+                name: optuna.distributions.FloatDistribution(low, high, log=True)
+                for name, (low, high) in bounds.items()
+            }
+        )
+        config = turned(base_trial(self.sweep, self.points[point]), trial.params)
+        trial.set_user_attr("realised", present(config, list(bounds)))
+        trial.set_user_attr("flops", config.flops)
+        self._running[point, trial.number] = trial
+        p, t = self.points[point]
+        shown = ",".join(f"{name}={value:.3g}" for name, value in trial.params.items())
+        return Job(point, trial.number, f"tune,p={si(p)},t={si(t)},{shown}", config)
+
+    # -- outcomes --------------------------------------------------------------------------------
+
+    def reached(self, job: Job, tokens: float, loss: float) -> bool:
+        """Note a running trial's training loss; returns whether ASHA stops it."""
+        trial, train = self._running[job.point, job.number], self.sweep.train
+        share = tokens / job.config.tokens
+        constant = train.final == 1 or share <= 1 - train.decay
+        if not self.sweep.tuning.asha or not constant:
+            return False
+        trial.report(loss, int(100 * share))
+        return bool(trial.should_prune())
+
+    def ended(self, job: Job, record: Mapping[str, Any], *, pruned: bool = False) -> None:
+        """Keep a trial's outcome, whatever its verdict."""
+        import optuna
+
+        trial = self._running.pop((job.point, job.number))
+        study, state = self._study(job.point), optuna.trial.TrialState
+        if pruned:
+            trial.set_user_attr("flops", job.config.flops * record.get("share", 1.0))
+            study.tell(trial, state=state.PRUNED)
+            return
+        trial.set_user_attr("status", str(record["status"]))
+        trial.set_user_attr("reason", str(record.get("reason", ""))[:500])
+        if record["status"] == "finished":
+            losses = {s: v["nll"] / v["tokens"] for s, v in record["losses"].items()}
+            trial.set_user_attr("losses", losses)
+            study.tell(trial, [losses[name] for name in self.objectives])
+        elif record["status"] == "diverged":
+            # As bad as knowing nothing, so that the sampler keeps away.
+            study.tell(trial, [math.log(job.config.shape.vocabulary)] * len(self.objectives))
+        else:
+            study.tell(trial, state=state.FAIL)
+
+    def table(self, point: int | None = None) -> pd.DataFrame:
+        """Finished trials: params, tokens, flops, the knobs, a column per skill, and objective.
+
+        ``objective`` is the geometric mean of the objectives' losses, nats; ``beta2`` holds
+        1 - beta2.
+        """
+        import pandas as pd
+
+        rows = []
+        for i in range(len(self.points)) if point is None else [point]:
+            if i not in self._studies:
+                continue
+            for trial in self._studies[i].get_trials(deepcopy=False):
+                losses = trial.user_attrs.get("losses")
+                if losses:
+                    logs = [math.log(losses[name]) for name in self.objectives]
+                    rows.append(
+                        {
+                            "params": float(self.points[i][0]),
+                            "tokens": float(self.points[i][1]),
+                            "flops": trial.user_attrs["flops"],
+                            **trial.user_attrs["realised"],
+                            **losses,
+                            "objective": math.exp(sum(logs) / len(logs)),
+                        }
+                    )
+        return pd.DataFrame(rows)
+
+    @property
+    def flops(self) -> float:
+        """Spent on all trials, pruned and failed ones included."""
+        return float(
+            sum(
+                trial.user_attrs.get("flops", 0.0)
+                for study in self._studies.values()
+                for trial in study.get_trials(deepcopy=False)
+                if trial.state.is_finished()
+            )
+        )
+
+    # -- studies ---------------------------------------------------------------------------------
+
+    def _name(self, point: int) -> str:
+        p, t = self.points[point]
+        return f"p={si(p)} t={si(t)}"
+
+    def _open_known(self) -> None:
+        """Open the studies of an interrupted tuning, and ask again for what was in training."""
+        import optuna
+
+        known = set(optuna.get_all_study_names(self._storage))
+        for point in range(len(self.points)):
+            if self._name(point) not in known:
+                continue
+            study = self._load(point)
+            if set(study.user_attrs["bounds"]) != set(self.sweep.tuning.knobs):
+                raise SpecError(
+                    f"tuning.knobs: {self._storage.url} holds a tuning of "
+                    f"{', '.join(study.user_attrs['bounds'])}; use another directory"
+                )
+            for trial in study.get_trials(deepcopy=False, states=[_state("RUNNING")]):
+                study.tell(trial.number, state=_state("FAIL"))
+                study.enqueue_trial(trial.params)
+
+    def _study(self, point: int) -> Any:
+        if point not in self._studies:
+            self._load(point)
+            self._open(point)
+        return self._studies[point]
+
+    def _load(self, point: int) -> Any:
+        import optuna
+
+        settings = self.sweep.tuning
+        opening = 2 * len(settings.knobs) + 1
+        self._studies[point] = study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._name(point),
+            directions=["minimize"] * len(self.objectives),
+            sampler=_sampler(settings, opening, point),
+            pruner=optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=FIRST_RUNG, reduction_factor=HALVING
+            )
+            if settings.asha
+            else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        return study
+
+    def _open(self, point: int) -> None:
+        """Set a new study's bounds, and its opening: the centre, and each knob down and up."""
+        study, knobs = self._studies[point], self.sweep.tuning.knobs
+        centre = self._centre(point)
+        study.set_user_attr(
+            "bounds", {name: (centre[name] / f, centre[name] * f) for name, f in knobs.items()}
+        )
+        study.enqueue_trial(centre)
+        for name, factor in knobs.items():
+            for sign in (1, -1):
+                study.enqueue_trial({**centre, name: centre[name] * factor ** (sign * STEP)})
+
+    def _centre(self, point: int) -> Values:
+        """Where a point's search starts: the law through the points before it, or the recipe."""
+        start = present(base_trial(self.sweep, self.points[point]), list(self.sweep.tuning.knobs))
+        table = self.table()
+        for name in start:
+            if point > 0 and not table.empty and name in ("learning_rate", "batch_tokens"):
+                guess = _foretold(table, name, self.points[point], start[name])
+                start[name] = min(max(guess, start[name] / 10), start[name] * 10)
+        return start
+
+    @staticmethod
+    def _counted(study: Any) -> list[Any]:
+        """Trials that count: those that failed for want of luck do not, within reason."""
+        trials = study.get_trials(deepcopy=False)
+        lost = [t for t in trials if t.state == _state("FAIL")]
+        told = [t for t in trials if t.state.is_finished() or t.state == _state("RUNNING")]
+        return [t for t in told if t not in lost] + lost[2:]
+
+
+def _state(name: str) -> Any:
+    import optuna
+
+    return optuna.trial.TrialState[name]
+
+
+def _sampler(settings: Tuning, opening: int, point: int) -> Any:
+    import optuna
+
+    seed = settings.seed + point
+    if settings.sampler == "gp":
+        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=opening)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=opening, constant_liar=True)
+
+
+def _foretold(table: pd.DataFrame, name: str, point: tuple[int, int], start: float) -> float:
+    """A knob at a new point: the present recipe's value, times what the tuned points were off.
+
+    With two or more points of different sizes what they were off is a power of params.
+    """
+    import numpy as np
+
+    from fitting import tuned_points
+
+    trials = table.rename(columns={"objective": "loss"})
+    found = [p for p in tuned_points(trials, name) if p.ok]  # type: ignore[arg-type]
+    if not found:
+        best = table.loc[table["objective"].idxmin()]
+        return float(best[name])
+    x, y = np.log([p.params for p in found]), np.log([p.value for p in found])
+    if np.ptp(x) < 0.5:
+        return float(np.exp(y.mean()))
+    slope = min(max(float(np.polyfit(x, y, 1)[0]), -1.0), 1.0)
+    return float(np.exp(y.mean() + slope * (math.log(point[0]) - x.mean())))
