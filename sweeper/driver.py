@@ -32,13 +32,12 @@ class Start:
     Attributes:
         trial_id: identity of the training.
         allocation: what it trains.
-        micro_batches: parts that every step's batch is trained in, more after each time that
-            memory ran out.
+        halvings: of the micro-batch, one for each time that memory ran out.
     """
 
     trial_id: str
     allocation: Allocation
-    micro_batches: int = 1
+    halvings: int = 0
 
 
 Listener = Callable[[str, Start, Mapping[str, Any]], None]
@@ -180,6 +179,8 @@ class Driver:
             self.died(trial, record.get("kind", "error"), record["reason"])
             return
         tokens = float(record["tokens"])
+        for refused in record.get("refused_checkpoints", ()):
+            self._ledger.event("checkpoint", f"{refused}; the one before serves", trial)
         self._note(trial, tokens, float(record.get("resumed_at_tokens", 0.0)))
         if record["status"] == "stopped":
             self._ledger.advance(trial, round(tokens))
@@ -211,8 +212,8 @@ class Driver:
         self._forget(trial, "failed", {"reason": reason})
 
     def _again(self, start: Start, kind: str) -> Start:
-        halved = 2 if kind == "out-of-memory" else 1
-        return Start(start.trial_id, start.allocation, start.micro_batches * halved)
+        more = int(kind == "out-of-memory")
+        return Start(start.trial_id, start.allocation, start.halvings + more)
 
     def _forget(self, trial: str, event: str, record: Mapping[str, Any]) -> None:
         start = self._training.pop(trial)

@@ -68,9 +68,13 @@ _RAISED = (
 )
 """Names of exceptions, which may be torch's or Ray's: neither is loaded here."""
 
+_DIED = {"RayActorError", "WorkerCrashedError", "NodeDiedError", "ControllerError"}
+"""Ray's exceptions for processes that are gone."""
+
 _SAID = (
     (r"out of memory|can't allocate memory", "out-of-memory"),
     (r"No space left on device", "storage"),  # torch's writers put it thus
+    (r"gloo|Connection (?:closed|reset) by peer|Broken pipe", "worker-died"),
     (r"CUDA error|NCCL|cuDNN", "device"),
 )
 """What a RuntimeError of torch's says, where it has no type of its own."""
@@ -82,21 +86,34 @@ _STORAGE_ERRNOS = {
 
 
 def kind_of(error: BaseException) -> str:
-    """The kind of a fault that raised in a trial's own process."""
+    """The kind of a fault that raised in a trial's own process, or in its workers."""
     seen: BaseException | None = error
     while seen is not None:
-        names = [cls.__name__ for cls in type(seen).__mro__]
-        for name, kind in _RAISED:
-            if name in names:
-                return kind
-        if isinstance(seen, OSError) and seen.errno in _STORAGE_ERRNOS:
-            return "storage"
-        if isinstance(seen, RuntimeError):
-            for pattern, kind in _SAID:
-                if re.search(pattern, str(seen)):
-                    return kind
-        seen = seen.__cause__ or seen.__context__
+        if kind := _kind(seen):
+            return kind
+        seen = getattr(seen, "_base_exc", None) or seen.__cause__ or seen.__context__
     return "error"
+
+
+def _kind(error: BaseException) -> str:
+    """The kind of one exception, its causes left aside; "" if it tells nothing."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    for name, kind in _RAISED:
+        if name in names:
+            return kind
+    if _DIED & set(names):
+        return kind_of_death(str(error))
+    workers = getattr(error, "worker_failures", None) or {}  # Ray Train's, by rank
+    kinds = [kind_of(each) for each in workers.values()]
+    # The workers that a dead one left behind break, too: what it died of counts.
+    told = [kind for kind in kinds if kind not in ("error", "worker-died")]
+    if told or "worker-died" in kinds:
+        return (told or ["worker-died"])[0]
+    if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
+        return "storage"
+    if isinstance(error, RuntimeError):
+        return next((kind for said, kind in _SAID if re.search(said, str(error))), "")
+    return ""
 
 
 def kind_of_death(message: str) -> str:

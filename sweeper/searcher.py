@@ -86,10 +86,12 @@ class LedgerSearcher(Searcher):
         rule = self._sweep.cluster.rule(start.allocation.params)
         return {
             "name": str(start.allocation).replace(" ", ","),
-            "trial": self._sweep.trial(start.allocation).to_dict(),
+            "trial": {
+                **self._sweep.trial(start.allocation).to_dict(),
+                "halvings": start.halvings,
+            },
             "directory": str((self._directory.trials / start.trial_id).resolve()),
             "resources": {"workers": rule.workers, "cpus": rule.cpus, "gpus": rule.gpus},
-            "micro_batches": start.micro_batches,
         }
 
     def _fits(self, params: float) -> bool:

@@ -172,6 +172,7 @@ def train_trial(config: dict[str, Any]) -> None:
             resources_per_worker={"CPU": rule["cpus"], "GPU": rule["gpus"]},
             report=tune.report,
             callbacks=[TuneReportCallback()] if rule["workers"] else (),
+            max_failures=0,  # the driver retries
         )
     except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
         text = redact(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")

@@ -461,6 +461,7 @@ class TrialConfig:
         skills: names to measure; empty for the catalog's defaults.
         flops: budget the allocation was cut from, for the record; 0 if there was none.
         params: parameter count the search asked for, for the record; 0 if there was none.
+        halvings: times that memory ran out in earlier attempts; each halves the micro-batch.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -473,6 +474,7 @@ class TrialConfig:
     skills: tuple[str, ...] = ()
     flops: float = 0.0
     params: float = 0.0
+    halvings: int = 0
 
     def __post_init__(self) -> None:
         _require(
@@ -500,6 +502,7 @@ class TrialConfig:
         values = self.to_dict()
         for name in RUN_ONLY:
             del values["train"][name]
+        del values["halvings"]
         del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
         return values
 

@@ -31,7 +31,7 @@ from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Measured, Workers, read_examples, score_skills
 from trainables.step import Stepper
 
-__all__ = ["CheckpointError", "Context", "LocalContext", "evaluate", "train"]
+__all__ = ["CheckpointError", "Context", "EvaluationError", "LocalContext", "evaluate", "train"]
 
 REPORT_EVERY_S = 2.0
 """Seconds between progress reports (assumption: what a person watching wants)."""
@@ -47,6 +47,10 @@ SMOOTHING = 0.02
 SAVING_SHARE = 0.05
 """Largest share of the time that goes into checkpoints (assumption): where writing one is slow
 they come more rarely than the spec asks."""
+
+
+class EvaluationError(Exception):
+    """The skills could not be scored; the trained model is kept, and can be scored again."""
 
 
 def train(config: TrialConfig, context: Context) -> dict[str, Any]:
@@ -67,6 +71,7 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         reached.
 
     Raises:
+        EvaluationError: the skills could not be scored; the last checkpoint is kept.
         ValueError: the config cannot be trained, or the checkpoint is another trial's.
     """
     skills = resolve(config.skills, config.data)
@@ -78,7 +83,10 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         record = {"status": status, "reason": reason, "losses": {}}
         if trial.step == trial.steps and math.isfinite(trial.train_loss()):
             trial.keep_final()
-            record |= trial.measure(skills, examples)
+            try:
+                record |= trial.measure(skills, examples)
+            except Exception as error:  # whatever it was, the training is kept
+                raise EvaluationError(f"trained, but not scored: {error}") from error
         return trial.record() | record
 
 
@@ -229,6 +237,7 @@ class _Trial:
             "tokens": self.tokens_at(self.step),
             "train_loss": self.train_loss(),
             "tokens_per_s": self._tokens_per_s(),
+            "resumed_at_tokens": self.tokens_at(self.resumed_at),
         }
 
     def _tokens_per_s(self) -> float:
@@ -356,6 +365,7 @@ class _Trial:
             "tokens_per_s": self._tokens_per_s(),
             "first_step_at": self.first_step_at,
             "resumed_at_step": self.resumed_at,
+            "resumed_at_tokens": self.tokens_at(self.resumed_at),
             "refused_checkpoints": self.refused,
         }
 

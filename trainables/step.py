@@ -37,6 +37,9 @@ class Stepper:
         settings, device = config.train, group.device
         self.dtype = choose_dtype(settings.dtype, device)
         self.micro = first_micro(settings, config.shape, group, self.dtype)
+        if config.halvings:
+            largest = math.ceil(config.recipe.batch / group.count)
+            self.micro = max(1, min(self.micro, largest) >> config.halvings)
         self.model = wrap(objective, settings, group, self.dtype)
         self.optimizer = make_optimizer(objective.network, settings, config.recipe)
         self._settings, self._recipe, self._group = settings, config.recipe, group

@@ -144,9 +144,9 @@ def test_a_lost_node_does_not_count_against_a_trial(ledger):
 
 def test_memory_that_ran_out_halves_the_micro_batch(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
-    assert driver.start(always).micro_batches == 1
+    assert driver.start(always).halvings == 0
     driver.died(driver.training[0].trial_id, "out-of-memory", "CUDA out of memory")
-    assert driver.start(always).micro_batches == 2
+    assert driver.start(always).halvings == 1
 
 
 def test_a_trial_that_could_not_write_waits_while_others_start(ledger):
@@ -240,6 +240,19 @@ def test_faults_are_told_apart(error, kind):
     wrapped = RuntimeError("the loop failed")
     wrapped.__cause__ = error
     assert kind_of(wrapped) == kind
+
+
+def test_a_group_died_of_what_its_first_dead_worker_died_of():
+    class WorkerGroupError(Exception):
+        pass
+
+    group = WorkerGroupError("worker group failed")
+    group.worker_failures = {0: RuntimeError("gloo: Connection closed by peer"), 1: Full()}
+    assert kind_of(group) == "storage"
+    group.worker_failures.pop(1)
+    assert kind_of(group) == "worker-died"
+    group.worker_failures = {0: ValueError("no such thing")}
+    assert kind_of(group) == "error"
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def _without_clock(record: dict[str, Any]) -> dict[str, Any]:
     return {
         k: v
         for k, v in record.items()
-        if k not in ("wall_s", "tokens_per_s", "first_step_at", "resumed_at_step")
+        if k
+        not in ("wall_s", "tokens_per_s", "first_step_at", "resumed_at_step", "resumed_at_tokens")
     }
 
 
@@ -102,7 +103,8 @@ def test_progress_and_checkpoints_come_with_time(
     timed = replace(CONFIG, train=Train(checkpoint_every_s=1e-6))
     train(timed, LocalContext(tmp_path, on_report=seen.append))
     assert [report["step"] for report in seen] == [*range(10, 101, 10), 101]
-    assert {"step", "steps", "tokens", "train_loss", "tokens_per_s"} == set(seen[0])
+    named = {"step", "steps", "tokens", "train_loss", "tokens_per_s", "resumed_at_tokens"}
+    assert named == set(seen[0])
     kept = [read_progress(path)["step"] for path in checkpoints(tmp_path)]
     assert kept == [101, 100]
 

@@ -1,0 +1,399 @@
+"""A real sweep of cheap CPU trials under random faults, beside the same sweep left in peace.
+
+    python benchmarks/chaos.py --faults 42 --seed 0
+
+Starts a Ray of its own (a head without slots and two nodes of one CPU each), puts the sweep
+directory on a small tmpfs where it may mount one, and then, at random moments: kills workers,
+drivers and nodes with SIGKILL, asks drivers to stop by SIGTERM, stops workers with SIGSTOP, fills
+the disk, truncates checkpoints, and takes memory away. The driver is started again by the same
+command whenever it is gone. At the end both ledgers are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import platform
+import random
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sweeper import Results, SearchSettings, Sizes, Sweep
+from sweeper.cluster import ENVIRONMENT
+from sweeper.errors import IsoskillError
+from sweeper.ledger import Ledger
+from sweeper.live import read as read_live
+from sweeper.spec import Cluster as Where
+from trainables.config import Data, Train
+
+CHECKPOINT_S = 1.0
+HANG_S = 20.0
+DISK_BYTES = 48 * 2**20
+AT_ONCE = 3
+"""Faults that the sweep may be getting over at a time."""
+
+PATIENCE_S = 180.0
+"""Seconds without any progress after which the benchmark calls the sweep lost."""
+
+SHARES = {
+    "worker-killed": 11,
+    "driver-killed": 7,
+    "checkpoint-truncated": 6,
+    "node-killed": 5,
+    "driver-stopped": 4,
+    "worker-frozen": 4,
+    "disk-full": 3,
+    "memory-out": 3,
+}
+"""How often each kind comes in 43 faults."""
+
+
+def spec(address: str) -> Sweep:
+    """Sixteen trials of some seconds each, in an order that does not matter."""
+    return Sweep(
+        budgets=[3e10, 6e10],
+        allowance=3e12,  # wasted FLOPs count: leave room for them
+        name="chaos",
+        data=Data(evaluation_documents=32),
+        sizes=Sizes(8e3, 6e4),
+        skills=["knowledge", "code"],
+        train=Train(checkpoint_every_s=CHECKPOINT_S),
+        search=SearchSettings(policy="grid", sizes_per_budget=8),
+        cluster=Where(address=address, retries=50, hang_s=HANG_S),
+    )
+
+
+@dataclass
+class Fault:
+    """One fault and what became of it.
+
+    Attributes:
+        kind: a key of `SHARES`.
+        at: when.
+        tokens: of the trials that were in training, by trial.
+        recovered_s: seconds until each of these was further than it had been, or had ended.
+    """
+
+    kind: str
+    at: float
+    tokens: dict[str, float]
+    recovered_s: float | None = None
+
+
+@dataclass
+class Chaos:
+    """The cluster, the driver, and those who trouble them."""
+
+    cluster: Any
+    spec: Path
+    out: Path
+    rng: random.Random
+    nodes: list[Any]
+    environment: dict[str, str]
+    driver: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    # -- driver and workers ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the driver, as a person would: the same command."""
+        command = [sys.executable, "-m", "sweeper", "run", str(self.spec)]
+        with (self.out.parent / f"{self.out.name}.log").open("ab") as log:
+            self.driver = subprocess.Popen(
+                [*command, "--out", str(self.out), "--quiet"],
+                stdout=log, stderr=log, env=self.environment, start_new_session=True,
+            )  # fmt: skip
+        self.starts += 1
+
+    def workers(self) -> list[psutil.Process]:
+        """Tune's trial processes on this cluster's nodes."""
+        found = []
+        for node in self.nodes:
+            raylet = node.all_processes["raylet"][0].process
+            with contextlib.suppress(psutil.Error):
+                for child in psutil.Process(raylet.pid).children(recursive=True):
+                    if "ImplicitFunc" in " ".join(child.cmdline()):
+                        found.append(child)
+        return found
+
+    def progress(self) -> dict[str, float]:
+        """Tokens of every trial, by trial; infinite for those that have ended."""
+        live = read_live(self.out / "live.json").trials
+        tokens = {trial: progress.tokens for trial, progress in live.items()}
+        with contextlib.suppress(IsoskillError):
+            ledger = Ledger(self.out / "ledger.sqlite", read_only=True)
+            ended = ledger.allocations("finished", "diverged", "failed")
+            ledger.close()
+            tokens |= dict.fromkeys(ended, math.inf)
+        return tokens
+
+    # -- faults ------------------------------------------------------------------------------
+
+    def strike(self, kind: str) -> bool:
+        """Cause a fault; False where there was nothing to hit."""
+        return bool(getattr(self, kind.replace("-", "_"))())
+
+    def _worker(self) -> psutil.Process | None:
+        workers = self.workers()
+        return self.rng.choice(workers) if workers else None
+
+    def worker_killed(self) -> bool:
+        """SIGKILL to a trial's process."""
+        worker = self._worker()
+        if worker is None:
+            return False
+        worker.kill()
+        return True
+
+    def driver_killed(self) -> bool:
+        """SIGKILL to the driver."""
+        assert self.driver is not None
+        self.driver.kill()
+        self.driver.wait()
+        return True
+
+    def driver_stopped(self) -> bool:
+        """SIGTERM to the driver, and wait for it to stop in order."""
+        assert self.driver is not None
+        self.driver.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.driver.wait(120)
+        return True
+
+    def worker_frozen(self) -> bool:
+        """SIGSTOP to a trial's process: it hangs."""
+        worker = self._worker()
+        if worker is None:
+            return False
+        worker.suspend()
+        return True
+
+    def node_killed(self) -> bool:
+        """SIGKILL to a raylet; another node joins in its place."""
+        node = self.nodes.pop(self.rng.randrange(len(self.nodes)))
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.nodes.append(add_node(self.cluster))
+        return True
+
+    def disk_full(self) -> bool:
+        """Fill the disk for some seconds."""
+        filler = self.out.parent / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 2**16)
+        time.sleep(self.rng.uniform(3, 8))
+        filler.unlink()
+        return True
+
+    def checkpoint_truncated(self) -> bool:
+        """Cut the newest checkpoint in half and kill the process that wrote it."""
+        files = list(self.out.glob("trials/*/checkpoint_*/*.safetensors"))
+        if not files:
+            return False
+        with contextlib.suppress(OSError):
+            path = max(files, key=lambda p: p.stat().st_mtime)
+            os.truncate(path, path.stat().st_size // 2)
+            return self.worker_killed()
+        return False
+
+    def memory_out(self) -> bool:
+        """Let a trial's process have no more memory than it holds."""
+        worker = self._worker()
+        if worker is None:
+            return False
+        with contextlib.suppress(psutil.Error, OSError):
+            worker.rlimit(resource.RLIMIT_AS, (worker.memory_info().vms, -1))
+            return True
+        return False
+
+
+def add_node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+
+
+def start_cluster(scratch: Path) -> Any:
+    """A head without slots, apart from the other Rays of this machine."""
+    from ray.cluster_utils import Cluster
+
+    settings = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "temp_dir": str(scratch)}
+    return Cluster(initialize_head=True, head_node_args=settings)
+
+
+def kinds(count: int, rng: random.Random) -> list[str]:
+    each = [kind for kind, share in SHARES.items() for _ in range(share)]
+    wanted = [each[i % len(each)] for i in range(count)]
+    rng.shuffle(wanted)
+    return wanted
+
+
+def trouble(chaos: Chaos, count: int) -> None:
+    """Cause faults until they are all spent and the sweep has ended by itself."""
+    left, known, moved = kinds(count, chaos.rng), dict[str, float](), time.monotonic()
+    chaos.start()
+    pause = time.monotonic() + 15
+    while True:
+        time.sleep(0.5)
+        assert chaos.driver is not None
+        now, code = time.monotonic(), chaos.driver.poll()
+        if code == 0:
+            print(f"the sweep has ended with {len(left)} faults to spare", flush=True)
+            return
+        if code is not None:
+            chaos.start()
+        current = chaos.progress()
+        if any(tokens > known.get(trial, 0.0) for trial, tokens in current.items()):
+            moved = now
+        known = {**known, **current}
+        settle(chaos, current)
+        if now - moved > PATIENCE_S:
+            raise SystemExit(f"no progress for {PATIENCE_S:g} s after {chaos.faults[-1:]}")
+        still = sum(fault.recovered_s is None for fault in chaos.faults)
+        if left and now > pause and still < AT_ONCE:
+            training = {t: n for t, n in current.items() if n < math.inf}
+            if training and chaos.strike(left[-1]):
+                chaos.faults.append(Fault(left.pop(), time.time(), training))
+                print(f"{len(chaos.faults):>3} {chaos.faults[-1].kind} {training}", flush=True)
+                pause = time.monotonic() + chaos.rng.uniform(2, 10)
+            else:
+                chaos.rng.shuffle(left)  # nothing to hit: another kind
+
+
+def settle(chaos: Chaos, current: dict[str, float]) -> None:
+    """Note which faults the sweep has got over."""
+    for fault in chaos.faults:
+        if fault.recovered_s is None and all(
+            current.get(trial, 0.0) > tokens for trial, tokens in fault.tokens.items()
+        ):
+            fault.recovered_s = time.time() - fault.at
+
+
+def losses(results: Results) -> dict[Any, float]:
+    table = results.table.set_index(["flops", "params", "seed", "skill"])["nll"]
+    return dict(table.sort_index().to_dict())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faults", type=int, default=42)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="also write the table here")
+    arguments = parser.parse_args()
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    home = Path(tempfile.mkdtemp(prefix="chaos-"))
+    mounted = mount(home)
+    scratch = Path(tempfile.mkdtemp(prefix="ray-"))
+    cluster = start_cluster(scratch)
+    try:
+        nodes = [add_node(cluster) for _ in range(2)]
+        chaos = Chaos(
+            cluster, home / "spec.yaml", home / "troubled", random.Random(arguments.seed), nodes,
+            dict(os.environ),
+        )  # fmt: skip
+        spec(cluster.address).save(chaos.spec)
+        began = time.monotonic()
+        trouble(chaos, arguments.faults)
+        troubled_s = time.monotonic() - began
+        peace = Chaos(cluster, chaos.spec, home / "peace", chaos.rng, nodes, dict(os.environ))
+        peace.start()
+        assert peace.driver is not None
+        if peace.driver.wait(1800) != 0:
+            raise SystemExit((home / "peace.log").read_text()[-2000:])
+        peace_s = time.monotonic() - began - troubled_s
+        text = report(chaos, peace, troubled_s, peace_s, arguments, mounted)
+        print(text)
+        if arguments.results:
+            arguments.results.write_text(text, encoding="utf-8")
+    finally:
+        cluster.shutdown()
+        if mounted:
+            subprocess.run(["umount", "-l", str(home)], check=False)
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def mount(home: Path) -> bool:
+    """Put a small tmpfs on the directory; without the right to, its disk is not filled."""
+    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(home)]
+    done = subprocess.run(["mount", *options], check=False, capture_output=True)
+    if done.returncode:
+        SHARES.pop("disk-full")
+    return done.returncode == 0
+
+
+def report(
+    chaos: Chaos, peace: Chaos, troubled_s: float, peace_s: float, arguments: Any, mounted: bool
+) -> str:
+    """What was lost, what was paid twice, and how long each kind of fault took to survive."""
+    ours, theirs = Results(chaos.out), Results(peace.out)
+    ledger = Ledger(chaos.out / "ledger.sqlite", read_only=True)
+    integrity = ledger.check()
+    ledger.close()
+    ended = ours.events[ours.events["kind"].isin(["finished", "diverged"])]
+    same = losses(ours) == losses(theirs)
+    wasted = float(ours.trials["wasted_flops"].sum())
+    pace = float((theirs.trials["flops"] / theirs.trials["wall_s"]).max())
+    interval = pace * (CHECKPOINT_S + 2.0)  # and the two seconds between reports
+    lines = [
+        "# Chaos",
+        "",
+        f"{time.strftime('%Y-%m-%d')}, `{' '.join(['python', *sys.argv])}`, "
+        f"seed {arguments.seed}, "
+        f"{os.cpu_count()} CPU cores, {platform.machine()}; "
+        f"{'disk: a tmpfs of 48 MB' if mounted else 'no tmpfs: the disk was not filled'}",
+        "",
+        f"* {len(chaos.faults)} faults in {troubled_s:.0f} s; undisturbed the sweep took "
+        f"{peace_s:.0f} s; the driver was started {chaos.starts} times",
+        f"* trials: {len(ours.trials)}, undisturbed {len(theirs.trials)}; states "
+        f"{ours.trials['state'].value_counts().to_dict()}",
+        f"* finished trials lost: {len(set(losses(theirs)) - set(losses(ours)))}; "
+        f"ended twice: {int(ended.duplicated('trial_id').sum())}",
+        f"* ledger integrity: {integrity}",
+        f"* same allocations: {set(losses(ours)) == set(losses(theirs))}; losses bit-identical: "
+        f"{same}",
+        f"* FLOPs paid twice: {wasted:.3g}, {wasted / max(len(chaos.faults), 1) / interval:.2f} "
+        f"of one checkpoint interval ({interval:.3g} FLOPs) per fault, "
+        f"{wasted / ours.spent_flops:.1%} of all",
+        f"* events: {json.dumps(ours.events['kind'].value_counts().to_dict())}",
+        "",
+        "| fault | times | survived | median recovery | worst recovery |",
+        "|---|---|---|---|---|",
+    ]
+    times = Counter(fault.kind for fault in chaos.faults)
+    for kind, count in times.most_common():
+        took = sorted(
+            f.recovered_s for f in chaos.faults if f.kind == kind and f.recovered_s is not None
+        )
+        lines.append(
+            f"| {kind} | {count} | {count if same else '?'} | "
+            + (f"{took[len(took) // 2]:.0f} s | {took[-1]:.0f} s |" if took else "– | – |")
+        )
+    lines += [
+        "",
+        "Recovery is from the fault until every trial that was in training is further than it "
+        "was, or has ended: the start of processes (torch's import) is included, a hang is "
+        f"noticed after {HANG_S:g} s, up to {AT_ONCE} faults overlap, and the machine is shared "
+        "with other work.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
