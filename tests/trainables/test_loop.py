@@ -16,7 +16,7 @@ from trainables import loop, loss, step
 from trainables.checkpoint import CheckpointError, read_progress
 from trainables.config import Data, Model, Train, TrialConfig
 from trainables.context import STOP, checkpoints, discard_checkpoints
-from trainables.loop import LocalContext, train
+from trainables.loop import EvaluationError, LocalContext, train
 from trainables.shapes import solve
 from trainables.trainer import evaluate
 
@@ -163,7 +163,7 @@ def test_a_failed_scoring_costs_no_training(
     kept = replace(CONFIG, train=Train())
     with monkeypatch.context() as patch:
         patch.setattr(loop, "score_skills", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(EvaluationError, match="not scored"):
             train(kept, LocalContext(tmp_path))
     again = evaluate(kept, tmp_path)
     assert again["losses"] == record["losses"]
