@@ -36,6 +36,9 @@ from sweeper.simulation import run
 
 FLOPS, SKILLS, MIXES = 6e18, ("knowledge", "code"), paper_mixes()
 REST = 0.2164
+ALIGNED = "aligning mix"
+"""Code's part of code and knowledge at which both want one size, in place of the ratio."""
+
 SHARES = (1.0, 0.2, 0.1)
 """Of the FLOPs of the paper's design: 1 is the design itself."""
 
@@ -121,7 +124,7 @@ def mix_search(truth: World, seed: int, trials: int) -> pd.DataFrame:
 
 
 def by_parabolas(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
-    """Estimate, low, high of each slope and of ln ratio, as the paper computes them."""
+    """Estimate, low, high of each slope and of the aligning mix, as the paper computes them."""
     optima = optima_by_mix(table, MIXES)
     found, params = {}, {}
     for skill in SKILLS:
@@ -131,7 +134,7 @@ def by_parabolas(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
         params[skill] = rows["params"].to_numpy()
     ratio = [m["code"] / m["knowledge"] for m in MIXES.values()]
     meet = aligning_ratio(ratio, params["code"], params["knowledge"])
-    found["ln ratio"] = _log(meet.ratio, meet.interval)
+    found[ALIGNED] = _part(meet.ratio, meet.interval)
     return found
 
 
@@ -143,13 +146,14 @@ def by_joint_fit(table: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
         half = t_quantile(0.9, fits[skill].mix_dof) * error
         found[skill] = (value, value - half, value + half)
     meet = align(fits["code"], fits["knowledge"], FLOPS, rest=REST)
-    found["ln ratio"] = _log(meet.ratio, meet.interval)
+    found[ALIGNED] = _part(meet.ratio, meet.interval)
     return found
 
 
-def _log(ratio: float, interval: tuple[float, float]) -> tuple[float, float, float]:
-    low, high = (math.log(v) if v > 0 else -math.inf for v in interval)
-    return (math.log(ratio) if ratio > 0 else math.nan), low, high
+def _part(ratio: float, interval: tuple[float, float]) -> tuple[float, float, float]:
+    """Code's part of code and knowledge, r / (1 + r): finite whatever the ratio."""
+    low, high = (r / (1 + r) if math.isfinite(r) else 1.0 for r in interval)
+    return ratio / (1 + ratio), low, high
 
 
 def one(seed: int) -> list[dict[str, object]]:
@@ -163,16 +167,19 @@ def one(seed: int) -> list[dict[str, object]]:
     for share in SHARES[1:]:
         table = mix_search(truth, seed, int(share * full))
         arms[f"mix search, {share:.0%} of its FLOPs"] = lambda t=table: by_joint_fit(t)
-    wanted = {s: truth.lines[s][1] for s in SKILLS} | {"ln ratio": math.log(truth.ratio())}
+    wanted = {s: truth.lines[s][1] for s in SKILLS} | {
+        ALIGNED: truth.ratio() / (1 + truth.ratio())
+    }
     # The line in ln ratio is another computation than the lines in shares: held to its own truth.
     plain = {s: np.array([truth.lines[s][0] + truth.lines[s][1] * m[s] for m in MIXES.values()])
              for s in SKILLS}  # fmt: skip
     ratio = [m["code"] / m["knowledge"] for m in MIXES.values()]
-    own = math.log(aligning_ratio(ratio, np.exp(plain["code"]), np.exp(plain["knowledge"])).ratio)
+    meet = aligning_ratio(ratio, np.exp(plain["code"]), np.exp(plain["knowledge"])).ratio
+    own = meet / (1 + meet)
     rows: list[dict[str, object]] = []
     for arm, read in arms.items():
         for what, (value, low, high) in read().items():
-            true = own if what == "ln ratio" and "parabolas" in arm else wanted[what]
+            true = own if what == ALIGNED and "parabolas" in arm else wanted[what]
             rows.append(
                 {"seed": seed, "arm": arm, "what": what, "error": value - true,
                  "width": (high - low) / 2, "holds": low <= true <= high}

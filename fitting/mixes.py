@@ -235,9 +235,10 @@ def _grid(
 def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignment:
     """The ratio of two classes at which two skills' optima meet on a budget.
 
-    Both optima are lines in the share of their own class, so that the gap is a line in the ratio
-    once it is multiplied by 1 + ratio. The skills' errors are taken as independent, which is on
-    the safe side for losses of the same trials.
+    Both optima are lines in the share of their own class, and the two shares sum to what the
+    others leave: the gap is a line in the first class's share, whose zero has Fieller's interval.
+    An end of it that no mix of the two classes reaches is 0 or infinite. The skills' errors are
+    taken as independent, which is on the safe side for losses of the same trials.
 
     Args:
         first: the skill whose class is above the line of the ratio.
@@ -247,20 +248,30 @@ def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignm
     """
     ends = np.array([0.0, 1.0 - rest])
     (one, spread_one), (other, spread_other) = first.line(flops, ends), second.line(flops, ends)
-    line = np.array([one[0] - other[1], one[1] - other[0]])
-    covariance = spread_one + spread_other[::-1, ::-1]
+    to_line = np.array([[1.0, 0.0], [-1.0 / ends[1], 1.0 / ends[1]]])
+    line = to_line @ (one - other[::-1])
+    covariance = to_line @ (spread_one + spread_other[::-1, ::-1]) @ to_line.T
     low, high = fieller(line, covariance, t_quantile(0.9, first.mix_dof))
-    ratio = float(-line[0] / line[1])
-    if not (math.isfinite(low) and ratio > 0):
-        gap = f"{line[1]:+.2g} \u00b1 {math.sqrt(covariance[1, 1]):.2g}"
-        return no_alignment(f"The optima's gap does not close: its slope is {gap}.")
-    share = ends[1] * ratio / (1 + ratio)
+    if not math.isfinite(low):
+        slope = f"{line[1]:+.2g} \u00b1 {math.sqrt(covariance[1, 1]):.2g}"
+        return no_alignment(f"The gap of the optima does not depend on the mix: slope {slope}.")
+    share = -float(line[0] / line[1])
+    if not 0 < share < ends[1]:
+        return no_alignment("The optima meet under no mix of the two classes.")
     tried = first.grid.share / np.maximum(second.grid.share, LEAST_SHARE)
+    ratio = _ratio(share, ends[1])
     return Alignment(
         ratio=ratio,
-        interval=(max(low, 0.0), high),
+        interval=(_ratio(low, ends[1]), _ratio(high, ends[1])),
         params=math.exp(float(first.line(flops, share)[0][0])),
         within=bool(tried.min() <= ratio <= tried.max()),
         status=Status.OK,
         reason=f"Two lines in the own class's share, other classes at {rest:.0%}.",
     )
+
+
+def _ratio(share: float, total: float) -> float:
+    """Share of one class over what it leaves of the total."""
+    if share <= 0:
+        return 0.0
+    return share / (total - share) if share < total else math.inf

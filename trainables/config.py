@@ -188,7 +188,7 @@ class Data:
             self.evaluation_documents is None or self.evaluation_documents >= 1,
             "data.evaluation_documents must be at least 1, or left out for as many as are cheap",
         )
-        _require(2 <= self.entities <= 4096, "data.entities must lie in 2..4096")
+        _require(2 <= self.entities <= 262144, "data.entities must lie in 2..262144")
         _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
         _require(2 <= self.values <= 64, "data.values must lie in 2..64")
         _require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from trainables.config import CLASSES, Data
-from trainables.corpora import Documents, Family, Stream, evaluation_sets
+from trainables.corpora import Documents, Family, Stream, evaluation_sets, knowledge
 from trainables.corpora import vocabulary as v
 from trainables.corpora.stream import check_vocabulary
 
@@ -153,3 +154,22 @@ def test_programs_compute_what_they_show(held_out: dict[str, Documents]) -> None
 def test_grades_are_limited_by_the_config() -> None:
     easy = evaluation_sets(Data(grades=2), CONTEXT)["code"]
     assert set(np.unique(easy.family)) == {0, Family.PROGRAM + 1, Family.PROGRAM + 2}
+
+
+def test_large_worlds_name_their_entities_with_three_syllables() -> None:
+    world = knowledge.World.build(Data(entities=20_000))
+    assert len(np.unique(world.names, axis=0)) == 20_000
+    assert (world.names >= v.FIRST_SYLLABLE).all()
+    small = knowledge.World.build(Data())
+    assert (small.names[:, 2] == knowledge.GAP).all()
+    tokens = Stream(Data(entities=20_000), context=CONTEXT, seed=0).sequences(0, 200)
+    assert tokens.min() > v.BEGIN and tokens.shape == (200, CONTEXT)
+
+
+def test_small_worlds_stay_what_they_were() -> None:
+    """Trials are named by their settings: the same settings must mean the same documents."""
+    digest = hashlib.sha256(Stream(Data(world_seed=7), context=60, seed=3).sequences(0, 600))
+    for part in evaluation_sets(Data(world_seed=7), 60).values():
+        digest.update(part.tokens.tobytes())
+        digest.update(part.family.tobytes())
+    assert digest.hexdigest().startswith("9b9bcd60763677b1")

@@ -1,7 +1,8 @@
 """Facts about entities: random, so that they can only be known by heart.
 
 A document is a run of sentences, each saying one attribute of one entity in one of three
-phrasings, or asking for it. Entities are named by two syllables and occur with Zipf frequency.
+phrasings, or asking for it. Entities are named by two syllables, three where two do not suffice,
+and occur with Zipf frequency.
 A share of the entities is never asked about in training: only the form is known from others.
 """
 
@@ -19,14 +20,14 @@ from trainables.corpora.documents import Documents, Family, IntArray, pack
 RANK_SHIFT = 8
 """Flattens the head of the Zipf law, so that no entity fills the corpus (assumption)."""
 
-NAME_1, NAME_2, ATTRIBUTE, VERB, VALUE, GAP = -6, -5, -4, -3, -2, -1
+NAME_1, NAME_2, NAME_3, ATTRIBUTE, VERB, VALUE, GAP = -7, -6, -5, -4, -3, -2, -1
 
 PHRASINGS: IntArray = np.array(
     [
-        [NAME_1, NAME_2, ATTRIBUTE, VALUE, v.STOP, GAP],
-        [ATTRIBUTE, v.OF, NAME_1, NAME_2, VALUE, v.STOP],
-        [NAME_1, NAME_2, VERB, VALUE, v.STOP, GAP],
-        [v.ASK, ATTRIBUTE, NAME_1, NAME_2, VALUE, v.STOP],
+        [NAME_1, NAME_2, NAME_3, ATTRIBUTE, VALUE, v.STOP, GAP],
+        [ATTRIBUTE, v.OF, NAME_1, NAME_2, NAME_3, VALUE, v.STOP],
+        [NAME_1, NAME_2, NAME_3, VERB, VALUE, v.STOP, GAP],
+        [v.ASK, ATTRIBUTE, NAME_1, NAME_2, NAME_3, VALUE, v.STOP],
     ]
 )
 """Three statements and, last, the question; each ends with the value, which is scored. One
@@ -42,7 +43,7 @@ class World:
     """One world's facts.
 
     Attributes:
-        names: two syllable tokens of each entity, (entities, 2).
+        names: syllable tokens of each entity, the third `GAP` in small worlds, (entities, 3).
         values: value token of each fact, (entities, attributes).
         frequency: cumulated frequency of the entities, (entities,).
         asked: whether training asks about the entity, (entities,).
@@ -57,10 +58,19 @@ class World:
     def build(cls, data: Data) -> World:
         """Draw the facts that ``data.world_seed`` names."""
         rng = np.random.default_rng([data.world_seed, 1])
-        pairs = rng.choice(v.SYLLABLES**2, size=data.entities, replace=False)
+        long = data.entities > v.SYLLABLES**2
+        name = rng.choice(v.SYLLABLES ** (3 if long else 2), size=data.entities, replace=False)
+        third = v.FIRST_SYLLABLE + name // v.SYLLABLES**2 if long else np.full_like(name, GAP)
         weights = (np.arange(data.entities) + RANK_SHIFT) ** -data.zipf
         return cls(
-            names=v.FIRST_SYLLABLE + np.stack((pairs // v.SYLLABLES, pairs % v.SYLLABLES), axis=1),
+            names=np.stack(
+                (
+                    v.FIRST_SYLLABLE + name // v.SYLLABLES % v.SYLLABLES,
+                    v.FIRST_SYLLABLE + name % v.SYLLABLES,
+                    third,
+                ),
+                axis=1,
+            ),
             values=v.VALUE + rng.integers(data.values, size=(data.entities, data.attributes)),
             frequency=np.cumsum(weights) / weights.sum(),
             asked=rng.permutation(data.entities) < round(data.qa_share * data.entities),
@@ -105,11 +115,12 @@ def _never_asked(world: World, rng: np.random.Generator, shape: tuple[int, int])
 
 
 def _write(world: World, entity: IntArray, attribute: IntArray, phrasing: IntArray) -> IntArray:
-    """Fill the phrasings in: (documents, sentences, 6) tokens, -1 in gaps."""
+    """Fill the phrasings in: (documents, sentences, 7) tokens, -1 in gaps."""
     tokens = PHRASINGS[phrasing]
     for slot, filler in (
         (NAME_1, world.names[entity, 0]),
         (NAME_2, world.names[entity, 1]),
+        (NAME_3, world.names[entity, 2]),
         (ATTRIBUTE, v.ATTRIBUTE + attribute),
         (VERB, v.VERB + attribute),
         (VALUE, world.values[entity, attribute]),

@@ -1,0 +1,187 @@
+"""Read the confirming run as its protocol says, and keep what it found.
+
+    python examples/07_confirm_read.py FOLDER [KEEP]
+
+FOLDER is what 07_confirm.py wrote, or the kept observations.parquet; KEEP is where the table, the
+losses by rate and the summary go.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from fitting import compare_skills, fit_skills
+from sweeper.directory import Directory
+from sweeper.ledger import Ledger
+from sweeper.studies.run import analyse
+from sweeper.studies.source import Source
+from sweeper.words import contrast
+
+KEPT = ("world", "arm", "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "class",
+        "loss", "status", "reason", "spent_flops", "wall_s")  # fmt: skip
+HALVES = {
+    "first": ("knowledge", "code-1", "code-3", "code-5"),
+    "second": ("knowledge-qa", "code-2", "code-4", "code-6"),
+}
+CLASSES = {"knowledge": "knowledge", "knowledge-qa": "knowledge"} | {
+    f"code-{grade}": "code" for grade in range(1, 7)
+}
+
+
+def main() -> None:
+    where = Path(sys.argv[1])
+    table = pd.read_parquet(where) if where.is_file() else complete(where)
+    rates = where / "rates.csv" if where.is_dir() else where.parent / "rates.csv"
+    lines = [*pairs(table), *beside(table), *learning_rates(rates)]
+    print("\n".join(lines))
+    if len(sys.argv) > 2:
+        keep = Path(sys.argv[2])
+        keep.mkdir(parents=True, exist_ok=True)
+        table.to_parquet(keep / "observations.parquet", index=False)
+        if rates.exists() and rates.parent != keep:
+            shutil.copyfile(rates, keep / "rates.csv")
+        (keep / "result.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def complete(folder: Path) -> pd.DataFrame:
+    """The observations of the sweeps that ended."""
+    parts = []
+    for root in sorted(folder.glob("*-*")):
+        ledger = Ledger(Directory(root).ledger, read_only=True)
+        ended, table = ledger.meta("finished"), ledger.observations()
+        ledger.close()
+        if ended:
+            world, arm = root.name.split("-")
+            parts.append(table.assign(world=int(world), arm=arm))
+    return pd.concat(parts, ignore_index=True)[list(KEPT)]
+
+
+def pairs(table: pd.DataFrame) -> list[str]:
+    """Points 1 and 2 of the protocol."""
+    ratios: dict[tuple[int, str], float] = {}
+    own: dict[tuple[int, str, str], float] = {}
+    lines = ["## Knowledge against code, each world and arm", "",
+             "| world | arm | trials | ratio by the guarded laws | 90 % | parabolas | budgets | "
+             "knowledge p* | code p* |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for (world, arm), rows in table.groupby(["world", "arm"], sort=False):
+        sound = rows[rows["status"] == "finished"]
+        fits = fit_skills(sound)
+        found = contrast(fits, "knowledge", "code")
+        paired = compare_skills(sound, "knowledge", "code")
+        low, high = found.interval
+        ratios[int(world), str(arm)] = math.log(found.ratio) if found.ratio > 0 else math.nan
+        sizes = []
+        for skill in ("knowledge", "code"):
+            law = fits[skill].law
+            own[int(world), str(arm), skill] = math.log(float(law(2e11))) if law.ok else math.nan
+            sizes.append(f"{float(law(2e11)):,.0f}" if law.ok else str(law.status))
+        lines.append(
+            f"| {world} | {arm} | {rows['trial_id'].nunique()} | {found.ratio:.2f} "
+            f"| {low:.2f} to {high:.2f} | {_ratio(paired.pooled)} | {len(paired.frame)} "
+            f"| {sizes[0]} | {sizes[1]} |"
+        )
+    base = {w: v for (w, arm), v in ratios.items() if arm == "base" and math.isfinite(v)}
+    both = {w: ratios[w, "swap"] - v for w, v in base.items() if (w, "swap") in ratios}
+    lines += ["", "## 1. Primary: knowledge's optimum over code's, base arm", "",
+              summary(base, "ratio")]  # fmt: skip
+    lines += ["", "## 2. Control: ln ratio, swap less base (predicted below 0, about -.2)", ""]
+    lines += [summary(both, "difference")] if both else ["No pair was complete."]
+    for skill, wanted in (("knowledge", "fall"), ("code", "rise")):
+        moved = {
+            w: own[w, "swap", skill] - own[w, "base", skill] for w in both if (w, "swap") in ratios
+        }
+        if moved:
+            lines.append(f"{skill}'s own optimum, predicted to {wanted}: "
+                         + summary(moved, "difference"))  # fmt: skip
+    return lines
+
+
+def _ratio(log_ratio: float) -> str:
+    return f"{math.exp(log_ratio):.2f}" if math.isfinite(log_ratio) else "none"
+
+
+def summary(values: Mapping[int, float], kind: str) -> str:
+    """Mean over worlds by Student's t, as the protocol fixes it."""
+    x = np.array([v for v in values.values() if math.isfinite(v)])
+    if len(x) < 2:
+        shown = ", ".join(f"{v:+.3f}" for v in x)
+        return f"{len(x)} world(s): {shown or 'none'}; no interval."
+    mean, error = float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
+    half = float(student.ppf(0.95, len(x) - 1)) * error
+    above = float(student.sf(-mean / error, len(x) - 1))
+    low, high = mean - half, mean + half
+    if kind == "ratio":
+        verdict = "shown" if low > 0 or high < 0 else _weak(mean, half)
+        return (f"**{math.exp(mean):.2f}, 90 % interval {math.exp(low):.2f} to "
+                f"{math.exp(high):.2f}, P(ratio > 1) = {above:.3f}** over {len(x)} worlds: "
+                f"{verdict}.")  # fmt: skip
+    verdict = "below 0" if high < 0 else "above 0" if low > 0 else "undecided"
+    return (f"**{mean:+.3f}, 90 % interval {low:+.3f} to {high:+.3f}, P(< 0) = {1 - above:.3f}** "
+            f"over {len(x)} worlds: {verdict}.")  # fmt: skip
+
+
+def _weak(mean: float, half: float) -> str:
+    return "suggestive, not shown" if abs(mean) > 0.5 * half else "undecided"
+
+
+def beside(table: pd.DataFrame) -> list[str]:
+    """Point 3: other pairs, and the two halves, without a claim."""
+    base = table[(table["arm"] == "base") & (table["status"] == "finished")]
+    lines = ["", "## 3. Beside it, base arm, without a claim", ""]
+    for one, other in (
+        ("knowledge-qa", "code"),
+        ("knowledge", "validation"),
+        ("code", "validation"),
+        ("knowledge-qa", "validation"),
+    ):
+        found = {}
+        for world, rows in base.groupby("world", sort=False):
+            ratio = contrast(fit_skills(rows), one, other).ratio
+            found[int(world)] = math.log(ratio) if ratio > 0 else math.nan
+        lines.append(f"* {one} over {other}: {summary(found, 'ratio')}")
+    lines.append("")
+    for world, rows in base.groupby("world", sort=False):
+        own = rows[rows["skill"].isin(["validation", *CLASSES])]
+        found = analyse("skills", Source(own, {}, CLASSES, "validation"), **HALVES)
+        lines.append(f"World {world}, claims on one half and what the other says:")
+        lines += ["", *(f"* {said}" for said in found.sentences()), ""]
+    return lines
+
+
+def learning_rates(path: Path) -> list[str]:
+    """Point 4."""
+    lines = ["", "## 4. Learning rate, world 6264, 1e11 FLOPs", ""]
+    if not path.exists():
+        return [*lines, "Not reached before the clock ended the run."]
+    rows = pd.read_csv(path)
+    lines += [
+        "| params | seed | rate | validation | knowledge | code |",
+        "|---|---|---|---|---|---|",
+    ]
+    off = []
+    for (params, seed), group in rows.groupby(["params", "seed"]):
+        loss = group.set_index("rate")["validation"]
+        if len(loss) == 3 and loss[8e-3] - loss.min() > 0.05:
+            off.append(f"{params} (seed {seed}: {loss.idxmin():g} is better)")
+        lines += [
+            f"| {row.params} | {row.seed} | {row.rate:g} | {row.validation:.3f} "
+            f"| {row.knowledge:.3f} | {row.code:.3f} |"
+            for row in group.itertuples()
+        ]
+    return [
+        *lines,
+        "",
+        "Mistuned by more than .05 nats at: " + (", ".join(off) or "no size") + ".",
+    ]
+
+
+if __name__ == "__main__":
+    main()
