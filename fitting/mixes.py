@@ -254,7 +254,7 @@ def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignm
     low, high = fieller(line, covariance, t_quantile(0.9, first.mix_dof))
     if not math.isfinite(low):
         slope = f"{line[1]:+.2g} \u00b1 {math.sqrt(covariance[1, 1]):.2g}"
-        return no_alignment(f"The gap of the optima does not depend on the mix: slope {slope}.")
+        return no_alignment(f"The gap of the optima cannot be told to depend on the mix: {slope}.")
     share = -float(line[0] / line[1])
     if not 0 < share < ends[1]:
         return no_alignment("The optima meet under no mix of the two classes.")
