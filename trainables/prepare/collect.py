@@ -15,6 +15,7 @@ from trainables.prepare.shards import WORK, records_of
 from trainables.prepare.sources import Part
 from trainables.prepare.spec import Corpora, PrepareError
 from trainables.prepare.tokenizer import vocabulary_size
+from trainables.skills.encode import Encoded
 
 CHECKED_TOKENS = 2**22
 """Held-out tokens of a class that are looked for in the shards (assumption: enough)."""
@@ -96,10 +97,7 @@ def contamination_of(
         sets[f"validation/{name}"] = [p[p != begin] for p in pieces if (p != begin).any()]
     for name, entry in manifest["skills"].items():
         encoded = skills.read_skill(root, entry)
-        first = np.flatnonzero(np.diff(encoded.example, prepend=-1))
-        sets[name] = [
-            encoded.tokens[encoded.offsets[i] : encoded.offsets[i + 1]] for i in first.tolist()
-        ]
+        sets[name] = [_target(encoded, i, n) for i in _firsts(encoded)]
     shards = [
         root / shard["file"] for entry in manifest["classes"].values() for shard in entry["shards"]
     ]
@@ -107,3 +105,15 @@ def contamination_of(
         sets, shards, n=n, dtype=dtype, work=root / WORK, pool=pool
     )  # fmt: skip
     return {"ngram": n, "sets": found}
+
+
+def _firsts(encoded: Encoded) -> list[int]:
+    """The sequence of each example's first answer."""
+    return np.flatnonzero(np.diff(encoded.example, prepend=-1)).tolist()
+
+
+def _target(encoded: Encoded, sequence: int, n: int) -> np.ndarray[Any, Any]:
+    """A target with as much context as runs of n tokens that touch it can have."""
+    first, last = encoded.offsets[sequence : sequence + 2]
+    start = first + encoded.start[sequence]
+    return encoded.tokens[max(first, start - n + 1) : last]

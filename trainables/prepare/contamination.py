@@ -1,10 +1,10 @@
 """Whether benchmarks and held-out documents were seen in training: n tokens in a row that match.
 
-Every run of n tokens of what is checked is hashed; the shards are gone through once, with the
-same hash at every place. An example with any run in common counts as matched, as in GPT-3 (Brown
-et al. 2020, appendix C); one whose tokens are covered to four fifths by common runs as covered,
-as in Llama 2 (Touvron et al. 2023, appendix A.6). Examples shorter than n tokens cannot be
-checked and are counted apart.
+Every run of n tokens of what is checked is hashed (of benchmarks: every run that touches a
+target); the shards are gone through once, with the same hash at every place. An example with any
+run in common counts as matched, as in GPT-3 (Brown et al. 2020, appendix C); one whose tokens are
+covered to four fifths by common runs as covered, as in Llama 2 (Touvron et al. 2023, appendix
+A.6). Examples shorter than n tokens cannot be checked and are counted apart.
 """
 
 from __future__ import annotations
