@@ -7,6 +7,7 @@ sweeps/a/
 ├── tuning.sqlite         Optuna's storage of `isoskill tune`
 ├── tuned.yaml            the spec with what the tuning found
 ├── observations.parquet  export, one row per (trial, skill)
+├── corpus.json           the prepared corpus's manifest, where one is trained on
 ├── fits.json             optima and laws
 ├── report.html
 ├── live.json             progress of running trials; disposable
@@ -52,6 +53,7 @@ class Directory:
         self.tuning = self.root / "tuning.sqlite"
         self.tuned = self.root / "tuned.yaml"
         self.observations = self.root / "observations.parquet"
+        self.corpus = self.root / "corpus.json"
         self.fits = self.root / "fits.json"
         self.report = self.root / "report.html"
         self.trials = self.root / "trials"
@@ -103,7 +105,8 @@ class Directory:
         """Make the directory this sweep's, or check that it is.
 
         Raises:
-            DirectoryError: it holds a sweep whose trials this one could not use.
+            DirectoryError: it holds a sweep whose trials this one could not use, or the corpus
+                is not the spec's.
         """
         self._check_layout()
         if self.spec.exists():
@@ -114,8 +117,11 @@ class Directory:
                     f"{self.root} belongs to another sweep: {'; '.join(different)}. "
                     "Choose another directory, or make the spec agree"
                 )
+        manifest = _manifest(sweep)
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
+            if manifest is not None:
+                _replace(self.corpus, json.dumps(manifest, indent=1))
             _replace(self.layout, json.dumps({"layout": LAYOUT_VERSION}))
             sweep.save(self.spec)
         except OSError as error:
@@ -179,6 +185,18 @@ def _locked(file: TextIO) -> bool:
         else:
             return True
     return False
+
+
+def _manifest(sweep: Sweep) -> dict[str, Any] | None:
+    """What the sweep's prepared corpus says of itself; None if it has none."""
+    from trainables.manifest import read_unchanged
+
+    if sweep.data.corpus is None:
+        return None
+    try:
+        return read_unchanged(sweep.data.path, sweep.data.corpus)
+    except ValueError as error:
+        raise DirectoryError(str(error)) from error
 
 
 def _holder(text: str) -> str:

@@ -166,7 +166,7 @@ def _repetition(sweep: Sweep) -> Iterator[str]:
     if corpus is None:
         return
     low = sweep.space.allowed(most)[0]
-    for name, epochs in sweep.data.epochs(sweep.space.tokens(most, low)).items():
+    for name, epochs in sweep.epochs(sweep.space.tokens(most, low)).items():
         if epochs > EPOCHS_WARNED:
             yield (
                 f"the smallest size at {most:.3g} FLOPs sees class {name!r} "
@@ -243,7 +243,7 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
     shape, batch_tokens = trial.shape, trial.recipe.batch * sweep.model.context
 
     def most_epochs(tokens: int) -> float:
-        return max(sweep.data.epochs(tokens).values(), default=0.0)
+        return max(sweep.epochs(tokens).values(), default=0.0)
 
     return {
         "flops": flops,

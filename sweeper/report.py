@@ -171,6 +171,7 @@ def _provenance(outcome: Outcome) -> dict[str, Any]:
     spec = yaml.safe_dump(outcome.sweep.to_dict(), sort_keys=False)
     return {
         "sweep": outcome.sweep,
+        "corpus": _corpus(outcome),
         "constants": _constants(outcome.sweep),
         "versions": _versions(),
         "hashes": _hashes(outcome, spec),
@@ -178,6 +179,14 @@ def _provenance(outcome: Outcome) -> dict[str, Any]:
         "version": metadata.version("isoskill"),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
+
+
+def _corpus(outcome: Outcome) -> dict[str, Any] | None:
+    """What the manifest of a prepared corpus says; None without one."""
+    if not isinstance(outcome, Results) or not outcome.directory.corpus.exists():
+        return None
+    manifest = json.loads(outcome.directory.corpus.read_text(encoding="utf-8"))
+    return tables.corpus(manifest, outcome.sweep.data)
 
 
 def _constants(sweep: Sweep) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from sweeper.words import between, exponent_interval, number, size, status_word
 
 if TYPE_CHECKING:
     from fitting import Fits
+    from trainables.config import Data
 
 BEYOND = 10.0
 """How far beyond the largest budget the laws are shown (assumption: one decade is what people
@@ -261,3 +262,24 @@ def excluded(rows: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return found[:MAX_REASONS]
+
+
+def corpus(manifest: Mapping[str, Any], data: Data) -> dict[str, Any]:
+    """A prepared corpus: its classes, and what of the held-out texts is in its training text."""
+    classes = [
+        (
+            name,
+            f"{100 * data.mix[name]:.1f}",
+            f"{100 * data.token_mix[name]:.1f}",
+            f"{entry['documents']:,}",
+            si(entry["tokens"]),
+            si(entry["validation"]["tokens"]),
+        )
+        for name, entry in manifest["classes"].items()
+    ]
+    found = manifest["contamination"]
+    matches = [
+        (name, n["examples"], n["too_short"], n["matched"], n["covered"])
+        for name, n in found["sets"].items()
+    ]
+    return {"classes": classes, "ngram": found["ngram"], "matches": matches}

@@ -25,7 +25,7 @@ from sweeper.reading import build, read_yaml
 from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
 from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import RUN_ONLY_DATA, Data, Model, Train, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
 from trainables.skills.catalog import catalog
@@ -270,16 +270,16 @@ class Sweep:
     def _check_epochs(self, flops: float) -> None:
         """Refuse a budget whose every trial repeats a class too often."""
         least = self.space.tokens(flops, len(self.space.params) - 1)
-        if least <= self.data.max_tokens or self.data.corpus is None:
+        if least <= self.space.max_tokens or self.data.corpus is None:
             return
-        epochs = self.data.epochs(least)
+        epochs = self.epochs(least)
         name = max(epochs, key=epochs.__getitem__)
+        had = self.data.corpus.classes[name].tokens
         raise SpecError(
             f"data.max_epochs={self.data.max_epochs:g}: even the largest size asks for "
             f"{least:,} tokens on the budget {flops:.3g}, {epochs[name]:.3g} epochs of class "
-            f"{name!r} ({least * self.data.token_mix[name]:,.0f} tokens needed, "
-            f"{self.data.corpus.classes[name].tokens:,} had); prepare more documents, lower the "
-            "budget, raise sizes.high, or raise data.max_epochs"
+            f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
+            "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
         )
 
     def _check_space(self) -> None:
@@ -348,7 +348,8 @@ class Sweep:
         values = self.to_dict()
         for key in ("name", "allowance", "trackers", "search", "cluster", "tuning", "study"):
             del values[key]
-        del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
+        for key in RUN_ONLY_DATA:
+            del values["data"][key]
         # The default follows from sizes and budgets: a search may not change it half-way.
         values["data"]["evaluation_documents"] = self.documents
         return values
@@ -385,7 +386,7 @@ class Sweep:
             min_tokens=tuple(
                 fewest_tokens(self.train, shape, MIN_STEPS) for shape in self.shapes.values()
             ),
-            max_tokens=self.data.max_tokens,
+            max_tokens=min(data.max_tokens for data in self._every_data),
             mix=next(iter(self.mixes), "base"),
         )
 
@@ -400,6 +401,16 @@ class Sweep:
         return replace(self.data, multipliers=factors)
 
     @property
+    def _every_data(self) -> list[Data]:
+        """The data of every mix."""
+        return [self.mix_data(name) for name in self.mixes] or [self.data]
+
+    def epochs(self, tokens: float) -> dict[str, float]:
+        """How often trials of so many tokens see each class of a prepared corpus, at most."""
+        each = [data.epochs(tokens) for data in self._every_data]
+        return {name: max(epochs[name] for epochs in each) for name in each[0]}
+
+    @property
     def mix_shares(self) -> dict[str, dict[str, float]]:
         """Share of training documents per class, of every mix by name."""
         return {name: self.mix_data(name).mix for name in self.mixes or [self.space.mix]}
@@ -410,7 +421,7 @@ class Sweep:
 
         if len(self.mixes) < 2:
             return build(self.search, self.space, skills)
-        classes = followed(skills, self.data.classes)
+        classes = followed(skills, self.data.classes, data=self.data)
         if not classes:
             raise SpecError(
                 f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "

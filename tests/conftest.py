@@ -1,10 +1,16 @@
 """What the tests share: one local Ray cluster, started when the first test asks for it."""
 
+import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from trainables.manifest import FORMAT, TOKEN_BYTES
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -51,3 +57,60 @@ def pytest_addoption(parser):
 def long_run(request) -> bool:
     """Whether to take the long way round."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def write_corpus() -> Callable[..., Path]:
+    """Writes a prepared corpus of given sizes, without preparing anything."""
+    return _write_corpus
+
+
+def _write_corpus(
+    root: Path,
+    classes: dict[str, tuple[float, int, list[int]]],
+    vocabulary: int = 1000,
+    context: int = 8,
+) -> Path:
+    """A corpus whose tokens count up: class k's tokens start at 100 k, shares and shards given.
+
+    Args:
+        root: where.
+        classes: name -> (share, documents, tokens of each shard).
+        vocabulary: says the files' type.
+        context: held-out documents are three sequences of this, and one token.
+    """
+    entries = {}
+    dtype = "<u2" if vocabulary <= 2**16 else "<u4"
+    for kind, (name, (share, documents, sizes)) in enumerate(classes.items()):
+        tokens = 100 * kind + np.arange(sum(sizes))
+        shards, first = [], 0
+        for i, size in enumerate(sizes):
+            file = root / "shards" / name / f"{i}.bin"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            tokens[first : first + size].astype(dtype).tofile(file)
+            shards.append({"file": str(file.relative_to(root)), "tokens": size, "sha256": f"{i}"})
+            first += size
+        held_out = root / "validation" / f"{name}.bin"
+        held_out.parent.mkdir(exist_ok=True)
+        (900 + np.arange(3 * context + 1)).astype(dtype).tofile(held_out)
+        entries[name] = {
+            "share": share,
+            "documents": documents,
+            "tokens": sum(sizes),
+            "shards": shards,
+            "validation": {
+                "file": f"validation/{name}.bin",
+                "tokens": 3 * context + 1,
+                "sha256": name,
+            },
+        }
+    np.ones(vocabulary, dtype="<u2").tofile(root / TOKEN_BYTES)
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "tokenizer": {"vocabulary": vocabulary, "begin": 0, "sha256": "t"},
+        "classes": entries,
+        "skills": {},
+        "contamination": {"ngram": 13, "sets": {}},
+    }
+    (root / "manifest.json").write_text(json.dumps(manifest))
+    return root

@@ -440,6 +440,9 @@ CHOICES = {
 }
 """Values of fields of `Train`."""
 
+RUN_ONLY_DATA = ("path", "max_epochs")
+"""Settings of `Data` that decide no loss: a prepared corpus is known by its manifest's hash."""
+
 RUN_ONLY = (
     "attention", "compile", "recompute", "micro_batch", "parallel", "threads", "device",
     "checkpoint_every_s", "keep", "export", "keep_questions",
@@ -503,7 +506,8 @@ class TrialConfig:
         for name in RUN_ONLY:
             del values["train"][name]
         del values["halvings"]
-        del values["data"]["path"]  # a prepared corpus is known by its manifest's hash
+        for name in RUN_ONLY_DATA:
+            del values["data"][name]
         return values
 
     @property

@@ -150,6 +150,21 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     return dict(manifest)
 
 
+def read_unchanged(directory: str | Path, corpus: Corpus) -> dict[str, Any]:
+    """Read the manifest of a corpus that a spec was resolved with.
+
+    Raises:
+        ValueError: it is gone, or another corpus lies there now.
+    """
+    manifest = read_manifest(directory)
+    if identity(manifest) != corpus.manifest:
+        raise ValueError(
+            f"data.path: the corpus in {directory} has changed since this sweep began (manifest "
+            f"{identity(manifest)}, was {corpus.manifest}); restore it, or start another sweep"
+        )
+    return manifest
+
+
 def summary(manifest: dict[str, Any]) -> Corpus:
     """What a spec keeps of a manifest."""
     return Corpus(

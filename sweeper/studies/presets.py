@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from trainables.config import Data
 from trainables.skills.catalog import catalog
 
 Study = Literal["", "datamix", "validation", "skills"]
@@ -35,14 +36,16 @@ def paper_multipliers() -> dict[str, dict[str, float]]:
     }
 
 
-def followed(skills: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
+def followed(
+    skills: Iterable[str], classes: Iterable[str], *, data: Data | None = None
+) -> dict[str, str]:
     """The document class whose share each skill follows, for the skills that follow one.
 
     A skill of the catalog follows the class it belongs to, or that of the documents it is scored
     on; any other the class it is called after (``code``, ``code-3``, ``code/mbpp``).
     """
     names = set(classes)
-    known = {s.name: (s.skill_class, s.documents) for s in catalog()}
+    known = {s.name: (s.skill_class, s.documents) for s in catalog(data)}
     found = {}
     for skill in skills:
         called = skill.replace("/", "-").split("-")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,60 +13,13 @@ import pytest
 from trainables.config import Data
 from trainables.corpora.prepared import permuted
 from trainables.data import open_data
-from trainables.manifest import FORMAT, TOKEN_BYTES
 
 CONTEXT = 8
 VOCABULARY = 1000
 
 
-def write_corpus(
-    root: Path, classes: dict[str, tuple[float, int, list[int]]], vocabulary: int = VOCABULARY
-) -> Path:
-    """A corpus whose tokens count up: class k's tokens start at 100 k, shares and shards given.
-
-    Args:
-        root: where.
-        classes: name -> (share, documents, tokens of each shard).
-        vocabulary: says the files' type.
-    """
-    entries = {}
-    dtype = "<u2" if vocabulary <= 2**16 else "<u4"
-    for kind, (name, (share, documents, sizes)) in enumerate(classes.items()):
-        tokens = 100 * kind + np.arange(sum(sizes))
-        shards, first = [], 0
-        for i, size in enumerate(sizes):
-            file = root / "shards" / name / f"{i}.bin"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            tokens[first : first + size].astype(dtype).tofile(file)
-            shards.append({"file": str(file.relative_to(root)), "tokens": size, "sha256": f"{i}"})
-            first += size
-        held_out = root / "validation" / f"{name}.bin"
-        held_out.parent.mkdir(exist_ok=True)
-        (900 + np.arange(3 * CONTEXT + 1)).astype(dtype).tofile(held_out)
-        entries[name] = {
-            "share": share,
-            "documents": documents,
-            "tokens": sum(sizes),
-            "shards": shards,
-            "validation": {
-                "file": f"validation/{name}.bin",
-                "tokens": 3 * CONTEXT + 1,
-                "sha256": name,
-            },
-        }
-    np.ones(vocabulary, dtype="<u2").tofile(root / TOKEN_BYTES)
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "tokenizer": {"vocabulary": vocabulary, "begin": 0, "sha256": "t"},
-        "classes": entries,
-        "skills": {},
-    }
-    (root / "manifest.json").write_text(json.dumps(manifest))
-    return root
-
-
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+def corpus(tmp_path: Path, write_corpus: Callable[..., Path]) -> Path:
     # Long documents in one class, short ones in the other: shares count documents.
     return write_corpus(tmp_path, {"prose": (0.5, 10, [33, 50, 17]), "code": (0.5, 40, [80])})
 
@@ -133,7 +87,9 @@ def test_evaluation_sets_are_the_held_out_documents(corpus: Path) -> None:
     assert not family.any()
 
 
-def test_large_vocabularies_take_four_bytes(tmp_path: Path) -> None:
+def test_large_vocabularies_take_four_bytes(
+    tmp_path: Path, write_corpus: Callable[..., Path]
+) -> None:
     root = write_corpus(tmp_path, {"prose": (1.0, 10, [160])}, vocabulary=100_000)
     data = Data(source="prepared", path=str(root))
     rows = open_data(data, context=CONTEXT, seed=0, vocabulary=100_096).sequences(0, 20)

@@ -18,14 +18,17 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from trainables.config import Data
+from trainables.config import Data, Model, TrialConfig
+from trainables.context import LocalContext
 from trainables.data import open_data
+from trainables.loop import train
 from trainables.manifest import read_manifest, summary
 from trainables.prepare import Corpora, PrepareError
 from trainables.prepare.contamination import runs
 from trainables.prepare.run import prepare
 from trainables.prepare.spec import spelled_out
 from trainables.prepare.tokenizer import open_tokenizer
+from trainables.shapes import solve
 
 WORDS = "the cat sat on a mat and saw how every other bird sang to it before noon came".split()
 
@@ -110,6 +113,27 @@ def test_what_is_prepared_can_be_trained_on(sources: Path) -> None:
     assert any(prose)
     line = "def f7(x):\n    return x + 7\n"
     assert opened.token_bytes[tokenizer.encode(line).ids].sum() == len(line)
+
+
+def test_a_trial_trains_on_it_and_is_scored_on_its_skills(sources: Path) -> None:
+    rows = [{"context": f"def f{i}(x):\n", "target": f"    return x + {i}\n"} for i in range(50)]
+    Path("bodies.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    skill = {"name": "bodies", "path": "bodies.jsonl", "class": "code"}
+    _prepare(_spec(skills=[skill]), sources / "out")
+    config = TrialConfig(
+        shape=solve(3e4, Model(vocabulary=300, context=32)),
+        tokens=60_000,
+        data=Data(source="prepared", path="out"),
+    )
+    record = train(config, LocalContext(device="cpu"))
+    assert record["status"] == "finished"
+    bodies, validation = record["losses"]["bodies"], record["losses"]["validation"]
+    assert bodies["class"] == "code"
+    assert bodies["examples"] == 50
+    assert bodies["bytes"] == sum(len(row["target"]) for row in rows)
+    # Sixteen equally likely words cost a model of words log(16) nats each; 300 tokens log(300).
+    assert validation["nll"] / validation["tokens"] < 0.6 * np.log(300)
+    assert bodies["nll"] / bodies["tokens"] < 0.6 * np.log(300)
 
 
 def test_the_same_text_is_never_on_both_sides(sources: Path) -> None:

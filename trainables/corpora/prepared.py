@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from trainables.config import Data
 from trainables.corpora.documents import Documents, Family, IntArray
-from trainables.manifest import TOKEN_BYTES, identity, read_manifest
+from trainables.manifest import TOKEN_BYTES, read_unchanged
 
 BLOCK = 512
 """Sequences whose classes are drawn together, in counts as near to the mix as can be."""
@@ -49,12 +49,9 @@ class Prepared:
     """
 
     def __init__(self, data: Data, *, context: int, seed: int) -> None:
-        root, manifest = Path(data.path), read_manifest(data.path)
-        if data.corpus is None or identity(manifest) != data.corpus.manifest:
-            raise ValueError(
-                f"data.path: the corpus in {root} has changed since this sweep began "
-                f"(manifest {identity(manifest)}); restore it, or start another sweep"
-            )
+        if data.corpus is None:
+            raise ValueError("data.source: prepared, but data.corpus was not read")
+        root, manifest = Path(data.path), read_unchanged(data.path, data.corpus)
         data.corpus.check_context(context)
         self.vocabulary, self.begin = data.corpus.vocabulary, data.corpus.begin
         self.token_bytes = np.fromfile(root / TOKEN_BYTES, dtype="<u2").astype(np.int64)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PART_BYTES = 2**24
 """Bytes of local files in a part (assumption: seconds of work, so that progress shows)."""
 
+PART_DOCUMENTS = 10_000
+"""Fewest documents of a part where a source's are limited (assumption)."""
+
 MOST_PARTS = 4096
 """Of one source: enough for the cores of a node, and few enough to list."""
 
@@ -82,13 +85,15 @@ def _parts(where: str, name: str, source: Source, first: int) -> list[Part]:
     sizes = sum(Path(file).stat().st_size for file in files)
     wanted = sizes // PART_BYTES if files else MOST_PARTS
     count = max(1, min(wanted, dataset.num_shards, MOST_PARTS))
+    limits: list[int | None] = [None] * count
     if source.limit is not None:
-        count = 1  # "the first so many" needs an order
+        count = min(count, max(1, source.limit // PART_DOCUMENTS))
+        limits = [source.limit // count + (i < source.limit % count) for i in range(count)]
     plain = bool(files) and _builder(source, where=where)[0] != "parquet"
     plain = plain and not files[0].endswith(COMPRESSED)
     weight = sizes / count if files else 1.0
     return [
-        Part(name, source, first + i, i, count, weight, plain, source.limit) for i in range(count)
+        Part(name, source, first + i, i, count, weight, plain, limits[i]) for i in range(count)
     ]
 
 

@@ -32,7 +32,7 @@ class Source:
             row, any other file is one document.
         text: the column that holds the text.
         where: keeps the rows whose columns have these values, such as {language: Python}.
-        limit: most documents to take, None for all.
+        limit: most documents to take, spread evenly over a large source's files; None for all.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
