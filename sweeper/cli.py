@@ -9,6 +9,7 @@ from sweeper.commands import (  # noqa: F401
     analysis,
     monitoring,
     prepare,
+    skills,
     studies,
     sweeps,
     tune,

@@ -252,7 +252,8 @@ class Sweep:
             if name not in known:
                 raise SpecError(
                     f"skills: {name!r} is unknown{did_you_mean(name, known)}; "
-                    "`isoskill skills` lists them"
+                    f"`isoskill skills {self.data.path}".rstrip()
+                    + "` lists them"
                 )
 
     def _check_corpus(self) -> None:

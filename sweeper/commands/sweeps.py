@@ -110,29 +110,6 @@ def report(
     print(open_results(directory).report(out or directory / "report.html"))
 
 
-@app.command()
-def skills(as_json: AsJson = False) -> None:
-    """List the skills a sweep can measure."""
-    from trainables.skills.catalog import catalog
-
-    rows = [
-        {
-            "name": s.name,
-            "class": s.skill_class,
-            "default": s.default,
-            "description": s.description,
-        }
-        for s in catalog()
-    ]
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        mark = "*" if row["default"] else " "
-        print(f"{mark} {row['name']:<24} {row['class']:<12} {row['description']}")
-    print("* measured unless the spec names others")
-
-
 def _study_lines(results: Results) -> list[str]:
     """What the sweep's study found, or why it cannot say anything."""
     from fitting.errors import FittingError

@@ -71,7 +71,12 @@ def test_plan_says_what_intervals_to_expect(spec):
 def test_skills_lists_the_defaults(spec):
     rows = json.loads(said("skills", "--json"))
     assert {"knowledge", "code", "validation"} <= {row["name"] for row in rows if row["default"]}
-    assert "* knowledge" in said("skills")
+    shown = said("skills")
+    assert "* knowledge" in shown
+    assert "+ mbpp                     code         held-out     MBPP" in shown
+    assert "  triviaqa-test: TriviaQA withholds the answers" in shown
+    public = {row["name"]: row["public"] for row in rows if "public" in row}
+    assert len(public) == 19 and not public["cat-lm"] and public["humaneval"]
 
 
 def test_fit_and_predict_work_on_anybodys_table(runs):

@@ -280,7 +280,7 @@ NINETEEN = by_name(
             part="held-out",
             paper_split="TriviaQA wiki test",
             public=False,
-            note=_TEST_WITHHELD + " Its questions are among those of triviaqa-test.",
+            note=_TEST_WITHHELD + " Its questions overlap with those of triviaqa-test.",
             **_TRIVIA,  # type: ignore[arg-type]
         ),
         Benchmark(
