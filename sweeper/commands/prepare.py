@@ -53,6 +53,7 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     corpus = summary(manifest)
     lines = [f"\n{'class':<16}{'documents':>12}{'tokens':>10}{'held out':>10}{'bytes/token':>13}"]
     lines += [_class(name, entry) for name, entry in manifest["classes"].items()]
+    lines += _skills(manifest["skills"])
     lines += ["", *_contamination(manifest["contamination"])]
     return [
         *lines,
@@ -70,6 +71,25 @@ def _class(name: str, entry: dict[str, Any]) -> str:
         f"{name:<16}{entry['documents']:>12,}{si(entry['tokens']):>10}"
         f"{si(entry['validation']['tokens']):>10}{entry['bytes'] / entry['tokens']:>13.2f}"
     )
+
+
+def _skills(entries: dict[str, Any]) -> list[str]:
+    """What the benchmarks hold, and what is peculiar about them."""
+    from sweeper.budget import si
+
+    if not entries:
+        return []
+    lines = ["", f"{'skill':<24}{'class':<12}{'examples':>9}{'tokens':>10}{'of targets':>11}"]
+    for name, entry in entries.items():
+        lines.append(
+            f"{name:<24}{entry['class']:<12}{entry['examples']:>9}{si(entry['tokens']):>10}"
+            f"{si(entry['target_tokens']):>11}"
+        )
+    left = {n: e["without_target"] for n, e in entries.items() if e["without_target"]}
+    lines += [
+        f"  {name}: rows left out for want of a target: {count}" for name, count in left.items()
+    ]
+    return lines + [f"  {name}: {e['note']}" for name, e in entries.items() if e["note"]]
 
 
 def _contamination(found: dict[str, Any]) -> list[str]:

@@ -143,6 +143,7 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = 
             dataset_name=None,
             dataset_kwargs={"data_files": path},
             test_split="train",
+            note="",  # it speaks of the hub's dataset
         )
     elif not benchmark.dataset_path:
         raise BenchmarkError(
