@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from trainables.config import Data, Model, Train
 from trainables.corpora import Stream
-from trainables.model import Network, build, token_nll
+from trainables.loss import Objective
+from trainables.model import Network, build
 from trainables.optim import make_optimizer
 from trainables.recipe import recipe
 from trainables.shapes import solve
@@ -31,19 +32,20 @@ Step = Callable[[], None]
 def library_nll(network: Network, documents: Tensor) -> Tensor:
     """Loss by the library's own forward pass, which builds mask and rotary tables anew."""
     logits = network.causal(documents, use_cache=False).logits
-    return functional.cross_entropy(logits.flatten(0, 1), documents.flatten(), reduction="none")
+    return functional.cross_entropy(logits.flatten(0, 1), documents.flatten(), reduction="sum")
 
 
 def make_step(params: float, attention: str, *, library: bool) -> Step:
     """One training step as a closure."""
     shape = solve(params, Model())
     network = build(shape, seed=0, attention=attention)
+    objective = Objective(network, begin=0)
     optimizer = make_optimizer(network, Train(), recipe(Train(), shape, tokens=10**6))
     documents = torch.randint(shape.vocabulary, (ROWS, shape.context))
 
     def step() -> None:
-        nll = library_nll(network, documents) if library else token_nll(network, documents, 0)
-        nll.mean().backward()
+        loss = library_nll(network, documents) if library else objective(documents, ROWS)[0]
+        (loss / documents.numel()).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

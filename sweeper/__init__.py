@@ -17,11 +17,12 @@ if TYPE_CHECKING:
         SpecError,
         TrialFailed,
     )
+    from sweeper.placement import Resources
     from sweeper.plan import Plan
     from sweeper.results import Results
     from sweeper.search import Finished
     from sweeper.search.settings import SearchSettings
-    from sweeper.spec import Cluster, Resources, Sizes, Sweep
+    from sweeper.spec import Cluster, Sizes, Sweep
 
 __all__ = [
     "Allocation",
@@ -46,7 +47,8 @@ _HOME = {
     "Plan": "plan",
     "Results": "results",
     "SearchSettings": "search.settings",
-    **dict.fromkeys(("Cluster", "Resources", "Sizes", "Sweep"), "spec"),
+    "Resources": "placement",
+    **dict.fromkeys(("Cluster", "Sizes", "Sweep"), "spec"),
     **dict.fromkeys(
         ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"
     ),

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.budget import Allocation
+from sweeper.devices import DEVICES
 from sweeper.ledger import ENDED, Ledger
-from sweeper.plan import DEVICES
 from sweeper.spec import Sweep
 
 if TYPE_CHECKING:

@@ -11,39 +11,10 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import si
-from sweeper.errors import SpecError, did_you_mean
+from sweeper.placement import gigabytes, shown, working
 from sweeper.scoring import SHARE, Scoring
 from sweeper.spec import Sweep
 from trainables.config import EPOCHS_WARNED
-from trainables.memory import estimate
-
-
-@dataclass(frozen=True)
-class Device:
-    """One accelerator or core as a plan sees it.
-
-    Attributes:
-        peak_flops: dense peak, FLOP/s: bfloat16 for GPUs, float32 for a CPU core.
-        utilisation: share of it that training reaches (MFU).
-    """
-
-    peak_flops: float
-    utilisation: float
-
-
-DEVICES = {
-    # Peaks from the makers' data sheets (dense bfloat16); 40 % MFU is an assumption that a good
-    # loop meets at 350 M params and above, and small models do not.
-    "a100": Device(312e12, 0.40),
-    "h100": Device(989e12, 0.40),
-    "h200": Device(989e12, 0.40),
-    "b200": Device(2250e12, 0.40),
-    "mi300x": Device(1307e12, 0.40),
-    # One core with AVX-512: matrix products reach 65 GFLOP/s, training of 7 k - 250 k params
-    # 5 - 40 of them (measured, benchmarks/train_step.py).
-    "cpu-core": Device(65e9, 0.20),
-}
-
 
 LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents
@@ -60,15 +31,18 @@ class Plan:
 
     Attributes:
         table: one row per budget: ``flops, sizes, params_low, params_high, params, tokens,
-            tokens_per_param, steps, memory_bytes, hours`` (of one device, for one trial);
-            ``params`` is the guessed optimum's realisable size; ``epochs`` is how often its
-            trial sees the class of a prepared corpus that is repeated most, ``epochs_most`` the
-            smallest size's.
+            tokens_per_param, steps, memory_bytes, gpus, hours`` (memory of each device, hours of
+            one device, for one trial); ``params`` is the guessed optimum's realisable size;
+            ``epochs`` is how often its trial sees the class of a prepared corpus that is repeated
+            most, ``epochs_most`` the smallest size's.
         trials: fewest and most trials the allowance pays for, or the grid's exact number.
         allowance: FLOPs the sweep may spend.
         device_hours: what the allowance takes on the spec's device.
         price: money, or NaN if no price per hour was given.
         device: the spec's device.
+        placement: what trials hold by size, a row per rule on GPUs: ``params_low, params_high,
+            gpus, sharded, recompute, memory_bytes`` (needed on each by the largest size, with one
+            sequence at a time) ``, device_bytes`` (its share of each).
         expected: from one simulated sweep, where it was asked for: one row per budget with
             ``flops, trials, half_width``, that of the widest 90 % interval of ln p*.
         warnings: what to think twice about, a sentence each.
@@ -81,6 +55,7 @@ class Plan:
     device_hours: float
     price: float
     device: str
+    placement: pd.DataFrame
     expected: pd.DataFrame | None = None
     warnings: tuple[str, ...] = ()
     scoring: Scoring | None = None
@@ -94,6 +69,7 @@ class Plan:
             "device_hours": self.device_hours,
             "price": None if math.isnan(self.price) else self.price,
             "budgets": self.table.to_dict(orient="records"),
+            "placement": self.placement.to_dict(orient="records"),
             "warnings": list(self.warnings),
             "scoring": None if self.scoring is None else asdict(self.scoring),
         }
@@ -113,10 +89,22 @@ class Plan:
                 f"{count} trials within {self.allowance:.3g} FLOPs: "
                 f"{self.device_hours:.3g} {self.device} hours{money}",
                 *_measuring(self.scoring),
+                *self._placed(),
                 *(f"warning: {warning}" for warning in self.warnings),
                 *self._expectation(),
             ]
         )
+
+    def _placed(self) -> list[str]:
+        if self.placement.empty:
+            return []
+        return ["", f"Trials on {self.device} GPUs, by size:"] + [
+            f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} the "
+            f"largest needs {gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
+            + row.recompute
+            * ", recomputing blocks"
+            for row in self.placement.itertuples()
+        ]
 
     def _expectation(self) -> list[str]:
         if self.expected is None:
@@ -139,11 +127,8 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
         sweep: the spec.
         simulate: also run the search once on a stand-in world, to say what intervals to expect;
             takes seconds.
-
-    Raises:
-        SpecError: the spec names a device nobody knows.
     """
-    device = _device(sweep.cluster.device)
+    device = sweep.cluster.hardware
     speed = device.peak_flops * device.utilisation
     hours = sweep.allowance / speed / 3600
     price = sweep.cluster.price_per_hour
@@ -154,6 +139,9 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
         device_hours=hours,
         price=math.nan if price is None else hours * price,
         device=sweep.cluster.device,
+        placement=pd.DataFrame(
+            list(shown(sweep.shapes, sweep.train, device, sweep.cluster.resources))
+        ),
         expected=_expected(sweep) if simulate else None,
         warnings=(*_repetition(sweep), *_costly_scoring(sweep), *law_warnings(sweep)),
         scoring=sweep.scoring,
@@ -225,22 +213,14 @@ def _expected(sweep: Sweep) -> pd.DataFrame:
     )
 
 
-def _device(name: str) -> Device:
-    if name not in DEVICES:
-        raise SpecError(
-            f"cluster.device={name!r} is unknown{did_you_mean(name, DEVICES)}; "
-            f"known: {', '.join(DEVICES)}"
-        )
-    return DEVICES[name]
-
-
 def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
     space = sweep.space
     allowed = [space.params[i] for i in space.allowed(flops)]
     guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
     trial = sweep.trial(allocation)
-    shape, batch_tokens = trial.shape, trial.recipe.batch * sweep.model.context
+    batch_tokens = trial.recipe.batch * sweep.model.context
+    rule = sweep.cluster.rule(allocation.params)
 
     def most_epochs(tokens: int) -> float:
         return max(sweep.epochs(tokens).values(), default=0.0)
@@ -254,7 +234,10 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
         "steps": trial.recipe.steps,
-        "memory_bytes": estimate(shape, batch_tokens).total,
+        "memory_bytes": working(
+            trial.shape, batch_tokens, trial.train, sweep.cluster.hardware, rule
+        ).total,
+        "gpus": rule.devices,
         "hours": flops / speed / 3600,
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
@@ -273,7 +256,7 @@ def _trials(sweep: Sweep) -> tuple[int, int]:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    shown = pd.DataFrame(
+    columns = pd.DataFrame(
         {
             "budget": [f"{v:.3g}" for v in table["flops"]],
             "sizes": table["sizes"],
@@ -283,14 +266,27 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
             "tokens": [si(v) for v in table["tokens"]],
             "t/p": [f"{v:.3g}" for v in table["tokens_per_param"]],
             "steps": table["steps"],
-            "memory": [f"{si(v)}B" for v in table["memory_bytes"]],
+            "memory": [gigabytes(v) for v in table["memory_bytes"]],
             "time": [_duration(v) for v in table["hours"]],
         }
     )
+    if (table["gpus"] > 0).any():
+        columns.insert(9, "GPUs", [_gpus(v) for v in table["gpus"]])
     if (table["epochs_most"] > 0).any():
         pairs = zip(table["epochs"], table["epochs_most"], strict=True)
-        shown["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
-    return shown
+        columns["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
+    return columns
+
+
+def _holding(row: Any) -> str:
+    """What a trial holds, in words."""
+    if 0 < row.gpus < 1:
+        return f"{1 / row.gpus:.0f} share a GPU"
+    return "a GPU each" if row.gpus == 1 else f"{row.gpus:g} GPUs each" + row.sharded * ", sharded"
+
+
+def _gpus(number: float) -> str:
+    return f"1/{1 / number:.0f}" if 0 < number < 1 else f"{number:g}"
 
 
 def _duration(hours: float) -> str:

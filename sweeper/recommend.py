@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeper.budget import si
-from sweeper.devices import devices_of, is_gpu, speed_of
+from sweeper.devices import devices_of, speed_of
 from sweeper.errors import SpecError
+from sweeper.placement import working
 from sweeper.spec import Sweep
 from trainables.config import TrialConfig
-from trainables.memory import estimate
 from trainables.shapes import solve
 
 if TYPE_CHECKING:
@@ -158,10 +158,7 @@ def recommend(
     batch = trial.recipe.batch * trial.shape.context
     hours = speed.hours(trial.tokens * trial.shape.flops_per_token(sweep.flops), trial.params)
     price = sweep.cluster.price_per_hour
-    workers = max(rule.workers, 1)
-    memory = estimate(
-        trial.shape, math.ceil(batch / workers), workers=workers, gpu=is_gpu(sweep.cluster.device)
-    )
+    memory = working(trial.shape, batch, trial.train, sweep.cluster.hardware, rule)
     fits = {best.skill: best, **(losses or {})}
     return BigRun(
         trial=trial,

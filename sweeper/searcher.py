@@ -19,8 +19,9 @@ from sweeper.directory import Directory
 from sweeper.driver import Driver, Start
 from sweeper.errors import ClusterError
 from sweeper.faults import kind_of_death
+from sweeper.placement import Resources
 from sweeper.search import Finished
-from sweeper.spec import Cluster, Resources, Sweep
+from sweeper.spec import Cluster, Sweep
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import yaml
 
 from sweeper.budget import Allocation, Space
+from sweeper.devices import Device, device_of, local
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.hyperparameters import Tuning
+from sweeper.placement import Resources, by_size, check, fitted
 from sweeper.reading import build, read_yaml
 from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
@@ -78,33 +80,6 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What trials of a size hold.
-
-    Attributes:
-        from_params: the rule holds from this size up, until the next rule.
-        workers: 0 trains in one process (several such trials may share a node or a GPU);
-            more is a worker group with data parallelism.
-        cpus: CPU cores per worker.
-        gpus: GPUs per worker; a fraction lets small trials share one.
-    """
-
-    from_params: float = 0.0
-    workers: int = 0
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        if self.workers < 0 or self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus <= 0:
-            raise ValueError(
-                "cluster.resources: workers, cpus and gpus must not be negative, and a worker "
-                "needs a CPU or a GPU"
-            )
-
-
-@dataclass(frozen=True)
 class Cluster:
     """Where the sweep runs; nothing else in a spec differs from laptop to cluster.
 
@@ -113,12 +88,14 @@ class Cluster:
         cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
             may grow to: so many trials are asked for, and their waiting brings the nodes.
         gpus: the same of GPUs.
-        resources: rules by size, ascending in ``from_params``.
+        resources: rules by size, ascending in ``from_params``; left out, a sweep makes its own
+            from the memory its models need on the device (`sweeper.placement`).
         retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
         hang_s: seconds without a report after which a trial's process is killed and the trial
             started again; longer than ten steps, the start of a process, and its scoring.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
-        device: what a plan assumes: a key of `sweeper.devices.DEVICES`.
+        device: what trials run on: a key of `sweeper.devices.DEVICES`; "auto" is this machine's
+            GPU type, or "cpu-core".
         mfu: share of its peak that training reaches, where you know it; None assumes one.
         price_per_hour: money per hour of one device, for plans.
     """
@@ -126,11 +103,11 @@ class Cluster:
     address: str = "local"
     cpus: int | None = None
     gpus: int | None = None
-    resources: tuple[Resources, ...] = (Resources(),)
+    resources: tuple[Resources, ...] = ()
     retries: int = 2
     hang_s: float = 1800.0
     dashboard: bool = True
-    device: str = "cpu-core"
+    device: str = "auto"
     mfu: float | None = None
     price_per_hour: float | None = None
 
@@ -139,7 +116,7 @@ class Cluster:
     def __post_init__(self) -> None:
         object.__setattr__(self, "resources", tuple(self.resources))
         starts = [rule.from_params for rule in self.resources]
-        if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise ValueError(
                 "cluster.resources: the first rule starts at from_params 0, the others ascend"
             )
@@ -151,6 +128,14 @@ class Cluster:
             raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
         if not self.hang_s > 0:
             raise ValueError(f"cluster.hang_s={self.hang_s}: give seconds above 0, such as 1800")
+        if self.device == "auto":
+            object.__setattr__(self, "device", local())
+        device_of(self.device)
+
+    @property
+    def hardware(self) -> Device:
+        """What is known of the device."""
+        return device_of(self.device)
 
     def rule(self, params: float) -> Resources:
         """The rule that holds for a size."""
@@ -209,6 +194,7 @@ class Sweep:
         self._check_mixes()
         self._check_corpus()
         self._check_space()
+        self._place()
 
     def _fill_in(self) -> None:
         """Take from the study what the spec leaves out."""
@@ -282,6 +268,18 @@ class Sweep:
             f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
             "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
         )
+
+    def _place(self) -> None:
+        """Check the rules of what trials hold, or make them."""
+        cluster, shapes = self.cluster, self.shapes
+        try:
+            if cluster.resources:
+                check(shapes, self.train, cluster.hardware, cluster.resources)
+                return
+            rules = by_size(shapes, self.train, cluster.hardware, gpus=cluster.gpus)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+        object.__setattr__(self, "cluster", replace(cluster, resources=rules))
 
     def _check_space(self) -> None:
         space = self.space
@@ -454,13 +452,14 @@ class Sweep:
         return self.scoring.documents if self.scoring else self.data.evaluation_documents
 
     def trial(self, allocation: Allocation) -> TrialConfig:
-        """The training that an allocation stands for."""
+        """The training that an allocation stands for, made to fit what its trial holds."""
+        shape, rule = self.shapes[allocation.params], self.cluster.rule(allocation.params)
         return TrialConfig(
-            shape=self.shapes[allocation.params],
+            shape=shape,
             tokens=allocation.tokens,
             seed=allocation.seed,
             data=replace(self.mix_data(allocation.mix), evaluation_documents=self.documents),
-            train=self.train,
+            train=fitted(self.train, shape, self.cluster.hardware, rule),
             skills=self.measured,
             flops=allocation.flops,
             params=allocation.params,

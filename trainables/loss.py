@@ -39,9 +39,12 @@ class Objective(nn.Module):
         hidden, targets = self._hidden(sequences), sequences
         if valid < len(sequences):
             hidden, targets = hidden[:valid], targets[:valid]
-        return summed_loss(
+        objective, nll = summed_loss(
             hidden.flatten(0, 1), self.network.head, targets.flatten(), z_loss=self.z_loss
         )
+        if self.network.balance is not None:
+            objective = objective + self.network.balance * targets.numel()
+        return objective, nll
 
     def nll(self, sequences: Tensor) -> Tensor:
         """Negative log-likelihood of every token, nats: (sequences, length), no gradient."""

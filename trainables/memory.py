@@ -8,6 +8,7 @@ an assumption until it has been measured there.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
+from typing import TypedDict, Unpack
 
 from trainables.shapes import Shape
 
@@ -26,6 +27,12 @@ SLICE_LOGITS = 2**24
 WIDE_SHARE = 0.5
 """Of the values kept under bfloat16 autocast, those that stay in float32: the residual stream and
 the norms (6 to 9 widths of the 22 of a Llama block) and scans (assumption)."""
+
+CPU_MICRO_TOKENS = 8192
+"""Tokens of a micro-batch on a CPU (assumption: fills a core, and needs little memory)."""
+
+GPU_MICRO_TOKENS = 2**16
+"""Most tokens of a micro-batch on a GPU (assumption: more is no faster and starves neighbours)."""
 
 CONTEXT_BYTES = 0.6e9
 """CUDA context and library workspaces of one process (assumption; to be measured on a GPU)."""
@@ -58,6 +65,17 @@ class Memory:
     def total(self) -> float:
         """All of it."""
         return float(sum(astuple(self)))
+
+
+class Settings(TypedDict, total=False):
+    """Keywords of `estimate`."""
+
+    workers: int
+    sharded: bool
+    bf16: bool
+    recompute: bool
+    eager: bool
+    gpu: bool
 
 
 def estimate(
@@ -108,21 +126,18 @@ def _kept_bytes(shape: Shape, *, bf16: bool, recompute: bool, eager: bool) -> fl
     return blocks
 
 
-def most_tokens(shape: Shape, free_bytes: float, *, gpu: bool = True, **settings: bool) -> int:
+def most_tokens(shape: Shape, free_bytes: float, **settings: Unpack[Settings]) -> int:
     """Most tokens, in whole sequences, whose step fits one device: the largest micro-batch.
 
     Args:
         shape: the model.
         free_bytes: memory of the device.
-        gpu: as in `estimate`.
-        settings: ``bf16``, ``recompute`` and ``eager`` of `estimate`.
+        settings: as in `estimate`.
 
     Returns:
         0 if not even one sequence fits.
     """
-    none, one = (
-        estimate(shape, count * shape.context, gpu=gpu, **settings).total for count in (0, 1)
-    )
+    none, one = (estimate(shape, n * shape.context, **settings).total for n in (0, 1))
     if one > free_bytes:
         return 0
     # The slice of logits stops growing, so the estimate is concave: this errs to the small side.

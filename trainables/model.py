@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from trainables.families import FAMILIES
 from trainables.shapes import Shape
@@ -31,7 +31,12 @@ class Network(nn.Module):
 
     Args:
         causal: the library's model with its head.
+
+    Attributes:
+        balance: what the last forward pass adds to the mean loss per token; None for dense models.
     """
+
+    balance: Tensor | None = None
 
     def __init__(self, causal: nn.Module) -> None:
         super().__init__()
@@ -53,6 +58,27 @@ class Network(nn.Module):
         """The blocks, for sharding and for recomputing activations."""
         blocks: nn.ModuleList = self.causal.base_model.layers
         return blocks
+
+
+class MixtureNetwork(Network):
+    """A mixture of experts, whose router is paid to spread tokens evenly.
+
+    The weight is the library's ``router_aux_loss_coef``, a further field of `Model.config`.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Hidden states that the head reads: (sequences, context) -> (..., width)."""
+        config = self.causal.config
+        output = self.causal.base_model(
+            input_ids=tokens, use_cache=False, output_router_logits=self.training
+        )
+        if self.training:
+            spread = load_balancing_loss_func(
+                output.router_logits, self.causal.num_experts, config.num_experts_per_tok
+            )
+            self.balance = config.router_aux_loss_coef * spread
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
 
 class LlamaNetwork(Network):
@@ -111,7 +137,8 @@ def build(shape: Shape, *, seed: int, attention: str) -> Network:
         network: Network = LlamaNetwork(shape, attention=attention)
     else:
         config = library_config(shape, attention=attention)
-        network = Network(AutoModelForCausalLM.from_config(config))
+        causal = AutoModelForCausalLM.from_config(config)
+        network = MixtureNetwork(causal) if shape.experts > 1 else Network(causal)
     built = sum(weight.numel() for weight in network.parameters())
     if built != shape.params_total:
         raise ValueError(
@@ -136,20 +163,3 @@ def library_config(shape: Shape, *, attention: str) -> Any:
         aligned = shape.width % 8 == 0 and shape.ffn_width % 8 == 0
         fields["experts_implementation"] = "grouped_mm" if aligned else "eager"
     return AutoConfig.for_model(shape.family, **{**fields, **shape.extra})
-
-
-def token_nll(network: nn.Module, documents: Tensor, begin: int) -> Tensor:
-    """Negative log-likelihood of every token of every document, in nats.
-
-    Args:
-        network: from tokens to hidden states; a `Network`, or its data-parallel wrapper.
-        documents: (documents, context) token ids.
-        begin: token that stands before each document.
-    """
-    start = documents.new_full((documents.shape[0], 1), begin)
-    hidden = network(torch.cat((start, documents[:, :-1]), dim=1))
-    logits = functional.linear(hidden, getattr(network, "module", network).head)
-    nll = functional.cross_entropy(
-        logits.flatten(0, 1).float(), documents.flatten(), reduction="none"
-    )
-    return nll.view(documents.shape)

@@ -9,16 +9,10 @@ from torch import Tensor, nn
 
 from trainables.config import Train, TrialConfig
 from trainables.loss import Objective
-from trainables.memory import estimate
+from trainables.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
 from trainables.optim import make_optimizer, rate_at
 from trainables.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.shapes import Shape
-
-CPU_MICRO_TOKENS = 8192
-"""Tokens of a micro-batch on a CPU (assumption: fills a core, and needs little memory)."""
-
-GPU_MICRO_TOKENS = 2**16
-"""Most tokens of a micro-batch on a GPU (assumption: more is no faster and starves neighbours)."""
 
 MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that the first guess may fill: it rests on an estimate."""

@@ -41,7 +41,7 @@ def test_an_unquoted_1e18_is_a_number(tmp_path):
         (SPEC + "skills: [cod]", "skills: 'cod' is unknown (did you mean 'code'?)"),
         (SPEC + "sizes: {low: 1e9, high: 2e9}", "widen sizes.low..sizes.high"),
         (SPEC + "sizes: {low: 2e4, high: 1e4}", "low=20000 must be below high=10000"),
-        (SPEC + "cluster: {resources: []}", "the first rule starts at from_params 0"),
+        (SPEC + "cluster: {resources: [{from_params: 5}]}", "the first rule starts at from_par"),
         ("- a list", "a spec is a mapping"),
         ("budgets: [1e11", "cannot be read as YAML"),
     ],

@@ -18,7 +18,8 @@ from trainables.context import LocalContext
 from trainables.families import FAMILIES
 from trainables.families.tally import SCAN_FLOPS, mamba
 from trainables.loop import train
-from trainables.model import Network, build, library_config, token_nll
+from trainables.loss import Objective
+from trainables.model import Network, build, library_config
 from trainables.shapes import Shape, solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing
@@ -67,7 +68,7 @@ def test_exact_flops_are_those_torch_counts(family: str) -> None:
     network = build(shape, seed=0, attention="eager")
     documents = torch.randint(shape.vocabulary, (2, shape.context))
     with FlopCounterMode(display=False) as counter:
-        token_nll(network, documents, 0).mean().backward()
+        Objective(network, begin=0)(documents, len(documents))[0].backward()
     seen = {str(name): flops for name, flops in counter.get_flop_counts()["Global"].items()}
     products = sum(flops for name, flops in seen.items() if "convolution" not in name)
     planned = shape.flops_per_token("exact") - unseen(network, shape)
@@ -139,6 +140,18 @@ def test_the_seed_alone_decides_the_initial_weights(family: str) -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_routers_are_paid_to_spread_tokens_evenly() -> None:
+    shape = solve(3e4, small("mixtral", config={"router_aux_loss_coef": 0.5}))
+    network = build(shape, seed=0, attention="sdpa")
+    documents = torch.randint(shape.vocabulary, (2, shape.context))
+    objective, nll = Objective(network, begin=0)(documents, len(documents))
+    per_token = (objective.detach() - nll) / documents.numel()
+    assert float(per_token) == pytest.approx(0.5 * shape.active_experts, rel=0.2)  # least if even
+    objective.backward()
+    gates = [w for name, w in network.named_parameters() if name.endswith("gate.weight")]
+    assert all(gate.grad is not None for gate in gates)
 
 
 def test_no_token_sees_what_follows_it(family: str) -> None:

@@ -88,8 +88,8 @@ def test_memory_grows_with_what_is_held_and_falls_when_it_is_divided() -> None:
 def test_the_largest_micro_batch_fits_and_one_sequence_more_may_not() -> None:
     shape = solve(1e9, LARGE)
     free = 80e9
-    tokens = most_tokens(shape, free, bf16=True)
+    tokens = most_tokens(shape, free, bf16=True, gpu=True)
     assert tokens % shape.context == 0
     assert estimate(shape, tokens, bf16=True, gpu=True).total <= free
     assert estimate(shape, tokens + 2 * shape.context, bf16=True, gpu=True).total > free
-    assert most_tokens(shape, 10e9, bf16=True) == 0
+    assert most_tokens(shape, 10e9, bf16=True, gpu=True) == 0

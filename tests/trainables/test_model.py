@@ -8,7 +8,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import Model
-from trainables.model import Network, build, token_nll
+from trainables.loss import Objective
+from trainables.model import Network, build
 from trainables.shapes import Shape, solve
 
 MODELS = [
@@ -42,7 +43,7 @@ def test_exact_flops_equal_torchs_count(shape: Shape) -> None:
     network = build(shape, seed=0, attention="eager")
     documents = torch.randint(shape.vocabulary, (2, shape.context))
     with FlopCounterMode(display=False) as counter:
-        token_nll(network, documents, 0).mean().backward()
+        Objective(network, begin=0)(documents, len(documents))[0].backward()
     assert counter.get_total_flops() == documents.numel() * shape.flops_per_token("exact")
 
 
@@ -61,7 +62,7 @@ def test_the_loss_of_a_token_does_not_see_it_or_what_follows() -> None:
     documents = torch.randint(shape.vocabulary, (1, shape.context))
     changed = documents.clone()
     changed[0, 30] = (changed[0, 30] + 1) % shape.vocabulary
-    before, after = (token_nll(network, d, 0)[0] for d in (documents, changed))
+    before, after = (Objective(network, begin=0).nll(d)[0] for d in (documents, changed))
     torch.testing.assert_close(before[:30], after[:30])
     assert not torch.allclose(before[30:], after[30:])
 
@@ -72,7 +73,7 @@ def test_nll_is_of_the_document_shifted_by_a_start_token() -> None:
     documents = torch.randint(shape.vocabulary, (1, shape.context))
     scores = logits(network, torch.cat((torch.tensor([[7]]), documents[:, :-1]), dim=1))
     expected = -functional.log_softmax(scores, -1)[0, torch.arange(shape.context), documents[0]]
-    torch.testing.assert_close(token_nll(network, documents, 7)[0], expected)
+    torch.testing.assert_close(Objective(network, begin=7).nll(documents)[0], expected)
 
 
 def test_the_seed_alone_decides_the_initial_weights() -> None:

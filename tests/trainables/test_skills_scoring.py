@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from trainables.config import Model
 from trainables.corpora import Documents
-from trainables.model import build, token_nll
+from trainables.loss import Objective
+from trainables.model import build
 from trainables.shapes import solve
 from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Workers, _of_documents, _of_examples, sequence_nll
@@ -24,10 +25,9 @@ NETWORK = build(SHAPE, seed=0, attention="sdpa").eval()
 
 
 def _score(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    with torch.no_grad():
-        nll: npt.NDArray[np.float64] = (
-            token_nll(NETWORK, torch.from_numpy(tokens), 0).double().numpy()
-        )
+    nll: npt.NDArray[np.float64] = (
+        Objective(NETWORK, begin=0).nll(torch.from_numpy(tokens)).double().numpy()
+    )
     return nll
 
 

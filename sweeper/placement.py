@@ -1,0 +1,241 @@
+"""Which trials share a GPU and which take several: a rule by size, from the memory they need."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from sweeper.budget import si
+from sweeper.devices import Device
+from trainables.config import Train
+from trainables.memory import (
+    CPU_MICRO_TOKENS,
+    GPU_MICRO_TOKENS,
+    Memory,
+    Settings,
+    estimate,
+    most_tokens,
+)
+from trainables.shapes import Shape
+
+SHARED = ((10e6, 8), (30e6, 4), (100e6, 2))
+"""Up to so many params, so many trials share a GPU (assumption, to be measured there: smaller
+models leave most of a GPU idle, and each trial brings a CUDA context of its own)."""
+
+SHARED_TOKENS = 16_384
+"""Tokens that each of the trials that share a GPU must be able to hold at once (assumption)."""
+
+MOST_GPUS = 1024
+"""GPUs of one trial at most (assumption: beyond, data parallelism alone is the wrong tool)."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What trials of a size hold.
+
+    Attributes:
+        from_params: the rule holds from this size up, until the next rule.
+        workers: 0 trains in one process (several such trials may share a node or a GPU);
+            more is a worker group with data parallelism.
+        cpus: CPU cores per worker.
+        gpus: GPUs per worker; a fraction lets small trials share one.
+    """
+
+    from_params: float = 0.0
+    workers: int = 0
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.workers < 0 or self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus <= 0:
+            raise ValueError(
+                "cluster.resources: workers, cpus and gpus must not be negative, and a worker "
+                "needs a CPU or a GPU"
+            )
+
+    @property
+    def devices(self) -> float:
+        """GPUs of the whole trial."""
+        return self.gpus * max(1, self.workers)
+
+
+def by_size(
+    shapes: Mapping[int, Shape], train: Train, device: Device, *, gpus: int | None = None
+) -> tuple[Resources, ...]:
+    """The rules for a sweep that gives none: one process on the CPU, or by memory on GPUs.
+
+    Args:
+        shapes: the models, by params.
+        train: how they are trained.
+        device: what they are trained on.
+        gpus: how many there are; None if that is not known.
+
+    Raises:
+        ValueError: a model does not fit; the message says what would help.
+    """
+    if not device.is_gpu:
+        return (Resources(),)
+    rules: list[Resources] = []
+    for params, shape in sorted(shapes.items()):
+        rule = _rule(params, shape, train, device, gpus or MOST_GPUS)
+        if not rules:
+            rules.append(replace(rule, from_params=0.0))
+        elif rule.devices > rules[-1].devices:  # larger models never get less
+            rules.append(replace(rule, from_params=float(params)))
+    return tuple(rules)
+
+
+def _rule(params: int, shape: Shape, train: Train, device: Device, most: int) -> Resources:
+    """The smallest holding that a model fits."""
+    for limit, sharers in SHARED:
+        rule = Resources(gpus=1 / sharers)
+        if params <= limit and _most(shape, train, device, rule) >= SHARED_TOKENS:
+            return rule
+    workers = 1
+    while workers <= most:
+        rule = Resources(workers=0 if workers == 1 else workers, gpus=1.0)
+        if any(_most(shape, way, device, rule) for way in _ways(train, rule)):
+            return rule
+        workers *= 2
+    raise ValueError(_too_large(params, shape, train, device, most))
+
+
+def _most(shape: Shape, train: Train, device: Device, rule: Resources) -> int:
+    """Most tokens a worker can hold at once in its share of a GPU."""
+    room = device.memory_bytes * min(1.0, rule.gpus)
+    return most_tokens(shape, room, **_settings(train, rule))
+
+
+def _ways(train: Train, rule: Resources) -> Iterator[Train]:
+    """Ways to train, each leaner than the one before: as asked, in shards, recomputing blocks."""
+    yield train
+    if rule.workers > 1:
+        train = replace(train, parallel="fsdp")
+        yield train
+    yield replace(train, recompute=True)
+
+
+def fitted(train: Train, shape: Shape, device: Device, rule: Resources) -> Train:
+    """How a model of this size is trained, so that it fits what its trial holds.
+
+    Where not one sequence fits, the model is sharded over the workers, and then its blocks are
+    recomputed on the way back. Trials that share a GPU take micro-batches that fit their share,
+    as the loop would take them from all that is free.
+    """
+    if not (rule.gpus and device.is_gpu):
+        return train
+    ways = list(_ways(train, rule))
+    train = next((way for way in ways if _most(shape, way, device, rule)), ways[-1])
+    if rule.gpus < 1 and not train.micro_batch:
+        tokens = min(_most(shape, train, device, rule), GPU_MICRO_TOKENS)
+        train = replace(train, micro_batch=max(1, tokens // shape.context))
+    return train
+
+
+def need(shape: Shape, train: Train, device: Device, rule: Resources) -> Memory:
+    """What each device of a trial must hold: one sequence at a time at the least."""
+    way = fitted(train, shape, device, rule)
+    return estimate(shape, shape.context, **_settings(way, rule))
+
+
+def _settings(train: Train, rule: Resources) -> Settings:
+    """How the estimate has to be made."""
+    return {
+        "workers": max(1, rule.workers),
+        "sharded": train.parallel == "fsdp",
+        "bf16": rule.gpus > 0 and train.dtype != "float32",
+        "recompute": train.recompute,
+        "eager": train.attention == "eager",
+        "gpu": rule.gpus > 0,
+    }
+
+
+def working(
+    shape: Shape, batch_tokens: int, train: Train, device: Device, rule: Resources
+) -> Memory:
+    """What each device of a trial holds with the micro-batch that the loop will choose.
+
+    Args:
+        shape: the model.
+        batch_tokens: of one step, on all workers.
+        train: how it is trained.
+        device: what on.
+        rule: how many of them.
+    """
+    own = math.ceil(batch_tokens / max(1, rule.workers))
+    if train.micro_batch:
+        own = min(own, train.micro_batch * shape.context)
+    elif rule.gpus and device.is_gpu:
+        own = min(own, GPU_MICRO_TOKENS, _most(shape, train, device, rule))
+    else:
+        own = min(own, CPU_MICRO_TOKENS)
+    return estimate(shape, max(own, shape.context), **_settings(train, rule))
+
+
+def shown(
+    shapes: Mapping[int, Shape], train: Train, device: Device, rules: tuple[Resources, ...]
+) -> Iterator[dict[str, Any]]:
+    """A row per rule on GPUs: sizes from and to, what a trial holds, what the largest needs."""
+    for rule, sizes in _held(shapes, rules):
+        if rule.gpus and device.is_gpu:
+            largest = shapes[max(sizes)]
+            way = fitted(train, largest, device, rule)
+            yield {
+                "params_low": min(sizes),
+                "params_high": max(sizes),
+                "gpus": rule.devices,
+                "sharded": rule.workers > 1 and way.parallel == "fsdp",
+                "recompute": way.recompute,
+                "memory_bytes": need(largest, train, device, rule).total,
+                "device_bytes": device.memory_bytes * min(1.0, rule.gpus),
+            }
+
+
+def _held(
+    shapes: Mapping[int, Shape], rules: tuple[Resources, ...]
+) -> Iterator[tuple[Resources, list[int]]]:
+    """Rules with the sizes they hold for."""
+    for rule, following in zip(rules, [*rules[1:], None], strict=True):
+        end = math.inf if following is None else following.from_params
+        sizes = [params for params in shapes if rule.from_params <= params < end]
+        if sizes:
+            yield rule, sizes
+
+
+def check(
+    shapes: Mapping[int, Shape], train: Train, device: Device, rules: tuple[Resources, ...]
+) -> None:
+    """Check that the largest model of every rule fits its share of a GPU.
+
+    Raises:
+        ValueError: names the rule, the need and the remedy.
+    """
+    for rule, sizes in _held(shapes, rules):
+        room = device.memory_bytes * min(1.0, rule.gpus)
+        needed = need(shapes[max(sizes)], train, device, rule).total
+        if rule.gpus and needed > room:
+            raise ValueError(
+                f"cluster.resources: the rule from_params={rule.from_params:g} gives each worker "
+                f"{gigabytes(room)} of a GPU, a trial of {si(max(sizes))} params needs about "
+                f"{gigabytes(needed)}; give it more gpus or workers, or leave out the rules"
+            )
+
+
+def gigabytes(value: float) -> str:
+    """Bytes as a person reads them."""
+    return f"{si(value)}B" if value < 0.9995e9 else f"{value / 1e9:.3g} GB"
+
+
+def _too_large(params: int, shape: Shape, train: Train, device: Device, most: int) -> str:
+    rule = Resources(workers=most, gpus=1.0) if most > 1 else Resources(gpus=1.0)
+    needed = need(shape, train, device, rule)
+    remedy = "lower model.context" if needed.activations > needed.total / 2 else "allow more GPUs"
+    return (
+        f"cluster.device: a trial of {si(params)} params needs about {gigabytes(needed.total)} "
+        f"on each of {most} GPU(s), which have {gigabytes(device.memory_bytes)}; lower "
+        f"sizes.high, {remedy}, or take a larger device"
+    )
