@@ -83,7 +83,7 @@ def wrap(objective: Objective, settings: Train, group: Group, dtype: torch.dtype
     """
     network = objective.network
     if settings.recompute:
-        network.causal.gradient_checkpointing_enable({"use_reentrant": False})
+        network.causal.activation_checkpointing_enable({"use_reentrant": False})
     if settings.compile:
         for layer in network.layers:
             layer.compile()
