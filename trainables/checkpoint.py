@@ -23,7 +23,6 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from trainables.context import PROGRESS
-from trainables.model import Network
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW remembers of each weight."""
@@ -110,18 +109,10 @@ def read_tensors(directory: Path, state: dict[str, Tensor], *, workers: int) -> 
         raise CheckpointError(f"{directory} cannot be read: {error}") from error
 
 
-def export(network: Network, directory: Path, *, rank: int) -> None:
-    """Write the weights as a Hugging Face checkpoint; all workers call it together.
-
-    Args:
-        network: may be sharded; the first worker's memory then holds it whole.
-        directory: where safetensors and config.json go.
-        rank: which worker this is.
-    """
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(network.causal, options=whole)
-    if rank == 0:
-        network.causal.save_pretrained(directory, state_dict=state)
+def whole_weights(network: nn.Module) -> dict[str, Tensor]:
+    """The network's state dict in the first worker's memory; all workers call it together."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_model_state_dict(network, options=options))
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from trainables.checkpoint import CheckpointError
 from trainables.config import TrialConfig
 from trainables.context import Context, LocalContext, checkpoints
 from trainables.data import open_data
+from trainables.export import to_hf
 from trainables.loss import Objective
 from trainables.model import build
 from trainables.parallel import Group, choose_device
@@ -252,8 +253,10 @@ class _Trial:
         if self.config.train.checkpoint_every_s > 0 and self.resumed_at < self.steps:
             self._save()
         if self.config.train.export and self.context.directory is not None:
-            place = self.context.directory / "export"
-            checkpoint.export(self.network, place, rank=self.group.rank)
+            weights = checkpoint.whole_weights(self.network)
+            if self.group.rank == 0:
+                place = self.context.directory / "export"
+                to_hf(self.network, place, begin=self.data.begin, weights=weights)
 
     def _save(self) -> None:
         """Hand a checkpoint to the context, each worker its part."""

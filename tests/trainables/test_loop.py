@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainables import loop, loss, step
@@ -114,6 +119,36 @@ def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+KILLED = """
+import json, sys
+from pathlib import Path
+from trainables import loop
+from trainables.config import TrialConfig
+
+loop.SAVING_SHARE = float("inf")
+loop.train(TrialConfig.from_dict(json.loads(sys.argv[1])), loop.LocalContext(Path(sys.argv[2])))
+"""
+
+
+def test_a_killed_trial_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    # Long enough to be killed half way, wherever the machine is by then.
+    config = replace(CONFIG, tokens=480 * 600, train=Train(checkpoint_every_s=1e-6))
+    arguments = [json.dumps(config.to_dict()), str(tmp_path / "killed")]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments])
+    while len(checkpoints(tmp_path / "killed")) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed = train(config, LocalContext(tmp_path / "killed"))
+    assert 0 < resumed["resumed_at_step"] < 600
+    whole = train(config, LocalContext(tmp_path / "whole"))
+    assert resumed["losses"] == whole["losses"]
+    last = [checkpoints(tmp_path / name)[0] for name in ("killed", "whole")]
+    one, other = (load_file(next(place.glob("*.safetensors"))) for place in last)
+    assert one.keys() == other.keys() and "network.causal.model.norm.weight" in one
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 @pytest.mark.parametrize("pattern", ["*.safetensors", "trial.json", "files-0.json", "absent"])
