@@ -44,6 +44,16 @@ def light_to_dark(count: int) -> list[tuple[float, float, float, float]]:
     return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
 
 
+LINE = 32
+"""Characters of a name that a figure shows."""
+
+
+def literal(text: str) -> str:
+    """A name as it is, cut to one line's length: dollar signs would set it as a formula."""
+    short = text if len(text) <= LINE else f"{text[: LINE - 1]}…"
+    return short.replace("$", r"\$")
+
+
 def draw_curve(
     axes: Axes, curve: pd.DataFrame, colour: Any, marker: str, label: str, *, guide: bool = True
 ) -> Heights:
@@ -84,7 +94,7 @@ def draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: s
     seen = [(x, y) for x, y in path if math.isfinite(y)]
     if len(seen) > 1:
         x, y = zip(*seen, strict=True)
-        axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=label)
+        axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=literal(label))
 
 
 def finish_params_axis(axes: Axes, title: str) -> None:
@@ -93,7 +103,7 @@ def finish_params_axis(axes: Axes, title: str) -> None:
     plain_numbers(axes.xaxis)
     axes.set_xlabel("params")
     axes.set_ylabel("loss (nats)")
-    axes.set_title(title)
+    axes.set_title(literal(title))
     plain(axes)
 
 

@@ -26,6 +26,7 @@ from fitting.drawing import (
     legend_above,
     legend_beside,
     light_to_dark,
+    literal,
     new_figure,
     plain,
     plain_numbers,
@@ -180,7 +181,7 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
             alpha=0.45,
             hatch=hatches[i % len(hatches)],
             edgecolor=colour,
-            label=f"{name}: mean {one.pooled:+.3f}",
+            label=f"{literal(name)}: mean {one.pooled:+.3f}",
         )
         low, high = one.interval()
         axes.axvline(one.pooled, color=colour, linewidth=1.8)
@@ -236,7 +237,7 @@ def figure_shares(
             np.asarray(params) / 1e6,
             MARKERS[i],
             color=colour,
-            label=f"{name}: {slope}",
+            label=f"{literal(name)}: {slope}",
         )
         if response.ok:
             grid = np.linspace(*response.share_range, 100)
@@ -274,7 +275,7 @@ def figure_alignment(
         good = np.isfinite(y)
         line = np.polynomial.Polynomial.fit(np.log(x[good]), np.log(y[good]), 1)
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(x, y / 1e6, MARKERS[i], color=colour, label=name)
+        axes.plot(x, y / 1e6, MARKERS[i], color=colour, label=literal(name))
         axes.plot(grid, np.exp(line(np.log(grid))) / 1e6, color=colour)
     if math.isfinite(alignment.ratio):
         low, high = np.clip(alignment.interval, x.min(), x.max())
@@ -300,7 +301,7 @@ def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Opti
         usable = [o for o in optima[name] if o.ok]
         params = np.array([o.params for o in usable])
         bars = np.array([[o.params - o.interval[0], o.interval[1] - o.params] for o in usable]).T
-        label = f"{name}: b = {law.exponent:.3f}" if law.ok else f"{name}: no law"
+        label = literal(name) + (f": b = {law.exponent:.3f}" if law.ok else ": no law")
         axes.errorbar(
             [o.flops for o in usable],
             params,

@@ -16,6 +16,9 @@ from sweeper.commands import (  # noqa: F401
 )
 from sweeper.commands.console import app
 
+LONGEST = 1000
+"""Characters of a line of a message that are printed: enough for any that a person wrote."""
+
 
 def main() -> None:
     """Run the command line; mistakes end with one message and exit code 2, no traceback."""
@@ -25,6 +28,10 @@ def main() -> None:
         app()
     except IsoskillError as error:
         _refuse(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     except ValueError as error:
         if not _is_fitting_error(error):
             raise
@@ -37,5 +44,7 @@ def _is_fitting_error(error: ValueError) -> bool:
 
 
 def _refuse(message: str) -> None:
-    print(f"isoskill: {message}", file=sys.stderr)
+    lines = [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in
+             message.splitlines()]  # fmt: skip
+    print("isoskill: " + "\n".join(lines), file=sys.stderr)
     sys.exit(2)

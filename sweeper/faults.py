@@ -56,7 +56,9 @@ UNFINISHED = ("evaluation",)
 _DEATHS = (
     (r"preempt", "preempted"),
     (r"node (?:has |was )?(?:died|dead|marked dead|terminated|removed)|NodeDied", "node-lost"),
-    (r"OutOfMemory|low on memory|memory usage threshold|OOM", "out-of-memory"),
+    # Not "OOM": Ray names the kernel's killer among the possible causes of every SIGKILL.
+    (r"OutOfMemoryError|node running low on memory", "out-of-memory"),
+    (r"No space left on device|Stale file handle|Input/output error", "storage"),
 )
 
 _RAISED = (

@@ -136,10 +136,19 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
         "budgets": tables.budgets(outcome.sweep, trials),
         "trials": tables.every_trial(trials, outcome.table, skills),
         "failures": tables.failures(trials),
+        "faults": tables.faults(outcome.events if isinstance(outcome, Results) else None),
+        "wasted": _wasted(trials),
         "excluded": tables.excluded(fits.excluded),
         "warnings": list(fits.warnings),
         **_provenance(outcome),
     }
+
+
+def _wasted(trials: pd.DataFrame) -> str:
+    """FLOPs that faults made the sweep pay twice, in words; "" for none."""
+    wasted = float(trials["wasted_flops"].sum()) if "wasted_flops" in trials else 0.0
+    share = wasted / max(float(trials["spent_flops"].sum()), 1.0)
+    return f"{wasted:.3g} FLOPs, {share:.2%} of what was spent" if wasted else ""
 
 
 def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fitting.errors import Status
 from sweeper.budget import Allocation, si
+from sweeper.faults import RESPONSES
 from sweeper.spec import AGGREGATE, Sweep
 from sweeper.words import between, exponent_interval, number, size, status_word
 
@@ -24,6 +25,9 @@ plan ahead, and what the intervals of a short ladder still bear)."""
 
 MAX_LOSS_CELLS = 12_000
 """Losses the table of trials holds, so that the file stays below 1 MB at about 60 bytes each."""
+
+SHOWN_DETAIL = 200
+"""Characters of an event that the report shows; the ledger has all."""
 
 MAX_REASONS = 30
 """Kinds of excluded rows listed; the rest are counted."""
@@ -242,6 +246,22 @@ def failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
             "reason": trial.get("reason") or "no reason was recorded",
         }
         for trial in lost.to_dict(orient="records")
+    ]
+
+
+def faults(events: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Faults that the sweep got over, by kind: how often, on how many trials, and the last one."""
+    if events is None:
+        return []
+    seen = events[events["kind"].isin([*RESPONSES, "stopped", "reopened"])]
+    return [
+        {
+            "kind": str(kind),
+            "count": len(group),
+            "trials": group["trial_id"].nunique(),
+            "last": str(group["detail"].iloc[-1])[:SHOWN_DETAIL],
+        }
+        for kind, group in seen.groupby("kind", sort=False)
     ]
 
 

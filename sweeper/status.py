@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from fitting import Fits
 
-ROUTINE = ("started", "finished", "driver-started", "driver-finished")
+ROUTINE = ("started", "resumed", "finished", "driver-started", "driver-finished")
 """Events that need nobody's attention."""
 
 SHOWN_EVENTS = 6
@@ -37,10 +37,11 @@ def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
         fits: its fits, to show where the optima lie; None leaves them out.
 
     Returns:
-        ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops`` and
-        ``reserved_flops``, ``left_s`` (at most; None if unknown), ``driver`` (who drives it now,
-        or None), ``dashboard``, ``in_training``, ``optima``, ``warnings``, ``events`` (those that
-        are not routine), ``finished`` and ``detail``.
+        ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops``,
+        ``reserved_flops`` and ``wasted_flops`` (paid twice, after faults), ``left_s`` (at most;
+        None if unknown), ``driver`` (who drives it now, or None), ``dashboard``,
+        ``in_training``, ``optima``, ``warnings``, ``events`` (those that are not routine),
+        ``finished`` and ``detail``.
     """
     live = read(results.directory.live)
     driver = results.directory.holder()
@@ -51,6 +52,7 @@ def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
         "allowance_flops": results.sweep.allowance,
         "spent_flops": results.spent_flops,
         "reserved_flops": float(trials["reserved_flops"].sum()),
+        "wasted_flops": float(trials["wasted_flops"].sum()),
         "left_s": left_s(trials, live, results.sweep.allowance) if driver else None,
         "driver": driver,
         "dashboard": live.dashboard if driver else "",
@@ -129,6 +131,8 @@ def _head(values: dict[str, Any]) -> RenderableType:
         f"{reserved:.3g} reserved",
     )  # fmt: skip
     grid.add_row("", _bar(spent, reserved, allowance))
+    if values["wasted_flops"]:
+        grid.add_row("twice", f"{values['wasted_flops']:.3g} FLOPs, after faults")
     if driver:
         grid.add_row("driver", f"process {driver['pid']} on {driver['host']}")
     elif not values["finished"] or values["in_training"]:

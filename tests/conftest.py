@@ -29,20 +29,21 @@ def ray_cluster():
     """A local cluster of two CPUs with its dashboard, as worker groups need."""
     import ray
 
-    from sweeper.cluster import ENVIRONMENT
+    from sweeper.cluster import ENVIRONMENT, loopback
 
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # 10 s would outlast a test's sweep
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with loopback():
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
 

@@ -262,6 +262,12 @@ def test_a_group_died_of_what_its_first_dead_worker_died_of():
         ("The actor died because its node has died. Node Id: 12ab", "node-lost"),
         ("The actor died because its node was preempted", "preempted"),
         ("Task was killed due to the node running low on memory", "out-of-memory"),
+        ("OSError: [Errno 28] No space left on device", "storage"),
+        (
+            "There are some potential root causes. (1) The process is killed by SIGKILL by OOM "
+            "killer due to high memory usage. (2) ray stop --force is called.",
+            "worker-died",
+        ),
         ("", "worker-died"),
     ],
 )
