@@ -26,6 +26,10 @@ from sweeper.spec import Cluster, Sweep
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""
 
+START_S = 120.0
+"""Seconds beyond `cluster.hang_s` that a trial has for its first report (assumption: a new process
+loads torch in five seconds on an idle core, and in a minute on a crowded one)."""
+
 PULSE_S = 0.5
 """Seconds between looks for silent trials and a wish to stop."""
 
@@ -79,7 +83,7 @@ class LedgerSearcher(Searcher):
             return None
         if isinstance(start, Finished):
             return str(Searcher.FINISHED)
-        self._ids[trial_id], self._heard[trial_id] = start.trial_id, time.monotonic()
+        self._ids[trial_id], self._heard[trial_id] = start.trial_id, time.monotonic() + START_S
         self._directory.stop_file(start.trial_id).unlink(missing_ok=True)
         return self._config(start)
 
@@ -103,7 +107,7 @@ class LedgerSearcher(Searcher):
     def began(self, trial: Any) -> None:
         """Note that a trial has its process."""
         self._tune_trials[trial.trial_id] = trial
-        self._heard[trial.trial_id] = time.monotonic()
+        self._heard[trial.trial_id] = time.monotonic() + START_S
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a running trial's progress."""

@@ -10,20 +10,19 @@ import psutil
 import pytest
 
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
-from sweeper.live import read as read_live
 from trainables.config import Data, Train
 
 pytestmark = pytest.mark.ray
 
 SWEEP = Sweep(
-    budgets=[6e9],
-    allowance=4e10,
+    budgets=[2e10],
+    allowance=2e11,
     data=Data(evaluation_documents=16),
     sizes=Sizes(7e3, 4e4),
     skills=["code"],
     train=Train(checkpoint_every_s=0.2),
     search=SearchSettings(policy="grid", sizes_per_budget=3),
-    cluster=Cluster(hang_s=20.0, retries=5),
+    cluster=Cluster(hang_s=10.0, retries=5),
 )
 
 
@@ -33,51 +32,45 @@ def losses(results):
 
 
 def in_training(root):
-    """The process of a trial that has reported, if there is one."""
-    if not read_live(root / "live.json").trials:
-        return None
-    mine = psutil.Process().children(recursive=True)
-    for process in mine:
+    """Processes of trials, once one of them has a checkpoint to go on from."""
+    if not any(root.glob("trials/*/checkpoint_*")):
+        return []
+    found = []
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if process.cmdline()[:1] == ["ray::ImplicitFunc.train"]:
-                return process
-    return None
+                found.append(process.pid)
+    return found
 
 
 class Trouble(threading.Thread):
-    """Sends one signal to a trial in training, or to this process: its driver."""
+    """Sends each of some signals to a trial in training, or to this process: its driver."""
 
-    def __init__(self, root, number, *, driver=False):
+    def __init__(self, root, *signals, driver=False):
         super().__init__(daemon=True)
-        self.root, self.number, self.driver, self.struck = root, number, driver, 0
+        self.root, self.signals, self.driver, self.struck = root, signals, driver, set()
         self.start()
 
     def run(self):
-        while not self.struck:
-            time.sleep(0.05)
-            victim = in_training(self.root)
-            if victim is not None:
-                self.struck = os.getpid() if self.driver else victim.pid
-                os.kill(self.struck, self.number)
+        for number in self.signals:
+            while not (victims := set(in_training(self.root)) - self.struck):
+                time.sleep(0.05)
+            victim = os.getpid() if self.driver else victims.pop()
+            os.kill(victim, number)
+            self.struck.add(victim)
 
 
-def test_killed_frozen_and_stopped_trials_lose_nothing(ray_cluster, tmp_path):
+def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path):
     root = tmp_path / "troubled"
-    stop = Trouble(root, signal.SIGTERM, driver=True)
+    Trouble(root, signal.SIGTERM, driver=True)
     stopped = SWEEP.run(root, progress=False)
-    assert stop.struck
     assert stopped.finished.reason == "stopped"
     assert "stopped" in set(stopped.events["kind"])
-    running = stopped.trials.query("state == 'running'")
-    assert len(running) > 0
-    for number in (signal.SIGKILL, signal.SIGSTOP):
-        trouble = Trouble(root, number)
-        end = SWEEP.run(root, progress=False)
-        if trouble.struck:
-            break
-    assert trouble.struck
+    assert (stopped.trials["state"] == "running").any()
+    Trouble(root, signal.SIGKILL, signal.SIGSTOP)
+    end = SWEEP.run(root, progress=False)
     assert set(end.trials["state"]) == {"finished"}
-    assert {"worker-died", "hung"} & set(end.events["kind"])
+    assert {"worker-died", "hung"} <= set(end.events["kind"])
     assert not list(root.glob("trials/*/checkpoint_*"))
     peace = SWEEP.run(tmp_path / "peace", progress=False)
     assert losses(end) == losses(peace)
