@@ -130,6 +130,8 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
     results = Results(tmp_path)
     results.export()
     assert "No trial has finished" in _closing(results)
+    assert "1 trials, integrity ok" in said("status", tmp_path, "--backup", tmp_path / "copy")
+    assert Ledger(tmp_path / "copy").check() == "ok"
     assert "1 failed" in said("status", tmp_path)
 
 

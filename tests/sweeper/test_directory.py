@@ -52,3 +52,37 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(tmp_path):
     assert "since" in said
     with Directory(tmp_path).driven():
         pass
+
+
+def test_a_newer_layout_is_refused_and_an_absent_one_is_the_first(tmp_path):
+    directory = Directory(tmp_path)
+    directory.claim(SWEEP)
+    directory.layout.write_text('{"layout": 99}')
+    with pytest.raises(DirectoryError, match="layout 99, this isoskill knows 1"):
+        directory.claim(SWEEP)
+    directory.layout.write_text("not json")
+    with pytest.raises(DirectoryError, match="it should say"):
+        directory.claim(SWEEP)
+    directory.layout.unlink()
+    directory.claim(SWEEP)
+    assert directory.layout.exists()
+
+
+def test_a_settled_trial_keeps_its_questions_alone(tmp_path):
+    directory = Directory(tmp_path)
+    for trial in ("a", "b"):
+        (directory.trials / trial / "checkpoint_000000000010").mkdir(parents=True)
+        directory.stop_file(trial).touch()
+    directory.questions("a").touch()
+    directory.clean(["a", "b", "never-was"])
+    assert [path.name for path in directory.trials.iterdir()] == ["a"]
+    assert list((directory.trials / "a").iterdir()) == [directory.questions("a")]
+
+
+def test_a_directory_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(DirectoryError, match="cannot be written"),
+        Directory(tmp_path / "file" / "a").driven(),
+    ):
+        pass
