@@ -55,6 +55,7 @@ def run(
     if sweep.study and results.fittable:
         print("\n".join(_study_lines(results)))
     if results.finished and results.finished.reason == "stopped":
+        print(f"Go on with: isoskill run {spec} --out {results.directory.root}")
         raise typer.Exit(STOPPED)
 
 
