@@ -20,6 +20,10 @@ LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents
 published, a rate is then off by less than its flat width)."""
 
+UNCOUNTED = 1.5
+"""Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
+7 B params), Zamba2 and small Mamba2 lie above."""
+
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
 to .03 (benchmarks/results/trainables.md); single skills of small models are noisier."""
@@ -143,7 +147,12 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
             list(shown(sweep.shapes, sweep.train, device, sweep.cluster.resources))
         ),
         expected=_expected(sweep) if simulate else None,
-        warnings=(*_repetition(sweep), *_costly_scoring(sweep), *law_warnings(sweep)),
+        warnings=(
+            *_repetition(sweep),
+            *_costly_scoring(sweep),
+            *_uncounted(sweep),
+            *law_warnings(sweep),
+        ),
         scoring=sweep.scoring,
     )
 
@@ -172,6 +181,19 @@ def _costly_scoring(sweep: Sweep) -> Iterator[str]:
             f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size "
             "on the smallest budget); lower data.evaluation_documents or leave it out, encode "
             "fewer examples, lower sizes.high, or raise the smallest budget"
+        )
+
+
+def _uncounted(sweep: Sweep) -> Iterator[str]:
+    """Warn where 6 p t leaves out much of what a trial computes."""
+    guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
+    shape = sweep.shapes[sweep.space.params[guess]]
+    ratio = shape.flops_per_token("exact") / shape.flops_per_token("6p")
+    if sweep.flops == "6p" and ratio > UNCOUNTED:
+        yield (
+            f"a {shape.family} of {si(sweep.space.params[guess])} params computes {ratio:.2g} "
+            "times 6 p t (attention over the context, scans, blocks that share weights); "
+            "flops: exact makes the budget count it"
         )
 
 

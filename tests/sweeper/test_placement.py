@@ -124,6 +124,16 @@ def test_a_plan_says_what_trials_hold() -> None:
     assert (plan.table["memory_bytes"] <= DEVICES["h100"].memory_bytes).all()
 
 
+def test_a_plan_warns_where_a_budget_would_count_half_of_the_work() -> None:
+    zamba = {"family": "zamba2", "vocabulary": 32_000, "context": 4096}
+    sizes = {"low": 1e9, "high": 7e9}
+    plain, exact = (
+        large(model=zamba, sizes=sizes, flops=flops).plan() for flops in ("6p", "exact")
+    )
+    assert any("flops: exact makes" in warning for warning in plain.warnings)
+    assert not any("flops: exact makes" in warning for warning in exact.warnings)
+
+
 def test_planning_tens_of_billions_builds_no_model() -> None:
     code = (
         "import sys\nfrom sweeper import Sweep\n"

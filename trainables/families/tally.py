@@ -157,5 +157,5 @@ def _chunked_scan(heads: int, head_dim: int, state: int, context: int, chunk: in
     inside = 2 * chunk * heads * (state + head_dim)
     states = 2 * 2 * heads * head_dim * state
     between = 2 * (chunks + 1) ** 2 * heads * head_dim * state / context
-    values = heads * (5 * chunk + 4 * head_dim + 5 * state) + heads * head_dim * state / chunk * 4
+    values = heads * (4 * chunk + 4 * head_dim + 5 * state) + heads * head_dim * state / chunk * 4
     return Tally(forward=padded * (inside + states) + between, kept=padded * values)
