@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 WORK = "work"
 """Directory of records and of held-out documents before they are merged."""
 
-BATCH_DOCUMENTS = 256
-"""Documents tokenised at a time (assumption: keeps every thread of the tokenizer busy)."""
+BATCH_DOCUMENTS, BATCH_BYTES = 256, 2**20
+"""Documents tokenised at a time, and the bytes from which fewer do (assumption: keeps every
+thread of the tokenizer busy, and a shard from growing far beyond its size)."""
 
 Told = Callable[[int, int], None]
 """Called with bytes of text and tokens after each batch."""
@@ -108,7 +109,7 @@ def _fill(
 ) -> bool:
     """Write documents until the shard is full; returns whether there are no more."""
     while shard.counts.tokens < job.shard_tokens:
-        batch = [text.encode(errors="replace") for text in islice(rows, BATCH_DOCUMENTS)]
+        batch = _batch(rows)
         if not batch:
             return True
         encodings = tokenizer.encode_batch_fast(
@@ -121,6 +122,17 @@ def _fill(
             shard.add(tokens, key, len(data), held_out=is_held_out(key, job.validation))
         told(sum(map(len, batch)), shard.counts.tokens - before)
     return False
+
+
+def _batch(rows: Iterator[str]) -> list[bytes]:
+    """The next documents, as UTF-8."""
+    batch: list[bytes] = []
+    while len(batch) < BATCH_DOCUMENTS and sum(map(len, batch)) < BATCH_BYTES:
+        text = next(rows, None)
+        if text is None:
+            break
+        batch.append(text.encode(errors="replace"))
+    return batch
 
 
 def text_hash(data: bytes, seed: int) -> str:
