@@ -59,6 +59,7 @@ class LedgerSearcher(Searcher):
         self._tune_trials: dict[str, Any] = {}
         self._records: dict[str, dict[str, Any]] = {}
         self._hung: set[str] = set()
+        self._slots: dict[str, str] = {}
         self._looked_at = 0.0
         self._cluster = Capacity(sweep)
 
@@ -112,6 +113,8 @@ class LedgerSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a running trial's progress."""
         self._heard[trial_id] = time.monotonic()
+        if "placement_group" in result:
+            self._slots[trial_id] = str(result["placement_group"])
         if "record" in result:
             self._records[trial_id] = json.loads(result["record"])
         elif "tokens" in result and trial_id in self._ids:
@@ -124,6 +127,9 @@ class LedgerSearcher(Searcher):
         trial = self._ids.pop(trial_id, None)
         tune_trial = self._tune_trials.pop(trial_id, None)
         self._heard.pop(trial_id, None)
+        slots = self._slots.pop(trial_id, None)
+        if error and slots:
+            free(slots)
         record = self._records.pop(trial_id, None)
         if record is None and result and "record" in result:
             record = json.loads(result["record"])
@@ -279,6 +285,18 @@ class Capacity:
             for name, amount in self._now.items():
                 self._most[name] = max(amount, self._most.get(name, 0.0))
         return self._now
+
+
+def free(placement_group: str) -> None:
+    """Give back the slots of a worker group whose coordinator was killed.
+
+    Ray Train leaves them held; its own cleaner asks the dashboard for half a minute first, and
+    without one gives them back never.
+    """
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(placement_group))))
 
 
 def _grown(total: dict[str, float], cluster: Cluster) -> dict[str, float]:

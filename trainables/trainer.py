@@ -155,6 +155,7 @@ class GroupContext:
     """
 
     def __init__(self, directory: Path) -> None:
+        import ray
         import ray.train as ray_train
         from ray.train.torch import get_device
 
@@ -163,15 +164,18 @@ class GroupContext:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device = str(get_device())
+        group = ray.util.get_current_placement_group()
+        self._slots = {"placement_group": group.id.hex()} if group else {}
 
     def scratch(self) -> Path:
         """A directory on this worker's node, from which Ray Train collects all workers' parts."""
         return Path(tempfile.mkdtemp(prefix="isoskill-"))
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
-        """Report progress; all ranks must call it at the same step."""
+        """Report progress and the slots held; all ranks must call it at the same step."""
         import ray.train as ray_train
 
+        metrics = metrics | self._slots
         if checkpoint is None:
             ray_train.report(metrics)
             return

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
+from sweeper.searcher import free
 from trainables.config import Data, Train
 
 pytestmark = pytest.mark.ray
@@ -74,3 +75,16 @@ def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path):
     assert not list(root.glob("trials/*/checkpoint_*"))
     peace = SWEEP.run(tmp_path / "peace", progress=False)
     assert losses(end) == losses(peace)
+
+
+def test_slots_of_a_dead_group_are_given_back(ray_cluster):
+    import ray
+
+    group = ray.util.placement_group([{"CPU": 1}])
+    assert group.wait(30)
+    free(group.id.hex())
+    for _ in range(100):
+        if ray.util.placement_group_table(group)["state"] == "REMOVED":
+            return
+        time.sleep(0.1)
+    raise AssertionError("the slots are still held")
