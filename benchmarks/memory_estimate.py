@@ -46,7 +46,7 @@ def kept_bytes(network: Network, tokens: Tensor) -> int:
 def peak_bytes(network: Network, tokens: Tensor, *, recompute: bool) -> int:
     """Most bytes allocated on the GPU in the second of two training steps."""
     if recompute:
-        network.causal.gradient_checkpointing_enable({"use_reentrant": False})
+        network.causal.activation_checkpointing_enable({"use_reentrant": False})
     objective = Objective(network.train(), begin=0)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     for _ in range(2):

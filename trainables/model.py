@@ -6,6 +6,7 @@ Imports of torch and transformers take seconds, so this module is imported by th
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import torch
@@ -55,9 +56,17 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The blocks, for sharding and for recomputing activations."""
+        """The blocks."""
         blocks: nn.ModuleList = self.causal.base_model.layers
         return blocks
+
+    @property
+    def separate_layers(self) -> list[nn.Module]:
+        """The blocks that share no weight with another, which may be sharded one by one."""
+        uses = Counter(id(weight) for layer in self.layers for weight in layer.parameters())
+        return [
+            layer for layer in self.layers if all(uses[id(w)] == 1 for w in layer.parameters())
+        ]
 
 
 class MixtureNetwork(Network):

@@ -106,7 +106,7 @@ def _shard(objective: Objective, dtype: torch.dtype) -> nn.Module:
 
     narrow = dtype if dtype != torch.float32 else None
     policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32)
-    for layer in objective.network.layers:
+    for layer in objective.network.separate_layers:
         fully_shard(layer, mp_policy=policy)
     fully_shard(objective, mp_policy=policy)
     register_fsdp_forward_method(objective, "nll")

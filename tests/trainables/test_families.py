@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
@@ -20,6 +21,7 @@ from trainables.families.tally import SCAN_FLOPS, mamba
 from trainables.loop import train
 from trainables.loss import Objective
 from trainables.model import Network, build, library_config
+from trainables.parallel import _shard
 from trainables.shapes import Shape, solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing
@@ -152,6 +154,30 @@ def test_routers_are_paid_to_spread_tokens_evenly() -> None:
     objective.backward()
     gates = [w for name, w in network.named_parameters() if name.endswith("gate.weight")]
     assert all(gate.grad is not None for gate in gates)
+
+
+@pytest.fixture(scope="module")
+def one_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process group of this process alone, which FSDP needs."""
+    store = tmp_path_factory.mktemp("group") / "store"
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_worker")
+def test_every_family_can_be_sharded_and_recomputed(family: str) -> None:
+    shape = solve(3e4, small(family))
+    documents = torch.randint(shape.vocabulary, (2, shape.context))
+    plain, sharded = (
+        Objective(build(shape, seed=0, attention="sdpa").train(), begin=0) for _ in range(2)
+    )
+    sharded.network.causal.activation_checkpointing_enable({"use_reentrant": False})
+    norms = []
+    for objective in (plain, _shard(sharded, torch.float32)):
+        objective(documents, len(documents))[0].backward()
+        norms.append(nn.utils.clip_grad_norm_(objective.parameters(), 1.0))
+    torch.testing.assert_close(norms[1].full_tensor(), norms[0], rtol=1e-4, atol=1e-4)
 
 
 def test_no_token_sees_what_follows_it(family: str) -> None:
