@@ -25,8 +25,10 @@ from trainables.loop import train
 from trainables.manifest import read_manifest, summary
 from trainables.prepare import Corpora, PrepareError
 from trainables.prepare.contamination import runs
+from trainables.prepare.progress import Progress
 from trainables.prepare.run import prepare
-from trainables.prepare.spec import spelled_out
+from trainables.prepare.sources import Part
+from trainables.prepare.spec import Source, spelled_out
 from trainables.prepare.tokenizer import open_tokenizer
 from trainables.shapes import solve
 
@@ -400,3 +402,23 @@ def test_only_one_process_prepares_a_directory(sources: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(PrepareError, match="by another process"):
             _prepare(_spec(), sources / "out")
+
+
+def _part(index: int, weight: float, *, plain: bool) -> Part:
+    return Part("prose", Source(files=("x",)), index, index, 2, weight, plain)
+
+
+def test_time_left_is_said_when_it_can_be_known() -> None:
+    said: list[str] = []
+    plain = Progress([_part(i, 1000.0, plain=True) for i in range(2)], said.append)
+    plain.told(0, 500, 100)
+    assert plain.share() == pytest.approx(0.25)
+    assert "30 seconds left" in plain.line(10.0)
+    packed = Progress([_part(i, 1000.0, plain=False) for i in range(2)], said.append)
+    packed.told(0, 5000, 1000)
+    assert packed.share() is None
+    assert "not known yet" in packed.line(10.0)
+    packed.done.add(0)  # 5 bytes of text to each on disk
+    packed.told(1, 2500, 500)
+    assert packed.share() == pytest.approx(0.75)
+    assert not said
