@@ -349,12 +349,11 @@ def _believe(
     pending: Places,
     targets: Sequence[float],
 ) -> _Beliefs:
-    precision = component.precision
+    covariance = component.covariance
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
         scaled = rows / _noise(fit, component, pending)[:, :, None]
-        precision = precision + np.swapaxes(rows, 1, 2) @ scaled
-    covariance = np.linalg.inv(precision)
+        covariance = np.linalg.inv(component.precision + np.swapaxes(rows, 1, 2) @ scaled)
     rows = component.jacobian(candidates.log_params, candidates.flops)
     aims = component.target(np.asarray(targets, float))
     noise = _noise(fit, component, candidates)

@@ -68,9 +68,12 @@ def reserve(turn: Turn) -> float:
 def _again(beliefs: Beliefs, turn: Turn) -> list[tuple[float, int]]:
     """The trial that alone decides for an alarm, unless its repeat is in training."""
     checked = beliefs.checked
-    size = turn.space.params[turn.space.nearest(checked.suspect)]
+    place = turn.space.nearest(checked.suspect)
+    size = turn.space.params[place]
     budget = next((c for c in turn.budgets() if same_budget(c, checked.flops)), None)
-    if budget is None or any(a.params == size for a in turn.on(budget) if a in turn.training):
+    if budget is None or place not in turn.space.allowed(budget):
+        return []
+    if any(a.params == size for a in turn.on(budget) if a in turn.training):
         return []
     return [(budget, size)]
 
