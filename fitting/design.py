@@ -353,7 +353,8 @@ def _believe(
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
         scaled = rows / _noise(fit, component, pending)[:, :, None]
-        covariance = np.linalg.inv(component.precision + np.swapaxes(rows, 1, 2) @ scaled)
+        taught = component.precision + np.swapaxes(rows, 1, 2) @ scaled
+        covariance = np.asarray(np.linalg.inv(taught))
     rows = component.jacobian(candidates.log_params, candidates.flops)
     aims = component.target(np.asarray(targets, float))
     noise = _noise(fit, component, candidates)

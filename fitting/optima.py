@@ -21,7 +21,7 @@ from fitting.component import Component
 from fitting.discrepancy import KINDS, Kind, nodes_of
 from fitting.laplace import SCALE_OF_NORMAL
 from fitting.problem import Problem
-from fitting.trials import read_trials, thinned
+from fitting.trials import Trials, read_trials, thinned
 from fitting.trunks import CORRELATIONS
 from fitting.values import FloatArray
 
@@ -110,7 +110,7 @@ class Guarded:
 
 
 def fit_guarded(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Trials,
     *,
     ladder: npt.ArrayLike | None = None,
     warm: Guarded | None = None,
@@ -120,7 +120,8 @@ def fit_guarded(
 
     Args:
         frame: columns flops, params, tokens, skill, loss, trial_id or seed where known, and
-            trunk where trials branched from a common training (`fitting.trunks`);
+            trunk where trials branched from a common training (`fitting.trunks`), or what
+            `read_trials` makes of it;
             finite losses only. Skills may miss trials.
         ladder: budgets to report, whether or not they have data yet.
         warm: an earlier fit to start from; the answer is the same, sooner.
@@ -129,7 +130,7 @@ def fit_guarded(
     Raises:
         ValueError: no rows.
     """
-    trials = thinned(read_trials(frame))
+    trials = thinned(frame if isinstance(frame, Trials) else read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
     problem = _with_trunks(Problem(trials, nodes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fitting.laplace import IntArray
@@ -39,6 +40,18 @@ class Trials:
     loss: FloatArray
     flops_per_param_token: float = FLOPS_PER_PARAM_TOKEN
     trunk: IntArray | None = None
+
+    def take(self, trials: npt.NDArray[np.bool_]) -> Trials:
+        """Some of the trials, and the skills that were measured there."""
+        measured = np.asarray(np.isfinite(self.loss[:, trials]).any(axis=1))
+        return replace(
+            self,
+            skills=tuple(self.skills[i] for i in np.flatnonzero(measured)),
+            log_params=self.log_params[trials],
+            log_flops=self.log_flops[trials],
+            loss=self.loss[:, trials][measured],
+            trunk=None if self.trunk is None else self.trunk[trials],
+        )
 
 
 def read_trials(frame: pd.DataFrame) -> Trials:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.optima import Guarded, fit_guarded
-from fitting.trials import IDENTITY, read_trials
+from fitting.trials import Trials, read_trials
 from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]
@@ -96,25 +96,24 @@ def odds_against(fit: Guarded) -> float:
     return float((1 - plain) / plain) if plain > 0 else math.inf
 
 
-def foretell(frame: pd.DataFrame, *, warm: Guarded | None = None) -> Verdict:
+def foretell(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) -> Verdict:
     """Foretell the largest budget with enough trials from all cheaper ones.
 
     Args:
-        frame: long table with finite losses, as for `fit_guarded`.
+        frame: finite losses, as for `fit_guarded`.
         warm: a fit of about the same trials to start from; the answer is the same, sooner.
     """
-    log_flops = np.round(np.log(frame["flops"].to_numpy(float)), 2)
-    known = [name for name in IDENTITY if name in frame]
-    trials = frame.assign(budget=log_flops).drop_duplicates(known)
-    budgets, counts = np.unique(trials["budget"], return_counts=True)
+    trials = frame if isinstance(frame, Trials) else read_trials(frame)
+    budget = np.round(trials.log_flops, 2)
+    budgets, counts = np.unique(budget, return_counts=True)
     enough = budgets[counts >= CHECK_TRIALS]
     top = enough.max() if len(enough) else -math.inf
     if (budgets < top).sum() < 2 or counts[budgets < top].sum() < _LEAST_TRIALS:
         return Verdict()
-    forecast = _Forecast.make(frame[log_flops < top], frame[log_flops == top], warm)
+    forecast = _Forecast.make(trials.take(budget < top), trials.take(budget == top), warm)
     statistic, chance = forecast.test(forecast.everywhere)
-    flops = float(np.median(trials.loc[trials["budget"] == top, "flops"]))
-    found = Verdict(flops, statistic, chance, int(counts[budgets == top][0]))
+    flops = math.exp(float(np.median(trials.log_flops[budget == top])))
+    found = Verdict(flops, statistic, chance, int((budget == top).sum()))
     return replace(found, suspect=forecast.suspect()) if found.surprised else found
 
 
@@ -146,11 +145,10 @@ class _Forecast:
     covariance: FloatArray
 
     @classmethod
-    def make(cls, below: pd.DataFrame, above: pd.DataFrame, warm: Guarded | None) -> _Forecast:
+    def make(cls, below: Trials, trials: Trials, warm: Guarded | None) -> _Forecast:
         """Fit the plain surface below and compare it with what was measured above."""
         fit = fit_guarded(below, components=(0.0,), warm=warm)
         plain = fit.components[0]
-        trials = read_trials(above[above["skill"].isin(fit.skills)])
         rows = [trials.skills.index(s) for s in fit.skills if s in trials.skills]
         known = [i for i, s in enumerate(fit.skills) if s in trials.skills]
         flops = np.exp(trials.log_flops)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.optima import Guarded, fit_guarded
+from fitting.trials import Trials, read_trials
 from fitting.values import Z90, FloatArray
 from fitting.verdict import ODDS, Verdict, foretell, guarded_by, odds_against
 from sweeper.budget import Allocation, Space
@@ -39,7 +40,7 @@ class Beliefs:
     """Everything a decision rests on besides what is in training.
 
     Attributes:
-        table: the finished trials' losses.
+        measured: the finished trials' losses.
         ladder: budgets of the sweep.
         fit: the guarded fit of `QUICK`, after an alarm without the plain surface.
         checked: whether one law holds.
@@ -48,7 +49,7 @@ class Beliefs:
         spent: FLOPs spent by ended trials, the same order as ``ended``.
     """
 
-    table: pd.DataFrame = field(repr=False)
+    measured: Trials = field(repr=False)
     ladder: tuple[float, ...]
     fit: Guarded
     checked: Verdict
@@ -59,7 +60,7 @@ class Beliefs:
     @cached_property
     def whole(self) -> Guarded:
         """The whole mixture: what a report would say."""
-        fit = fit_guarded(self.table, ladder=self.ladder, warm=self.fit)
+        fit = fit_guarded(self.measured, ladder=self.ladder, warm=self.fit)
         return guarded_by(self.checked, fit)
 
     def content(self, targets: Sequence[float], tolerance: float) -> bool:
@@ -123,16 +124,14 @@ class Memory:
         if key != self.key:
             # Not warm from the last fit: what a resumed driver proposes would then depend on where
             # the one before was killed. It costs 4 % of the time of a decision.
-            self.beliefs = _beliefs(observations, table, space, None)
+            self.beliefs = _beliefs(observations, read_trials(table), space)
             self.key = key
         return self.beliefs
 
 
-def _beliefs(
-    observations: pd.DataFrame, table: pd.DataFrame, space: Space, warm: Guarded | None
-) -> Beliefs:
-    fit = fit_guarded(table, ladder=space.budgets, warm=warm, components=QUICK)
-    checked = _checked(table, space.budgets, fit)
+def _beliefs(observations: pd.DataFrame, measured: Trials, space: Space) -> Beliefs:
+    fit = fit_guarded(measured, ladder=space.budgets, components=QUICK)
+    checked = _checked(measured, space.budgets, fit)
     by = ["flops", "params", "tokens", "seed", "mix"]
     trials = observations.drop_duplicates("trial_id").sort_values(by)
     failed = np.column_stack(
@@ -143,7 +142,7 @@ def _beliefs(
         ]
     )
     return Beliefs(
-        table,
+        measured,
         space.budgets,
         guarded_by(checked, fit),
         checked,
@@ -153,14 +152,14 @@ def _beliefs(
     )
 
 
-def _checked(table: pd.DataFrame, ladder: tuple[float, ...], fit: Guarded) -> Verdict:
+def _checked(trials: Trials, ladder: tuple[float, ...], fit: Guarded) -> Verdict:
     """Whether one law holds: by the quick members, by the whole mixture where in doubt."""
     odds = odds_against(fit)
     if odds > ODDS:
         return Verdict(odds=odds)
-    told = foretell(table, warm=fit)
+    told = foretell(trials, warm=fit)
     if told.surprised and math.isnan(told.suspect):
-        odds = max(odds, odds_against(fit_guarded(table, ladder=ladder, warm=fit)))
+        odds = max(odds, odds_against(fit_guarded(trials, ladder=ladder, warm=fit)))
     return replace(told, odds=odds)
 
 
