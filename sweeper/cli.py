@@ -8,6 +8,7 @@ import sys
 from sweeper.commands import (  # noqa: F401
     analysis,
     monitoring,
+    planning,
     prepare,
     skills,
     studies,

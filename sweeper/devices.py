@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,6 +156,16 @@ def _measured(name: str, trials: pd.DataFrame) -> Speed | None:
     sizes = (float(done["params"].min()), float(done["params"].max()))
     said = f"measured on {len(done)} trials of {sizes[0]:.3g} to {sizes[1]:.3g} params"
     return Speed(name, said, math.exp(level), slope, sizes)
+
+
+def devices_at_hand(cluster: Cluster) -> int:
+    """Devices of the spec's kind on this machine or as the spec states; 0 if not known."""
+    if cluster.hardware.is_gpu:
+        seen = len(list(DRIVER.glob("*/information"))) if cluster.address == "local" else 0
+        return seen if cluster.gpus is None else cluster.gpus
+    if cluster.cpus is not None:
+        return cluster.cpus
+    return len(os.sched_getaffinity(0)) if cluster.address == "local" else 0
 
 
 def measured_in(results: Results) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args, get_type_hints
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -159,11 +159,6 @@ def rehearsed(sweep: Sweep, world: World, *, policy: str | None = None, seed: in
     return Policy(
         settings.policy, table, _widths(table, budgets, world), world.skills, budgets, efficiency
     )
-
-
-def policies() -> tuple[str, ...]:
-    """Names of the ways to search."""
-    return tuple(get_args(get_type_hints(SearchSettings)["policy"]))
 
 
 def needed(sweep: Sweep, world: World, *, tolerance: float, at: float | None = None) -> Need:

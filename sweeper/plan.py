@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
 
 from sweeper.budget import si
+from sweeper.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.placement import gigabytes, shown, working
 from sweeper.scoring import SHARE, Scoring
+from sweeper.search.settings import SearchSettings
 from sweeper.spec import Sweep
 from trainables.config import EPOCHS_WARNED
+
+if TYPE_CHECKING:
+    from fitting.synthetic import World
+    from sweeper.outlook import Need
+    from sweeper.results import Results
 
 LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents
@@ -23,10 +30,6 @@ published, a rate is then off by less than its flat width)."""
 UNCOUNTED = 1.5
 """Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
 7 B params), Zamba2 and small Mamba2 lie above."""
-
-NOISE = 0.02
-"""Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
-to .03 (benchmarks/results/trainables.md); single skills of small models are noisier."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,18 @@ class Plan:
         placement: what trials hold by size, a row per rule on GPUs: ``params_low, params_high,
             gpus, sharded, recompute, memory_bytes`` (needed on each by the largest size, with one
             sequence at a time) ``, device_bytes`` (its share of each).
+        speed: where the hours come from: a pilot, a stated or an assumed utilisation.
+        devices: of its kind at hand; 0 if that is not known.
+        wall_hours: least time the allowance takes on them; NaN if they are not known.
+        policies: what each way of searching costs: ``policy, trials, flops, hours, price``, and
+            from a simulated sweep of each, where asked for, ``half_width``, that of the widest
+            90 % interval of ln p*.
         expected: from one simulated sweep, where it was asked for: one row per budget with
-            ``flops, trials, half_width``, that of the widest 90 % interval of ln p*.
+            ``flops, trials, half_width`` of the widest skill, and ``by_skill``.
+        world: what was simulated, in words.
+        efficiency: share of the simulated FLOPs that the best possible design would need
+            (c-optimal bound); NaN where unknown.
+        need: the allowance that a tolerance needs, where asked for.
         warnings: what to think twice about, a sentence each.
         scoring: what measuring the skills adds; None where losses are simulated.
     """
@@ -60,7 +73,14 @@ class Plan:
     price: float
     device: str
     placement: pd.DataFrame
+    speed: str
+    devices: int
+    wall_hours: float
+    policies: pd.DataFrame
     expected: pd.DataFrame | None = None
+    world: str = ""
+    efficiency: float = math.nan
+    need: Need | None = None
     warnings: tuple[str, ...] = ()
     scoring: Scoring | None = None
 
@@ -71,7 +91,11 @@ class Plan:
             "allowance": self.allowance,
             "device": self.device,
             "device_hours": self.device_hours,
-            "price": None if math.isnan(self.price) else self.price,
+            "price": self.price,
+            "speed": self.speed,
+            "devices": self.devices,
+            "wall_hours": self.wall_hours,
+            "policies": self.policies.to_dict(orient="records"),
             "budgets": self.table.to_dict(orient="records"),
             "placement": self.placement.to_dict(orient="records"),
             "warnings": list(self.warnings),
@@ -79,23 +103,29 @@ class Plan:
         }
         if self.expected is not None:
             values["expected"] = self.expected.to_dict(orient="records")
-        return json.dumps(values, indent=2)
+            values |= {"world": self.world, "efficiency": self.efficiency}
+        if self.need is not None:
+            values["need"] = {**asdict(self.need), "possible": self.need.possible}
+        return json.dumps(_plain(values), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
         few, many = self.trials
         count = f"{few}" if few == many else f"{few} to {many}"
-        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        money = "" if math.isnan(self.price) else f", {self.price:,.2f} in money"
         return "\n".join(
             [
                 _shown(self.table).to_string(index=False),
                 "",
                 f"{count} trials within {self.allowance:.3g} FLOPs: "
-                f"{self.device_hours:.3g} {self.device} hours{money}",
+                f"{self.device_hours:.3g} {self.device} hours{money} ({self.speed})",
+                self._wall(),
+                *self._costs(),
                 *_measuring(self.scoring),
                 *self._placed(),
                 *(f"warning: {warning}" for warning in self.warnings),
                 *self._expectation(),
+                *(["", str(self.need)] if self.need else []),
             ]
         )
 
@@ -110,43 +140,91 @@ class Plan:
             for row in self.placement.itertuples()
         ]
 
+    def _wall(self) -> str:
+        if not self.devices:
+            return (
+                "wall time: not known, as no such device is seen from here; state cluster.gpus or "
+                "cluster.cpus, or ask the cluster with --ask-cluster"
+            )
+        return (
+            f"wall time: {_duration(self.wall_hours)} or more on {self.devices} device(s) at hand"
+        )
+
+    def _costs(self) -> Iterator[str]:
+        for row in self.policies.itertuples():
+            money = "" if math.isnan(row.price) else f", {row.price:,.2f} in money"
+            width = getattr(row, "half_width", math.nan)
+            found = f", p* to within x/÷ {math.exp(width):.3g}" if math.isfinite(width) else ""
+            yield (
+                f"policy {row.policy}: {row.trials} trials, {row.flops:.3g} FLOPs, "
+                f"{row.hours:.3g} hours{money}{found}"
+            )
+
     def _expectation(self) -> list[str]:
         if self.expected is None:
             return []
-        return ["", f"Expected of one simulated sweep with noise of {NOISE:g} nats:"] + [
-            f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
-            f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill)"
-            for row in self.expected.itertuples()
-        ]
+        lines = ["", f"Expected of one simulated sweep in {self.world}:"]
+        for row in self.expected.itertuples():
+            skills = ", ".join(f"{s} x/÷ {math.exp(w):.3g}" for s, w in row.by_skill.items())
+            lines.append(
+                f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
+                f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill; {skills})"
+            )
+        if math.isfinite(self.efficiency):
+            lines.append(
+                f"  The best possible design would need {self.efficiency:.0%} of these FLOPs."
+            )
+        return lines
 
     def _repr_html_(self) -> str:
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
         return f"{_shown(self.table).to_html(index=False)}<p>{words}</p>"
 
 
-def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
+def plan(
+    sweep: Sweep,
+    *,
+    simulate: bool = False,
+    pilot: Results | None = None,
+    tolerance: float | None = None,
+    at: float | None = None,
+    devices: int | None = None,
+) -> Plan:
     """Work out a sweep's trials, FLOPs, tokens, memory and cost.
 
     Args:
         sweep: the spec.
-        simulate: also run the search once on a stand-in world, to say what intervals to expect;
-            takes seconds.
+        simulate: also run every policy once on a stand-in world, to say what intervals to
+            expect; takes seconds.
+        pilot: a sweep already run: its speed, and for simulations its losses and noise.
+        tolerance: wanted half-width of the 90 % interval of ln p*, to ask which allowance gives
+            it; takes half a minute.
+        at: budget it is wanted on; None for every budget of the ladder.
+        devices: at hand; None to count those of this machine.
+
+    Raises:
+        SpecError: the spec names a device nobody knows, or a number is not positive.
     """
-    device = sweep.cluster.hardware
-    speed = device.peak_flops * device.utilisation
-    hours = sweep.allowance / speed / 3600
-    price = sweep.cluster.price_per_hour
-    return Plan(
-        table=pd.DataFrame([_budget(sweep, flops, speed) for flops in sweep.budgets]),
+    alike = pilot is not None and pilot.sweep.cluster.device == sweep.cluster.device
+    speed = speed_of(sweep.cluster, measured_in(pilot) if pilot and alike else None)
+    table = pd.DataFrame([_budget(sweep, flops, speed) for flops in sweep.budgets])
+    hours = sweep.allowance / sum(sweep.budgets) * float(table["hours"].sum())
+    price = math.nan if sweep.cluster.price_per_hour is None else sweep.cluster.price_per_hour
+    here = devices_at_hand(sweep.cluster) if devices is None else devices
+    whole = Plan(
+        table=table,
         trials=_trials(sweep),
         allowance=sweep.allowance,
         device_hours=hours,
-        price=math.nan if price is None else hours * price,
+        price=hours * price,
         device=sweep.cluster.device,
         placement=pd.DataFrame(
-            list(shown(sweep.shapes, sweep.train, device, sweep.cluster.resources))
+            list(shown(sweep.shapes, sweep.train, sweep.cluster.hardware, sweep.cluster.resources))
         ),
-        expected=_expected(sweep) if simulate else None,
+        speed=speed.source,
+        devices=here,
+        wall_hours=_wall_hours(sweep, table, hours, here),
+        policies=_policies(sweep, table, price),
         warnings=(
             *_repetition(sweep),
             *_costly_scoring(sweep),
@@ -154,6 +232,83 @@ def plan(sweep: Sweep, *, simulate: bool = False) -> Plan:
             *law_warnings(sweep),
         ),
         scoring=sweep.scoring,
+    )
+    if not simulate and tolerance is None:
+        return whole
+    from sweeper.outlook import needed, world_of
+
+    world = world_of(sweep, None if pilot is None else pilot.fit())
+    if simulate:
+        whole = _simulated(whole, sweep, world, price)
+    if tolerance is not None:
+        whole = replace(whole, need=needed(sweep, world, tolerance=tolerance, at=at))
+    return whole
+
+
+def _wall_hours(sweep: Sweep, table: pd.DataFrame, hours: float, devices: int) -> float:
+    """Device-hours shared among the devices, but no less than the longest trial."""
+    if not devices:
+        return math.nan
+    last = table.iloc[-1]
+    alone = float(last["hours"]) / devices_of(sweep.cluster.rule(float(last["params"])))
+    return max(hours / devices, alone)
+
+
+def _policies(sweep: Sweep, table: pd.DataFrame, price: float) -> pd.DataFrame:
+    """What each policy would spend: the grids what they are made of, the adaptive one all."""
+    rows = []
+    for name in policies():
+        n = sweep.search.sizes_per_budget * max(len(sweep.mixes), 1)
+        fixed = name in ("grid", "optuna")
+        flops = n * sum(sweep.budgets) if fixed else sweep.allowance
+        hours = flops / sum(sweep.budgets) * float(table["hours"].sum())
+        few, many = _trials(sweep)
+        trials = str(n * len(sweep.budgets)) if fixed else f"{few} to {many}"
+        rows.append(
+            {"policy": name, "trials": trials, "flops": flops, "hours": hours}
+            | {"price": hours * price}
+        )
+    return pd.DataFrame(rows)
+
+
+def policies() -> tuple[str, ...]:
+    """Names of the ways to search."""
+    return tuple(get_args(get_type_hints(SearchSettings)["policy"]))
+
+
+def _simulated(shown: Plan, sweep: Sweep, world: World, price: float) -> Plan:
+    """Add what one simulated sweep of each policy spends and finds."""
+    from sweeper.outlook import NOISE, rehearsed
+
+    hours_per_flop = shown.device_hours / shown.allowance
+    rows, own = [], None
+    for name in policies():
+        found = rehearsed(sweep, world, policy=name)
+        own = found if name == sweep.search.policy else own
+        hours = found.flops * hours_per_flop
+        rows.append(
+            {"policy": name, "trials": str(len(found.trials)), "flops": found.flops}
+            | {"hours": hours, "price": hours * price, "half_width": float(found.widths.max())}
+        )
+    assert own is not None
+    counts = own.trials.groupby("flops").size().reindex(sweep.budgets, fill_value=0)
+    expected = pd.DataFrame(
+        {
+            "flops": sweep.budgets,
+            "trials": counts.to_numpy(),
+            "half_width": own.widths.max(axis=0),
+            "by_skill": [dict(zip(own.skills, row, strict=True)) for row in own.widths.T.tolist()],
+        }
+    )
+    name = "the pilot's world"
+    if world.name != "pilot":
+        name = f"a stand-in world with noise of {NOISE:g} nats"
+    return replace(
+        shown,
+        policies=pd.DataFrame(rows),
+        expected=expected,
+        world=name,
+        efficiency=own.efficiency,
     )
 
 
@@ -226,16 +381,7 @@ def law_warnings(sweep: Sweep) -> Iterator[str]:
             )
 
 
-def _expected(sweep: Sweep) -> pd.DataFrame:
-    from sweeper.simulation import rehearse
-
-    skills = len(sweep.measured)
-    return rehearse(
-        sweep.search, sweep.space, allowance=sweep.allowance, skills=skills, noise=NOISE
-    )
-
-
-def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
+def _budget(sweep: Sweep, flops: float, speed: Speed) -> dict[str, Any]:
     space = sweep.space
     allowed = [space.params[i] for i in space.allowed(flops)]
     guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
@@ -260,7 +406,7 @@ def _budget(sweep: Sweep, flops: float, speed: float) -> dict[str, Any]:
             trial.shape, batch_tokens, trial.train, sweep.cluster.hardware, rule
         ).total,
         "gpus": rule.devices,
-        "hours": flops / speed / 3600,
+        "hours": speed.hours(flops, allocation.params),
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
@@ -309,6 +455,15 @@ def _holding(row: Any) -> str:
 
 def _gpus(number: float) -> str:
     return f"1/{1 / number:.0f}" if 0 < number < 1 else f"{number:g}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _duration(hours: float) -> str:

@@ -467,15 +467,27 @@ class Sweep:
 
     # -- verbs ---------------------------------------------------------------------------------
 
-    def plan(self, *, simulate: bool = False) -> Plan:
+    def plan(
+        self,
+        *,
+        simulate: bool = False,
+        pilot: Results | None = None,
+        tolerance: float | None = None,
+        at: float | None = None,
+    ) -> Plan:
         """What the sweep will do and cost, as a table; no side effects.
 
         Args:
-            simulate: also say what intervals to expect, from one simulated sweep (seconds).
+            simulate: also say what intervals to expect, from one simulated sweep of each policy
+                (seconds).
+            pilot: a sweep already run, for its speed, its losses and their noise.
+            tolerance: wanted half-width of the 90 % interval of ln p*: which allowance gives it
+                (half a minute).
+            at: budget it is wanted on; None for every budget.
         """
         from sweeper.plan import plan
 
-        return plan(self, simulate=simulate)
+        return plan(self, simulate=simulate, pilot=pilot, tolerance=tolerance, at=at)
 
     def run(self, directory: str | Path, *, progress: bool = True) -> Results:
         """Run the sweep on Ray, or go on with one that was interrupted.

@@ -15,20 +15,6 @@ if TYPE_CHECKING:
     from sweeper.results import Results
 
 
-@app.command()
-def plan(
-    spec: SpecFile,
-    set_: Set = None,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a sweep will train and cost; starts nothing."""
-    result = load(spec, set_).plan(simulate=simulate)
-    print(result.to_json() if as_json else result)
-
-
 STOPPED = 130
 """Exit code of a sweep that was asked to stop: what shells give for Ctrl-C."""
 

@@ -1,0 +1,65 @@
+"""The command that says what a sweep will cost and find."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeper.commands.console import AsJson, Set, SpecFile, app, load, open_results
+
+if TYPE_CHECKING:
+    from sweeper.spec import Cluster
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    set_: Set = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
+    ] = False,
+    pilot: Annotated[
+        Path | None,
+        typer.Option("--pilot", help="Sweep already run: its speed, losses and noise."),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option("--tolerance", help="Which allowance gives ln p* to so much, 90 %?"),
+    ] = None,
+    at: Annotated[
+        float | None, typer.Option("--at", help="On this budget; default every one.")
+    ] = None,
+    ask_cluster: Annotated[
+        bool, typer.Option("--ask-cluster", help="Join the cluster to count its devices.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep will train and cost; starts nothing."""
+    from sweeper.errors import SpecError
+    from sweeper.plan import plan as make
+
+    if at is not None and tolerance is None:
+        raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
+    sweep = load(spec, set_)
+    found = make(
+        sweep,
+        simulate=simulate,
+        pilot=None if pilot is None else open_results(pilot),
+        tolerance=tolerance,
+        at=at,
+        devices=_asked(sweep.cluster) if ask_cluster else None,
+    )
+    print(found.to_json() if as_json else found)
+
+
+def _asked(cluster: Cluster) -> int:
+    """Devices of the spec's kind on its Ray cluster, which is joined to ask it."""
+    from sweeper.cluster import connected
+
+    with connected(cluster):
+        import ray
+
+        total = ray.cluster_resources()
+    return int(total.get("GPU" if cluster.hardware.is_gpu else "CPU", 0))

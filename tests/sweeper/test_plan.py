@@ -1,0 +1,122 @@
+"""Plans: hours, money and wall time by hand; simulated policies; the inverted question."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from fitting import fit_skills
+from fitting.synthetic import surface_world
+from sweeper import Cluster, Resources, SpecError, Sweep
+from sweeper.cli import app
+from sweeper.outlook import Need, needed, rehearsed, world_of
+from sweeper.plan import plan
+
+SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])
+GPUS = Cluster(device="h100", gpus=4, mfu=0.2, price_per_hour=2.0, resources=(Resources(gpus=1),))
+
+
+def test_hours_money_and_wall_time_follow_from_the_stated_utilisation():
+    found = plan(replace(SWEEP, cluster=GPUS))
+    hours = 3e12 / (989e12 * 0.2) / 3600
+    assert found.device_hours == pytest.approx(hours)
+    assert found.price == pytest.approx(2 * hours)
+    longest = 4e11 / (989e12 * 0.2) / 3600
+    assert found.wall_hours == pytest.approx(max(hours / 4, longest))
+    assert "20% as stated" in found.speed
+    grid = found.policies.set_index("policy").loc["grid"]
+    assert grid["flops"] == pytest.approx(8 * 7e11)
+    assert grid["price"] == pytest.approx(2 * 8 * 7e11 / (989e12 * 0.2) / 3600)
+
+
+def test_devices_nobody_sees_make_no_wall_time():
+    found = plan(replace(SWEEP, cluster=replace(GPUS, gpus=None, address="auto")))
+    assert found.devices == 0 and math.isnan(found.wall_hours)
+    assert json.loads(found.to_json(), parse_constant=pytest.fail)["wall_hours"] is None
+    assert "--ask-cluster" in str(found)
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(SpecError, match="did you mean 'h100'"):
+        plan(replace(SWEEP, cluster=Cluster(device="h10")))
+
+
+def test_simulation_says_what_every_policy_finds():
+    found = plan(SWEEP, simulate=True)
+    assert set(found.policies["policy"]) >= {"adaptive", "grid", "optuna"}
+    assert (found.policies["half_width"] > 0).all()
+    assert (found.policies["flops"] <= 3e12).all()
+    assert len(found.expected["by_skill"][0]) == 2
+    assert found.expected["trials"].sum() >= 5
+    text = str(found)
+    assert "policy grid" in text and "stand-in world" in text
+
+
+@pytest.fixture(scope="module")
+def pilot():
+    """Fits of two skills whose noise is a tenth of the stand-in's."""
+    constants = {
+        "code": (0.3, 150.0, 900.0, 0.5, 0.5),
+        "validation": (1.6, 180.0, 900.0, 0.5, 0.5),
+    }
+    flops = np.repeat([1e11, 2e11, 4e11], 9)
+    params = (flops / 1e11) ** 0.5 * np.tile(np.geomspace(6e3, 1.6e5, 9), 3)
+    table = surface_world(constants, noise=0.002).table(flops, params, np.random.default_rng(3))
+    return fit_skills(table)
+
+
+def test_a_pilots_world_has_its_surfaces_and_its_noise(pilot):
+    world = world_of(SWEEP, pilot)
+    assert world.skills == ("code", "validation") and world.name == "pilot"
+    assert [t.noise for t in world.truths] == pytest.approx([0.002] * 2, rel=0.8)
+    for truth in world.truths:
+        best = math.exp(truth.log_optimum(2e11))
+        assert best == pytest.approx(pilot[truth.name].at(2e11).params, rel=0.1)
+    quiet, loud = (
+        rehearsed(SWEEP, w, policy="grid").widths.max() for w in (world, world_of(SWEEP))
+    )
+    assert quiet < 0.5 * loud
+
+
+def test_less_tolerance_needs_more_and_far_beyond_none_suffices(pilot, monkeypatch):
+    monkeypatch.setattr("sweeper.outlook.DRAWS", 2)
+    monkeypatch.setattr("sweeper.outlook.ENDLESS_TRIALS", 200)
+    world = world_of(SWEEP, pilot)
+    loose, tight = (needed(SWEEP, world, tolerance=tol) for tol in (0.08, 0.01))
+    assert loose.possible and tight.possible
+    assert loose.allowance < tight.allowance and loose.trials < tight.trials
+    assert tight.floor < 0.01
+    never = needed(SWEEP, world, tolerance=0.002, at=1e24)
+    assert not never.possible and math.isnan(never.allowance) and never.floor > 0.002
+    assert "cannot be had" in str(never) and "half-width" in str(never)
+
+
+def test_the_inverted_plan_is_asked_for_on_the_console(tmp_path, monkeypatch):
+    import sweeper.outlook
+
+    def answer(sweep, world, *, tolerance, at):
+        return Need(tolerance, (at,), 5e12, 40, 0.02)
+
+    monkeypatch.setattr(sweeper.outlook, "needed", answer)
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text("budgets: [1e11, 2e11]\nallowance: 3e12\n")
+    run = CliRunner().invoke(app, ["plan", str(spec), "--tolerance", "0.1", "--at", "1e12"])
+    assert "needs an allowance of 5e+12 FLOPs" in run.output
+
+
+@pytest.mark.parametrize(("tolerance", "at"), [(0.0, None), (math.nan, None), (0.1, -1.0)])
+def test_bad_questions_are_refused(tolerance, at):
+    with pytest.raises(SpecError, match="positive number"):
+        plan(SWEEP, tolerance=tolerance, at=at)
+
+
+def test_a_pilot_without_surfaces_is_refused():
+    rows = pd.DataFrame(
+        {"flops": 1e11, "params": [1e4, 2e4], "tokens": [1e6, 5e5], "skill": "code", "loss": 1.0}
+    )
+    with pytest.raises(SpecError, match="plan without it"):
+        world_of(SWEEP, fit_skills(rows))
