@@ -1,25 +1,27 @@
 """Plan a big run per skill from a table of losses, here that of arXiv 2503.10061's Figure 1."""
 
-from fitting import cost_of_choice, fit_skills, fit_surface, quality_of, serving_optimum
+from fitting import cost_of_choice, fit_skills
+from fitting.decisions import pareto_front, serve, weighted
 from fitting.hyperparameters import STEP_LAW
 from fitting.reference import skills_points
 
-FLOPS = 1e23  # what the big run may cost
-SERVED = 2e12  # tokens it will serve over its life
+FLOPS, SERVED = 1e23, 2e12  # what the big run may cost, and the tokens it will serve
 
 
 def main() -> None:
-    for skill, fit in fit_skills(skills_points()).items():
-        best = fit.at(FLOPS)
-        low, high = best.interval
+    # These budgets do not foretell each other; without "despite" nothing beyond them is given.
+    fits = fit_skills(skills_points()).despite_alarm()
+    weights = {"code": 2, "knowledge": 1}
+    both = weighted(fits, weights, name="code twice", despite_alarm=True)
+    for skill, fit in {**fits, both.skill: both}.items():
+        best, (low, high) = fit.at(FLOPS), fit.at(FLOPS).interval
         print(f"{skill}: {best.params:.3g} params [{low:.2g}, {high:.2g}] on {best.tokens:.3g}")
         print(cost_of_choice(fit, FLOPS)[["factor", "excess", "wasted"]].round(4).to_string())
-        rows = fit.observations
-        surface = fit_surface(rows["params"], rows["tokens"], rows["loss"])
-        plan = serving_optimum(surface, SERVED, loss=quality_of(surface, best.params))
+        plan = serve(fit, SERVED, flops=FLOPS)
         print(f"  serving {SERVED:.0e} tokens: {plan.params:.3g} params, saves {plan.saving:.0%}")
         rate = STEP_LAW.learning_rate.at(best.params, best.tokens)
         print(f"  learning rate {rate.value:.2g}: {rate.warning}")
+    print(pareto_front(fits, "knowledge", "code", FLOPS, points=3).to_string(float_format="%.4g"))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,9 @@ ENDLESS_TRIALS = 1000
 """Trials that stand for any number (assumption: dear enough, and few enough to fit in half a
 second)."""
 
+LADDER_STEP = 10.0
+"""Factor between the budgets of a longer ladder that is looked at (assumption)."""
+
 LEAST_TRIALS = 12
 """Trials of the smallest design proposed (assumption: an opening and one more)."""
 
@@ -120,7 +123,7 @@ class Need:
         higher = (
             f" A ladder up to {self.ladder_top:.3g} FLOPs would do."
             if math.isfinite(self.ladder_top)
-            else " No ladder below that budget was found that would."
+            else " No ladder that ends below that budget was found to do."
         )
         return (
             f"{wanted} cannot be had from this ladder: even {ENDLESS_TRIALS} trials leave a "
@@ -280,12 +283,12 @@ def _drawn_width(
 
 
 def _ladder_top(sweep: Sweep, world: World, tolerance: float, at: float) -> float:
-    """A largest budget, some steps of 4 above the present one, from which the tolerance is had."""
+    """A largest budget, some steps above the present one, from which the tolerance is had."""
     from sweeper.spec import Sizes
 
     budgets = list(sweep.budgets)
-    while budgets[-1] * 4 <= at:
-        budgets.append(budgets[-1] * 4)
+    while budgets[-1] * LADDER_STEP < at * 1.01:
+        budgets.append(budgets[-1] * LADDER_STEP)
         wider = replace(
             sweep,
             budgets=tuple(budgets),

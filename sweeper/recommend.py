@@ -226,4 +226,12 @@ def _warnings(trial: TrialConfig, extrapolates: float) -> tuple[str, ...]:
     said = []
     if extrapolates > 1:
         said.append(f"the budget lies {extrapolates:.3g} times beyond the largest one trained")
+    law, params = trial.train.law, trial.shape.params_with_head
+    for name, power in (("learning_rate", law.learning_rate), ("batch", law.batch)):
+        beyond = 1.0 if power is None else power.beyond(params, trial.tokens)
+        if beyond > 1:
+            said.append(
+                f"train.law.{name} is used a factor of {beyond:.2g} outside the params and tokens "
+                "it was measured at"
+            )
     return tuple(said)
