@@ -390,6 +390,7 @@ def compare(each: Round) -> dict[str, Any]:
         "spent": ours.spent_flops,
         # Two seconds lie between reports: work after the last one is known to nobody.
         "intervals": len(each.chaos.faults) * pace * (CHECKPOINT_S + 2.0),
+        "reasons": ours.trials.loc[ours.trials["state"] == "failed", "reason"].tolist(),
         "events": Counter(ours.events["kind"].tolist()),
     }
 
@@ -398,7 +399,9 @@ def report(rounds: list[Round], arguments: Any, mounted: bool) -> str:
     """What was lost, what was paid twice, and how long each kind of fault took to survive."""
     found = [compare(each) for each in rounds]
     faults = [fault for each in rounds for fault in each.chaos.faults]
-    counts = {key: sum(f[key] for f in found) for key in found[0] if key != "events"}
+    counts = {
+        key: sum(f[key] for f in found) for key in found[0] if key not in ("events", "reasons")
+    }
     events = sum((f["events"] for f in found), Counter())
     wasted, spent = counts.pop("wasted"), counts.pop("spent")
     intervals = counts.pop("intervals")
@@ -430,6 +433,7 @@ def report(rounds: list[Round], arguments: Any, mounted: bool) -> str:
         lines.append(
             f"| {kind} | {count} | {len(took)} | {took[len(took) // 2]:.0f} s | {took[-1]:.0f} s |"
         )
+    lines += [f"\nFailed: {reason}" for each in found for reason in each["reasons"]]
     lines += [
         "",
         "Recovery is from the fault until every trial that was in training is further than it "

@@ -74,12 +74,16 @@ _DIED = {"RayActorError", "WorkerCrashedError", "NodeDiedError", "ControllerErro
 """Ray's exceptions for processes that are gone."""
 
 _SAID = (
-    (r"out of memory|can't allocate memory", "out-of-memory"),
+    (
+        r"out of memory|[Cc]an(?:no|')t allocate memory|bad_alloc|can't start new thread|"
+        r"failed to map segment",
+        "out-of-memory",
+    ),
     (r"No space left on device", "storage"),  # torch's writers put it thus
     (r"gloo|Connection (?:closed|reset) by peer|Broken pipe", "worker-died"),
     (r"CUDA error|NCCL|cuDNN", "device"),
 )
-"""What a RuntimeError of torch's says, where it has no type of its own."""
+"""What errors without a type of their own say; most are torch's."""
 
 _STORAGE_ERRNOS = {
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EROFS, errno.ENODEV, errno.ENXIO,
@@ -113,7 +117,7 @@ def _kind(error: BaseException) -> str:
         return (told or ["worker-died"])[0]
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRNOS:
         return "storage"
-    if isinstance(error, RuntimeError):
+    if isinstance(error, (RuntimeError, OSError, ImportError)):
         return next((kind for said, kind in _SAID if re.search(said, str(error))), "")
     return ""
 

@@ -22,7 +22,7 @@ from sweeper.cluster import connected, metrics_ports
 from sweeper.directory import Directory, safe_name
 from sweeper.driver import Driver, Listener, Start
 from sweeper.errors import ClusterError
-from sweeper.faults import RESPONSES, kind_of
+from sweeper.faults import kind_of
 from sweeper.interrupts import Interrupts
 from sweeper.ledger import Ledger
 from sweeper.live import Pulse, left_s
@@ -178,6 +178,7 @@ def train_trial(config: dict[str, Any]) -> None:
         text = redact(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
         record = {"status": "failed", "kind": kind_of(error), "reason": text}
     tune.report({"record": json.dumps(record)})
-    if record["status"] == "failed" and RESPONSES[record["kind"]].retried:
-        # What broke may have broken this process: Tune gives the next trial another.
+    if record["status"] == "failed":
+        # What broke may have broken this process, and would break trial after trial: Tune gives
+        # the next one another.
         raise RuntimeError(record["reason"])
