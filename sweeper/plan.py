@@ -331,12 +331,14 @@ def _repetition(sweep: Sweep) -> Iterator[str]:
 def _costly_scoring(sweep: Sweep) -> Iterator[str]:
     """Warn where scoring costs more than it should."""
     cost = sweep.scoring
-    if cost is not None and cost.most > SHARE:
-        yield (
-            f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size "
-            "on the smallest budget); lower data.evaluation_documents or leave it out, encode "
-            "fewer examples, lower sizes.high, or raise the smallest budget"
-        )
+    if cost is None or cost.most <= SHARE:
+        return
+    fewer = "leave data.evaluation_documents out, " if sweep.data.evaluation_documents else ""
+    yield (
+        f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size on "
+        f"the smallest budget); {fewer}name fewer skills, encode fewer examples, lower "
+        "sizes.high, or raise the smallest budget"
+    )
 
 
 def _uncounted(sweep: Sweep) -> Iterator[str]:

@@ -25,6 +25,7 @@ from fitting.values import Z90
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.studies.source import Source
 from sweeper.words import contrast
+from trainables.skills.paper import NINETEEN
 
 LEVEL = 0.1
 """Level of claims and of their confirmation: 90 % intervals, as everywhere."""
@@ -68,7 +69,8 @@ def study(
 
     Args:
         source: the runs; skills without a class take no part.
-        hypothesis: skills of the first half; by default every other one of each class.
+        hypothesis: skills of the first half; by default the paper's own half of its benchmarks,
+            and every other one of each class for other skills.
         held_out: skills of the second half; by default the others.
 
     Raises:
@@ -126,7 +128,8 @@ def _halves(
         # The mean of all grades of code would be in both halves.
         parts = [s for s in members if s != own or not _has_parts(own, members)]
         for i, skill in enumerate(parts):
-            found[skill] = HELD_OUT if i % 2 and len(parts) > 1 else HYPOTHESIS
+            alternate = HELD_OUT if i % 2 and len(parts) > 1 else HYPOTHESIS
+            found[skill] = NINETEEN[skill].part if skill in NINETEEN else alternate
     return found
 
 

@@ -60,7 +60,9 @@ def test_the_plan_says_what_scoring_adds_and_warns_where_it_is_much() -> None:
     assert json.loads(plan.to_json())["scoring"]["most"] <= SHARE
     dear = _sweep(1e11, data=Data(evaluation_documents=512)).plan()
     assert "scoring adds more than 3%" in str(dear)
-    assert "lower data.evaluation_documents" in dear.warnings[0]
+    assert "; leave data.evaluation_documents out, name fewer" in dear.warnings[0]
+    tiny = _sweep(2e9, sizes=Sizes(7e3, 4e4)).plan()
+    assert tiny.scoring.documents == FEWEST and "; name fewer skills" in tiny.warnings[0]
     simulated = _sweep(1e11, data=Data(source="simulated")).plan()
     assert simulated.scoring is None and "scoring" not in str(simulated)
 

@@ -171,6 +171,19 @@ def test_halves_can_be_named_and_must_not_overlap(runs):
         skills.study(read, hypothesis=["knowledge"], held_out=["knowledge"])
 
 
+def test_the_papers_benchmarks_keep_the_papers_halves(runs):
+    names = {
+        "knowledge": "triviaqa-test", "knowledge-qa": "nq-dev",
+        "code-1": "mbpp", "code-2": "mbxp", "validation": "validation",
+    }  # fmt: skip
+    own = runs["skill"].str.split("-").str[0].replace("validation", "aggregate")
+    table = runs.assign(skill=runs["skill"].map(names), **{"class": own})
+    assert skills.study(source.of_table(table, {})).halves == {
+        "triviaqa-test": "held-out", "nq-dev": "hypothesis",
+        "mbpp": "held-out", "mbxp": "hypothesis",
+    }  # fmt: skip
+
+
 def test_everything_can_be_kept(runs, mixed, tmp_path):
     for name, read in (
         ("datamix", source.of_outcome(mixed)),
