@@ -42,14 +42,15 @@ def followed(
     """The document class whose share each skill follows, for the skills that follow one.
 
     A skill of the catalog follows the class it belongs to, or that of the documents it is scored
-    on; any other the class it is called after (``code``, ``code-3``, ``code/mbpp``).
+    on; any other the class it is called after (``code``, ``code-3``, ``code/mbpp``), or the one
+    it validates (``validation/python``).
     """
     names = set(classes)
     known = {s.name: (s.skill_class, s.documents) for s in catalog(data)}
     found = {}
     for skill in skills:
         called = skill.replace("/", "-").split("-")[0]
-        for candidate in known.get(skill, (skill, called)):
+        for candidate in known.get(skill, (skill, called, skill.split("/")[-1])):
             if candidate in names:
                 found[skill] = candidate
                 break

@@ -73,6 +73,9 @@ def test_skills_follow_the_class_they_belong_to_or_are_called_after():
     assert followed(names, ("knowledge", "code", "other")) == {
         "knowledge-qa": "knowledge", "code-3": "code", "validation/code": "code",
     }  # fmt: skip
+    assert followed(["validation/python", "python/easy"], ("python", "prose")) == {
+        "validation/python": "python", "python/easy": "python",
+    }  # fmt: skip
 
 
 def test_datamix_finds_slopes_alignment_and_costs(mixed):
