@@ -124,7 +124,7 @@ def check_rates(path: Path, *, seed: int) -> None:
     """Train each size at half, once and twice the rate; rows already there are kept."""
     plan = sweep(CHECK_WORLD, BASE)
     kept = read_rows(path)
-    for params in CHECK_PARAMS:
+    for params in reversed(CHECK_PARAMS):
         trial = plan.trial(plan.space.allocation(CHECK_FLOPS, params, seed))
         for rate in RATES:
             if any(row["params"] == str(trial.params) and row["rate"] == str(rate)
