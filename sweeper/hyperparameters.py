@@ -57,8 +57,10 @@ class Tuning:
         sampler: Optuna's "tpe" or "gp".
         objectives: skills whose losses are minimised; empty for the aggregate. With several, the
             law that a run uses goes through the least geometric mean of them.
-        asha: stop the worse trials at rungs (asynchronous successive halving); only where the
-            rate is constant, as a loss in the middle of a falling schedule compares with nothing.
+        asha: stop the worse trials at rungs (asynchronous successive halving), after an opening
+            that is trained to its end, so that ``trials`` trainings' worth of FLOPs try more
+            values; only where the rate is constant, as a loss in the middle of a falling schedule
+            compares with nothing.
         seed: of the sampler, and of all trainings, so that trials differ by their knobs alone.
     """
 
@@ -262,7 +264,7 @@ class Studies:
         for point in range(len(self.points)):
             study = self._study(point)
             wanted = self._wanted(point)
-            if len(self._counted(study)) < wanted:
+            if self._counted(study) < wanted:
                 return self._ask(point, study)
             if any(key[0] == point for key in self._running):
                 return True
@@ -275,7 +277,7 @@ class Studies:
 
     def _stuck(self, point: int, study: Any, wanted: int) -> bool:
         """Whether a point's minimum lies beyond its values and may still be followed there."""
-        if len(self._counted(study)) >= wanted + BEYOND_EDGE:
+        if self._counted(study) >= wanted + BEYOND_EDGE:
             return False
         table = self.table(point)
         if table.empty or "learning_rate" not in self.sweep.tuning.knobs:
@@ -322,7 +324,8 @@ class Studies:
         if not self.sweep.tuning.asha or not constant:
             return False
         trial.report(loss, int(100 * share))
-        return bool(trial.should_prune())
+        # The opening is trained to its end: a minimum needs as many points.
+        return job.number >= self._opening and bool(trial.should_prune())
 
     def ended(self, job: Job, record: Mapping[str, Any], *, pruned: bool = False) -> None:
         """Keep a trial's outcome, whatever its verdict."""
@@ -331,7 +334,8 @@ class Studies:
         trial = self._running.pop((job.point, job.number))
         study, state = self._study(job.point), optuna.trial.TrialState
         if pruned:
-            trial.set_user_attr("flops", job.config.flops * record.get("share", 1.0))
+            trial.set_user_attr("share", float(record["share"]))
+            trial.set_user_attr("flops", job.config.flops * float(record["share"]))
             study.tell(trial, state=state.PRUNED)
             return
         trial.set_user_attr("status", str(record["status"]))
@@ -388,6 +392,11 @@ class Studies:
 
     # -- studies ---------------------------------------------------------------------------------
 
+    @property
+    def _opening(self) -> int:
+        """Trials of a point before the sampler chooses: the centre, each knob down and up."""
+        return 2 * len(self.sweep.tuning.knobs) + 1
+
     def _name(self, point: int) -> str:
         p, t = self.points[point]
         return f"p={si(p)} t={si(t)}"
@@ -420,12 +429,11 @@ class Studies:
         import optuna
 
         settings = self.sweep.tuning
-        opening = 2 * len(settings.knobs) + 1
         self._studies[point] = study = optuna.create_study(
             storage=self._storage,
             study_name=self._name(point),
             directions=["minimize"] * len(self.objectives),
-            sampler=_sampler(settings, opening, point),
+            sampler=_sampler(settings, self._opening, point),
             pruner=optuna.pruners.SuccessiveHalvingPruner(
                 min_resource=FIRST_RUNG, reduction_factor=HALVING
             )
@@ -458,12 +466,16 @@ class Studies:
         return start
 
     @staticmethod
-    def _counted(study: Any) -> list[Any]:
-        """Trials that count: those that failed for want of luck do not, within reason."""
+    def _counted(study: Any) -> float:
+        """Trainings a point has had: a trial stopped at a rung counts as the share it took.
+
+        Trials that failed for want of luck do not count, within reason.
+        """
         trials = study.get_trials(deepcopy=False)
         lost = [t for t in trials if t.state == _state("FAIL")]
         told = [t for t in trials if t.state.is_finished() or t.state == _state("RUNNING")]
-        return [t for t in told if t not in lost] + lost[2:]
+        whole = [t for t in told if t not in lost] + lost[2:]
+        return float(sum(t.user_attrs.get("share", 1.0) for t in whole))
 
 
 def _state(name: str) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sweeper.commands.console import AsJson, Set, SpecFile, app, load
+
+if TYPE_CHECKING:
+    from sweeper.tuned import Tuned
 
 
 @app.command()
@@ -29,4 +32,12 @@ def tune(
         print(found.to_json())
         return
     tuned = Directory(directory).tuned
-    print(f"\n{found}\n\nwrote {tuned}: `isoskill run {tuned} --out {directory}` uses it")
+    print(f"\n{found}\n\nwrote {tuned}{_use(found, tuned, directory)}")
+
+
+def _use(found: Tuned, tuned: Path, directory: Path) -> str:
+    """What the written spec is good for."""
+    laws = [law.ok for law in found.laws.values()]
+    if not any([*laws, *(one.ok for one in found.constants.values())]):
+        return ", the spec as it was: nothing was found to put in it; raise tuning.trials"
+    return f": `isoskill run {tuned} --out {directory}` uses what was found"
