@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from fitting.optima import Guarded, fit_guarded
 from fitting.powerlaw import PowerLaw
 from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Z90, FloatArray, Optimum, Prediction
-from fitting.verdict import Verdict, foretell, guarded_by, odds_against
+from fitting.verdict import Verdict, guarded_by, judge
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;
@@ -137,8 +137,7 @@ def guarded_models(seen: Observations) -> tuple[dict[str, SkillModel], Verdict]:
     if usable:
         columns = _columns(seen.frame, usable)
         fit = fit_guarded(columns, ladder=_rungs(seen.budgets))
-        if len(seen.budgets) > 1:
-            checked = replace(foretell(columns), odds=odds_against(fit))
+        checked = judge(columns, fit)
         fit = guarded_by(checked, fit)
         ladders: dict[tuple[float, ...], _Ladder] = {}
         for skill in usable:

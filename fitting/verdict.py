@@ -25,7 +25,7 @@ from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]
 
-__all__ = ["CHECK_TRIALS", "Verdict", "foretell", "guarded_by", "odds_against"]
+__all__ = ["CHECK_TRIALS", "Verdict", "foretell", "guarded_by", "judge", "odds_against"]
 
 CHECK_TRIALS = 3
 """Trials on the largest budget that are foretold (adaptive study, section 5.4)."""
@@ -34,6 +34,11 @@ ODDS = 30.0
 """Odds against the law that raise the alarm: "very strong" evidence, 10^1.5 (Jeffreys 1961).
 False and missed alarms are counted in benchmarks/results/search_efficiency.md; on sweeps apart
 from those the odds were at most 8 where the law holds and at least 80 where it does not."""
+
+JUDGED_TRIALS = 25
+JUDGED_BUDGETS = 3
+"""Fewest trials and budgets that a report judges a law by. With two budgets or twenty trials
+chance alone gave odds above `ODDS` in 10 of 80 simulated sweeps whose law held."""
 
 SURPRISE = 1.5
 """Mean squared error of prediction, in units of its expectation, that counts as a surprise. In
@@ -115,6 +120,20 @@ def foretell(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) -> Ve
     flops = math.exp(float(np.median(trials.log_flops[budget == top])))
     found = Verdict(flops, statistic, chance, int((budget == top).sum()))
     return replace(found, suspect=forecast.suspect()) if found.surprised else found
+
+
+def judge(frame: pd.DataFrame, fit: Guarded) -> Verdict:
+    """Whether one law holds, for a report: no verdict from few trials or budgets.
+
+    Args:
+        frame: what was fitted.
+        fit: the whole mixture.
+    """
+    trials = read_trials(frame)
+    budgets = np.unique(np.round(trials.log_flops, 1))
+    if len(trials.log_flops) < JUDGED_TRIALS or len(budgets) < JUDGED_BUDGETS:
+        return Verdict()
+    return replace(foretell(trials), odds=odds_against(fit))
 
 
 def guarded_by(checked: Verdict, fit: Guarded) -> Guarded:

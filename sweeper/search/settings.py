@@ -31,8 +31,8 @@ class SearchSettings:
         cooldown: adaptive: share of a training's tokens in which its learning rate falls. Given
             one, trials of a size branch from a common trunk and cost what the trunk lacks and
             their own cooldown; their shared luck is in the fit. Simulated sweeps only: real
-            trials are trained from scratch, and a real sweep refuses it. See
-            benchmarks/results/branches.md for what it gains.
+            trials are trained from scratch, and a real sweep refuses it. It gained nothing at
+            equal FLOPs (benchmarks/results/branches.md).
         sampler: optuna: "tpe" or "gp".
         seed: of whatever is random in the choice (optuna); trials have seeds of their own.
     """

@@ -4,7 +4,15 @@ import pytest
 
 from fitting.optima import fit_guarded
 from fitting.synthetic import LADDER, world
-from fitting.verdict import CHECK_TRIALS, ODDS, Verdict, foretell, guarded_by, odds_against
+from fitting.verdict import (
+    CHECK_TRIALS,
+    ODDS,
+    Verdict,
+    foretell,
+    guarded_by,
+    judge,
+    odds_against,
+)
 
 
 def sweep(name: str, top: int = 4, seed: int = 0) -> pd.DataFrame:
@@ -62,6 +70,15 @@ def test_a_law_that_does_not_hold_raises_the_alarm(name: str) -> None:
     for seed in range(2):
         fit = fit_guarded(sweep(name, seed=seed), ladder=LADDER)
         assert Verdict(odds=odds_against(fit)).alarm
+
+
+def test_two_budgets_or_few_trials_are_not_judged() -> None:
+    table = sweep("sigmoid")
+    fit = fit_guarded(table, ladder=LADDER)
+    assert judge(table, fit).alarm
+    two = table[table["flops"].isin(LADDER[:2])]
+    few = table[table["trial_id"] % 2 == 0]
+    assert not judge(two, fit).alarm and not judge(few, fit).alarm
 
 
 def test_alarm_drops_the_plain_surface() -> None:
