@@ -195,6 +195,7 @@ class Sweep:
         self._check_corpus()
         self._check_space()
         self._place()
+        self._check_trials()
 
     def _fill_in(self) -> None:
         """Take from the study what the spec leaves out."""
@@ -298,6 +299,15 @@ class Sweep:
                 f"({self.seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
                 "raise it or lower the budgets"
             )
+
+    def _check_trials(self) -> None:
+        """Build one trial of each budget: what a training would refuse is refused now."""
+        space = self.space
+        for flops in space.budgets:
+            try:
+                self.trial(space.allocation(flops, space.params[space.allowed(flops)[0]]))
+            except ValueError as error:
+                raise SpecError(str(error)) from error
 
     # -- reading and writing -----------------------------------------------------------------
 
