@@ -1,6 +1,8 @@
 """Skills: families of held-out examples, and the loss of their target tokens.
 
-`catalog` names them and loads no torch; `scoring` measures them on a model.
+`catalog` names what a sweep can measure and loads no torch; `scoring` measures it on a model.
+`benchmarks` turns datasets into examples, `paper` has the nineteen of the paper, `harness` borrows
+tasks of lm-evaluation-harness, and `encode` makes tokens of examples.
 """
 
 from trainables.skills.catalog import Skill, catalog, resolve
