@@ -1,0 +1,210 @@
+"""2,000 trials on 64 slots: how busy the slots are kept, and what a trial costs the driver.
+
+    OMP_NUM_THREADS=1 python benchmarks/scale.py clock      # the real search, driver and ledger
+    OMP_NUM_THREADS=1 python benchmarks/scale.py ray        # the real tuner, trials of no cost
+    python benchmarks/scale.py report                       # results/scale.md and scale.png
+
+`clock` runs the driver with its ledger on disk; trials end on a simulated clock, to which every
+second the driver works is added, since a slot that is free waits for it. Lengths are log-normal
+(sigma .5) about the budget's, as those of real trials are about their FLOPs'. Utilisation is
+seconds in training over slots x seconds until the last slot has nothing to do; ideal is a driver
+that takes no time. `ray` counts wall seconds from the first trial to the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import os
+import platform
+import resource
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sweeper.search as policies
+from sweeper import Cluster, Finished, SearchSettings, Sweep
+from sweeper.budget import Allocation
+from sweeper.driver import Driver, Start
+from sweeper.ledger import Ledger
+from sweeper.simulation import probe
+from trainables.config import Data
+
+RESULTS = Path(__file__).parent / "results"
+RAW = RESULTS / "scale.json"
+TRIALS, SLOTS = 2000, 64
+BUDGETS = tuple(1e11 * 2**i for i in range(6))
+SPREAD = 0.5
+TYPICAL = 2.0
+"""Mean budget the search chooses over the cheapest one, roughly; the table has the real mean."""
+NOISE = 0.05
+
+
+def sweep(**changes: Any) -> Sweep:
+    """A spec whose search never thinks it knows enough."""
+    settings: dict[str, Any] = {
+        "name": "scale",
+        "budgets": BUDGETS,
+        "allowance": 1e17,
+        "skills": ["knowledge", "code"],
+        "data": Data(source="simulated", noise=NOISE),
+        "search": SearchSettings(tolerance=1e-4),
+    }
+    return Sweep(**(settings | changes))
+
+
+def losses(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+    """Three skills' losses on known surfaces."""
+    p, t = allocation.params, allocation.tokens
+    return {
+        name: 1 + a / p**0.6 + b / t**0.5 + NOISE * rng.normal()
+        for name, a, b in (("knowledge", 400, 900), ("code", 150, 900), ("validation", 180, 500))
+    }
+
+
+def clock(mean_s: float, seed: int = 0) -> dict[str, float]:
+    """One simulated run with trials of ``mean_s`` seconds on average."""
+    spec, rng = sweep(), np.random.default_rng(seed)
+    probe(losses, spec.space, seed=seed)
+    with tempfile.TemporaryDirectory() as name:
+        ledger = Ledger(Path(name) / "ledger.sqlite")
+        search = policies.build(spec.search, spec.space, spec.measured)
+        driver = Driver(spec, ledger, search)
+        training: list[tuple[float, str, Start]] = []
+        now = worked = longest = 0.0
+        lengths: list[float] = []
+        while len(lengths) < TRIALS or training:
+            while len(lengths) < TRIALS and len(training) < SLOTS:
+                begin = time.perf_counter()
+                start = driver.start(lambda params: True)
+                took = time.perf_counter() - begin
+                now, worked, longest = now + took, worked + took, max(longest, took)
+                if start is None or isinstance(start, Finished):
+                    break
+                scale = mean_s * start.allocation.flops / (TYPICAL * BUDGETS[0])
+                length = scale * math.exp(SPREAD * rng.normal() - SPREAD**2 / 2)
+                lengths.append(length)
+                heapq.heappush(training, (now + length, start.trial_id, start))
+            end, trial, start = heapq.heappop(training)
+            now = max(now, end)
+            begin = time.perf_counter()
+            driver.ended(trial, _record(start.allocation, rng))
+            took = time.perf_counter() - begin
+            now, worked = now + took, worked + took
+        ledger.close()
+    return {
+        "mean_s": sum(lengths) / TRIALS, "trials": TRIALS, "driver_s_per_trial": worked / TRIALS,
+        "longest_decision_s": longest, "utilisation": sum(lengths) / (SLOTS * now),
+        "ideal": ideal(lengths),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def ideal(lengths: list[float]) -> float:
+    """Utilisation by a driver that takes no time: the last trials end one by one."""
+    free = [0.0] * SLOTS
+    for length in lengths:
+        heapq.heapreplace(free, free[0] + length)
+    return sum(lengths) / (SLOTS * max(free))
+
+
+def _record(allocation: Allocation, rng: np.random.Generator) -> dict[str, Any]:
+    found = {
+        name: {"class": name, "nll": 1000 * loss, "tokens": 1000, "bytes": 3000, "examples": 10}
+        for name, loss in losses(allocation, rng).items()
+    }
+    return {"status": "finished", "tokens": allocation.tokens, "losses": found, "wall_s": 1.0}
+
+
+def through_ray(slots: int) -> dict[str, float]:
+    """The real tuner on trials that draw their losses: overhead per trial and driver memory."""
+    space = sweep().space
+    cost = 8 * sum(space.budgets)
+    repeats = math.ceil(TRIALS / (8 * len(BUDGETS)))
+    spec = sweep(
+        allowance=1.01 * cost * repeats,
+        search=SearchSettings(policy="grid", sizes_per_budget=8 * repeats, half_width=2.0),
+        cluster=Cluster(cpus=slots, dashboard=False),
+    )
+    with tempfile.TemporaryDirectory() as name:
+        results = spec.run(name, progress=False)
+        trials = results.trials
+        wall = float(trials["ended_at"].max() - trials["first_step_at"].min())
+    return {
+        "slots": slots, "trials": len(trials), "wall_s": wall,
+        "s_per_trial": wall / len(trials),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }  # fmt: skip
+
+
+def _keep(key: str, values: Any) -> None:
+    found = json.loads(RAW.read_text()) if RAW.exists() else {}
+    machine = f"{os.cpu_count()} CPU cores, Python {platform.python_version()}"
+    found[key] = {"date": date.today().isoformat(), "machine": machine, "rows": values}
+    RAW.write_text(json.dumps(found, indent=1))
+    print(json.dumps(values, indent=1))
+
+
+def report() -> None:
+    """Write the table and the figure."""
+    import matplotlib.pyplot as plt
+
+    found = json.loads(RAW.read_text())
+    rows = found["clock"]["rows"]
+    lines = [
+        "# 2,000 trials on 64 slots",
+        "",
+        f"{found['clock']['date']}, {found['clock']['machine']}; "
+        "`python benchmarks/scale.py clock`, `ray`, then `report`; seed 0.",
+        "",
+        "The real search (adaptive, three skills), driver and ledger on a simulated clock:",
+        "",
+        "| mean seconds of a trial | utilisation | ideal driver | ratio | driver s per trial | "
+        "longest decision s | memory MB |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        ratio = row["utilisation"] / row["ideal"]
+        lines.append(
+            f"| {row['mean_s']:.0f} | {row['utilisation']:.3f} | {row['ideal']:.3f} | "
+            f"{ratio:.3f} | {row['driver_s_per_trial']:.3f} | {row['longest_decision_s']:.2f} | "
+            f"{row['memory_mb']:.0f} |"
+        )
+    if "ray" in found:
+        row = found["ray"]["rows"]
+        lines += [
+            "",
+            f"The real tuner, {row['trials']} trials that only draw their losses, "
+            f"{row['slots']} slots (grid search): {row['s_per_trial']:.3f} s per trial, "
+            f"driver {row['memory_mb']:.0f} MB.",
+        ]
+    (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
+    axis.semilogx([r["mean_s"] for r in rows], [r["utilisation"] / r["ideal"] for r in rows], "o-")
+    axis.axhline(0.95, color="grey", linestyle=":")
+    axis.set(xlabel="mean seconds of a trial", ylabel="utilisation over ideal", ylim=(0, 1.05))
+    figure.savefig(RESULTS / "scale.png", dpi=120)
+    print("\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("clock", "ray", "report"))
+    parser.add_argument("--slots", type=int, default=SLOTS, help="slots of the ray part")
+    arguments = parser.parse_args()
+    if arguments.part == "clock":
+        _keep("clock", [clock(s) for s in (10.0, 60.0, 600.0)])
+    elif arguments.part == "ray":
+        _keep("ray", through_ray(arguments.slots))
+    else:
+        report()
+
+
+if __name__ == "__main__":
+    main()
