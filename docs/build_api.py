@@ -1,0 +1,65 @@
+"""Write docs/api.md from the docstrings of everything the packages export."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+PACKAGES = ("sweeper", "fitting", "trainables")
+HEAD = """# Public names
+
+Made by `python docs/build_api.py` from the docstrings; change them, not this file.
+"""
+
+
+def entry(package: str, name: str) -> str:
+    """One name: how it is called, and what its docstring says."""
+    thing = getattr(importlib.import_module(package), name)
+    if not (inspect.isclass(thing) or inspect.isfunction(thing)):
+        return f"### {package}.{name}\n\n```text\n{type(thing).__name__} {thing!r}\n```\n"
+    text = inspect.getdoc(thing) or ""
+    lines = [f"### {package}.{name}", "", "```text", _called(thing, name), "```", "", "```text"]
+    lines += [text, "```"]
+    if inspect.isclass(thing):
+        lines += _methods(thing)
+    return "\n".join(lines) + "\n"
+
+
+def _called(thing: object, name: str) -> str:
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return name
+    try:
+        signature = str(inspect.signature(thing))  # type: ignore[arg-type]
+    except ValueError:
+        return name
+    return f"{name}{signature}"
+
+
+def _methods(thing: type) -> list[str]:
+    """Public methods and properties with their first line."""
+    found = []
+    for name, member in vars(thing).items():
+        text = inspect.getdoc(member)
+        if name.startswith("_") or not text or not (callable(member) or _computed(member)):
+            continue
+        found.append(f"* `{name}`: {text.splitlines()[0]}")
+    return ["", *found] if found else []
+
+
+def _computed(member: object) -> bool:
+    return isinstance(member, property | classmethod) or hasattr(member, "attrname")
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        parts.append(f"\n## {package}\n\n{inspect.getdoc(module)}\n")
+        parts += [entry(package, name) for name in module.__all__]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("api.md").write_text(page(), encoding="utf-8")
