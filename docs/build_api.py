@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 PACKAGES = ("sweeper", "fitting", "trainables")
@@ -33,7 +34,7 @@ def _called(thing: object, name: str) -> str:
         signature = str(inspect.signature(thing))  # type: ignore[arg-type]
     except ValueError:
         return name
-    return f"{name}{signature}"
+    return name + re.sub(r"(: |-> )'([^']*)'", r"\1\2", signature)  # annotations are strings
 
 
 def _methods(thing: type) -> list[str]:

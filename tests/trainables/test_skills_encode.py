@@ -129,6 +129,13 @@ def test_settings_of_the_tokenizer_play_no_part() -> None:
         assert padding.padding is not None  # and they are left as they were
 
 
+def test_a_text_that_spells_a_special_token_is_text() -> None:
+    tokenizer = _byte_level()
+    tokenizer.add_special_tokens(["<s>"])
+    encoded = encode([Example("x", (" <s>",), "a")], tokenizer, context=60)
+    assert _bytes(tokenizer, _parts(encoded)[1]) == b" <s>"
+
+
 def test_a_transformers_tokenizer_does_as_well_and_a_slow_one_is_refused() -> None:
     from transformers import PreTrainedTokenizerFast
 

@@ -218,6 +218,7 @@ def _plain(tokenizer: Tokenizer | Fast) -> Tokenizer:
     plain.no_truncation()
     # Byte-level post-processors trim blanks off the offsets: a target's first could be lost.
     plain.post_processor = None
+    plain.encode_special_tokens = True  # a text that spells one is text, as in the shards
     return plain
 
 
