@@ -37,8 +37,9 @@ from those the odds were at most 8 where the law holds and at least 80 where it 
 
 JUDGED_TRIALS = 25
 JUDGED_BUDGETS = 3
-"""Fewest trials and budgets that a report judges a law by. With two budgets or twenty trials
-chance alone gave odds above `ODDS` in 10 of 80 simulated sweeps whose law held."""
+"""Fewest trials and budgets that a report judges a law by. After a fiftieth of the usual grid's
+FLOPs, with two budgets or about twenty trials, chance alone gave odds above `ODDS` in 16 of 76
+sweeps whose law held (benchmarks/search_efficiency.py)."""
 
 SURPRISE = 1.5
 """Mean squared error of prediction, in units of its expectation, that counts as a surprise. In
