@@ -117,6 +117,9 @@ def on_cluster(directory: Path) -> list[str]:
         cluster.add_node(num_cpus=1, num_gpus=0)
         told.append(f"one joined after {ended(directory)}")
         wait(lambda: job.poll() == 0, job)
+    except RuntimeError:
+        print((directory.parent / "job.log").read_text())
+        raise
     finally:
         job.terminate()
         cluster.shutdown()

@@ -5,9 +5,12 @@ set -euo pipefail
 spec=$1
 name=$(basename "$spec" .yaml)
 out=${2:-/shared/sweeps/$name}
-# A second submission of the same name goes on with the sweep; Ray wants a new id for it.
+file=$(basename "$spec")
+# A second submission of the same name goes on with the sweep; Ray wants a new id for it. The job
+# moves to the sweep's own directory: Ray may clear the working directory while it runs.
 exec ray job submit \
   --submission-id "$name-$(date +%s)" \
   --metadata-json "{\"job_name\": \"$name\"}" \
   --working-dir "$(dirname "$spec")" \
-  -- isoskill run "$(basename "$spec")" --set cluster.address=auto --out "$out"
+  -- bash -c "'mkdir -p $out && cp $file $out/submitted.yaml && cd $out && \
+     isoskill run submitted.yaml --set cluster.address=auto --out .'"

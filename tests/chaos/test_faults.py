@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from sweeper import Cluster, SearchSettings, Sizes, Sweep
+from sweeper import Cluster, SearchSettings, Sizes, Sweep, searcher
 from sweeper.searcher import free
 from trainables.config import Data, Train
 
@@ -61,7 +61,8 @@ class Trouble(threading.Thread):
             self.struck.add(victim)
 
 
-def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path):
+def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(searcher, "START_S", 15.0)  # a trial may be frozen before it reports
     root = tmp_path / "troubled"
     Trouble(root, signal.SIGTERM, driver=True)
     stopped = SWEEP.run(root, progress=False)

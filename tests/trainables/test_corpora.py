@@ -14,7 +14,7 @@ from trainables.corpora import vocabulary as v
 from trainables.corpora.stream import check_vocabulary
 
 CONTEXT = 60
-DATA = Data()
+DATA = Data(evaluation_documents=256)
 
 
 @pytest.fixture(scope="module")
