@@ -12,5 +12,5 @@ exec ray job submit \
   --submission-id "$name-$(date +%s)" \
   --metadata-json "{\"job_name\": \"$name\"}" \
   --working-dir "$(dirname "$spec")" \
-  -- bash -c "'mkdir -p $out && cp $file $out/submitted.yaml && cd $out && \
-     isoskill run submitted.yaml --set cluster.address=auto --out .'"
+  -- bash -c "mkdir -p $out && cp $file $out/submitted.yaml && cd $out && \
+     isoskill run submitted.yaml --set cluster.address=auto --out ."
