@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=SLOTS, help="slots of the ray part")
     arguments = parser.parse_args()
     if arguments.part == "clock":
-        _keep("clock", [clock(s) for s in (10.0, 60.0, 600.0)])
+        _keep("clock", [clock(s) for s in (60.0,)])
     elif arguments.part == "ray":
         _keep("ray", through_ray(arguments.slots))
     else:
