@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scale.py clock      # the real search, driver and ledger
     OMP_NUM_THREADS=1 python benchmarks/scale.py ray        # the real tuner, trials of no cost
-    python benchmarks/scale.py report                       # results/scale.md and scale.png
+    python benchmarks/scale.py report                       # results/scale.md
 
 `clock` runs the driver with its ledger on disk; trials end on a simulated clock, to which every
 second the driver works is added, since a slot that is free waits for it. Lengths are log-normal
@@ -152,9 +152,7 @@ def _keep(key: str, values: Any) -> None:
 
 
 def report() -> None:
-    """Write the table and the figure."""
-    import matplotlib.pyplot as plt
-
+    """Write the table."""
     found = json.loads(RAW.read_text())
     rows = found["clock"]["rows"]
     lines = [
@@ -185,11 +183,6 @@ def report() -> None:
             f"driver {row['memory_mb']:.0f} MB.",
         ]
     (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figure, axis = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    axis.semilogx([r["mean_s"] for r in rows], [r["utilisation"] / r["ideal"] for r in rows], "o-")
-    axis.axhline(0.95, color="grey", linestyle=":")
-    axis.set(xlabel="mean seconds of a trial", ylabel="utilisation over ideal", ylim=(0, 1.05))
-    figure.savefig(RESULTS / "scale.png", dpi=120)
     print("\n".join(lines))
 
 
