@@ -153,7 +153,6 @@ def fit_mixes(
     classes: Mapping[str, str],
     *,
     budgets: Sequence[float] | None = None,
-    warm: Mapping[str, MixFit] | None = None,
 ) -> dict[str, MixFit]:
     """Fit every skill over all mixes and budgets at once.
 
@@ -163,7 +162,6 @@ def fit_mixes(
         classes: skill -> the class whose share it follows; skills left out have a level and an
             optimum per mix and no slope.
         budgets: those wanted, trained or not; by default those of the table.
-        warm: earlier fits to start from.
 
     Raises:
         FittingError: a mix of the table has no shares, or a class is unknown.
@@ -176,8 +174,7 @@ def fit_mixes(
     fits = {}
     for skill in seen.skills:
         rows = seen.of_skill(skill)
-        before = None if warm is None else warm.get(skill)
-        fits[skill] = _fit_skill(skill, rows, ladder, shares, classes, before)
+        fits[skill] = _fit_skill(skill, rows, ladder, shares, classes)
     return fits
 
 
@@ -187,7 +184,6 @@ def _fit_skill(
     budgets: Sequence[float],
     shares: Mapping[str, Mapping[str, float]],
     classes: Mapping[str, str],
-    warm: MixFit | None,
 ) -> MixFit:
     """One skill, all scales; each scale starts where the one before ended."""
     grid = _grid(skill, budgets, shares, classes)
@@ -199,8 +195,6 @@ def _fit_skill(
     )
     loss = rows["loss"].to_numpy(float)
     theta = start(grid, spots, loss)
-    if warm is not None and warm.grid == grid:
-        theta = warm.members[0].theta
     members: list[Member] = []
     for scale in SCALES:
         member = maximise(grid, spots, loss, scale, theta)

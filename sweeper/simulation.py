@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fitting.values import Z90
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import COLUMNS, Finished, Search, SearchSettings, branches, build
-from sweeper.search.history import guess
+from sweeper.search import COLUMNS, Finished, Search, branches
 
-__all__ = ["LossFunction", "probe", "rehearse", "run"]
+__all__ = ["LossFunction", "probe", "run"]
 
 LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
@@ -177,54 +175,3 @@ def probe(loss_fn: LossFunction, space: Space, *, seed: int) -> tuple[str, ...]:
         except TrialFailed:
             continue
     raise TrialFailed("the loss function fails at every size on the cheapest budget")
-
-
-def rehearse(
-    settings: SearchSettings,
-    space: Space,
-    *,
-    allowance: float,
-    skills: int = 3,
-    noise: float = 0.01,
-    slots: int = 1,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """What intervals to expect of a sweep, from a simulated one in a stand-in world.
-
-    Args:
-        settings: of the search.
-        space: what can be trained.
-        allowance: FLOPs the whole sweep may spend.
-        skills: how many are measured.
-        noise: standard deviation of one measured loss, nats; .01 is an assumption.
-        slots: trials in training at a time.
-        seed: of the simulated trials.
-
-    Returns:
-        One row per budget: flops, trials, and half_width, that of the widest skill's 90 % interval
-        of ln p*; ``attrs["finished"]`` says why the search stopped.
-    """
-    from fitting.optima import fit_guarded
-    from fitting.synthetic import stand_in
-
-    centre = guess(space.budgets[0], settings.tokens_per_param)
-    world = stand_in(space.budgets[0], centre, skills=skills, noise=noise)
-    table = run(
-        build(settings, space, world.skills),
-        space,
-        lambda allocation, rng: world.loss(allocation.params, allocation.tokens, rng),
-        skills=world.skills,
-        allowance=allowance,
-        slots=slots,
-        seed=seed,
-        cooldown=settings.cooldown,
-    )
-    found = table[table["loss"].notna()]
-    widths = Z90 * fit_guarded(found, ladder=space.budgets).log_optimum(space.budgets)[1]
-    trials = table.drop_duplicates("trial_id").groupby("flops").size()
-    counts = trials.reindex(space.budgets, fill_value=0).to_numpy()
-    expected = pd.DataFrame(
-        {"flops": space.budgets, "trials": counts, "half_width": widths.max(axis=0)}
-    )
-    expected.attrs["finished"] = table.attrs["finished"]
-    return expected

@@ -183,10 +183,10 @@ class MixSearch:
         rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
         key = hashlib.blake2b(np.sort(rows).tobytes()).digest()
         if key != self._memory.key:
+            # Not warm from the last fits: a resumed search has none, and must propose the same.
             self._memory.fits = fit_mixes(
-                table, self.mixes, self.classes, budgets=self.space.budgets,
-                warm=self._memory.fits,
-            )  # fmt: skip
+                table, self.mixes, self.classes, budgets=self.space.budgets
+            )
             self._memory.key = key
         return self._memory.fits
 

@@ -106,6 +106,16 @@ def test_the_same_trials_whatever_the_order_of_the_results():
     assert with_pending and with_pending[0] not in asked
 
 
+def test_a_search_without_memory_proposes_the_same():
+    plan = sweep()
+    table = run(plan).table
+    used, ids = plan.policy(plan.measured), list(dict.fromkeys(table["trial_id"]))
+    for count in range(len(ids) - 6, len(ids)):
+        seen = table[table["trial_id"].isin(ids[:count])]
+        fresh = plan.policy(plan.measured)
+        assert used.propose(seen, [], 1e15) == fresh.propose(seen, [], 1e15)
+
+
 def test_several_slots_spend_no_more():
     table = run(sweep(allowance=1e13), slots=4).table
     assert table.drop_duplicates("trial_id")["spent_flops"].sum() <= 1e13

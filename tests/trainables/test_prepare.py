@@ -397,8 +397,9 @@ def test_bad_specs_are_named(change: dict[str, Any], message: str) -> None:
 def test_only_one_process_prepares_a_directory(sources: Path) -> None:
     import fcntl
 
-    (sources / "out/work").mkdir(parents=True)
-    with (sources / "out/work/lock").open("a") as file:
+    begun = sources / "out" / "work"
+    begun.mkdir(parents=True)
+    with (begun / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(PrepareError, match="by another process"):
             _prepare(_spec(), sources / "out")
