@@ -12,10 +12,11 @@ import csv
 import sys
 import time
 
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.loop import LocalContext, train
 from trainables.shapes import solve
 from trainables.skills import catalog
+from trainables.training import Train
 
 NAMES = tuple(skill.name for skill in catalog())
 COLUMNS = ("flops", "params", "width", "seed", "steps", "rate", "cpu_s", "gflops_per_s", "status")

@@ -38,7 +38,8 @@ from sweeper.errors import IsoskillError
 from sweeper.ledger import Ledger
 from sweeper.live import read as read_live
 from sweeper.spec import Cluster as Where
-from trainables.config import Data, Train
+from trainables.config import Data
+from trainables.training import Train
 
 CHECKPOINT_S = 1.0
 HANG_S = 60.0

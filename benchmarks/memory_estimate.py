@@ -17,12 +17,13 @@ import logging
 import torch
 from torch import Tensor
 
-from trainables.config import Model, Train
+from trainables.config import Model
 from trainables.families import FAMILIES
 from trainables.loss import Objective
 from trainables.memory import CONTEXT_BYTES, estimate
 from trainables.model import Network, build
 from trainables.shapes import Shape, solve
+from trainables.training import Train
 
 
 def kept_bytes(network: Network, tokens: Tensor) -> int:

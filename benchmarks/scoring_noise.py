@@ -16,9 +16,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.loop import LocalContext, train
 from trainables.shapes import solve
+from trainables.training import Train
 
 DOCUMENTS = 2048
 SUBSETS = (16, 32, 64, 128, 256, 512)

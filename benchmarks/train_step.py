@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.config import Data, Model, Train
+from trainables.config import Data, Model
 from trainables.corpora import Stream
 from trainables.loss import Objective
 from trainables.model import Network, build
 from trainables.optim import make_optimizer
 from trainables.recipe import recipe
 from trainables.shapes import solve
+from trainables.training import Train
 
 SIZES = (7e3, 2e4, 3.3e4, 1.15e5, 2.46e5)
 ROWS = 8

@@ -42,10 +42,11 @@ from transformers import (
 )
 
 from trainables import loop
-from trainables.config import Model, Train, TrialConfig
+from trainables.config import Model, TrialConfig
 from trainables.context import LocalContext
 from trainables.model import library_config
 from trainables.shapes import Shape, solve
+from trainables.training import Train
 
 RESULTS = Path(__file__).parent / "results" / "train_throughput.md"
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from sweeper.budget import si
 from sweeper.devices import Device
-from trainables.config import Train
 from trainables.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,
@@ -19,6 +18,7 @@ from trainables.memory import (
     most_tokens,
 )
 from trainables.shapes import Shape
+from trainables.training import Train
 
 SHARED = ((10e6, 8), (30e6, 4), (100e6, 2))
 """Up to so many params, so many trials share a GPU (assumption, to be measured there: smaller

@@ -11,25 +11,17 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import pandas as pd
 
 from sweeper.budget import si
+from sweeper.cautions import cautions
 from sweeper.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.placement import gigabytes, shown, working
-from sweeper.scoring import SHARE, Scoring
+from sweeper.scoring import Scoring
 from sweeper.search.settings import SearchSettings
 from sweeper.spec import Sweep
-from trainables.config import EPOCHS_WARNED
 
 if TYPE_CHECKING:
     from fitting.synthetic import World
     from sweeper.outlook import Need
     from sweeper.results import Results
-
-LAW_REACH = 1.5
-"""Factor outside its range from which a measured law is warned of (assumption: at the exponents
-published, a rate is then off by less than its flat width)."""
-
-UNCOUNTED = 1.5
-"""Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
-7 B params), Zamba2 and small Mamba2 lie above."""
 
 
 @dataclass(frozen=True)
@@ -225,12 +217,7 @@ def plan(
         devices=here,
         wall_hours=_wall_hours(sweep, table, hours, here),
         policies=_policies(sweep, table, price),
-        warnings=(
-            *_repetition(sweep),
-            *_costly_scoring(sweep),
-            *_uncounted(sweep),
-            *law_warnings(sweep),
-        ),
+        warnings=(*cautions(sweep),),
         scoring=sweep.scoring,
     )
     if not simulate and tolerance is None:
@@ -312,48 +299,6 @@ def _simulated(shown: Plan, sweep: Sweep, world: World, price: float) -> Plan:
     )
 
 
-def _repetition(sweep: Sweep) -> Iterator[str]:
-    """Warn of classes that the smallest trials would see too often."""
-    corpus, most = sweep.data.corpus, sweep.budgets[-1]
-    if corpus is None:
-        return
-    low = sweep.space.allowed(most)[0]
-    for name, epochs in sweep.epochs(sweep.space.tokens(most, low)).items():
-        if epochs > EPOCHS_WARNED:
-            yield (
-                f"the smallest size at {most:.3g} FLOPs sees class {name!r} "
-                f"({si(corpus.classes[name].tokens)} tokens) {epochs:.3g} times; above "
-                f"{EPOCHS_WARNED:g} epochs repeats are worth less and less (Muennighoff et al. "
-                "2023). Prepare more documents, or set data.max_epochs to refuse such trials"
-            )
-
-
-def _costly_scoring(sweep: Sweep) -> Iterator[str]:
-    """Warn where scoring costs more than it should."""
-    cost = sweep.scoring
-    if cost is None or cost.most <= SHARE:
-        return
-    fewer = "leave data.evaluation_documents out, " if sweep.data.evaluation_documents else ""
-    yield (
-        f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size on "
-        f"the smallest budget); {fewer}name fewer skills, encode fewer examples, lower "
-        "sizes.high, or raise the smallest budget"
-    )
-
-
-def _uncounted(sweep: Sweep) -> Iterator[str]:
-    """Warn where 6 p t leaves out much of what a trial computes."""
-    guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
-    shape = sweep.shapes[sweep.space.params[guess]]
-    ratio = shape.flops_per_token("exact") / shape.flops_per_token("6p")
-    if sweep.flops == "6p" and ratio > UNCOUNTED:
-        yield (
-            f"a {shape.family} of {si(sweep.space.params[guess])} params computes {ratio:.2g} "
-            "times 6 p t (attention over the context, scans, blocks that share weights); "
-            "flops: exact makes the budget count it"
-        )
-
-
 def _measuring(cost: Scoring | None) -> Iterator[str]:
     """The line about what scoring adds."""
     if cost is not None:
@@ -361,26 +306,6 @@ def _measuring(cost: Scoring | None) -> Iterator[str]:
             f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
             f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
         )
-
-
-def law_warnings(sweep: Sweep) -> Iterator[str]:
-    """Warn where the spec's measured laws are used outside the range they were measured in."""
-    space, law = sweep.space, sweep.train.law
-    for name, power in (("learning_rate", law.learning_rate), ("batch", law.batch)):
-        if power is None:
-            continue
-        ends = [
-            (space.params[i], space.tokens(flops, i))
-            for flops in (space.budgets[0], space.budgets[-1])
-            for i in (space.allowed(flops)[0], space.allowed(flops)[-1])
-        ]
-        worst = max(ends, key=lambda end: power.beyond(*end))
-        if power.beyond(*worst) > LAW_REACH:
-            yield (
-                f"train.law.{name} is used up to a factor of {power.beyond(*worst):.2g} outside "
-                f"the params and tokens it was measured at (at {si(worst[0])} params on "
-                f"{si(worst[1])} tokens); tune at points nearer to it"
-            )
 
 
 def _budget(sweep: Sweep, flops: float, speed: Speed) -> dict[str, Any]:

@@ -27,10 +27,11 @@ from sweeper.reading import build, read_yaml
 from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
 from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
-from trainables.config import RUN_ONLY_DATA, Data, Model, Train, TrialConfig
+from trainables.config import RUN_ONLY_DATA, Data, Model, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
 from trainables.skills.catalog import catalog
+from trainables.training import Train
 
 if TYPE_CHECKING:
     import numpy as np

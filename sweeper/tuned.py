@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from sweeper.budget import si
 from sweeper.hyperparameters import Studies, base_trial
-from trainables.config import Train
 from trainables.recipe import Law, Power, RuleName, recipe
+from trainables.training import Train
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,9 @@ text (`corpora` generates it, `prepare` packs real text once), `skills` scores h
 here loads torch.
 """
 
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.shapes import Shape, sizes, solve
 from trainables.skills.catalog import Skill, catalog
+from trainables.training import Train
 
 __all__ = ["Data", "Model", "Shape", "Skill", "Train", "TrialConfig", "catalog", "sizes", "solve"]

@@ -7,15 +7,16 @@ refuses unknown keys when it is loaded through pydantic, and checks its own doma
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 from trainables.families import FAMILIES
 from trainables.families.template import check_family, template
 from trainables.manifest import Corpus, read_manifest, summary
-from trainables.recipe import Law, Recipe, RuleName, recipe
+from trainables.recipe import Recipe, recipe
 from trainables.shapes import Shape
+from trainables.training import RUN_ONLY, Train, require
 
 CLASSES = ("knowledge", "code", "other")
 """Document classes of the built-in corpora."""
@@ -30,12 +31,6 @@ between seeds (measured, benchmarks/results/scoring_noise.md)."""
 EPOCHS_WARNED = 4.0
 """Repeats of a document up to which they are worth nearly as much as new ones (Muennighoff et al.
 2023, section 6)."""
-
-
-def _require(condition: bool, message: str) -> None:
-    """Raise a ValueError that names the field and the remedy unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -92,19 +87,19 @@ class Model:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "tied", self.tied is not False)
         check_family(self)
-        _require(self.vocabulary >= 2, "model.vocabulary must be at least 2")
-        _require(self.context >= 2, "model.context must be at least 2 tokens")
-        _require(
+        require(self.vocabulary >= 2, "model.vocabulary must be at least 2")
+        require(self.context >= 2, "model.context must be at least 2 tokens")
+        require(
             self.layers is None or self.layers >= 1,
             "model.layers must be at least 1, or left out for the aspect rule",
         )
-        _require(self.aspect > 0, "model.aspect must be positive (64 is usual)")
-        _require(self.min_layers >= 1, "model.min_layers must be at least 1")
-        _require(
+        require(self.aspect > 0, "model.aspect must be positive (64 is usual)")
+        require(self.min_layers >= 1, "model.min_layers must be at least 1")
+        require(
             self.head_dim is None or (self.head_dim >= 2 and self.head_dim % 2 == 0),
             "model.head_dim must be even (rotary embeddings turn pairs), or left out",
         )
-        _require(self.kv_groups >= 1, "model.kv_groups must be at least 1")
+        require(self.kv_groups >= 1, "model.kv_groups must be at least 1")
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -172,7 +167,7 @@ class Data:
     corpus: Corpus | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.source in ("builtin", "prepared", "simulated"),
             f"data.source: {self.source!r} is unknown; use 'builtin', 'prepared' or 'simulated'",
         )
@@ -180,34 +175,34 @@ class Data:
         if not self.shares:
             object.__setattr__(self, "shares", self._default_shares())
         self._check_mix()
-        _require(
+        require(
             self.max_epochs is None or self.max_epochs > 0,
             "data.max_epochs must be positive, or left out to be warned only",
         )
-        _require(
+        require(
             self.evaluation_documents is None or self.evaluation_documents >= 1,
             "data.evaluation_documents must be at least 1, or left out for as many as are cheap",
         )
-        _require(2 <= self.entities <= 262144, "data.entities must lie in 2..262144")
-        _require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
-        _require(2 <= self.values <= 64, "data.values must lie in 2..64")
-        _require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")
-        _require(
+        require(2 <= self.entities <= 262144, "data.entities must lie in 2..262144")
+        require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
+        require(2 <= self.values <= 64, "data.values must lie in 2..64")
+        require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")
+        require(
             round(self.qa_share * self.entities) in range(self.entities),
             "data.qa_share must lie in [0, 1) and leave at least one entity held out",
         )
-        _require(1 <= self.grades <= 6, "data.grades must lie in 1..6")
-        _require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
-        _require(self.noise >= 0, "data.noise must not be negative")
+        require(1 <= self.grades <= 6, "data.grades must lie in 1..6")
+        require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
+        require(self.noise >= 0, "data.noise must not be negative")
 
     def _find_corpus(self) -> None:
         """Read what the prepared corpus holds, unless a resolved spec says it already."""
         prepared = self.source == "prepared"
-        _require(
+        require(
             prepared == bool(self.path),
             "data.path: is needed for data.source: prepared, and only there",
         )
-        _require(
+        require(
             self.corpus is None or prepared, "data.corpus: only a prepared corpus has one; drop it"
         )
         if prepared:
@@ -235,15 +230,15 @@ class Data:
         """Check that the shares name known classes and leave something to train on."""
         for name, part in (("shares", self.shares), ("multipliers", self.multipliers)):
             for key, value in part.items():
-                _require(
+                require(
                     key in self.classes,
                     f"data.{name}: {key!r} is no document class; use {', '.join(self.classes)}",
                 )
-                _require(
+                require(
                     math.isfinite(value) and value >= 0,
                     f"data.{name}.{key} must be a number not below 0, got {value}",
                 )
-        _require(
+        require(
             sum(self._weights().values()) > 0,
             "data.shares times data.multipliers leave nothing to train on; "
             "give at least one class a positive share",
@@ -300,155 +295,8 @@ def _normalised(weights: dict[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-@dataclass(frozen=True)
-class Train:
-    """How a model is trained; the defaults are for seconds on one CPU core.
-
-    Attributes:
-        rule: where learning rate, batch, beta2 and warm-up come from: "width" for the numbers
-            here, or a published rule, "llama3", "deepseek", "porian" or "steplaw", as printed
-            (`trainables.recipe`). Schedule, decay and clip are the spec's under any rule.
-        law: measured laws that take the place of the rule's rate and batch.
-        batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
-            the tokens starves small models (measured, benchmarks/results/trainables.md). Rounded
-            to sequences. For the rule "width", as the next five.
-        learning_rate: peak rate at ``reference_width``.
-        reference_width: width at which ``learning_rate`` was tuned.
-        width_exponent: rate falls as (reference_width / width)^width_exponent.
-        beta2: AdamW's second moment; .98 rather than .999 as batches are small (Porian et al.
-            2024, section 3.4).
-        warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
-        beta1: AdamW's first moment.
-        weight_decay: AdamW's, on matrices only.
-        clip: largest gradient norm.
-        schedule: "cosine" to ``final`` times the peak, or "wsd": constant, then linear to
-            ``final`` over the last ``decay`` of the steps.
-        final: last rate over peak rate.
-        decay: share of the steps in which "wsd" falls; a fifth loses little against cosine
-            (Hägele et al. 2024, arXiv 2405.18392, section 3).
-        z_loss: weight of the squared log-normaliser of the head, 0 for none; 1e-4 is usual (PaLM,
-            Chowdhery et al. 2022, section 5).
-        dtype: precision of matrix products: "auto" is bfloat16 on a GPU that has it, else float32.
-            Weights, gradients and moments are float32 in any case.
-        attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
-            (measured, benchmarks/train_step.py).
-        compile: compile each block with torch.compile; worth its minutes in long trainings only.
-        recompute: recompute each block's activations on the way back, for memory.
-        micro_batch: sequences of one forward pass on one worker, the others following in turn; 0
-            finds it from the free memory. Moves a loss by rounding only.
-        parallel: how worker groups share a model: "ddp" on each worker, "fsdp" in shards of it.
-        threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
-            parameters and keeps results bit-identical.
-        device: "cpu", "cuda", or "auto" for what the trial's slot has.
-        checkpoint_every_s: seconds between checkpoints, stretched where writing one is slow; the
-            trained model is kept as one until its trial is settled. 0 writes none.
-        keep: keep that last checkpoint when the trial has been settled.
-        export: keep the trained model as a Hugging Face checkpoint, in the trial's directory.
-        keep_questions: keep the loss of every single question, for laws of repeated sampling.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    rule: RuleName = "width"
-    law: Law = field(default_factory=Law)
-    batch_tokens: int = 480
-    learning_rate: float = 8e-3
-    reference_width: int = 32
-    width_exponent: float = 0.5
-    beta1: float = 0.9
-    beta2: float = 0.98
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: float = 0.04
-    schedule: Literal["cosine", "wsd"] = "cosine"
-    final: float = 0.02
-    decay: float = 0.2
-    z_loss: float = 0.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    attention: Literal["eager", "sdpa"] = "sdpa"
-    compile: bool = False
-    recompute: bool = False
-    micro_batch: int = 0
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    threads: int = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_every_s: float = 60.0
-    keep: bool = False
-    export: bool = False
-    keep_questions: bool = True
-
-    def __post_init__(self) -> None:
-        self._check_rule()
-        self._check_optimizer()
-        for name in ("schedule", "dtype", "attention", "parallel", "device"):
-            known, value = CHOICES[name], getattr(self, name)
-            _require(
-                value in known,
-                f"train.{name}: {value!r} is unknown; use {' or '.join(map(repr, known))}",
-            )
-        _require(0 <= self.final <= 1, "train.final is a share of the peak rate, in 0..1")
-        _require(0 < self.decay <= 1, "train.decay is a share of the steps, in (0, 1]")
-        _require(0 <= self.z_loss < 1, "train.z_loss must lie in [0, 1); 1e-4 is usual")
-        _require(self.micro_batch >= 0, "train.micro_batch must not be negative; 0 finds it")
-        _require(self.threads >= 1, "train.threads must be at least 1")
-        _require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
-
-    def _check_rule(self) -> None:
-        """Refuse an unknown rule, and numbers that a published rule would leave unused."""
-        known = get_args(RuleName)
-        _require(
-            self.rule in known,
-            f"train.rule: {self.rule!r} is unknown; use {', '.join(known)}",
-        )
-        for entry in fields(self):
-            unused = entry.name in OWN_NUMBERS and getattr(self, entry.name) != entry.default
-            _require(
-                self.rule == "width" or not unused,
-                f"train.{entry.name} is not used under train.rule {self.rule!r}, which brings "
-                "its own; leave it out, or set rate and batch by train.law under rule 'width'",
-            )
-
-    def _check_optimizer(self) -> None:
-        """Check the domains of rates, moments and warm-up."""
-        _require(self.batch_tokens >= 1, "train.batch_tokens must be at least 1")
-        _require(0 < self.learning_rate < 1, "train.learning_rate must lie in (0, 1)")
-        _require(self.reference_width >= 1, "train.reference_width must be at least 1")
-        _require(0 <= self.width_exponent <= 2, "train.width_exponent must lie in 0..2")
-        for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)")
-        _require(self.weight_decay >= 0, "train.weight_decay must not be negative")
-        _require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
-        _require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
-
-    def peak_rate(self, width: int) -> float:
-        """Peak learning rate of a model of this width by the rule "width"."""
-        ratio: float = self.reference_width / width
-        return self.learning_rate * math.pow(ratio, self.width_exponent)
-
-
-OWN_NUMBERS = (
-    "batch_tokens", "learning_rate", "reference_width", "width_exponent", "beta2", "warmup",
-)  # fmt: skip
-"""Fields of `Train` that the rule "width" reads, and no other."""
-
-CHOICES = {
-    "schedule": ("cosine", "wsd"),
-    "dtype": ("auto", "float32", "bfloat16"),
-    "attention": ("eager", "sdpa"),
-    "parallel": ("ddp", "fsdp"),
-    "device": ("auto", "cpu", "cuda"),
-}
-"""Values of fields of `Train`."""
-
 RUN_ONLY_DATA = ("path", "max_epochs")
 """Settings of `Data` that decide no loss: a prepared corpus is known by its manifest's hash."""
-
-RUN_ONLY = (
-    "attention", "compile", "recompute", "micro_batch", "parallel", "threads", "device",
-    "checkpoint_every_s", "keep", "export", "keep_questions",
-)  # fmt: skip
-"""Fields of `Train` that move a result by no more than rounding: not part of a trial's
-identity."""
 
 
 @dataclass(frozen=True)
@@ -480,15 +328,15 @@ class TrialConfig:
     halvings: int = 0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.tokens >= self.shape.context,
             f"trial.tokens: {self.tokens} is less than one sequence of {self.shape.context}; "
             "raise the budget or lower the size",
         )
-        _require(self.seed >= 0, "trial.seed must not be negative")
+        require(self.seed >= 0, "trial.seed must not be negative")
         if self.data.corpus is not None:
             self.data.corpus.check_vocabulary(self.shape.vocabulary)
-        _require(
+        require(
             self.train.rule != "width"
             or self.train.law.batch is not None
             or self.train.batch_tokens >= self.shape.context,

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import nn
 
-from trainables.config import Train
 from trainables.recipe import Recipe
+from trainables.training import Train
 
 
 def make_optimizer(network: nn.Module, settings: Train, recipe: Recipe) -> torch.optim.AdamW:

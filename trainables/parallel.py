@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from trainables.config import Train
 from trainables.context import Context
 from trainables.loss import Objective
+from trainables.training import Train
 
 
 class Group:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from trainables.shapes import Shape
 
 if TYPE_CHECKING:
-    from trainables.config import Train
+    from trainables.training import Train
 
 RuleName = Literal["width", "llama3", "deepseek", "porian", "steplaw"]
 

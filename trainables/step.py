@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from trainables.config import Train, TrialConfig
+from trainables.config import TrialConfig
 from trainables.loss import Objective
 from trainables.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
 from trainables.optim import make_optimizer, rate_at
 from trainables.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.shapes import Shape
+from trainables.training import Train
 
 MEMORY_SHARE = 0.8
 """Share of a GPU's free memory that the first guess may fill: it rests on an estimate."""

@@ -11,7 +11,8 @@ import pytest
 
 from sweeper import Cluster, SearchSettings, Sizes, Sweep, searcher
 from sweeper.searcher import free
-from trainables.config import Data, Train
+from trainables.config import Data
+from trainables.training import Train
 
 pytestmark = pytest.mark.ray
 

@@ -14,8 +14,9 @@ from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
 from sweeper.hyperparameters import Job, Studies, Tuning, points_of
 from sweeper.tuned import conclude
-from trainables.config import Data, Train
+from trainables.config import Data
 from trainables.recipe import Law, Power
+from trainables.training import Train
 
 SIZES = Sizes(7e3, 2.5e5)
 POINTS = ((1e4, 5e5), (3e4, 5e5), (9e4, 5e5), (1e4, 1.5e6), (3e4, 1.5e6))

@@ -13,8 +13,9 @@ import pytest
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.devices import DEVICES, local
 from sweeper.placement import by_size, fitted, need
-from trainables.config import Model, Train
+from trainables.config import Model
 from trainables.shapes import Shape, solve
+from trainables.training import Train
 
 MODEL = Model(vocabulary=32_000, context=2048, kv_groups=4)
 TRAIN = Train(batch_tokens=2**18)

@@ -15,10 +15,11 @@ from fitting.checkpoints import QUESTIONS, checkpoint_grid
 from sweeper import Allocation, Results, Sizes, SpecError, Sweep
 from sweeper.directory import Directory
 from sweeper.ledger import Ledger
-from trainables.config import Data, Train
+from trainables.config import Data
 from trainables.context import LocalContext
 from trainables.loop import train
 from trainables.trainer import keep_questions
+from trainables.training import Train
 
 SWEEP = Sweep(
     [4e8],

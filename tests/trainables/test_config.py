@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from trainables.config import PAPER_SHARES, Data, Model, Train, TrialConfig
+from trainables.config import PAPER_SHARES, Data, Model, TrialConfig
 from trainables.shapes import solve
+from trainables.training import Train
 
 SHAPE = solve(2e4, Model())
 

@@ -14,7 +14,7 @@ from torch import distributed, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext
 from trainables.families import FAMILIES
 from trainables.families.tally import SCAN_FLOPS, mamba
@@ -23,6 +23,7 @@ from trainables.loss import Objective
 from trainables.model import Network, build, library_config
 from trainables.parallel import _shard
 from trainables.shapes import Shape, solve
+from trainables.training import Train
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing
 

@@ -19,11 +19,12 @@ from transformers import AutoModelForCausalLM
 
 from trainables import loop, loss, step
 from trainables.checkpoint import CheckpointError, read_progress
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.context import STOP, checkpoints, discard_checkpoints
 from trainables.loop import EvaluationError, LocalContext, train
 from trainables.shapes import solve
 from trainables.trainer import evaluate
+from trainables.training import Train
 
 SHAPE = solve(7e3, Model())
 DATA = Data(evaluation_documents=32)

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from trainables.checkpoint import read_progress
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext, checkpoints
 from trainables.loop import train
 from trainables.shapes import solve
 from trainables.trainer import evaluate
+from trainables.training import Train
 
 # 20 full batches and one of a single sequence, of which the first worker gets none.
 CONFIG = TrialConfig(

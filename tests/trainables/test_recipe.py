@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fitting.hyperparameters import PORIAN, STEP_LAW
-from trainables.config import Model, Train, TrialConfig
+from trainables.config import Model, TrialConfig
 from trainables.recipe import Law, Power, Recipe, fewest_tokens, recipe
 from trainables.shapes import Shape, solve
+from trainables.training import Train
 
 LARGE = Model(vocabulary=32_000, context=2048, tied=False)
 SMALL = solve(2e4, Model())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext
 from trainables.loop import train
 from trainables.prepare import Corpora
@@ -23,6 +23,7 @@ from trainables.prepare.run import prepare
 from trainables.prepare.spec import spelled_out
 from trainables.shapes import solve
 from trainables.skills.encode import Encoded
+from trainables.training import Train
 
 SPEC: dict[str, Any] = {
     "tokenizer": {"train": "bpe", "vocabulary": 300},

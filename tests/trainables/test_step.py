@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.config import Data, Model, Train, TrialConfig
+from trainables.config import Data, Model, TrialConfig
 from trainables.loop import LocalContext, train
 from trainables.loss import Objective
 from trainables.shapes import solve
+from trainables.training import Train
 
 CONFIG = TrialConfig(
     solve(7e3, Model()),

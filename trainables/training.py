@@ -1,0 +1,162 @@
+"""How a trial is trained: the settings of `trainables.loop`. Pure Python and JSON-able."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal, get_args
+
+from trainables.recipe import Law, RuleName
+
+OWN_NUMBERS = (
+    "batch_tokens", "learning_rate", "reference_width", "width_exponent", "beta2", "warmup",
+)  # fmt: skip
+"""Fields of `Train` that the rule "width" reads, and no other."""
+
+CHOICES = {
+    "schedule": ("cosine", "wsd"),
+    "dtype": ("auto", "float32", "bfloat16"),
+    "attention": ("eager", "sdpa"),
+    "parallel": ("ddp", "fsdp"),
+    "device": ("auto", "cpu", "cuda"),
+}
+"""Values of fields of `Train`."""
+
+RUN_ONLY = (
+    "attention", "compile", "recompute", "micro_batch", "parallel", "threads", "device",
+    "checkpoint_every_s", "keep", "export", "keep_questions",
+)  # fmt: skip
+"""Fields of `Train` that move a result by no more than rounding: not part of a trial's
+identity."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a ValueError that names the field and the remedy unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How a model is trained; the defaults are for seconds on one CPU core.
+
+    Attributes:
+        rule: where learning rate, batch, beta2 and warm-up come from: "width" for the numbers
+            here, or a published rule, "llama3", "deepseek", "porian" or "steplaw", as printed
+            (`trainables.recipe`). Schedule, decay and clip are the spec's under any rule.
+        law: measured laws that take the place of the rule's rate and batch.
+        batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
+            the tokens starves small models (measured, benchmarks/results/trainables.md). Rounded
+            to sequences. For the rule "width", as the next five.
+        learning_rate: peak rate at ``reference_width``.
+        reference_width: width at which ``learning_rate`` was tuned.
+        width_exponent: rate falls as (reference_width / width)^width_exponent.
+        beta2: AdamW's second moment; .98 rather than .999 as batches are small (Porian et al.
+            2024, section 3.4).
+        warmup: share of steps with a linearly rising rate (short, as Porian et al. advise).
+        beta1: AdamW's first moment.
+        weight_decay: AdamW's, on matrices only.
+        clip: largest gradient norm.
+        schedule: "cosine" to ``final`` times the peak, or "wsd": constant, then linear to
+            ``final`` over the last ``decay`` of the steps.
+        final: last rate over peak rate.
+        decay: share of the steps in which "wsd" falls; a fifth loses little against cosine
+            (Hägele et al. 2024, arXiv 2405.18392, section 3).
+        z_loss: weight of the squared log-normaliser of the head, 0 for none; 1e-4 is usual (PaLM,
+            Chowdhery et al. 2022, section 5).
+        dtype: precision of matrix products: "auto" is bfloat16 on a GPU that has it, else float32.
+            Weights, gradients and moments are float32 in any case.
+        attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
+            (measured, benchmarks/train_step.py).
+        compile: compile each block with torch.compile; worth its minutes in long trainings only.
+        recompute: recompute each block's activations on the way back, for memory.
+        micro_batch: sequences of one forward pass on one worker, the others following in turn; 0
+            finds it from the free memory. Moves a loss by rounding only.
+        parallel: how worker groups share a model: "ddp" on each worker, "fsdp" in shards of it.
+        threads: CPU threads of one trial; 1, with one trial per core, is fastest below 1 M
+            parameters and keeps results bit-identical.
+        device: "cpu", "cuda", or "auto" for what the trial's slot has.
+        checkpoint_every_s: seconds between checkpoints, stretched where writing one is slow; the
+            trained model is kept as one until its trial is settled. 0 writes none.
+        keep: keep that last checkpoint when the trial has been settled.
+        export: keep the trained model as a Hugging Face checkpoint, in the trial's directory.
+        keep_questions: keep the loss of every single question, for laws of repeated sampling.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    rule: RuleName = "width"
+    law: Law = field(default_factory=Law)
+    batch_tokens: int = 480
+    learning_rate: float = 8e-3
+    reference_width: int = 32
+    width_exponent: float = 0.5
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    warmup: float = 0.04
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    final: float = 0.02
+    decay: float = 0.2
+    z_loss: float = 0.0
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    attention: Literal["eager", "sdpa"] = "sdpa"
+    compile: bool = False
+    recompute: bool = False
+    micro_batch: int = 0
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    threads: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: float = 60.0
+    keep: bool = False
+    export: bool = False
+    keep_questions: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_rule()
+        self._check_optimizer()
+        for name in ("schedule", "dtype", "attention", "parallel", "device"):
+            known, value = CHOICES[name], getattr(self, name)
+            require(
+                value in known,
+                f"train.{name}: {value!r} is unknown; use {' or '.join(map(repr, known))}",
+            )
+        require(0 <= self.final <= 1, "train.final is a share of the peak rate, in 0..1")
+        require(0 < self.decay <= 1, "train.decay is a share of the steps, in (0, 1]")
+        require(0 <= self.z_loss < 1, "train.z_loss must lie in [0, 1); 1e-4 is usual")
+        require(self.micro_batch >= 0, "train.micro_batch must not be negative; 0 finds it")
+        require(self.threads >= 1, "train.threads must be at least 1")
+        require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
+
+    def _check_rule(self) -> None:
+        """Refuse an unknown rule, and numbers that a published rule would leave unused."""
+        known = get_args(RuleName)
+        require(
+            self.rule in known,
+            f"train.rule: {self.rule!r} is unknown; use {', '.join(known)}",
+        )
+        for entry in fields(self):
+            unused = entry.name in OWN_NUMBERS and getattr(self, entry.name) != entry.default
+            require(
+                self.rule == "width" or not unused,
+                f"train.{entry.name} is not used under train.rule {self.rule!r}, which brings "
+                "its own; leave it out, or set rate and batch by train.law under rule 'width'",
+            )
+
+    def _check_optimizer(self) -> None:
+        """Check the domains of rates, moments and warm-up."""
+        require(self.batch_tokens >= 1, "train.batch_tokens must be at least 1")
+        require(0 < self.learning_rate < 1, "train.learning_rate must lie in (0, 1)")
+        require(self.reference_width >= 1, "train.reference_width must be at least 1")
+        require(0 <= self.width_exponent <= 2, "train.width_exponent must lie in 0..2")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"train.{name} must lie in [0, 1)")
+        require(self.weight_decay >= 0, "train.weight_decay must not be negative")
+        require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
+        require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
+
+    def peak_rate(self, width: int) -> float:
+        """Peak learning rate of a model of this width by the rule "width"."""
+        ratio: float = self.reference_width / width
+        return self.learning_rate * math.pow(ratio, self.width_exponent)
