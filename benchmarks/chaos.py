@@ -37,7 +37,7 @@ from sweeper.cluster import ENVIRONMENT
 from sweeper.errors import IsoskillError
 from sweeper.ledger import Ledger
 from sweeper.live import read as read_live
-from sweeper.spec import Cluster as Where
+from sweeper.sections import Cluster as Where
 from trainables.config import Data
 from trainables.training import Train
 

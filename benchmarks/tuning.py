@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 
 from sweeper import Cluster, Sizes, Sweep
-from sweeper.hyperparameters import Studies, Tuning, base_trial, points_of, turned
+from sweeper.hyperparameters import Studies
 from sweeper.tuned import Tuned, conclude
+from sweeper.tuning import Tuning, base_trial, points_of, turned
 
 RATES = np.geomspace(2e-3, 6.4e-2, 9)
 COMPARED = ((1e4, 5e5), (3e4, 5e5), (9e4, 5e5))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from sweeper.results import Results
     from sweeper.search import Finished
     from sweeper.search.settings import SearchSettings
-    from sweeper.spec import Cluster, Sizes, Sweep
+    from sweeper.sections import Cluster, Sizes
+    from sweeper.spec import Sweep
 
 __all__ = [
     "Allocation",
@@ -48,7 +49,8 @@ _HOME = {
     "Results": "results",
     "SearchSettings": "search.settings",
     "Resources": "placement",
-    **dict.fromkeys(("Cluster", "Sizes", "Sweep"), "spec"),
+    "Sweep": "spec",
+    **dict.fromkeys(("Cluster", "Sizes"), "sections"),
     **dict.fromkeys(
         ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"
     ),

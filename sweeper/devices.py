@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sweeper.placement import Resources
     from sweeper.results import Results
-    from sweeper.spec import Cluster
+    from sweeper.sections import Cluster
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists its devices: read instead of asking torch, which takes seconds."""

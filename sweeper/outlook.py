@@ -284,7 +284,7 @@ def _drawn_width(
 
 def _ladder_top(sweep: Sweep, world: World, tolerance: float, at: float) -> float:
     """A largest budget, some steps above the present one, from which the tolerance is had."""
-    from sweeper.spec import Sizes
+    from sweeper.sections import Sizes
 
     budgets = list(sweep.budgets)
     while budgets[-1] * LADDER_STEP < at * 1.01:

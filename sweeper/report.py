@@ -21,10 +21,11 @@ from fitting.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper import report_studies
 from sweeper import report_tables as tables
+from sweeper.checks import MIN_STEPS
 from sweeper.errors import SpecError
 from sweeper.report_figures import COLOURS, figures, ramp, toggles
 from sweeper.results import Outcome, Results
-from sweeper.spec import MIN_STEPS, Sweep
+from sweeper.spec import Sweep
 from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, middle, number
 
 if TYPE_CHECKING:

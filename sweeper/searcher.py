@@ -21,7 +21,8 @@ from sweeper.errors import ClusterError
 from sweeper.faults import kind_of_death
 from sweeper.placement import Resources
 from sweeper.search import Finished
-from sweeper.spec import Cluster, Sweep
+from sweeper.sections import Cluster
+from sweeper.spec import Sweep
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 
+from sweeper import checks
 from sweeper.budget import Allocation, Space
-from sweeper.devices import Device, device_of, local
-from sweeper.errors import SpecError, did_you_mean
-from sweeper.hyperparameters import Tuning
-from sweeper.placement import Resources, by_size, check, fitted
+from sweeper.errors import SpecError
+from sweeper.placement import by_size, check, fitted
 from sweeper.reading import build, read_yaml
 from sweeper.scoring import Scoring, scoring
 from sweeper.search.settings import SearchSettings
+from sweeper.sections import Cluster, Sizes
 from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
+from sweeper.tuning import Tuning
 from trainables.config import RUN_ONLY_DATA, Data, Model, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
@@ -47,100 +48,6 @@ AGGREGATE = "validation"
 SIZE_MARGIN = 5.0
 """Default range of sizes: this factor below and above the guessed optima; the search reaches
 e^1.6 = 5 beyond them (docs/adaptive_study.md, section 4)."""
-
-MIN_STEPS = 40
-"""Fewest optimiser steps of a trial (assumption: warm-up and decay need a few dozen)."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Which model sizes may be trained.
-
-    Attributes:
-        low: smallest size, in params; None: from the budgets and ``search.tokens_per_param``.
-        high: largest size.
-        count: what "params" counts. The default leaves out the input embedding alone, so that
-            6 p t covers every matrix product but attention's scores.
-    """
-
-    low: float | None = None
-    high: float | None = None
-    count: Literal["params_with_head", "params_total", "params_without_embeddings"] = (
-        "params_with_head"
-    )
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        for name in ("low", "high"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"sizes.{name}={value}: give a parameter count above 0")
-        if self.low and self.high and self.low >= self.high:
-            raise ValueError(f"sizes: low={self.low:g} must be below high={self.high:g}")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Where the sweep runs; nothing else in a spec differs from laptop to cluster.
-
-    Attributes:
-        address: "local" starts Ray on this machine; "auto" or host:port joins a cluster.
-        cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
-            may grow to: so many trials are asked for, and their waiting brings the nodes.
-        gpus: the same of GPUs.
-        resources: rules by size, ascending in ``from_params``; left out, a sweep makes its own
-            from the memory its models need on the device (`sweeper.placement`).
-        retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
-        hang_s: seconds without a report after which a trial's process is killed and the trial
-            started again; longer than ten steps, the start of a process, and its scoring.
-        dashboard: serve Ray's dashboard, on 127.0.0.1 only.
-        device: what trials run on: a key of `sweeper.devices.DEVICES`; "auto" is this machine's
-            GPU type, or "cpu-core".
-        mfu: share of its peak that training reaches, where you know it; None assumes one.
-        price_per_hour: money per hour of one device, for plans.
-    """
-
-    address: str = "local"
-    cpus: int | None = None
-    gpus: int | None = None
-    resources: tuple[Resources, ...] = ()
-    retries: int = 2
-    hang_s: float = 1800.0
-    dashboard: bool = True
-    device: str = "auto"
-    mfu: float | None = None
-    price_per_hour: float | None = None
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "resources", tuple(self.resources))
-        starts = [rule.from_params for rule in self.resources]
-        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
-            raise ValueError(
-                "cluster.resources: the first rule starts at from_params 0, the others ascend"
-            )
-        if self.retries < 0:
-            raise ValueError(f"cluster.retries={self.retries}: must not be negative")
-        if self.mfu is not None and not 0 < self.mfu <= 1:
-            raise ValueError(f"cluster.mfu={self.mfu}: give a share of the peak, in (0, 1]")
-        if self.price_per_hour is not None and not self.price_per_hour >= 0:
-            raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
-        if not self.hang_s > 0:
-            raise ValueError(f"cluster.hang_s={self.hang_s}: give seconds above 0, such as 1800")
-        if self.device == "auto":
-            object.__setattr__(self, "device", local())
-        device_of(self.device)
-
-    @property
-    def hardware(self) -> Device:
-        """What is known of the device."""
-        return device_of(self.device)
-
-    def rule(self, params: float) -> Resources:
-        """The rule that holds for a size."""
-        return [rule for rule in self.resources if rule.from_params <= params][-1]
 
 
 @dataclass(frozen=True)
@@ -186,17 +93,19 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self._fill_in()
-        object.__setattr__(self, "budgets", tuple(_number("budgets", b) for b in self.budgets))
-        object.__setattr__(self, "allowance", _number("allowance", self.allowance))
+        object.__setattr__(
+            self, "budgets", tuple(checks.flops("budgets", b) for b in self.budgets)
+        )
+        object.__setattr__(self, "allowance", checks.flops("allowance", self.allowance))
         object.__setattr__(self, "skills", tuple(self.skills))
         object.__setattr__(self, "trackers", tuple(self.trackers))
-        self._check_budgets()
-        self._check_skills()
-        self._check_mixes()
-        self._check_corpus()
-        self._check_space()
+        checks.budgets(self)
+        checks.skills(self)
+        checks.mixes(self)
+        checks.corpus(self)
+        checks.space(self)
         self._place()
-        self._check_trials()
+        checks.trials(self)
 
     def _fill_in(self) -> None:
         """Take from the study what the spec leaves out."""
@@ -207,69 +116,6 @@ class Sweep:
             object.__setattr__(self, "mixes", PAPER)
         if self.mixes == PAPER:
             object.__setattr__(self, "mixes", paper_multipliers())
-
-    def _check_mixes(self) -> None:
-        if isinstance(self.mixes, str):
-            raise SpecError(
-                f"mixes: {self.mixes!r} is unknown; write {PAPER!r}, or names with class "
-                "multipliers such as {base: {}, more-code: {code: 4}}"
-            )
-        for name in self.mixes:
-            try:
-                self.mix_data(name)
-            except ValueError as error:
-                text = str(error).replace("data.multipliers", f"mixes.{name}")
-                raise SpecError(f"mixes.{name}: {text}") from None
-        if len(self.mixes) > 1 and self.search.policy == "optuna":
-            raise SpecError("search.policy: optuna knows no mixes; use adaptive or grid")
-
-    def _check_budgets(self) -> None:
-        if not self.budgets:
-            raise SpecError("budgets: give at least one, e.g. budgets: [1e18, 3e18, 1e19]")
-        if any(
-            low * 1.01 >= high for low, high in zip(self.budgets, self.budgets[1:], strict=False)
-        ):
-            shown = ", ".join(f"{flops:g}" for flops in self.budgets)
-            raise SpecError(f"budgets: [{shown}] must increase, each by more than 1 %")
-
-    def _check_skills(self) -> None:
-        if self.data.source == "simulated":
-            return
-        known = [skill.name for skill in catalog(self.data)]
-        for name in self.skills:
-            if name not in known:
-                raise SpecError(
-                    f"skills: {name!r} is unknown{did_you_mean(name, known)}; "
-                    f"`isoskill skills {self.data.path}".rstrip()
-                    + "` lists them"
-                )
-
-    def _check_corpus(self) -> None:
-        corpus = self.data.corpus
-        if corpus is None:
-            return
-        try:
-            corpus.check_vocabulary(self.model.vocabulary)
-            corpus.check_context(self.model.context)
-        except ValueError as error:
-            raise SpecError(str(error)) from None
-        for flops in self.budgets:
-            self._check_epochs(flops)
-
-    def _check_epochs(self, flops: float) -> None:
-        """Refuse a budget whose every trial repeats a class too often."""
-        least = self.space.tokens(flops, len(self.space.params) - 1)
-        if least <= self.space.max_tokens or self.data.corpus is None:
-            return
-        epochs = self.epochs(least)
-        name = max(epochs, key=epochs.__getitem__)
-        had = self.data.corpus.classes[name].tokens
-        raise SpecError(
-            f"data.max_epochs={self.data.max_epochs:g}: even the largest size asks for "
-            f"{least:,} tokens on the budget {flops:.3g}, {epochs[name]:.3g} epochs of class "
-            f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
-            "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
-        )
 
     def _place(self) -> None:
         """Check the rules of what trials hold, or make them."""
@@ -282,33 +128,6 @@ class Sweep:
         except ValueError as error:
             raise SpecError(str(error)) from None
         object.__setattr__(self, "cluster", replace(cluster, resources=rules))
-
-    def _check_space(self) -> None:
-        space = self.space
-        for flops in space.budgets:
-            if len(space.allowed(flops)) < 3:
-                raise SpecError(
-                    f"sizes: fewer than 3 sizes between {self._range[0]:.3g} and "
-                    f"{self._range[1]:.3g} params can be built and trained for {MIN_STEPS} steps "
-                    f"on the budget {flops:.3g}; widen sizes.low..sizes.high, lower "
-                    "train.batch_tokens (or choose another train.rule), or raise the budget"
-                    + (" or data.max_epochs" if math.isfinite(space.max_tokens) else "")
-                )
-        if self.allowance < self.seed_cost:
-            raise SpecError(
-                f"allowance: {self.allowance:.3g} FLOPs do not pay for one seed design "
-                f"({self.seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
-                "raise it or lower the budgets"
-            )
-
-    def _check_trials(self) -> None:
-        """Build one trial of each budget: what a training would refuse is refused now."""
-        space = self.space
-        for flops in space.budgets:
-            try:
-                self.trial(space.allocation(flops, space.params[space.allowed(flops)[0]]))
-            except ValueError as error:
-                raise SpecError(str(error)) from error
 
     # -- reading and writing -----------------------------------------------------------------
 
@@ -367,7 +186,8 @@ class Sweep:
     # -- what follows from the spec ------------------------------------------------------------
 
     @property
-    def _range(self) -> tuple[float, float]:
+    def size_range(self) -> tuple[float, float]:
+        """Least and most params that may be trained."""
         guess = [math.sqrt(c / 6 / self.search.tokens_per_param) for c in self.budgets]
         floor = float(getattr(smallest(self.model), self.sizes.count))
         low = self.sizes.low or max(guess[0] / SIZE_MARGIN, floor)
@@ -377,7 +197,7 @@ class Sweep:
     def shapes(self) -> dict[int, Shape]:
         """The models that can be built in the range of sizes, by params."""
         try:
-            built = sizes(*self._range, self.model, count=self.sizes.count)
+            built = sizes(*self.size_range, self.model, count=self.sizes.count)
         except ValueError as error:
             raise SpecError(f"sizes: {error}") from error
         return {int(getattr(shape, self.sizes.count)): shape for shape in built}
@@ -394,7 +214,8 @@ class Sweep:
             ),
             granule=self.model.context,
             min_tokens=tuple(
-                fewest_tokens(self.train, shape, MIN_STEPS) for shape in self.shapes.values()
+                fewest_tokens(self.train, shape, checks.MIN_STEPS)
+                for shape in self.shapes.values()
             ),
             max_tokens=min(data.max_tokens for data in self._every_data),
             mix=next(iter(self.mixes), "base"),
@@ -442,7 +263,7 @@ class Sweep:
     @property
     def seed_cost(self) -> float:
         """FLOPs of the smallest design a fit can start from."""
-        return SEED_TRIALS * self.budgets[0]
+        return checks.SEED_TRIALS * self.budgets[0]
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -569,22 +390,7 @@ class Sweep:
         return Outcome(self, table, table.attrs["finished"])
 
 
-SEED_TRIALS = 5
-"""Sizes of the seed design on its first budget: the fewest that fix a curve's level, place,
-width and skew with one to spare."""
-
-
 def trial_id(config: TrialConfig) -> str:
     """Identity of a training: a hash of everything that decides its outcome."""
     text = json.dumps(config.identity(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _number(name: str, value: object) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
-    return number

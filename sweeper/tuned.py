@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sweeper.budget import si
-from sweeper.hyperparameters import Studies, base_trial
+from sweeper.hyperparameters import Studies
+from sweeper.tuning import base_trial
 from trainables.recipe import Law, Power, RuleName, recipe
 from trainables.training import Train
 

@@ -10,7 +10,7 @@ import typer
 from sweeper.commands.console import AsJson, Set, SpecFile, app, load, open_results
 
 if TYPE_CHECKING:
-    from sweeper.spec import Cluster
+    from sweeper.sections import Cluster
 
 
 @app.command()

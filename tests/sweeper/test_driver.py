@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from sweeper import Cluster, Sweep
 from sweeper.driver import Driver, Start
 from sweeper.faults import kind_of, kind_of_death
 from sweeper.ledger import Ledger
 from sweeper.search import Finished
-from sweeper.spec import Cluster, Sweep
 
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
 

@@ -1,0 +1,100 @@
+"""Two sections of a spec: which sizes may be trained, and where the sweep runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from sweeper.devices import Device, device_of, local
+from sweeper.placement import Resources
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Which model sizes may be trained.
+
+    Attributes:
+        low: smallest size, in params; None: from the budgets and ``search.tokens_per_param``.
+        high: largest size.
+        count: what "params" counts. The default leaves out the input embedding alone, so that
+            6 p t covers every matrix product but attention's scores.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    count: Literal["params_with_head", "params_total", "params_without_embeddings"] = (
+        "params_with_head"
+    )
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"sizes.{name}={value}: give a parameter count above 0")
+        if self.low and self.high and self.low >= self.high:
+            raise ValueError(f"sizes: low={self.low:g} must be below high={self.high:g}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the sweep runs; nothing else in a spec differs from laptop to cluster.
+
+    Attributes:
+        address: "local" starts Ray on this machine; "auto" or host:port joins a cluster.
+        cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
+            may grow to: so many trials are asked for, and their waiting brings the nodes.
+        gpus: the same of GPUs.
+        resources: rules by size, ascending in ``from_params``; left out, a sweep makes its own
+            from the memory its models need on the device (`sweeper.placement`).
+        retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
+        hang_s: seconds without a report after which a trial's process is killed and the trial
+            started again; longer than ten steps, the start of a process, and its scoring.
+        dashboard: serve Ray's dashboard, on 127.0.0.1 only.
+        device: what trials run on: a key of `sweeper.devices.DEVICES`; "auto" is this machine's
+            GPU type, or "cpu-core".
+        mfu: share of its peak that training reaches, where you know it; None assumes one.
+        price_per_hour: money per hour of one device, for plans.
+    """
+
+    address: str = "local"
+    cpus: int | None = None
+    gpus: int | None = None
+    resources: tuple[Resources, ...] = ()
+    retries: int = 2
+    hang_s: float = 1800.0
+    dashboard: bool = True
+    device: str = "auto"
+    mfu: float | None = None
+    price_per_hour: float | None = None
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "resources", tuple(self.resources))
+        starts = [rule.from_params for rule in self.resources]
+        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
+            raise ValueError(
+                "cluster.resources: the first rule starts at from_params 0, the others ascend"
+            )
+        if self.retries < 0:
+            raise ValueError(f"cluster.retries={self.retries}: must not be negative")
+        if self.mfu is not None and not 0 < self.mfu <= 1:
+            raise ValueError(f"cluster.mfu={self.mfu}: give a share of the peak, in (0, 1]")
+        if self.price_per_hour is not None and not self.price_per_hour >= 0:
+            raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
+        if not self.hang_s > 0:
+            raise ValueError(f"cluster.hang_s={self.hang_s}: give seconds above 0, such as 1800")
+        if self.device == "auto":
+            object.__setattr__(self, "device", local())
+        device_of(self.device)
+
+    @property
+    def hardware(self) -> Device:
+        """What is known of the device."""
+        return device_of(self.device)
+
+    def rule(self, params: float) -> Resources:
+        """The rule that holds for a size."""
+        return [rule for rule in self.resources if rule.from_params <= params][-1]
