@@ -38,6 +38,7 @@ class Status(StrEnum):
     NOT_IDENTIFIED = "not-identified"
     UNREACHABLE = "unreachable"
     NO_COMMON_LAW = "no-common-law"
+    MISFIT = "misfit"
 
     @property
     def advice(self) -> str:
@@ -58,4 +59,5 @@ _ADVICE = {
     Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
     Status.NO_COMMON_LAW: "No one law holds on all trained budgets, so nothing beyond them is "
     "foretold: train on larger budgets, or ask despite the alarm.",
+    Status.MISFIT: "The data do not have the law's form: fit another law, or a narrower range.",
 }

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, Status
+from fitting.misfit import Misfit
 from fitting.newton import EXPONENT_BOUNDS
 from fitting.passk import PassCurves, check_samples
 from fitting.surface import Surface, fit_surface
@@ -56,7 +57,7 @@ class NllLaw:
         covariance: of (ln A, alpha, ln B, beta, ln G, gamma), (6, 6).
         rmse: root mean squared residual, nats.
         ranges: what it was fitted on; None for a law given by its constants.
-        status: OK or NOT_IDENTIFIED.
+        status: OK, NOT_IDENTIFIED, or MISFIT where noise cannot make the residuals.
         reason: what the status rests on.
     """
 
@@ -264,23 +265,38 @@ def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
     """Add ranges, residuals, errors and a verdict."""
     fitted = law.value(curves.params[:, None], curves.tokens[:, None], curves.k)
     residual = curves.neg_log_pass - fitted
-    low, high = GAMMA_BOUNDS
-    absent = law.G <= _LEAST_SHARE * float(curves.neg_log_pass.min())
-    stuck = absent or not low * 1.01 < law.gamma < high * 0.99
-    reason = f"Through {len(curves.params)} checkpoints at {len(curves.k)} numbers of samples."
-    if law.E == 0:
-        reason += " E is at its bound of zero."
-    if stuck:
-        reason = f"The term in k is not fixed by the data: G {law.G:.3g}, gamma {law.gamma:.3g}."
+    status, reason = _verdict(curves, law, residual)
+    stuck = status is Status.NOT_IDENTIFIED
     covariance = np.full((6, 6), math.nan) if stuck else _covariance(curves, law, residual)
     return replace(
         law,
         covariance=tuple(tuple(float(v) for v in row) for row in covariance),
         rmse=float(np.sqrt((residual**2).mean())),
         ranges=Ranges.of(curves),
-        status=Status.NOT_IDENTIFIED if stuck else Status.OK,
+        status=status,
         reason=reason,
     )
+
+
+def _verdict(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Status, str]:
+    """Whether the data fix the term in k, and have the law's form."""
+    low, high = GAMMA_BOUNDS
+    absent = law.G <= _LEAST_SHARE * float(curves.neg_log_pass.min())
+    if absent or not low * 1.01 < law.gamma < high * 0.99:
+        found = f"G {law.G:.3g}, gamma {law.gamma:.3g}"
+        return Status.NOT_IDENTIFIED, f"The term in k is not fixed by the data: {found}."
+    found = f"Through {len(curves.params)} checkpoints at {len(curves.k)} numbers of samples."
+    if law.E == 0:
+        found += " E is at its bound of zero."
+    misfit = Misfit.of(residual, curves.params, curves.tokens, curves.neg_log_pass)
+    if misfit.large:
+        return Status.MISFIT, (
+            f"{found} The law is off by {misfit.systematic:.2g} nats, which noise of "
+            f"{misfit.noise:.2g} between checkpoints cannot make: use fit_pass_law, or fewer k."
+        )
+    if math.isnan(misfit.chance):
+        found += " Too few checkpoints to tell misfit from noise."
+    return Status.OK, found
 
 
 def _covariance(curves: PassCurves, law: NllLaw, residual: FloatArray) -> FloatArray:
