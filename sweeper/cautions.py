@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from sweeper.budget import si
 from sweeper.scoring import SHARE
+from sweeper.search.grid import GridSearch
 from sweeper.spec import Sweep
 from trainables.config import EPOCHS_WARNED
 
@@ -25,6 +26,7 @@ def cautions(sweep: Sweep) -> Iterator[str]:
     yield from _costly_scoring(sweep)
     yield from _uncounted(sweep)
     yield from _law_range(sweep)
+    yield from _short_grid(sweep)
 
 
 def _repetition(sweep: Sweep) -> Iterator[str]:
@@ -87,3 +89,19 @@ def _law_range(sweep: Sweep) -> Iterator[str]:
                 f"the params and tokens it was measured at (at {si(worst[0])} params on "
                 f"{si(worst[1])} tokens); tune at points nearer to it"
             )
+
+
+def _short_grid(sweep: Sweep) -> Iterator[str]:
+    """Warn where the sizes end within the grid's range, so that it has fewer trials than asked."""
+    space, wanted = sweep.space, sweep.search.sizes_per_budget
+    if sweep.search.policy != "grid":
+        return
+    foreseen = GridSearch(sweep.search, space).foreseen()
+    short = {flops: n for flops, n in foreseen.items() if n < wanted}
+    if short:
+        counts = ", ".join(f"{n} on {flops:.3g}" for flops, n in short.items())
+        yield (
+            f"the grid has fewer sizes than search.sizes_per_budget={wanted} asks for ({counts} "
+            f"FLOPs): its range leaves the {si(space.params[0])} to {si(space.params[-1])} params "
+            "that can be trained; widen sizes.low..sizes.high, or lower search.half_width"
+        )

@@ -227,7 +227,7 @@ def check(
 
 def gigabytes(value: float) -> str:
     """Bytes as a person reads them."""
-    return f"{si(value)}B" if value < 0.9995e9 else f"{value / 1e9:.3g} GB"
+    return si(value).replace("B", " G") + "B"
 
 
 def _too_large(params: int, shape: Shape, train: Train, device: Device, most: int) -> str:

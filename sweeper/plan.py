@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
@@ -15,8 +15,10 @@ from sweeper.cautions import cautions
 from sweeper.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.placement import gigabytes, shown, working
 from sweeper.scoring import Scoring
+from sweeper.search.grid import GridSearch
 from sweeper.search.settings import SearchSettings
 from sweeper.spec import Sweep
+from trainables.config import Data
 
 if TYPE_CHECKING:
     from fitting.synthetic import World
@@ -56,6 +58,7 @@ class Plan:
         need: the allowance that a tolerance needs, where asked for.
         warnings: what to think twice about, a sentence each.
         scoring: what measuring the skills adds; None where losses are simulated.
+        shares: of documents per class, where the spec moves them from what they are by default.
     """
 
     table: pd.DataFrame
@@ -75,6 +78,7 @@ class Plan:
     need: Need | None = None
     warnings: tuple[str, ...] = ()
     scoring: Scoring | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The plan as JSON."""
@@ -92,6 +96,7 @@ class Plan:
             "placement": self.placement.to_dict(orient="records"),
             "warnings": list(self.warnings),
             "scoring": None if self.scoring is None else asdict(self.scoring),
+            "shares": dict(self.shares),
         }
         if self.expected is not None:
             values["expected"] = self.expected.to_dict(orient="records")
@@ -113,6 +118,7 @@ class Plan:
                 f"{self.device_hours:.3g} {self.device} hours{money} ({self.speed})",
                 self._wall(),
                 *self._costs(),
+                *self._documents(),
                 *_measuring(self.scoring),
                 *self._placed(),
                 *(f"warning: {warning}" for warning in self.warnings),
@@ -120,6 +126,10 @@ class Plan:
                 *(["", str(self.need)] if self.need else []),
             ]
         )
+
+    def _documents(self) -> list[str]:
+        parts = ", ".join(f"{name} {share:.3g}" for name, share in self.shares.items())
+        return [f"shares of documents: {parts}"] if parts else []
 
     def _placed(self) -> list[str]:
         if self.placement.empty:
@@ -200,8 +210,9 @@ def plan(
     alike = pilot is not None and pilot.sweep.cluster.device == sweep.cluster.device
     speed = speed_of(sweep.cluster, measured_in(pilot) if pilot and alike else None)
     table = pd.DataFrame([_budget(sweep, flops, speed) for flops in sweep.budgets])
-    hours = sweep.allowance / sum(sweep.budgets) * float(table["hours"].sum())
     price = math.nan if sweep.cluster.price_per_hour is None else sweep.cluster.price_per_hour
+    costs = _policies(sweep, table, price).set_index("policy", drop=False)
+    hours = min(_hours(sweep, table), float(costs.loc[sweep.search.policy, "hours"]))
     here = devices_at_hand(sweep.cluster) if devices is None else devices
     whole = Plan(
         table=table,
@@ -216,9 +227,10 @@ def plan(
         speed=speed.source,
         devices=here,
         wall_hours=_wall_hours(sweep, table, hours, here),
-        policies=_policies(sweep, table, price),
+        policies=costs.reset_index(drop=True),
         warnings=(*cautions(sweep),),
         scoring=sweep.scoring,
+        shares=_moved(sweep.data),
     )
     if not simulate and tolerance is None:
         return whole
@@ -245,17 +257,24 @@ def _policies(sweep: Sweep, table: pd.DataFrame, price: float) -> pd.DataFrame:
     """What each policy would spend: the grids what they are made of, the adaptive one all."""
     rows = []
     for name in policies():
-        n = sweep.search.sizes_per_budget * max(len(sweep.mixes), 1)
-        fixed = name in ("grid", "optuna")
-        flops = n * sum(sweep.budgets) if fixed else sweep.allowance
-        hours = flops / sum(sweep.budgets) * float(table["hours"].sum())
-        few, many = _trials(sweep)
-        trials = str(n * len(sweep.budgets)) if fixed else f"{few} to {many}"
+        if name == "adaptive":
+            few, many = _affordable(sweep)
+            trials, flops, hours = f"{few} to {many}", sweep.allowance, _hours(sweep, table)
+        else:
+            counts = _design(sweep, name)
+            trials = str(sum(counts.values()))
+            flops = sum(n * budget for budget, n in counts.items())
+            hours = float(table["hours"] @ table["flops"].map(counts).fillna(0))
         rows.append(
             {"policy": name, "trials": trials, "flops": flops, "hours": hours}
             | {"price": hours * price}
         )
     return pd.DataFrame(rows)
+
+
+def _hours(sweep: Sweep, table: pd.DataFrame) -> float:
+    """Device-hours of the allowance, spent on all budgets alike."""
+    return sweep.allowance / sum(sweep.budgets) * float(table["hours"].sum())
 
 
 def policies() -> tuple[str, ...]:
@@ -299,6 +318,12 @@ def _simulated(shown: Plan, sweep: Sweep, world: World, price: float) -> Plan:
     )
 
 
+def _moved(data: Data) -> dict[str, float]:
+    """The mix, where shares or multipliers make it another than the default."""
+    usual = replace(data, shares={}, multipliers={}).mix
+    return {} if usual == data.mix else data.mix
+
+
 def _measuring(cost: Scoring | None) -> Iterator[str]:
     """The line about what scoring adds."""
     if cost is not None:
@@ -340,14 +365,28 @@ def _budget(sweep: Sweep, flops: float, speed: Speed) -> dict[str, Any]:
 
 
 def _trials(sweep: Sweep) -> tuple[int, int]:
-    if sweep.search.policy != "adaptive":
-        n = sweep.search.sizes_per_budget * max(len(sweep.mixes), 1)
-        affordable, left = 0, sweep.allowance
-        for flops in sweep.budgets:
-            here = min(n, int(left / flops))
-            affordable, left = affordable + here, left - here * flops
-        return affordable, affordable
+    """Fewest and most trials of the spec's policy."""
+    if sweep.search.policy == "adaptive":
+        return _affordable(sweep)
+    affordable, left = 0, sweep.allowance
+    for flops, wanted in _design(sweep, sweep.search.policy).items():
+        here = min(wanted, int(left / flops))
+        affordable, left = affordable + here, left - here * flops
+    return affordable, affordable
+
+
+def _affordable(sweep: Sweep) -> tuple[int, int]:
+    """Trials the allowance pays for on the dearest budget alone, and on the cheapest."""
     return int(sweep.allowance / sweep.budgets[-1]), int(sweep.allowance / sweep.budgets[0])
+
+
+def _design(sweep: Sweep, policy: str) -> dict[float, int]:
+    """Trials per budget of a policy that fixes them."""
+    mixes = max(len(sweep.mixes), 1)
+    if policy == "grid":
+        foreseen = GridSearch(sweep.search, sweep.space).foreseen()
+        return {flops: n * mixes for flops, n in foreseen.items()}
+    return dict.fromkeys(sweep.budgets, sweep.search.sizes_per_budget * mixes)
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:

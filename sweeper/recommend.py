@@ -14,7 +14,7 @@ import yaml
 from sweeper.budget import si
 from sweeper.devices import devices_of, speed_of
 from sweeper.errors import SpecError
-from sweeper.placement import working
+from sweeper.placement import gigabytes, working
 from sweeper.spec import Sweep
 from trainables.config import TrialConfig
 from trainables.shapes import solve
@@ -115,7 +115,7 @@ class BigRun:
             f"  training  batch {si(batch)} tokens, {recipe.steps} steps, peak rate "
             f"{recipe.learning_rate:.3g}, {trial.train.schedule}; documents: {shares}",
             f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
-            f"device(s) ({self.speed_source}), {si(self.memory_bytes)}B each{money}",
+            f"device(s) ({self.speed_source}), {gigabytes(self.memory_bytes)} each{money}",
         ]
         lines += [
             f"  expect    {skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "

@@ -125,7 +125,7 @@ class Data:
             "simulated" draws losses from a surface.
         path: directory of the prepared corpus, on storage every node sees.
         shares: class -> share of documents, normalised; by default those of the prepared corpus,
-            or the paper's base mix.
+            or the paper's base mix. Classes it does not name share the rest of 1 as they do there.
         multipliers: class -> factor on its share before normalising (the paper's mix knob).
         world_seed: which world (facts, templates, topics) the documents describe.
         max_epochs: refuse trials that would see a class of the prepared corpus more often; None
@@ -172,9 +172,13 @@ class Data:
             f"data.source: {self.source!r} is unknown; use 'builtin', 'prepared' or 'simulated'",
         )
         self._find_corpus()
-        if not self.shares:
-            object.__setattr__(self, "shares", self._default_shares())
-        self._check_mix()
+        self._check_parts()
+        object.__setattr__(self, "shares", self._filled_shares())
+        require(
+            sum(self._weights().values()) > 0,
+            "data.shares times data.multipliers leave nothing to train on; "
+            "give at least one class a positive share",
+        )
         require(
             self.max_epochs is None or self.max_epochs > 0,
             "data.max_epochs must be positive, or left out to be warned only",
@@ -226,8 +230,26 @@ class Data:
         """The document classes there are."""
         return CLASSES if self.corpus is None else tuple(self.corpus.classes)
 
-    def _check_mix(self) -> None:
-        """Check that the shares name known classes and leave something to train on."""
+    def _filled_shares(self) -> dict[str, float]:
+        """The shares, what they leave of 1 divided among the classes they do not name."""
+        default, named = self._default_shares(), sum(self.shares.values())
+        others = {name: share for name, share in default.items() if name not in self.shares}
+        if not self.shares:
+            return default
+        require(
+            not others or named <= 1 + 1e-9,
+            f"data.shares: {', '.join(self.shares)} add up to {named:g}, which leaves nothing for "
+            f"{', '.join(others)}; name every class (0 leaves one out), or move one class by "
+            "data.multipliers",
+        )
+        left = 1 - named
+        if not sum(others.values()) or left <= 1e-9:
+            return self.shares
+        filled = _normalised(others)
+        return {n: self.shares.get(n, left * filled.get(n, 0.0)) for n in default}
+
+    def _check_parts(self) -> None:
+        """Check that shares and multipliers are numbers of known classes."""
         for name, part in (("shares", self.shares), ("multipliers", self.multipliers)):
             for key, value in part.items():
                 require(
@@ -238,11 +260,6 @@ class Data:
                     math.isfinite(value) and value >= 0,
                     f"data.{name}.{key} must be a number not below 0, got {value}",
                 )
-        require(
-            sum(self._weights().values()) > 0,
-            "data.shares times data.multipliers leave nothing to train on; "
-            "give at least one class a positive share",
-        )
 
     def _weights(self) -> dict[str, float]:
         """Shares times multipliers, not yet normalised."""

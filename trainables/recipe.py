@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 RuleName = Literal["width", "llama3", "deepseek", "porian", "steplaw"]
 
 PUBLISHED_WARMUP_STEPS = 2000
-"""Linear warm-up of Llama 3's sweep (arXiv 2407.21783, section 3.2.1), DeepSeek LLM (2401.02954,
-section 2.3) and Step Law (2503.04715, section 3)."""
+"""Linear warm-up of Llama 3's sweep (arXiv 2407.21783, section 3.2.1) and DeepSeek LLM
+(2401.02954, section 2.3); for Step Law (2503.04715) an assumption."""
 
 LONGEST_WARMUP = 0.5
 """Share of the steps a published warm-up is cut to in short trials (assumption: half the training
 is left to the schedule)."""
 
 USUAL_BETA2 = 0.95
-"""Second moment of DeepSeek LLM (2401.02954, section 2.3) and Step Law (2503.04715, section 3);
-Llama 2's (2307.09288, section 2.2), as Llama 3's sweep prints none."""
+"""Second moment of DeepSeek LLM (2401.02954, section 2.3) and Llama 2 (2307.09288, section 2.2);
+for Llama 3's sweep, which prints none, and Step Law (2503.04715) an assumption."""
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,16 @@ class GridSearch:
             return Finished("allowance", f"{missing} trials of the grid cannot be afforded.")
         return Finished("complete", "Every trial of the grid has ended.")
 
+    def foreseen(self) -> dict[float, int]:
+        """Trials of each budget as the first guess has them; a law may move the sizes later.
+
+        Fewer than ``sizes_per_budget`` where the sizes end within the grid's range.
+        """
+        nothing = pd.DataFrame(columns=["trial_id", "skill", "flops", "params", "seed", "loss"])
+        nothing = nothing.assign(status="")
+        budgets = [flops for flops in self.space.budgets if self.space.allowed(flops)]
+        return {flops: len(self._sizes(nothing, flops)) for flops in budgets}
+
     def _missing(
         self, observations: pd.DataFrame, known: Sequence[Allocation], flops: float
     ) -> list[int]:

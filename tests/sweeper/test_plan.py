@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 from fitting import fit_skills
 from fitting.synthetic import surface_world
-from sweeper import Cluster, Resources, SpecError, Sweep
+from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
 from sweeper.outlook import Need, needed, rehearsed, world_of
 from sweeper.plan import plan
+from trainables.config import Data
 
 SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])
 GPUS = Cluster(device="h100", gpus=4, mfu=0.2, price_per_hour=2.0, resources=(Resources(gpus=1),))
@@ -120,3 +121,25 @@ def test_a_pilot_without_surfaces_is_refused():
     )
     with pytest.raises(SpecError, match="plan without it"):
         world_of(SWEEP, fit_skills(rows))
+
+
+def test_a_grid_says_what_it_will_train():
+    """Sizes end within the grid's range: what is planned is what a simulated sweep trains."""
+    sizes, search = Sizes(low=2e4), SearchSettings("grid", sizes_per_budget=6)
+    sweep = Sweep(budgets=[2e10, 4e10, 1e11], allowance=3e12, sizes=sizes, search=search)
+    found = sweep.plan()
+    trained = sweep.simulate(lambda a, _: {"code": 1 + 60 / a.params**0.42 + 500 / a.tokens**0.42})
+    counts = trained.table.drop_duplicates("trial_id").groupby("flops").size()
+    assert counts.to_list() == [3, 4, 5]
+    rows = found.policies.set_index("policy")
+    assert rows.loc["grid", "trials"] == "12" and found.trials == (12, 12)
+    assert rows.loc["grid", "flops"] == pytest.approx(3 * 2e10 + 4 * 4e10 + 5 * 1e11)
+    assert found.device_hours == pytest.approx(rows.loc["grid", "hours"])
+    assert rows.loc["adaptive", "trials"] == "30 to 150"
+    assert any("fewer sizes than search.sizes_per_budget=6" in text for text in found.warnings)
+
+
+def test_moved_shares_are_shown():
+    assert "shares of documents" not in str(SWEEP.plan())
+    moved = replace(SWEEP, data=Data(shares={"code": 0.3})).plan()
+    assert "shares of documents: knowledge 0.51, code 0.3, other 0.19" in str(moved)

@@ -7,6 +7,7 @@ import pytest
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.spec import AGGREGATE, Sweep, trial_id
+from trainables.config import PAPER_SHARES
 
 SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
 
@@ -36,7 +37,14 @@ def test_an_unquoted_1e18_is_a_number(tmp_path):
         ("budgets: [-1e11]\nallowance: 6e12", "not a positive number of FLOPs"),
         ("budgets: [1e11, 2e11]", "allowance: is required"),
         ("budgets: [1e11, 2e11]\nallowance: 4e11", "do not pay for one seed design (5e+11"),
-        (SPEC + "data: {shares: {code: 0}}", "give at least one class a positive share"),
+        (
+            SPEC + "data: {shares: {code: 0, knowledge: 0, other: 0}}",
+            "give at least one class a positive share",
+        ),
+        (
+            SPEC + "data: {shares: {code: 3}}",
+            "code add up to 3, which leaves nothing for knowledge",
+        ),
         (SPEC + "data: {shares: {kode: 1}}", "'kode' is no document class"),
         (SPEC + "skills: [cod]", "skills: 'cod' is unknown (did you mean 'code'?)"),
         (SPEC + "sizes: {low: 1e9, high: 2e9}", "widen sizes.low..sizes.high"),
@@ -60,7 +68,9 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_overrides_reach_nested_fields(tmp_path):
     sweep = load(tmp_path, SPEC, data__shares__code="0.3", search__policy="grid", allowance="7e12")
-    assert sweep.data.shares["code"] == 0.3
+    assert sweep.data.mix["code"] == sweep.data.shares["code"] == 0.3
+    rest = PAPER_SHARES["knowledge"] / PAPER_SHARES["other"]
+    assert sweep.data.mix["knowledge"] / sweep.data.mix["other"] == pytest.approx(rest)
     assert sweep.search.policy == "grid"
     assert sweep.allowance == 7e12
     with pytest.raises(SpecError, match="allowance is a value, not a section"):

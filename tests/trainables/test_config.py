@@ -37,7 +37,10 @@ def test_a_config_survives_json() -> None:
         ({"train": {"batch_tokens": 59}}, "raise it or lower model.context"),
         ({"train": {"attention": "flash"}}, "eager"),
         ({"data": {"shares": {"poetry": 1.0}}}, "knowledge, code, other"),
-        ({"data": {"shares": {"code": 0.0}}}, "at least one class a positive share"),
+        (
+            {"data": {"shares": dict.fromkeys(PAPER_SHARES, 0.0)}},
+            "at least one class a positive share",
+        ),
         ({"data": {"multipliers": {"code": -1.0}}}, "data.multipliers.code"),
         ({"data": {"qa_share": 1.0}}, "held out"),
         ({"tokens": 59}, "less than one sequence"),
