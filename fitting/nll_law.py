@@ -292,7 +292,8 @@ def _verdict(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Sta
     if misfit.large:
         return Status.MISFIT, (
             f"{found} The law is off by {misfit.systematic:.2g} nats, which noise of "
-            f"{misfit.noise:.2g} between checkpoints cannot make: use fit_pass_law, or fewer k."
+            f"{misfit.noise:.2g} between checkpoints cannot make: use the law of pass@k "
+            "(fit_pass_law), or fewer k."
         )
     if math.isnan(misfit.chance):
         found += " Too few checkpoints to tell misfit from noise."
