@@ -203,7 +203,7 @@ class Chaos:
 
     def checkpoint_truncated(self) -> bool:
         """Cut the newest checkpoint in half and kill the process that wrote it."""
-        files = list(self.out.glob("trials/*/checkpoint_*/*.safetensors"))
+        files = list(self.out.glob("trials/**/checkpoint_*/*.safetensors"))
         if not files:
             return False
         with contextlib.suppress(OSError):

@@ -94,16 +94,23 @@ def loopback() -> Iterator[None]:
 
     Otherwise all of its processes but the dashboard listen on every interface. Ray does so by
     itself on macOS and Windows, and there is no argument for it: ``ray.init`` replaces a loopback
-    address by an outer one (ray 2.60, ``services.resolve_ip_for_localhost``).
+    address by an outer one (ray 2.60, ``services.resolve_ip_for_localhost``). Its processes read
+    the variable; without it the dashboard would seek the cluster at the outer address, and
+    answer nothing about Train runs.
     """
     from ray._private import ray_constants
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    before, variable = ray_constants.ENABLE_RAY_CLUSTER, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    set_before = os.environ.get(variable)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
     try:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+        if set_before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = set_before
 
 
 def _warn_of_open_door(address: str) -> None:

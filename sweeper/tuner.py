@@ -163,11 +163,13 @@ def train_trial(config: dict[str, Any]) -> None:
     from trainables.config import TrialConfig
     from trainables.trainer import run_trial
 
-    rule = config["resources"]
+    rule, name = config["resources"], config["name"]
+    print(f"{name}: starts", flush=True)  # the log of this slot, which Ray's Actors page shows
     try:
         record = run_trial(
             TrialConfig.from_dict(config["trial"]),
             directory=Path(config["directory"]),
+            name=name,
             workers=rule["workers"],
             resources_per_worker={"CPU": rule["cpus"], "GPU": rule["gpus"]},
             report=tune.report,
@@ -177,6 +179,7 @@ def train_trial(config: dict[str, Any]) -> None:
     except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
         text = redact(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
         record = {"status": "failed", "kind": kind_of(error), "reason": text}
+    print(f"{name}: {record['status']}", flush=True)
     tune.report({"record": json.dumps(record)})
     if record["status"] == "failed":
         # What broke may have broken this process, and would break trial after trial: Tune gives

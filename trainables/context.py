@@ -52,10 +52,14 @@ class Context(Protocol):
 
 
 def checkpoints(directory: Path | None) -> list[Path]:
-    """A trial's checkpoints, those of most steps first; unreadable ones come last."""
+    """A trial's checkpoints, those of most steps first; unreadable ones come last.
+
+    A worker group's lie a level deeper, under the name of its run.
+    """
     if directory is None or not directory.is_dir():
         return []
-    found = [path for path in directory.glob(f"{PREFIX}*") if path.is_dir()]
+    places = (f"{PREFIX}*", f"*/{PREFIX}*")
+    found = [path for place in places for path in directory.glob(place) if path.is_dir()]
     return sorted(found, key=lambda path: (_steps(path), path.name), reverse=True)
 
 

@@ -9,6 +9,7 @@ no Ray.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import tempfile
 import time
@@ -29,6 +30,7 @@ def run_trial(
     config: TrialConfig,
     *,
     directory: Path,
+    name: str = "",
     workers: int = 0,
     resources_per_worker: Mapping[str, float] | None = None,
     report: Report | None = None,
@@ -41,6 +43,8 @@ def run_trial(
         config: what to train.
         directory: where this trial's checkpoints live, on storage every node sees; a trial
             started again with the same directory goes on from its last checkpoint.
+        name: what Ray's dashboard calls a group's run, before the directory's own name; nothing
+            is found by it.
         workers: 0 trains in this process (local mode), more in a worker group of that size.
         resources_per_worker: Ray resources of each worker of a group.
         report: called with progress metrics (local mode only; groups report by callback).
@@ -75,8 +79,8 @@ def run_trial(
             placement_strategy="PACK",
         ),
         run_config=ray_train.RunConfig(
-            name=directory.name,
-            storage_path=str(directory.parent.resolve()),
+            name=run_name(name, directory),
+            storage_path=str(directory.resolve()),
             callbacks=list(callbacks),
             failure_config=ray_train.FailureConfig(max_failures=max_failures),
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=KEPT),
@@ -84,6 +88,12 @@ def run_trial(
         ),
     )
     return keep_questions(trainer.fit().return_value, directory)
+
+
+def run_name(name: str, directory: Path) -> str:
+    """The name of a group's run, and of its place in the trial's directory: safe as a path."""
+    shown = f"{name},{directory.name}" if name else directory.name
+    return re.sub(r"[^\w.=+,-]+", "-", shown, flags=re.ASCII)
 
 
 def keep_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Sweeps through the real Ray Tune and TorchTrainer, on one shared local cluster."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from sweeper import (
     Sizes,
     Sweep,
 )
+from sweeper.budget import Allocation
 from sweeper.ledger import Ledger
 from trainables.config import Data
 
@@ -86,6 +89,26 @@ def test_a_trial_with_workers_gets_a_worker_group_and_the_same_losses(ray_cluste
     assert losses(both).keys() == losses(alone).keys()
     for key, nll in losses(alone).items():
         assert losses(both)[key] == pytest.approx(nll, rel=1e-4)
+    large = both.trials[both.trials["params"] >= 1.5e4]
+    expected = {f"{_name(t)},{t.trial_id}".replace(" ", ",") for t in large.itertuples()}
+    assert expected and expected <= set(_train_runs())
+
+
+def _name(trial):
+    return str(Allocation(trial.flops, int(trial.params), int(trial.tokens), trial.seed))
+
+
+def _train_runs():
+    """Names of the Train runs that the dashboard's API knows."""
+    import ray
+    from ray._private.authentication.http_token_authentication import (
+        get_auth_headers_if_auth_enabled,
+    )
+
+    url = f"http://{ray.get_runtime_context().worker.node.webui_url}/api/train/v2/runs/v1"
+    request = urllib.request.Request(url, headers=get_auth_headers_if_auth_enabled({}))
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return [run["name"] for run in json.load(answer)["train_runs"]]
 
 
 def test_a_trial_that_raises_fails_alone(ray_cluster, tmp_path):

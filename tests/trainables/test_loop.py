@@ -23,7 +23,7 @@ from trainables.config import Data, Model, TrialConfig
 from trainables.context import STOP, checkpoints, discard_checkpoints
 from trainables.loop import EvaluationError, LocalContext, train
 from trainables.shapes import solve
-from trainables.trainer import evaluate
+from trainables.trainer import evaluate, run_name
 from trainables.training import Train
 
 SHAPE = solve(7e3, Model())
@@ -173,6 +173,21 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert len(resumed["refused_checkpoints"]) == 1 or pattern == "trial.json"
     expected = _without_clock(record) | {"refused_checkpoints": resumed["refused_checkpoints"]}
     assert _without_clock(resumed) == expected
+
+
+@pytest.mark.parametrize("name", ["C=1e+18 p=124M t=1.3B seed=0", "../a/b"])
+def test_what_a_worker_group_kept_is_found_whatever_its_run_was_called(
+    record: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    train(CONFIG, LocalContext(tmp_path / "trial", stop=lambda: True))
+    (kept,) = checkpoints(tmp_path / "trial")
+    run = tmp_path / "trial" / run_name(name, tmp_path / "trial")
+    assert run.parent == tmp_path / "trial" and " " not in run.name
+    run.mkdir()
+    kept.rename(run / "checkpoint_2026-11-22_12-00-00.000001")
+    resumed = train(CONFIG, LocalContext(tmp_path / "trial"))
+    assert resumed["resumed_at_step"] == loop.CHECK_STEPS
+    assert resumed["losses"] == record["losses"]
 
 
 def test_without_a_sound_checkpoint_a_trial_starts_over(
