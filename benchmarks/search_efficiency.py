@@ -1,6 +1,6 @@
 """FLOPs each search policy needs to know all skills' optima, in worlds with known answers.
 
-    OMP_NUM_THREADS=1 python benchmarks/search_efficiency.py run --replicates 20
+    OMP_NUM_THREADS=1 python benchmarks/search_efficiency.py run --replicates 40
     python benchmarks/search_efficiency.py report
 
 `run` appends to results/search_efficiency.csv and skips what is there; `report` writes the table
@@ -60,7 +60,7 @@ class Policy:
     slots: int = 1
     allowance: float = 2.0  # of the usual grid's FLOPs
     steps: tuple[float, ...] = ()  # where a run is evaluated; at its end if empty
-    most: tuple[int, int] = (40, 20)  # replicates in world fail and elsewhere
+    everywhere: bool = True  # or in world fail only
 
 
 def guarded(table: pd.DataFrame, truth: World) -> Estimate:
@@ -104,19 +104,17 @@ def policies() -> dict[str, Policy]:
     found = {}
     for n in (3, 8, 12):
         settings = SearchSettings("grid", sizes_per_budget=n, half_width=1.5)
-        found[f"grid {n}"] = Policy(settings, both, most=(20, 10))
+        found[f"grid {n}"] = Policy(settings, both)
     tpe = SearchSettings("optuna", half_width=1.5)
     gp = SearchSettings("optuna", sampler="gp", half_width=1.5)
-    found |= {"tpe 8": Policy(tpe, both, most=(40, 10)), "gp 8": Policy(gp, both, most=(2, 1))}
+    found |= {"tpe 8": Policy(tpe, both), "gp 8": Policy(gp, both)}
     ours, guarded_only = SearchSettings(tolerance=0.03), {"": guarded}
-    steps = STEPS
     for q in (1, 4, 16, 64):
-        most = (40, 20 if q > 1 else 4)  # one slot costs the most and differs little from four
-        found[f"adaptive q={q}"] = Policy(ours, guarded_only, q, 0.2, steps, most)
+        found[f"adaptive q={q}"] = Policy(ours, guarded_only, q, 0.2, STEPS)
     for name, ratio in (("small", 25.0), ("large", 1 / 25)):
         wrong = SearchSettings(tolerance=0.03, tokens_per_param=20.0 * ratio)
         label = f"adaptive q=4, guess 5x too {name}"
-        found[label] = Policy(wrong, guarded_only, 4, 0.2, steps, most=(20, 0))
+        found[label] = Policy(wrong, guarded_only, 4, 0.2, STEPS, everywhere=False)
     return found
 
 
@@ -162,10 +160,7 @@ def scores(truth: World, error: np.ndarray, se: np.ndarray) -> Iterator[dict[str
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Run what is not in the file yet, replicate by replicate, until the time is up.
-
-    World fail is two replicates ahead for each one elsewhere, as it has twice as many.
-    """
+    """Run what is not in the file yet, replicate by replicate, until the time is up."""
     done = set()
     if CSV.exists():
         old = pd.read_csv(CSV)
@@ -191,14 +186,11 @@ def run_all(args: argparse.Namespace) -> None:
 
 
 def _jobs(args: argparse.Namespace, chosen: dict[str, Policy]) -> Iterator[tuple[str, str, int]]:
-    for turn in range(args.replicates):
+    for replicate in range(args.replicates):
         for name in args.worlds:
             for label, policy in chosen.items():
-                # The guesses have half as many in world fail, and keep step with the others.
-                twice = name == "fail" and policy.most[0] > 20
-                for replicate in (2 * turn, 2 * turn + 1) if twice else (turn,):
-                    if replicate < policy.most[name != "fail"]:
-                        yield name, label, replicate
+                if policy.everywhere or name == "fail":
+                    yield name, label, replicate
 
 
 def _append(rows: Iterator[dict[str, object]]) -> None:
@@ -379,7 +371,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(required=True)
     runner = commands.add_parser("run", help="simulate what is missing")
-    runner.add_argument("--replicates", type=int, default=20)
+    runner.add_argument("--replicates", type=int, default=40)
     runner.add_argument("--worlds", nargs="*", default=list(WORLDS))
     runner.add_argument("--policies", nargs="*", default=["grid", "tpe", "gp", "adaptive"])
     runner.add_argument("--seconds", type=float, default=math.inf, help="stop after this long")

@@ -75,5 +75,6 @@ def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) ->
     room = max(math.log(allowed[-1] / allowed[0]) / 2 - settings.reach, 0.0)
     middle = 0.5 * math.log(allowed[-1] * allowed[0])
     centre = min(max(centre, middle - room), middle + room)
-    wanted = np.exp(centre + shift + np.linspace(-settings.reach, settings.reach, SIZES))
-    return [min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted]
+    wanted = centre + shift + np.linspace(-settings.reach, settings.reach, SIZES)
+    nearest = np.abs(np.log(allowed)[:, None] - wanted).argmin(axis=0)
+    return [allowed[i] for i in nearest]
