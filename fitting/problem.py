@@ -216,11 +216,14 @@ class Problem:
         trials = self.trials
         node = np.abs(trials.log_flops[:, None] - self.nodes).argmin(1)
         places = trials.log_params - self.origin[0] - 0.5 * (trials.log_flops - self.origin[1])
-        out = np.zeros(len(self.spread))
-        for s, loss in enumerate(np.where(np.isfinite(trials.loss), trials.loss, np.inf)):
-            budgets = [np.flatnonzero((node == k) & np.isfinite(loss)) for k in set(node.tolist())]
-            out[s] = np.median([places[i[np.argmin(loss[i])]] for i in budgets if len(i)])
-        return out
+        loss = np.where(np.isfinite(trials.loss), trials.loss, np.inf)
+        least = np.full((len(loss), len(self.nodes)), np.nan)
+        for k in np.unique(node):
+            here = np.flatnonzero(node == k)
+            best = loss[:, here].argmin(axis=1)
+            seen = np.isfinite(loss[:, here].min(axis=1))
+            least[seen, k] = places[here[best[seen]]]
+        return np.asarray(np.nanmedian(least, axis=1))
 
     def forgiven(self, component: Component, share: float) -> float:
         """Log evidence given back for trials that went bad for all skills at once.
