@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/search_efficiency.py run --replicates 40
     python benchmarks/search_efficiency.py report
 
-`run` appends to results/search_efficiency.csv and skips what is there; `report` writes the table
-and the figure. W is FLOPs spent over those of the usual grid (8 sizes on each of 7 budgets,
-1.2e22). Error is the root mean square of ln p* over the ladder and replicates, of the worst
-skill unless said otherwise. Points of the adaptive search below W = .2 are prefixes of its
-W = .2 runs.
+`run` appends to results/search_efficiency.csv and skips what is there; `report` writes the tables
+and the figure, and keeps the section "Reading", which is written by hand. W is FLOPs spent over
+those of the usual grid (8 sizes on each of 7 budgets, 1.2e22). Error is the root mean square of
+ln p* over the ladder and replicates, of the worst skill unless said otherwise. Points of the
+adaptive search below W = .2 are prefixes of its W = .2 runs.
 """
 
 from __future__ import annotations
@@ -279,7 +279,9 @@ def report(args: argparse.Namespace) -> None:
         *_needed_table(curves), "", *_errors_table(table), "", *_alarm_table(table), "",
         *_bound_lines(curves), "",
     ]  # fmt: skip
-    (RESULTS / "search_efficiency.md").write_text("\n".join(text) + "\n")
+    page = RESULTS / "search_efficiency.md"
+    reading = page.read_text().partition("## Reading")[1:] if page.exists() else ()
+    page.write_text("\n".join(text) + "\n" + "".join(reading))
     _figure(curves)
     print("\n".join(text))
 
