@@ -22,6 +22,7 @@ import platform
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from sweeper.budget import Allocation
 from sweeper.driver import Driver, Start
 from sweeper.ledger import Ledger
 from sweeper.simulation import probe
-from trainables.config import Data
+from trainables.config import Data, TrialConfig
 
 RESULTS = Path(__file__).parent / "results"
 RAW = RESULTS / "scale.json"
@@ -44,6 +45,8 @@ SPREAD = 0.5
 TYPICAL = 2.0
 """Mean budget the search chooses over the cheapest one, roughly; the table has the real mean."""
 NOISE = 0.05
+REPORT_EVERY_S = 2.0
+"""As `trainables.loop.REPORT_EVERY_S`, without loading torch."""
 
 
 def sweep(**changes: Any) -> Sweep:
@@ -106,12 +109,12 @@ def clock(mean_s: float, seed: int = 0) -> dict[str, float]:
     }  # fmt: skip
 
 
-def ideal(lengths: list[float]) -> float:
+def ideal(lengths: list[float], slots: int = SLOTS) -> float:
     """Utilisation by a driver that takes no time: the last trials end one by one."""
-    free = [0.0] * SLOTS
+    free = [0.0] * slots
     for length in lengths:
         heapq.heapreplace(free, free[0] + length)
-    return sum(lengths) / (SLOTS * max(free))
+    return sum(lengths) / (slots * max(free)) if max(free) else math.nan
 
 
 def _record(allocation: Allocation, rng: np.random.Generator) -> dict[str, Any]:
@@ -122,23 +125,69 @@ def _record(allocation: Allocation, rng: np.random.Generator) -> dict[str, Any]:
     return {"status": "finished", "tokens": allocation.tokens, "losses": found, "wall_s": 1.0}
 
 
-def through_ray(slots: int) -> dict[str, float]:
-    """The real tuner on trials that draw their losses: overhead per trial and driver memory."""
-    space = sweep().space
-    cost = 8 * sum(space.budgets)
-    repeats = math.ceil(TRIALS / (8 * len(BUDGETS)))
+def stand_in(mean_s: float) -> Callable[[dict[str, Any]], None]:
+    """What takes the place of `sweeper.tuner.train_trial`: sleeps, reports, draws its losses."""
+
+    def train_trial(config: dict[str, Any]) -> None:
+        from ray import tune
+
+        from sweeper.tuner import spaced
+        from trainables.config import TrialConfig
+        from trainables.context import LocalContext
+        from trainables.simulated import train
+
+        trial, began = TrialConfig.from_dict(config["trial"]), time.time()
+        report = spaced(tune.report, config["report_every_s"])
+        length = length_s(trial, mean_s)
+        while (left := began + length - time.time()) > 0:
+            time.sleep(min(left, REPORT_EVERY_S))
+            done = min(1.0, (time.time() - began) / length)
+            report({"tokens": trial.tokens * done, "tokens_per_s": trial.tokens / length})
+        record = train(trial, LocalContext())
+        record |= {"first_step_at": began, "wall_s": length, "ended_at": time.time()}
+        tune.report({"record": json.dumps(record | {"worker": str(os.getpid())})})
+
+    return train_trial
+
+
+def length_s(trial: TrialConfig, mean_s: float) -> float:
+    """Seconds of a trial, its own whenever it is trained."""
+    entropy = [trial.seed, round(trial.params), round(trial.tokens)]
+    luck = SPREAD * np.random.default_rng(entropy).normal() - SPREAD**2 / 2
+    return mean_s * 6 * trial.params * trial.tokens / (TYPICAL * BUDGETS[0]) * math.exp(luck)
+
+
+def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
+    """The real tuner, search and ledger on trials that sleep."""
+    import sweeper.tuner
+
+    sweeper.tuner.train_trial = stand_in(mean_s)  # type: ignore[assignment]
+    fit, cpu = sweeper.tuner._fit, [0.0]
+
+    def timed(*arguments: Any) -> None:
+        cpu[0] -= time.process_time()
+        fit(*arguments)
+        cpu[0] += time.process_time()
+
+    sweeper.tuner._fit = timed
     spec = sweep(
-        allowance=1.01 * cost * repeats,
-        search=SearchSettings(policy="grid", sizes_per_budget=8 * repeats, half_width=2.0),
+        budgets=BUDGETS[:4],
+        allowance=1.25 * TYPICAL * BUDGETS[0] * trials,
         cluster=Cluster(cpus=slots, dashboard=False),
     )
     with tempfile.TemporaryDirectory() as name:
-        results = spec.run(name, progress=False)
-        trials = results.trials
-        wall = float(trials["ended_at"].max() - trials["first_step_at"].min())
+        began = time.time()
+        found = spec.run(name, progress=False).trials.sort_values("started_at")
+    ends = np.sort(found["ended_at"].to_numpy(float))
+    lengths = found["wall_s"].tolist()
+    first, last = float(found["first_step_at"].min()), float(ends[-1])
+    full = float(found["first_step_at"].iloc[slots - 1])
     return {
-        "slots": slots, "trials": len(trials), "wall_s": wall,
-        "s_per_trial": wall / len(trials),
+        "slots": slots, "trials": len(found), "mean_s": sum(lengths) / len(found),
+        "start_s": first - began, "full_s": full - began, "wall_s": last - first,
+        "driver_cpu_s_per_trial": cpu[0] / len(found),
+        "utilisation": sum(lengths) / (slots * (last - first)), "ideal": ideal(lengths, slots),
+        "ended_s": [round(t - began, 2) for t in ends[:: max(1, len(ends) // 100)]],
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
 
@@ -190,11 +239,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("clock", "ray", "report"))
     parser.add_argument("--slots", type=int, default=SLOTS, help="slots of the ray part")
+    parser.add_argument("--trials", type=int, default=TRIALS)
+    parser.add_argument("--mean", type=float, default=0.0)
     arguments = parser.parse_args()
     if arguments.part == "clock":
         _keep("clock", [clock(s) for s in (60.0,)])
     elif arguments.part == "ray":
-        _keep("ray", through_ray(arguments.slots))
+        _keep("ray", through_ray(arguments.trials, arguments.slots, arguments.mean))
     else:
         report()
 

@@ -241,6 +241,11 @@ class Ledger:
         ).fetchone()
         return float(row[0]), float(row[1])
 
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state that some trial is in."""
+        rows = self._db.execute("SELECT state, COUNT(*) FROM trials GROUP BY state")
+        return {str(state): int(count) for state, count in rows}
+
     def progress(self, trial_id: str) -> Progress:
         """How far a trial is, and what its faults have cost."""
         row = self._db.execute(

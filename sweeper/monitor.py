@@ -119,7 +119,7 @@ class Gauges:
     ) -> None:
         self._sweep, self._ledger, self._left_s, self._fit = sweep, ledger, left_s, fit
         self._gauges = {name: make(metric) for name, metric in METRICS.items()}
-        self._fit_after = 0.0
+        self._fit_after = self._left_after = 0.0
         self._values: dict[Series, float] = {}
         self._trials: deque[str] = deque()
         self._over = threading.Event()
@@ -182,8 +182,12 @@ class Gauges:
         kinds = {"spent": spent, "reserved": reserved, "allowance": self._sweep.allowance}
         for kind, flops in kinds.items():
             self._set("isoskill_flops", flops, kind=kind)
+        counts = self._ledger.counts()
         for state in ("running", *ENDED):
-            self._set("isoskill_trials", len(self._ledger.allocations(state)), state=state)
+            self._set("isoskill_trials", counts.get(state, 0), state=state)
+        if time.monotonic() < self._left_after:
+            return
+        self._left_after = time.monotonic() + REPEAT_EVERY_S
         left = self._left_s()
         if left is not None:
             self._set("isoskill_seconds_left", left)

@@ -7,6 +7,7 @@ retries in the ledger and starts it again as a new Tune trial.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,16 @@ CAPACITY_S = 5.0
 START_S = 120.0
 """Seconds beyond `cluster.hang_s` that a trial has for its first report (assumption: a new process
 loads torch in five seconds on an idle core, and in a minute on a crowded one)."""
+
+MOST_PENDING = 1000
+"""Trials that may wait for nodes of a cluster at once (assumption: more than any adds at a time);
+the searcher proposes no more than fit. Tune by itself lets one wait at a time (ray 2.60,
+``_get_max_pending_trials``), so that nodes and processes would come one after the other."""
+
+REPORT_S = 0.1
+"""Seconds between two trials' reports of progress: so each of 64 trials reports every 6.4 s. A
+report costs the driver some 5 ms (measured by benchmarks/scale.py), and one that finds it busy
+holds up its training."""
 
 PULSE_S = 0.5
 """Seconds between looks for silent trials and a wish to stop."""
@@ -72,6 +83,12 @@ class LedgerSearcher(Searcher):
         """Accept whatever Tune says; losses are read from the record."""
         return True
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """Accept Tune's limit for what it is used for here, how many trials may wait at once: how
+        many train is limited by what fits.
+        """
+        return True
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's config, None to be asked again, or FINISHED."""
         if self.error is not None:
@@ -99,6 +116,7 @@ class LedgerSearcher(Searcher):
             },
             "directory": str((self._directory.trials / start.trial_id).resolve()),
             "resources": {"workers": rule.workers, "cpus": rule.cpus, "gpus": rule.gpus},
+            "report_every_s": REPORT_S * len(self._driver.training),
         }
 
     def _fits(self, params: float) -> bool:
@@ -191,10 +209,23 @@ class LedgerSearcher(Searcher):
         actor = tune_trial.temporary_state.ray_actor if tune_trial else None
         self._heard[trial_id] = time.monotonic()
         if actor is None:
-            self._starved(trial_id)
+            if not self._awaits_nodes(trial_id):
+                self._starved(trial_id)
             return
         self._hung.add(trial_id)
         ray.kill(actor)
+
+    def _awaits_nodes(self, trial_id: str) -> bool:
+        """Whether others train on all there is, and the cluster has not grown as far as it may."""
+        sizes = {start.trial_id: start.allocation.params for start in self._driver.training}
+        begun = [sizes[self._ids[each]] for each in self._tune_trials if each in self._ids]
+        wanted = sizes[self._ids[trial_id]]
+        return bool(begun) and not self._cluster.has_room(wanted, begun)
+
+    @property
+    def only_waits(self) -> bool:
+        """Whether a stop was asked for and no trial has a process that could heed it."""
+        return self._driver.stopping and bool(self._ids) and not self._tune_trials
 
     def _starved(self, trial_id: str) -> None:
         """A trial for which there should be room has found none: say so rather than wait."""
@@ -232,12 +263,36 @@ class Watch(tune.Callback):
         self._searcher.pulse()
 
 
+class Halt(tune.Stopper):
+    """Ends a sweep that was asked to stop when its last trials still wait for a slot."""
+
+    def __init__(self, searcher: LedgerSearcher) -> None:
+        self._searcher = searcher
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As the callback: keep nothing."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never stop a trial of its own."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether there is nothing but waiting."""
+        return self._searcher.only_waits
+
+
 class Capacity:
     """What the cluster has, and whether another trial fits."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self._read_at, self._now, self._most = -CAPACITY_S, dict[str, float](), dict[str, float]()
+        self._read_at = -CAPACITY_S
+        self._here, self._now, self._most = (
+            dict[str, float](),
+            dict[str, float](),
+            dict[str, float](),
+        )
         self._short_since: float | None = None
 
     def forget(self) -> None:
@@ -255,6 +310,16 @@ class Capacity:
         wanted = demand(self._sweep.cluster.rule(params))
         if not training:
             self._require(params, wanted, total)
+        return self._beside(wanted, training, total)
+
+    def has_room(self, params: float, training: list[int]) -> bool:
+        """As `fits`, on the nodes that are here now."""
+        self._total()
+        return self._beside(demand(self._sweep.cluster.rule(params)), training, self._here)
+
+    def _beside(
+        self, wanted: dict[str, float], training: list[int], total: dict[str, float]
+    ) -> bool:
         held = [demand(self._sweep.cluster.rule(p)) for p in training]
         return all(
             sum(each.get(name, 0.0) for each in held) + amount <= total.get(name, 0.0) + 1e-9
@@ -282,7 +347,8 @@ class Capacity:
 
         if time.monotonic() - self._read_at > CAPACITY_S:
             self._read_at = time.monotonic()
-            self._now = _grown(dict(ray.cluster_resources()), self._sweep.cluster)
+            self._here = dict(ray.cluster_resources())
+            self._now = _grown(self._here, self._sweep.cluster)
             for name, amount in self._now.items():
                 self._most[name] = max(amount, self._most.get(name, 0.0))
         return self._now
@@ -306,6 +372,15 @@ def _grown(total: dict[str, float], cluster: Cluster) -> dict[str, float]:
         return total
     limits = {"CPU": cluster.cpus or 0, "GPU": cluster.gpus or 0}
     return total | {name: max(total.get(name, 0.0), limit) for name, limit in limits.items()}
+
+
+def most_pending(cluster: Cluster) -> int:
+    """Trials that may wait at once for nodes, or here for their processes to start.
+
+    A trial that ends hands its process to one that waits, whose own is then dropped half-started:
+    on this machine no more start at once than it has cores for.
+    """
+    return (os.cpu_count() or 1) if cluster.address == "local" else MOST_PENDING
 
 
 def demand(rule: Resources) -> dict[str, float]:

@@ -9,7 +9,9 @@ two of them could wait for each other for ever.
 from __future__ import annotations
 
 import json
+import math
 import signal
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -30,7 +32,7 @@ from sweeper.monitor import Gauges
 from sweeper.redaction import redact
 from sweeper.results import Outcome, Results
 from sweeper.search import Finished
-from sweeper.searcher import LedgerSearcher, Watch
+from sweeper.searcher import Halt, LedgerSearcher, Watch, most_pending
 from sweeper.show import Progress
 from sweeper.spec import Sweep
 from sweeper.tracking import callbacks, check
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits
+    from trainables.trainer import Report
 
 GO_ON = "the same command goes on with it"
 
@@ -130,6 +133,7 @@ def _fit(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
+            max_concurrent_trials=most_pending(sweep.cluster),
             reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -139,6 +143,7 @@ def _fit(
             storage_path=str(directory.ray.resolve()),
             failure_config=tune.FailureConfig(max_failures=0),  # the driver retries
             callbacks=[Watch(searcher), *trackers],
+            stop=Halt(searcher),
             verbose=0,
         ),
     )
@@ -154,6 +159,19 @@ def _resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     if rule["workers"]:
         return tune.PlacementGroupFactory([COORDINATOR])
     return tune.PlacementGroupFactory([{"CPU": rule["cpus"], "GPU": rule["gpus"]}])
+
+
+def spaced(report: Report, every_s: float) -> Report:
+    """A report that passes on the first, and others after no less than so many seconds."""
+    last = -math.inf
+
+    def pass_on(metrics: dict[str, Any]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            report(metrics)
+
+    return pass_on
 
 
 def train_trial(config: dict[str, Any]) -> None:
@@ -172,7 +190,7 @@ def train_trial(config: dict[str, Any]) -> None:
             name=name,
             workers=rule["workers"],
             resources_per_worker={"CPU": rule["cpus"], "GPU": rule["gpus"]},
-            report=tune.report,
+            report=spaced(tune.report, config.get("report_every_s", 0.0)),
             callbacks=[TuneReportCallback()] if rule["workers"] else (),
             max_failures=0,  # the driver retries
         )

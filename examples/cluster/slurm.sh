@@ -8,7 +8,8 @@
 #SBATCH --cpus-per-task=96
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:TERM@120   # two minutes to write checkpoints before the time limit
-#SBATCH --requeue             # and the same command goes on afterwards
+#SBATCH --requeue             # and the same job goes on afterwards
+#SBATCH --open-mode=append
 set -euo pipefail
 spec=$1
 out=${2:-$PWD/sweeps/$(basename "$spec" .yaml)}
@@ -27,8 +28,14 @@ for node in "${nodes[@]:1}"; do
 done
 sleep 20
 
-# Slurm's TERM reaches this shell: pass it on, and wait for the driver's orderly stop.
+# Slurm's TERM reaches this shell: pass it on, wait for the driver's orderly stop, and have the job
+# started again.
+asked=""
+trap 'asked=1; kill -TERM $!' TERM
 isoskill run "$spec" --set cluster.address="$address" --out "$out" &
 driver=$!
-trap 'kill -TERM $driver' TERM
-wait $driver || wait $driver
+wait $driver && code=0 || { wait $driver && code=0 || code=$?; }
+if [ -n "$asked" ] && [ "$code" = 130 ]; then  # 130: stopped, and not finished
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
