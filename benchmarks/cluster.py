@@ -3,15 +3,16 @@
     OMP_NUM_THREADS=1 python benchmarks/cluster.py [--write]
 
 Three Ray nodes as separate raylets on this machine, one slot each; the sweep goes in through
-examples/cluster/submit.sh (`ray job submit`). Once a third of its trials have ended one node is
-killed, and another joins after it. The same spec then runs on local Ray: the sets of allocations
-must be equal and the losses bit for bit. A grid is searched, since an adaptive search rightly asks
-for other trials when others end first.
+examples/cluster/submit.sh (`ray job submit`). Once a quarter of its trials have ended one node is
+killed, and another joins at once; its trials are told by the processes that it started. The same
+spec then runs on local Ray: the sets of allocations must be equal and the losses bit for bit. A
+grid is searched, since an adaptive search rightly asks for other trials when others end first.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import subprocess
@@ -25,21 +26,24 @@ from typing import Any
 import pandas as pd
 
 from sweeper import Results, SearchSettings, Sizes, Sweep
+from sweeper.budget import si
 from sweeper.cluster import ENVIRONMENT
 from sweeper.errors import DirectoryError
 from trainables.config import Data
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cluster.md"
-PATIENCE_S = 540.0
+PATIENCE_S = 1500.0
+KILL_AFTER = 4
+"""Ended trials of 16 after which a node is killed and another joins."""
 
 
 def spec() -> Sweep:
-    """16 real trainings of seconds, on one budget: a grid centres each next on results."""
+    """16 real trainings of ten seconds, on one budget: a grid centres each next on results."""
     return Sweep(
         name="on-three-nodes",
-        budgets=(2e10,),
-        allowance=3.3e11,
+        budgets=(6e10,),
+        allowance=9.9e11,
         skills=("knowledge", "code"),
         data=Data(evaluation_documents=16),
         sizes=Sizes(8e3, 8e4),
@@ -92,8 +96,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def on_cluster(directory: Path) -> list[str]:
-    """Run the sweep through `ray job submit`; returns what happened, in words."""
+def on_cluster(directory: Path) -> tuple[list[str], set[int]]:
+    """Run the sweep through `ray job submit`.
+
+    Returns:
+        What happened, in words, and the processes of the node that joined.
+    """
     from ray.cluster_utils import Cluster
 
     port, agent = free_port(), free_port()
@@ -109,21 +117,38 @@ def on_cluster(directory: Path) -> list[str]:
     spec().save(sweep_file)
     job = submit(sweep_file, directory, port)
     told = ["three nodes of one slot"]
+    newcomers: set[int] = set()
     try:
-        wait(lambda: ended(directory) >= 6, job)
+        wait(lambda: ended(directory) >= KILL_AFTER, job)
         cluster.remove_node(nodes[0], allow_graceful=False)
         told.append(f"one killed after {ended(directory)} trials")
-        wait(lambda: ended(directory) >= 9, job)
-        cluster.add_node(num_cpus=1, num_gpus=0)
+        joined = cluster.add_node(num_cpus=1, num_gpus=0)
         told.append(f"one joined after {ended(directory)}")
-        wait(lambda: job.poll() == 0, job)
+        raylet = joined.all_processes["raylet"][0].process.pid
+
+        def over() -> bool:
+            newcomers.update(children(raylet))
+            return job.poll() == 0
+
+        wait(over, job)
     except RuntimeError:
         print((directory.parent / "job.log").read_text())
         raise
     finally:
         job.terminate()
         cluster.shutdown()
-    return told
+    return told, newcomers
+
+
+def children(parent: int) -> set[int]:
+    """Processes that a process has started and that are alive."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after = stat.read_text().rpartition(")")[2].split()
+            if int(after[1]) == parent:
+                found.add(int(stat.parent.name))
+    return found
 
 
 def table(results: Results) -> pd.Series:
@@ -141,13 +166,14 @@ def main() -> None:
         os.environ.setdefault(key, value)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as name:
-        told = on_cluster(Path(name) / "cluster")
+        told, newcomers = on_cluster(Path(name) / "cluster")
         far = Results(Path(name) / "cluster")
         near = spec().run(Path(name) / "local", progress=False)
         one, other = table(far), table(near)
         same_places = one.index.equals(other.index)
         same_losses = same_places and bool((one == other).all())
         workers = far.trials["worker"].nunique()
+        there = far.trials[far.trials["worker"].str.rpartition(":")[2].astype(int).isin(newcomers)]
         faults = far.events[far.events["kind"].isin(["retrying", "node-lost", "died"])]
     lines = [
         f"# A sweep on a Ray cluster that changes, {date.today().isoformat()}",
@@ -155,6 +181,8 @@ def main() -> None:
         "`python benchmarks/cluster.py --write`, 2 CPU cores, seed 0.",
         "",
         f"* {'; '.join(told)}; {len(far.trials)} trials on {workers} processes",
+        f"* on the node that joined: {len(there)} trials, of "
+        f"{', '.join(si(p) for p in there['params']) or 'no'} params",
         f"* faults in the ledger: {len(faults)}; states: "
         f"{far.trials['state'].value_counts().to_dict()}",
         f"* same allocations as on local Ray: {same_places}; losses equal bit for bit: "

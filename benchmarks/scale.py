@@ -22,12 +22,13 @@ import platform
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
 import sweeper.search as policies
 from sweeper import Cluster, Finished, SearchSettings, Sweep
@@ -45,6 +46,7 @@ SPREAD = 0.5
 TYPICAL = 2.0
 """Mean budget the search chooses over the cheapest one, roughly; the table has the real mean."""
 NOISE = 0.05
+MILESTONES = (50, 200, 500, 1000, 1500)
 REPORT_EVERY_S = 2.0
 """As `trainables.loop.REPORT_EVERY_S`, without loading torch."""
 
@@ -157,19 +159,23 @@ def length_s(trial: TrialConfig, mean_s: float) -> float:
     return mean_s * 6 * trial.params * trial.tokens / (TYPICAL * BUDGETS[0]) * math.exp(luck)
 
 
+class Timed(Driver):
+    """The driver, noting wall and CPU seconds at every end of a trial."""
+
+    marks: ClassVar[list[tuple[float, float]]] = []
+
+    def ended(self, trial: str, record: Mapping[str, Any]) -> None:
+        """Settle a trial."""
+        super().ended(trial, record)
+        self.marks.append((time.time(), time.process_time()))
+
+
 def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
-    """The real tuner, search and ledger on trials that sleep."""
+    """The real tuner, search and ledger on trials that sleep; Ctrl-C keeps what there is."""
     import sweeper.tuner
 
     sweeper.tuner.train_trial = stand_in(mean_s)  # type: ignore[assignment]
-    fit, cpu = sweeper.tuner._fit, [0.0]
-
-    def timed(*arguments: Any) -> None:
-        cpu[0] -= time.process_time()
-        fit(*arguments)
-        cpu[0] += time.process_time()
-
-    sweeper.tuner._fit = timed
+    sweeper.tuner.Driver = Timed  # type: ignore[misc]
     spec = sweep(
         budgets=BUDGETS[:4],
         allowance=1.25 * TYPICAL * BUDGETS[0] * trials,
@@ -177,19 +183,37 @@ def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as name:
         began = time.time()
-        found = spec.run(name, progress=False).trials.sort_values("started_at")
-    ends = np.sort(found["ended_at"].to_numpy(float))
+        found = spec.run(name, progress=False).trials
+    found = found[found["state"] == "finished"].sort_values("started_at")
     lengths = found["wall_s"].tolist()
-    first, last = float(found["first_step_at"].min()), float(ends[-1])
-    full = float(found["first_step_at"].iloc[slots - 1])
+    starts = np.sort(found["first_step_at"].to_numpy(float))
+    span = float(found["ended_at"].max()) - float(starts[0])
     return {
-        "slots": slots, "trials": len(found), "mean_s": sum(lengths) / len(found),
-        "start_s": first - began, "full_s": full - began, "wall_s": last - first,
-        "driver_cpu_s_per_trial": cpu[0] / len(found),
-        "utilisation": sum(lengths) / (slots * (last - first)), "ideal": ideal(lengths, slots),
-        "ended_s": [round(t - began, 2) for t in ends[:: max(1, len(ends) // 100)]],
+        "trials": len(found), "slots": slots, "mean_s": sum(lengths) / len(found),
+        "first_process_s": starts[0] - began, "all_processes_s": starts[slots - 1] - began,
+        "span_s": span, "utilisation": sum(lengths) / (slots * span),
+        "ideal": ideal(lengths, slots), "steady": steady(found, slots), "costs": costs(),
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }  # fmt: skip
+
+
+def steady(trials: pd.DataFrame, slots: int) -> float:
+    """Share of the slots in training once all processes are up, until the last trial starts."""
+    starts, ends = trials["first_step_at"].to_numpy(float), trials["ended_at"].to_numpy(float)
+    low, high = np.sort(starts)[slots - 1], starts.max()
+    busy = np.clip(np.minimum(ends, high) - np.maximum(starts, low), 0, None).sum()
+    return float(busy / (slots * (high - low))) if high > low else math.nan
+
+
+def costs() -> list[dict[str, float]]:
+    """Driver's wall and CPU seconds per trial up to so many trials."""
+    rows, before = [], 0
+    for count in [n for n in MILESTONES if n < len(Timed.marks)] + [len(Timed.marks) - 1]:
+        wall, cpu = (np.subtract(*(Timed.marks[i][k] for i in (count, before))) for k in (0, 1))
+        width = max(count - before, 1)
+        rows.append({"from": before, "to": count, "wall_s": wall / width, "cpu_s": cpu / width})
+        before = count
+    return rows
 
 
 def _keep(key: str, values: Any) -> None:
@@ -245,7 +269,8 @@ def main() -> None:
     if arguments.part == "clock":
         _keep("clock", [clock(s) for s in (60.0,)])
     elif arguments.part == "ray":
-        _keep("ray", through_ray(arguments.trials, arguments.slots, arguments.mean))
+        row = through_ray(arguments.trials, arguments.slots, arguments.mean)
+        _keep("sleeping" if arguments.mean else "no cost", row)
     else:
         report()
 
