@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -108,13 +109,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
         ".jsonl": lambda p: pd.read_json(p, lines=True),
         ".parquet": pd.read_parquet,
     }
+    if not os.path.exists(path):  # False for names no system takes
+        raise TableError(f"no such file: {path}")
     if path.suffix.lower() not in readers:
         kinds = ", ".join(readers)
         raise TableError(f"cannot read {path.name}: expected a file ending in {kinds}")
     try:
         table: pd.DataFrame = readers[path.suffix.lower()](path)
-    except FileNotFoundError:
-        raise TableError(f"no such file: {path}") from None
     except (ValueError, OSError) as error:
         raise TableError(f"cannot read {path}: {error}") from error
     return table

@@ -67,8 +67,9 @@ def mixes(sweep: Sweep) -> None:
         try:
             sweep.mix_data(name)
         except ValueError as error:
-            text = str(error).replace("data.multipliers", f"mixes.{name}")
-            raise SpecError(f"mixes.{name}: {text}") from None
+            where = f"mixes.{name}"
+            text = str(error).replace("data.multipliers", where)
+            raise SpecError(text if text.startswith(where) else f"{where}: {text}") from None
     if len(sweep.mixes) > 1 and sweep.search.policy == "optuna":
         raise SpecError("search.policy: optuna knows no mixes; use adaptive or grid")
 

@@ -40,7 +40,7 @@ def connected(cluster: Cluster, name: str = "") -> Iterator[str]:
         name: of the sweep; Ray's list of jobs carries it.
 
     Raises:
-        ClusterError: nothing answers at the address.
+        ClusterError: nothing answers at the address, or a Ray of our own does not start.
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
@@ -66,16 +66,7 @@ def _connect(cluster: Cluster, name: str) -> str | None:
         "job_config": ray.job_config.JobConfig(metadata={"job_name": name}),
     }
     if cluster.address == "local":
-        with loopback():
-            context = ray.init(
-                address="local",
-                num_cpus=cluster.cpus,
-                num_gpus=cluster.gpus,
-                include_dashboard=cluster.dashboard or needs_dashboard(cluster),
-                dashboard_host="127.0.0.1",
-                **quiet,
-            )
-        return _url(context)
+        return _url(_start(cluster, quiet))
     _knock(cluster.address)
     try:
         context = ray.init(address=cluster.address, **quiet)
@@ -85,6 +76,27 @@ def _connect(cluster: Cluster, name: str) -> str | None:
         raise ClusterError(
             f"cluster.address={cluster.address!r}: no Ray cluster answers ({_first(error)}); "
             "start one with `ray start --head`, or use address: local"
+        ) from error
+
+
+def _start(cluster: Cluster, quiet: dict[str, Any]) -> Any:
+    """Start a Ray of our own on this machine."""
+    import ray
+
+    try:
+        with loopback():
+            return ray.init(
+                address="local",
+                num_cpus=cluster.cpus,
+                num_gpus=cluster.gpus,
+                include_dashboard=cluster.dashboard or needs_dashboard(cluster),
+                dashboard_host="127.0.0.1",
+                **quiet,
+            )
+    except Exception as error:  # Ray raises it bare when a process of its own does not come up
+        raise ClusterError(
+            f"cluster.address: local: Ray did not start on this machine ({_first(error)}); it may "
+            "be busy or short of memory: try again, or lower cluster.cpus; Ray's logs say more"
         ) from error
 
 

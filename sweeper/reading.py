@@ -26,6 +26,8 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file; give a YAML file such as sweep.yaml") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
@@ -66,7 +68,8 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
 
 def _explain(cls: type, error: dict[str, Any]) -> str:
     """One line for one of pydantic's complaints: path, what is wrong, nearest known name."""
-    path = [part for part in error["loc"] if not str(part).startswith("function-")]
+    inner = ("function-", "dict[")  # pydantic's own steps between the keys
+    path = [part for part in error["loc"] if not str(part).startswith(inner)]
     where = ".".join(str(part) for part in path)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _known_keys(cls, path[:-1])
@@ -75,9 +78,20 @@ def _explain(cls: type, error: dict[str, Any]) -> str:
         )
     if error["type"] in ("missing", "missing_argument"):
         return f"{where}: is required"
+    if error["type"] in _FORMS:
+        return f"{where}: {_FORMS[error['type']]}, got {error['input']!r}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     return f"{where}: {error['msg']}, got {error['input']!r}"
+
+
+_FORMS = {
+    **dict.fromkeys(("tuple_type", "list_type"), "write a list, such as [a, b]"),
+    **dict.fromkeys(
+        ("dict_type", "dataclass_type", "mapping_type"), "write a section, such as {key: value}"
+    ),
+}
+"""What pydantic's types of complaints ask for, in YAML's words."""
 
 
 def _known_keys(cls: Any, path: list[Any]) -> list[str]:

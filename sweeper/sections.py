@@ -78,6 +78,10 @@ class Cluster:
             raise ValueError(
                 "cluster.resources: the first rule starts at from_params 0, the others ascend"
             )
+        if self.cpus is not None and self.cpus < 1:
+            raise ValueError(f"cluster.cpus={self.cpus}: give 1 or more, or leave it out for all")
+        if self.gpus is not None and self.gpus < 0:
+            raise ValueError(f"cluster.gpus={self.gpus}: not below 0, or leave it out for all")
         if self.retries < 0:
             raise ValueError(f"cluster.retries={self.retries}: must not be negative")
         if self.mfu is not None and not 0 < self.mfu <= 1:

@@ -92,7 +92,7 @@ def test_fit_and_predict_work_on_anybodys_table(runs):
 def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs):
     spec.write_text(SPEC + "serch: {}\n")
     assert "did you mean 'search'" in refused("plan", spec)
-    assert "cannot be read" in refused("run", tmp_path / "absent.yaml")
+    assert "absent.yaml: no such file" in refused("run", tmp_path / "absent.yaml")
     assert "no sweep here" in refused("status", tmp_path)
     assert "did you mean 'code'" in refused("predict", runs, "--flops", "1e19", "--skill", "cod")
     assert "positive number" in refused("predict", runs, "--flops", "-1")
@@ -105,6 +105,24 @@ def test_no_ray_at_the_address_is_said_at_once(tmp_path, spec):
     said = refused("run", spec, "--out", tmp_path / "a", *nowhere)
     assert "nothing answers there" in said
     assert "ray start --head" in said
+
+
+def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
+    import ray
+
+    from sweeper import Cluster, ClusterError
+    from sweeper.cluster import connected
+
+    def fail(**_):
+        raise Exception("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with (
+        pytest.raises(ClusterError, match=r"did not start .*timed out during startup\.\); it may"),
+        connected(Cluster(), name="a"),
+    ):
+        pass
 
 
 def test_a_directory_of_another_spec_is_refused(tmp_path, spec):

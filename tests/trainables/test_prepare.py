@@ -332,6 +332,7 @@ def test_runs_are_equal_where_tokens_are() -> None:
         ({"files": "prose*.jsonl", "where": {"language": "fr"}}, "no document with text where"),
         ({"files": ["prose*.jsonl", "code/*.py"]}, "several kinds"),
         ({"files": "broken.jsonl"}, "broken.jsonl cannot be read"),
+        ({"files": "broken.parquet"}, r"sources\.0\.files: broken\.parquet: .*not a parquet file"),
         ({"hub": "no-such-name/no-such-set"}, "seems to be offline, or the id is wrong"),
     ],
 )
@@ -344,6 +345,7 @@ def test_sources_that_cannot_be_used(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     Path("broken.jsonl").write_text('{"text": "a"\n{')
+    Path("broken.parquet").write_text("no parquet")
     with pytest.raises(PrepareError, match=message):
         _prepare(_one(source), sources / "out")
     assert not (sources / "out/shards").exists()

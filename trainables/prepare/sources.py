@@ -111,16 +111,20 @@ def open_source(source: Source, *, where: str) -> IterableDataset:
         where: its field in the spec, for messages.
 
     Raises:
-        PrepareError: no file matches, or the Hub does not know or reach it.
+        PrepareError: no file matches or is of its kind, or the Hub does not know or reach it.
     """
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
     if source.hub is None:
         builder, options = _builder(source, where=where)
-        return load_dataset(
-            builder, data_files=_files(source), split="train", streaming=True, **options
-        )
+        try:
+            return load_dataset(
+                builder, data_files=_files(source), split="train", streaming=True, **options
+            )
+        except (OSError, ValueError) as error:
+            files = ", ".join(source.files)
+            raise PrepareError(f"{where}.files: {files}: {_first_line(error)}") from error
     try:
         return load_dataset(
             source.hub, source.config, split=source.split, revision=source.revision, streaming=True
