@@ -151,7 +151,11 @@ def recommend(
 
     found = best.at(flops)
     if not found.ok:
-        raise FitError(found.status, f"{best.skill}: no optimum to run: {found.reason}")
+        raise FitError(
+            found.status,
+            f"{best.skill}: no optimum to run ({found.status}): {found.reason} "
+            f"{found.status.advice}",
+        )
     trial = _trial(sweep, flops, found.params)
     rule = sweep.cluster.rule(trial.params)
     speed = speed_of(sweep.cluster, measured)

@@ -157,8 +157,9 @@ def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
     without = _unusable(fits)
     said = [_pair(c) for c in pairs if (c.skill, c.reference) == HEADLINE]
     against = [c for c in pairs if c.reference == aggregate]
-    if not said and against:
-        said.append(_count(against))
+    known = [c for c in against if math.isfinite(c.ratio)]
+    if not said and known:
+        said.append(_count(known))
     said += [_against(c) for c in against if math.isfinite(c.ratio) or c.skill not in without]
     if aggregate is not None:
         said += _optimum(fits, aggregate)

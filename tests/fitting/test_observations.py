@@ -193,6 +193,7 @@ def test_reads_files(tmp_path: Path) -> None:
         assert len(prepare(tmp_path / name).frame) == 8
     with pytest.raises(TableError, match="no such file"):
         prepare(tmp_path / "absent.csv")
+    (tmp_path / "runs.xlsx").touch()
     with pytest.raises(TableError, match="expected a file ending in"):
         prepare(tmp_path / "runs.xlsx")
     (tmp_path / "empty.csv").touch()

@@ -117,6 +117,11 @@ def test_without_that_pair_the_headline_counts() -> None:
     )
 
 
+def test_skills_without_an_optimum_are_not_counted() -> None:
+    flat = FitsStub(validation=stub(1.0), recall=stub(1.5, status=Status.FLAT))
+    assert not any("the interval does not exclude" in s for s in conclusions(flat, "validation"))
+
+
 def test_without_an_aggregate_only_the_pair_is_compared() -> None:
     pair = FitsStub(knowledge=stub(1.5), code=stub(0.8))
 
