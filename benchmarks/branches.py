@@ -29,6 +29,7 @@ from sweeper.budget import Allocation
 from sweeper.search import SearchSettings, build
 from sweeper.search.branches import with_trunks
 from sweeper.simulation import LossFunction, run
+from trainables.progress import counted
 
 COOLDOWN = 0.2
 STEPS = (0.03, 0.05)
@@ -92,7 +93,7 @@ def measure(worlds: Sequence[str], replicates: int) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for name in worlds:
         truth = world(name)
-        for seed in range(replicates):
+        for seed in counted(range(replicates), f"sweeps of {name}"):
             whole: dict[str, object] = {"world": name, "seed": seed, "correlation": math.nan}
             whole["trials are"] = "from scratch"
             rows += judged(sweep(truth, 0.0, seed, None), truth, whole, trunks=False)
@@ -101,7 +102,6 @@ def measure(worlds: Sequence[str], replicates: int) -> pd.DataFrame:
                 about = {"world": name, "seed": seed, "correlation": correlation}
                 for label, trunks in (("branches", True), ("branches, as independent", False)):
                     rows += judged(table, truth, about | {"trials are": label}, trunks=trunks)
-            print(name, seed, flush=True)
     return pd.DataFrame(rows)
 
 

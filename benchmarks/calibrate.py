@@ -11,9 +11,11 @@ import argparse
 import csv
 import sys
 import time
+from itertools import product
 
 from trainables.config import Data, Model, TrialConfig
 from trainables.loop import LocalContext, train
+from trainables.progress import counted
 from trainables.shapes import solve
 from trainables.skills import catalog
 from trainables.training import Train
@@ -52,12 +54,10 @@ def main() -> None:
     options = parser.parse_args()
     writer = csv.DictWriter(sys.stdout, (*COLUMNS, *NAMES), lineterminator="\n")
     writer.writeheader()
-    for seed in options.seeds:
-        for flops in options.budgets:
-            for params in options.sizes:
-                for rate in options.rates:
-                    writer.writerow(measure(flops, params, seed, rate, options.world))
-                    sys.stdout.flush()
+    every = product(options.seeds, options.budgets, options.sizes, options.rates)
+    for seed, flops, params, rate in counted(list(every), "trainings"):
+        writer.writerow(measure(flops, params, seed, rate, options.world))
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from fitting.optima import fit_guarded
 from fitting.powerlaw import fit_power_law
 from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90, FloatArray
+from trainables.progress import counted
 
 HERE = Path(__file__).parent
 CONDITIONS = (
@@ -217,7 +218,7 @@ def condition(
     truth = np.array([[place.log_optimum(s, c) for c in TARGETS] for s in place.skills])
     tallies = {estimator: Tally([], [], []) for estimator in ESTIMATORS}
     key = [args.seed, list(DESIGNS).index(design), CONDITIONS.index((name, noise))]
-    for replicate in range(args.replicates):
+    for replicate in counted(range(args.replicates), f"replicates of {name}, {design}"):
         table = DESIGNS[design](place, truth[0], np.random.default_rng([*key, replicate]))
         for estimator, fit in ESTIMATORS.items():
             tallies[estimator].add(truth, fit(table))

@@ -33,6 +33,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.search import SearchSettings
 from sweeper.search.mixes import MixSearch
 from sweeper.simulation import run
+from trainables.progress import counted
 
 FLOPS, SKILLS, MIXES = 6e18, ("knowledge", "code"), paper_mixes()
 REST = 0.2164
@@ -191,7 +192,7 @@ def main() -> None:
     replicates = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     kept = Path(__file__).parent / "results" / "datamix_design.csv"
     start, rows = time.process_time(), []
-    for seed in range(replicates):
+    for seed in counted(range(replicates), "replicates"):
         rows += one(seed)
         pd.DataFrame(rows).to_csv(kept, index=False, float_format="%.5g")
     print(summary(pd.read_csv(kept)))

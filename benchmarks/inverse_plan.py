@@ -24,6 +24,7 @@ from sweeper.outlook import needed, world_of
 from sweeper.search import build
 from sweeper.search.history import finished
 from sweeper.simulation import run
+from trainables.progress import counted
 
 LADDER = (1e11, 2e11, 4e11)
 CASES = ((0.2, None), (0.25, 8e11))
@@ -64,7 +65,8 @@ def main() -> None:
         took = time.monotonic() - started
         search = replace(sweep.search, tolerance=tolerance, target_flops=at)
         spent = replace(sweep, allowance=need.allowance, search=search)
-        found = [one_sweep(spent, 1000 + i, at) for i in range(options.sweeps)]
+        seeds = counted(range(1000, 1000 + options.sweeps), f"sweeps at {tolerance}")
+        found = [one_sweep(spent, seed, at) for seed in seeds]
         widths = np.array([width for width, _ in found])
         where = "ladder" if at is None else f"{at:.2g}"
         print(

@@ -24,6 +24,7 @@ from scipy.optimize import minimize_scalar
 
 from fitting import compare_optima, compare_skills, fit_skills
 from sweeper.words import contrast
+from trainables.progress import counted
 from trainables.simulated import SURFACES
 
 SKILLS = ("knowledge", "code", "validation")
@@ -72,7 +73,7 @@ def intervals(table: pd.DataFrame, one: str, other: str) -> dict[str, tuple[floa
 def measure(sweeps: int, noise: float) -> pd.DataFrame:
     held, widths = defaultdict(list), defaultdict(list)
     for count, budgets in LADDERS.items():
-        for seed in range(sweeps):
+        for seed in counted(range(sweeps), f"sweeps on {count} budgets"):
             table = sweep(budgets, noise, seed)
             for one, other in combinations(SKILLS, 2):
                 truth = np.mean([log_optimum(one, c) - log_optimum(other, c) for c in budgets])

@@ -30,6 +30,7 @@ from fitting.observations import prepare
 from fitting.optima import fit_guarded
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search import COLUMNS, Finished, SearchSettings, build
+from trainables.progress import counted
 
 HERE = Path(__file__).parent
 PORIAN = HERE.parents[1] / "shared/data/porian/isoflop_points.csv"
@@ -223,9 +224,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     args = parser.parse_args()
     found = {}
-    for name, pool in pools(args.files):
+    for name, pool in counted(list(pools(args.files)), "pools"):
         found[f"{name}, {len(pool.losses)} trials"] = replay(pool, args.seeds)
-        print("replayed", name, flush=True)
     text = [
         "# Replays of measured runs", "",
         f"Written {date.today()} by `python benchmarks/replay.py {' '.join(args.files)}`; random "

@@ -25,6 +25,7 @@ from fitting.nll_law import fit_nll_law
 from fitting.pass_law import fit_pass_law
 from fitting.passk import PassCurves
 from fitting.testtime import SamplingLaw, sampling_frontier
+from trainables.progress import counted
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")
 C_INFERENCE = 2e9
@@ -39,7 +40,7 @@ def approach_one(noise: float, seeds: int) -> tuple[np.ndarray, float, float]:
     """Relative errors of the constants (tasks * seeds, 7), forecast error, error of ln p*."""
     _, _, long = checkpoint_grid()
     off, forecasts, optima = [], [], []
-    for i, truth in enumerate(TASKS.values()):
+    for i, truth in enumerate(counted(TASKS.values(), f"tasks at noise {noise:.2%}")):
         for seed in range(seeds):
             curves = sample_nll(truth, noise, np.random.default_rng((i, seed)))
             found = fit_nll_law(curves)
@@ -57,7 +58,7 @@ def approach_two(questions: int, seeds: int) -> tuple[float, float]:
     _, _, long = checkpoint_grid()
     forecasts, optima = [], []
     truth = QUESTIONS.optimum(2.56e19, C_INFERENCE).params
-    for seed in range(seeds):
+    for seed in counted(range(seeds), f"seeds of {questions} questions"):
         curves = sample_questions(QUESTIONS, questions, np.random.default_rng(seed))
         held = curves.subset(long)
         law = fit_pass_law(curves.subset(~long))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LEGEND_ROWS = 16
+_SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
 
 
 class SkillFitLike(Protocol):
@@ -190,7 +191,9 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     axes.set_xlabel("ln(optimum of the skill / optimum of the aggregate)")
     axes.set_ylabel("budgets")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_above(axes, "line: mean, band: 90 % interval", columns=len(comparisons))
+    longest = max(len(name) for name in comparisons)
+    columns = min(len(comparisons), 3 if longest <= _SHORT_NAME else 1)
+    legend_above(axes, "line: mean, band: 90 % interval", columns=columns)
     plain(axes)
     return figure
 

@@ -5,6 +5,7 @@ Legend: m = draws, n = points or trials.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +34,19 @@ def bootstrap_surface(
     seed: int = 0,
     loss_function: surface.LossFunction = "log-huber",
     delta: float = surface.HUBER_DELTA,
+    progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Refit the surface to ``n`` resamplings of the points, each from the full fit.
+
+    Args:
+        params: of each trial.
+        tokens: of each trial.
+        loss: of each trial, nats.
+        n: number of draws.
+        seed: of the draws.
+        loss_function: as for `fit_surface`.
+        delta: as for `fit_surface`.
+        progress: told now and then which share of the draws has been fitted.
 
     Returns:
         One row per draw: E, A, B, alpha, beta. The standard deviation of a column is the
@@ -52,7 +64,7 @@ def bootstrap_surface(
         raise FitError(Status.NOT_IDENTIFIED, f"only {distinct} distinct allocations")
     start, _ = surface.solve(points, weights)
     draws = bootstrap_weights(len(points.loss), n, seed=seed)
-    minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws)
+    minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws, progress=progress)
     values = surface.constants(points, minima.theta)
     frame = pd.DataFrame(values, columns=["E", "A", "B", "alpha", "beta"])
     frame.attrs["unconverged"] = int((~minima.converged).sum())

@@ -40,13 +40,28 @@ DespiteAlarm = Annotated[
 def fit(
     runs: Source,
     method: MethodName = "guarded",
+    bootstrap: Annotated[
+        int | None,
+        typer.Option(
+            "--bootstrap",
+            help="Also the plain surface's constants, from so many resamplings.",
+            metavar="N",
+        ),
+    ] = None,
     as_json: AsJson = False,
     despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
+    from sweeper.resampling import lines, resample
+
     fits = fits_of(runs, method)
     fits = fits.despite_alarm() if despite_alarm else fits
-    print(fits.to_json() if as_json else "\n".join([str(fits), *_remarks(fits)]))
+    drawn = resample(fits, bootstrap) if bootstrap is not None else {}
+    if as_json:
+        more = {"bootstrap": drawn} if drawn else {}
+        print(_json(json.loads(fits.to_json()) | more) if more else fits.to_json())
+        return
+    print("\n".join([str(fits), *_remarks(fits), *lines(drawn)]))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -32,7 +33,7 @@ def monitor(
     lines = [
         f"Ray dashboard  {dashboard or 'off (cluster.dashboard)'}",
         f"Prometheus     prometheus --config.file={files['prometheus']} "
-        "--web.listen-address=127.0.0.1:9090",
+        f"--web.listen-address={urlsplit(prometheus).netloc}",
         f"               then {prometheus}/graph?g0.expr=ray_isoskill_flops",
         f"Grafana        GF_PATHS_PROVISIONING={files['provisioning'].resolve()} "
         "GF_SERVER_HTTP_ADDR=127.0.0.1 grafana server",

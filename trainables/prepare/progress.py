@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from trainables.prepare.sources import Part
-
-EVERY_S = 5.0
-"""Seconds between lines (assumption)."""
-
-TELLING = 0.02
-"""Share of the work below which no time left is said (assumption)."""
+from trainables.progress import Countdown
 
 
 @dataclass
@@ -29,30 +23,23 @@ class Progress:
     done: set[int] = field(default_factory=set)
     text_bytes: dict[int, int] = field(default_factory=dict)
     tokens: int = 0
-    _started: float | None = None
-    _said: float = 0.0
+    _countdown: Countdown = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The clock starts with the first batch: what comes before is starting processes."""
+        self._countdown = Countdown(self.say, started=False)
 
     def told(self, part: int, text_bytes: int, tokens: int) -> None:
         """Take one batch of a part."""
         self.text_bytes[part] = self.text_bytes.get(part, 0) + text_bytes
         self.tokens += tokens
-        now = time.monotonic()
-        if self._started is None:  # what came before was starting processes
-            self._started = self._said = now
-        if now - self._said >= EVERY_S:
-            self._said = now
-            self.say(self.line(now - self._started))
+        self._countdown.tell(self.share(), self.line)
 
     def line(self, elapsed_s: float) -> str:
-        """One line: parts, tokens, speed, and time left."""
-        share = self.share()
-        if share is None or share < TELLING:
-            left = "time left not known yet"
-        else:
-            left = f"about {_duration(elapsed_s * (1 - share) / share)} left"
+        """What is done: parts, tokens, speed."""
         return (
-            f"  {len(self.done)} of {len(self.parts)} parts, {self.tokens / 1e6:.1f}M tokens, "
-            f"{self.tokens / 1e6 / elapsed_s:.2f}M a second, {left}"
+            f"{len(self.done)} of {len(self.parts)} parts, {self.tokens / 1e6:.1f}M tokens, "
+            f"{self.tokens / 1e6 / elapsed_s:.2f}M a second"
         )
 
     def share(self) -> float | None:
@@ -78,10 +65,3 @@ class Progress:
             for i, part in enumerate(self.parts)
         )
         return min(read / weight, 1.0)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

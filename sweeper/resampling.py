@@ -1,0 +1,85 @@
+"""How sure the plain surface's constants are: every skill's trials resampled and fitted again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fitting import bootstrap_surface
+from fitting.errors import FitError
+from sweeper.errors import SpecError
+from trainables.progress import Countdown, to_stderr
+
+if TYPE_CHECKING:
+    from fitting import Fits
+
+FEWEST = 100
+"""Draws that a 90 % interval needs at the least: five beyond each end (assumption)."""
+
+ENDS = (0.05, 0.5, 0.95)
+"""Quantiles: a 90 % interval and the median."""
+
+
+def resample(fits: Fits, n: int, *, say: Callable[[str], None] = to_stderr) -> dict[str, Any]:
+    """Bootstrap the surface E + A/p^alpha + B/t^beta of every skill, with progress.
+
+    Args:
+        fits: whose observations are drawn from; their method does not matter.
+        n: draws.
+        say: where progress goes.
+
+    Returns:
+        Skill to constant (and ``exponent``, b of p* = a C^b) to ``se``, ``low``, ``median`` and
+        ``high``, and to ``unconverged`` draws; or to the ``reason`` why it has no surface.
+
+    Raises:
+        SpecError: too few draws.
+    """
+    if n < FEWEST:
+        raise SpecError(f"--bootstrap {n}: ask for {FEWEST} or more (4000 are usual)")
+    countdown, found = Countdown(say), dict[str, Any]()
+    for i, skill in enumerate(fits):
+
+        def progress(share: float, skill: str = skill, i: int = i) -> None:
+            done = (i + share) / len(fits)
+            countdown.tell(done, f"{skill}: {share:.0%} of {n} draws, {i} of {len(fits)} skills")
+
+        seen = fits[skill].observations
+        try:
+            draws = bootstrap_surface(
+                seen["params"], seen["tokens"], seen["loss"], n=n, progress=progress
+            )
+        except FitError as error:
+            found[skill] = {"reason": str(error)}
+            continue
+        unconverged = draws.attrs["unconverged"]
+        draws["exponent"] = draws["beta"] / (draws["alpha"] + draws["beta"])
+        ends = draws.quantile(list(ENDS))
+        found[skill] = {
+            name: {
+                "se": float(draws[name].std()),
+                **dict(zip(("low", "median", "high"), map(float, ends[name]), strict=True)),
+            }
+            for name in draws
+        } | {"unconverged": unconverged}
+    return found
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """What `resample` found, for a terminal; nothing of nothing."""
+    if not found:
+        return []
+    said = ["resampled surface E + A/p^alpha + B/t^beta, p* = a C^exponent; median [90 %]:"]
+    for skill, values in found.items():
+        if "reason" in values:
+            said.append(f"  {skill}  {values['reason']}")
+            continue
+        cells = [
+            f"{name} {v['median']:.3g} [{v['low']:.3g}, {v['high']:.3g}]"
+            for name, v in values.items()
+            if name != "unconverged"
+        ]
+        lost = values["unconverged"]
+        note = f"  ({lost} draws ran out of steps)" if lost else ""
+        said.append(f"  {skill}  {'  '.join(cells)}{note}")
+    return said
