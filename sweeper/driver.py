@@ -110,7 +110,7 @@ class Driver:
         if self._waiting:
             return self._go_on(fits)
         if self._proposed is None:
-            self._proposed = self._propose()
+            self._proposed = self._propose(1)
         if isinstance(self._proposed, Finished):
             if self._training:
                 return None
@@ -131,7 +131,12 @@ class Driver:
                 return self._begin(start)
         return None
 
-    def _propose(self) -> list[Allocation] | Finished:
+    def foresee(self, n: int) -> list[Allocation]:
+        """The trials, n at most, that the search would start now if all found room."""
+        proposed = self._propose(n)
+        return [] if isinstance(proposed, Finished) else proposed
+
+    def _propose(self, n: int) -> list[Allocation] | Finished:
         if self._observations is None:
             self._observations = self._ledger.observations()
         spent, reserved = self._ledger.totals()
@@ -139,7 +144,7 @@ class Driver:
             self._observations,
             [start.allocation for start in self._training.values()],
             self._sweep.allowance - spent - reserved,
-            1,
+            n,
         )
 
     def _begin(self, start: Start) -> Start:

@@ -23,7 +23,7 @@ def dashboard() -> dict[str, Any]:
     """The dashboard as Grafana's JSON: what runs, cost, optima, what comes."""
     made = [
         _stat("FLOPs spent of the allowance", _share("spent"), unit="percentunit"),
-        _stat("Left, at most", f"ray_isoskill_seconds_left{SWEEP}", unit="s"),
+        _stat("Left, about", f"ray_isoskill_seconds_left{SWEEP}", unit="s"),
         _stat("Trials by state", f"ray_isoskill_trials{SWEEP}", legend="{{state}}"),
         _stat("Remarks on the fits (alarms)", f"ray_isoskill_warnings{SWEEP}", warn=1),
         _lines("FLOPs", f"ray_isoskill_flops{SWEEP}", legend="{{kind}}"),

@@ -15,13 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 if TYPE_CHECKING:
-    from sweeper.driver import Start
+    from sweeper.driver import Driver, Start
 
 WRITE_EVERY_S = 2.0
 """Seconds between rewrites (assumption: what a person watching wants)."""
+
+AHEAD = 24
+"""Trials that the search is asked for, to tell how long the rest will take (assumption)."""
+
+AHEAD_EVERY_S, AHEAD_SHARE = 20.0, 0.02
+"""Fewest seconds between such questions, and most of the driver's time they take (assumptions)."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Live:
         host, pid: the driver's.
         dashboard: URL of Ray's dashboard, or "".
         trials: progress by trial id.
+        ahead: (FLOPs, params) of the trials that the search would start next as things stand,
+            `AHEAD` at most; None where that is not known.
     """
 
     at: float = 0.0
@@ -48,6 +54,7 @@ class Live:
     pid: int = 0
     dashboard: str = ""
     trials: dict[str, Progress] = field(default_factory=dict)
+    ahead: tuple[tuple[float, float], ...] | None = None
 
 
 class Pulse:
@@ -65,8 +72,14 @@ class Pulse:
     ) -> None:
         self._path, self._trials = path, dict[str, Progress]()
         self._dashboard, self._targets, self._nodes = dashboard, targets, nodes
-        self._written = 0.0
+        self._written = self._ahead_after = 0.0
+        self._driver: Driver | None = None
+        self._ahead: tuple[tuple[float, float], ...] | None = None
         self.write()
+
+    def follow(self, driver: Driver) -> None:
+        """Ask this driver from now on what lies ahead."""
+        self._driver = driver
 
     def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
         """Take what became of a trial: its ``tokens`` and ``tokens_per_s`` while it trains."""
@@ -84,17 +97,26 @@ class Pulse:
         """What the file says, or will say next."""
         return Live(
             time.time(), socket.gethostname(), os.getpid(),
-            self._dashboard, dict(self._trials),
+            self._dashboard, dict(self._trials), self._ahead,
         )  # fmt: skip
 
     def write(self) -> None:
         """Replace the files, each in one step; a full disk must not stop a sweep for this."""
+        self._look_ahead()
         try:
             _replace(self._path, asdict(self.live))
             _replace(self._targets, [{"targets": self._nodes()}])
         except OSError:
             return
         self._written = time.monotonic()
+
+    def _look_ahead(self) -> None:
+        began = time.monotonic()
+        if self._driver is None or began < self._ahead_after:
+            return
+        self._ahead = tuple((a.flops, float(a.params)) for a in self._driver.foresee(AHEAD))
+        took = time.monotonic() - began
+        self._ahead_after = began + max(AHEAD_EVERY_S, took / AHEAD_SHARE)
 
 
 def _replace(path: Path, values: Any) -> None:
@@ -108,43 +130,7 @@ def read(path: Path) -> Live:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         trials = {key: Progress(**value) for key, value in values.pop("trials").items()}
-        return Live(**values, trials=trials)
+        ahead = values.pop("ahead", None)
+        return Live(**values, trials=trials, ahead=ahead and tuple((c, p) for c, p in ahead))
     except (OSError, ValueError, TypeError, KeyError):
         return Live()
-
-
-def left_s(trials: pd.DataFrame, live: Live, allowance: float) -> float | None:
-    """Seconds until the allowance is spent, at the speed measured so far; an upper bound, since a
-    search may stop earlier.
-
-    Running trials go on at their own measured speed; FLOPs not yet given to a trial take as long
-    as those of the later half of the ended trials did, on as many slots as now train.
-
-    Args:
-        trials: `Ledger.trials`.
-        live: progress of the running trials.
-        allowance: FLOPs the sweep may spend.
-
-    Returns:
-        Seconds, or None before any trial has ended.
-    """
-    ended = trials.dropna(subset=["wall_s"])
-    ended = ended[(ended["wall_s"] > 0) & (ended["spent_flops"] > 0)].sort_values("ended_at")
-    if ended.empty:
-        return None
-    recent = ended.tail((len(ended) + 1) // 2)
-    pace = float(recent["wall_s"].sum() / recent["spent_flops"].sum())
-    running = trials[trials["state"] == "running"]
-    free = allowance - float(trials["spent_flops"].sum() + trials["reserved_flops"].sum())
-    seconds = pace * max(free, 0.0)
-    for trial in running.itertuples():
-        own = trial_left_s(live.trials.get(str(trial.trial_id)), float(trial.tokens))
-        seconds += pace * float(trial.flops) if own is None else own
-    return seconds / max(len(running), 1)
-
-
-def trial_left_s(progress: Progress | None, tokens: float) -> float | None:
-    """Seconds a running trial still needs, or None before it has reported a speed."""
-    if progress is None or progress.tokens_per_s <= 0:
-        return None
-    return max(tokens - progress.tokens, 0.0) / progress.tokens_per_s

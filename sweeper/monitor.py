@@ -59,7 +59,7 @@ METRICS = {
     for metric in (
         Metric("isoskill_flops", "FLOPs by kind: spent, reserved, allowance.", ("kind",)),
         Metric("isoskill_trials", "Trials by state.", ("state",)),
-        Metric("isoskill_seconds_left", "Seconds until the allowance is spent, at most.", ()),
+        Metric("isoskill_seconds_left", "Seconds until the sweep ends, about.", ()),
         Metric("isoskill_warnings", "Remarks on the fits, such as an alarm.", ()),
         Metric(
             "isoskill_skill_loss",

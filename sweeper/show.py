@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -15,6 +14,7 @@ from sweeper.budget import si
 from sweeper.driver import Start
 from sweeper.ledger import ENDED, Ledger
 from sweeper.spec import AGGREGATE, Sweep
+from sweeper.timeleft import duration
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""
@@ -23,7 +23,14 @@ SHOWN_SKILLS = 3
 class Progress:
     """Listens to the driver and prints; silent if not wanted."""
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, dashboard: str, wanted: bool) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        ledger: Ledger,
+        dashboard: str,
+        wanted: bool,
+        left_s: Callable[[], float | None],
+    ) -> None:
         self._sweep, self._ledger, self._dashboard = sweep, ledger, dashboard
         self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
         self._bar = Bar(
@@ -36,7 +43,7 @@ class Progress:
         )
         self._task = self._bar.add_task("starting", total=sweep.allowance, left="")
         self._count, self._training = 0, 0
-        self._spent_before, self._since = ledger.totals()[0], time.monotonic()
+        self._left_s = left_s
 
     def __enter__(self) -> Progress:
         """Greet and start the bar."""
@@ -71,7 +78,7 @@ class Progress:
             self._task,
             completed=spent,
             description=f"{self._training} in training",
-            left=self._left(spent),
+            left=self._left(),
         )
 
     def _line(self, event: str, start: Start, record: Mapping[str, Any]) -> str:
@@ -94,9 +101,6 @@ class Progress:
         ]
         return "  ".join(f"{name} {loss:.3f}" for name, loss in pairs)
 
-    def _left(self, spent: float) -> str:
-        done = spent - self._spent_before
-        if done <= 0:
-            return ""
-        seconds = (time.monotonic() - self._since) / done * (self._sweep.allowance - spent)
-        return f"at most {seconds / 60:.0f} min left" if seconds > 90 else "nearly done"
+    def _left(self) -> str:
+        seconds = None if self._bar.disable else self._left_s()
+        return "" if seconds is None else f"about {duration(seconds)} left"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sweeper.budget import Allocation, si
-from sweeper.live import Live, left_s, read, trial_left_s
+from sweeper.live import Live, read
 from sweeper.results import Results
+from sweeper.timeleft import duration, left_s, trial_left_s
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +39,7 @@ def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
 
     Returns:
         ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops``,
-        ``reserved_flops`` and ``wasted_flops`` (paid twice, after faults), ``left_s`` (at most;
+        ``reserved_flops`` and ``wasted_flops`` (paid twice, after faults), ``left_s`` (about;
         None if unknown), ``driver`` (who drives it now, or None), ``dashboard``,
         ``in_training``, ``optima``, ``warnings``, ``events`` (those that are not routine),
         ``finished`` and ``detail``.
@@ -138,7 +139,7 @@ def _head(values: dict[str, Any]) -> RenderableType:
     elif not values["finished"] or values["in_training"]:
         grid.add_row("driver", "none: the same `isoskill run` goes on with it")
     if values["left_s"] is not None:
-        grid.add_row("left", f"at most {duration(values['left_s'])}")
+        grid.add_row("left", f"about {duration(values['left_s'])}")
     if values["dashboard"]:
         grid.add_row("dashboard", values["dashboard"])
     return grid
@@ -189,14 +190,6 @@ def _event_line(event: dict[str, Any]) -> str:
     when = time.strftime("%H:%M:%S", time.localtime(event["at"]))
     first = (str(event["detail"]).splitlines() or [""])[0]
     return f"{when} {event['kind']} {event['trial_id'] or ''} {first}".rstrip()
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 12 min, 3.5 h, 2.1 d."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.2g} {unit}" if unit != "min" else f"{seconds / 60:.0f} min"
-    return f"{seconds:.0f} s"
 
 
 def watch(open_results: Callable[[], Results]) -> None:

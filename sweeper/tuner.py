@@ -13,7 +13,7 @@ import math
 import signal
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,12 @@ from ray import tune
 
 from sweeper.cluster import connected, metrics_ports
 from sweeper.directory import Directory, safe_name
-from sweeper.driver import Driver, Listener, Start
+from sweeper.driver import Driver, Start
 from sweeper.errors import ClusterError
 from sweeper.faults import kind_of
 from sweeper.interrupts import Interrupts
 from sweeper.ledger import Ledger
-from sweeper.live import Pulse, left_s
+from sweeper.live import Pulse
 from sweeper.monitor import Gauges
 from sweeper.redaction import redact
 from sweeper.results import Outcome, Results
@@ -35,6 +35,7 @@ from sweeper.search import Finished
 from sweeper.searcher import Halt, LedgerSearcher, Watch, most_pending
 from sweeper.show import Progress
 from sweeper.spec import Sweep
+from sweeper.timeleft import left_s
 from sweeper.tracking import callbacks, check
 
 if TYPE_CHECKING:
@@ -58,11 +59,19 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
         ledger = Ledger(directory.ledger)
         try:
             with connected(sweep.cluster, sweep.name) as dashboard:
-                shown = Progress(sweep, ledger, dashboard, progress)
-                pulse, gauges = _watchers(sweep, directory, ledger, dashboard)
+                pulse, gauges, left = _watchers(sweep, directory, ledger, dashboard)
+                shown = Progress(sweep, ledger, dashboard, progress, left)
+
+                def listener(event: str, start: Start, record: Mapping[str, Any]) -> None:
+                    for each in (shown, pulse, gauges):
+                        each(event, start, record)
+
+                search = sweep.policy(sweep.measured)
+                driver = Driver(sweep, ledger, search, listener=listener)
+                pulse.follow(driver)
                 # Entered last: Ray takes SIGTERM for itself when it is started.
                 with shown, gauges, Interrupts() as interrupts:
-                    _run(sweep, directory, ledger, (shown, pulse, gauges), interrupts)
+                    _run(sweep, directory, ledger, driver, interrupts)
         finally:
             ledger.close()
         results = Results(path)
@@ -72,8 +81,8 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
 
 def _watchers(
     sweep: Sweep, directory: Directory, ledger: Ledger, dashboard: str
-) -> tuple[Pulse, Gauges]:
-    """What tells other processes how the sweep is: a file, and Ray's metrics."""
+) -> tuple[Pulse, Gauges, Callable[[], float | None]]:
+    """What tells other processes how the sweep is: a file, and Ray's metrics; and seconds left."""
     pulse = Pulse(
         directory.live, dashboard=dashboard, targets=directory.targets, nodes=metrics_ports
     )
@@ -84,22 +93,16 @@ def _watchers(
     def fit(table: pd.DataFrame) -> Fits:
         return Outcome(sweep, table, None).fit()
 
-    return pulse, Gauges(sweep, ledger, left_s=left, fit=fit)
+    return pulse, Gauges(sweep, ledger, left_s=left, fit=fit), left
 
 
 def _run(
     sweep: Sweep,
     directory: Directory,
     ledger: Ledger,
-    listeners: Sequence[Listener],
+    driver: Driver,
     interrupts: Interrupts,
 ) -> None:
-    def listener(event: str, start: Start, record: Mapping[str, Any]) -> None:
-        for each in listeners:
-            each(event, start, record)
-
-    search = sweep.policy(sweep.measured)
-    driver = Driver(sweep, ledger, search, listener=listener)
     ledger.forget_meta("finished")
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
     directory.clean(ledger.allocations("finished", "diverged"))

@@ -13,8 +13,9 @@ from sweeper.cli import app
 from sweeper.directory import Directory
 from sweeper.driver import Start
 from sweeper.ledger import Ledger
-from sweeper.live import Live, Progress, Pulse, left_s, read, trial_left_s
-from sweeper.status import duration, render, snapshot, watch
+from sweeper.live import AHEAD, Live, Progress, Pulse, read
+from sweeper.status import render, snapshot, watch
+from sweeper.timeleft import duration, left_s, trial_left_s
 from trainables.config import Data
 
 
@@ -95,22 +96,60 @@ def test_a_full_disk_does_not_stop_the_pulse(tmp_path):
     beat.write()
 
 
+COLUMNS = ("trial_id", "state", "flops", "params", "tokens", "spent_flops", "reserved_flops",
+           "wall_s", "ended_at")  # fmt: skip
+
+
 def test_time_left_needs_a_measured_speed():
-    columns = ["trial_id", "state", "flops", "tokens", "spent_flops", "reserved_flops", "wall_s",
-               "ended_at"]  # fmt: skip
-    empty = pd.DataFrame([], columns=columns)
-    assert left_s(empty, Live(), 1e12) is None
+    assert left_s(pd.DataFrame([], columns=COLUMNS), Live(), 1e12) is None
     rows = [
-        ("a", "finished", 1e10, 10, 1e10, 0.0, 1.0, 1.0),
-        ("b", "finished", 1e10, 10, 1e10, 0.0, 4.0, 2.0),  # the later half: 4e-10 s per FLOP
-        ("c", "running", 1e10, 10, 0.0, 1e10, None, None),
-        ("d", "running", 1e10, 10, 0.0, 1e10, None, None),
+        ("a", "finished", 1e10, 1e4, 10, 1e10, 0.0, 1.0, 1.0),
+        ("b", "finished", 1e10, 1e4, 10, 1e10, 0.0, 4.0, 2.0),  # the later half: 4e-10 s per FLOP
+        ("c", "running", 1e10, 1e4, 10, 0.0, 1e10, None, None),
+        ("d", "running", 1e10, 1e4, 10, 0.0, 1e10, None, None),
     ]
-    trials = pd.DataFrame(rows, columns=columns)
-    live = Live(trials={"c": Progress(5, 1.0)})
+    trials = pd.DataFrame(rows, columns=COLUMNS)
+    live = Live(trials={"c": Progress(5, 1.0), "d": Progress(6, 1.0)})
     # 6e10 free: 24 s; c: 5 s; d: 4 s; on two slots.
     assert left_s(trials, live, 1e11) == pytest.approx((24 + 5 + 4) / 2)
+    assert left_s(trials, live, 4e10) == pytest.approx(5)  # the longest of what remains
     assert trial_left_s(Progress(5, 0.0), 10) is None
+
+
+def test_time_left_is_that_of_the_trials_ahead_at_their_sizes():
+    rows = [
+        ("a", "finished", 1e10, 1e4, 10, 1e10, 0.0, 8.0, 1.0),
+        ("b", "finished", 1e10, 1e6, 10, 1e10, 0.0, 1.0, 2.0),
+        ("c", "running", 1e10, 1e6, 10, 0.0, 1e10, None, None),
+    ]
+    trials = pd.DataFrame(rows, columns=COLUMNS)
+
+    def left(*ahead):
+        live = Live(trials={"c": Progress(10, 1.0)}, ahead=ahead)
+        return left_s(trials, live, 1e11)
+
+    assert left() == 0  # the search would stop now
+    assert left((1e10, 1e4), (1e10, 1e4)) == pytest.approx(16)
+    assert left((1e10, 1e6)) == pytest.approx(1)
+    assert left(*[(1e9, 1e6)] * AHEAD) == pytest.approx(7)  # cut short: 7e10 FLOPs are free
+
+
+def test_the_pulse_asks_the_driver_what_lies_ahead(running):
+    directory, doing = running
+
+    class Driver:
+        asked = 0
+
+        def foresee(self, n):
+            self.asked += 1
+            return [doing] * 2
+
+    beat, driver = pulse(directory), Driver()
+    beat.follow(driver)
+    for _ in range(3):
+        beat.write()
+    assert driver.asked == 1
+    assert read(directory.live).ahead == ((doing.flops, doing.params),) * 2
 
 
 def test_watching_ends_with_the_driver(running, capsys):
