@@ -6,7 +6,8 @@ Starts a Ray of its own (a head without slots and two nodes of one CPU each), pu
 directory on a small tmpfs where it may mount one, and then, at random moments: kills workers,
 drivers and nodes with SIGKILL, asks drivers to stop by SIGTERM, stops workers with SIGSTOP, fills
 the disk, truncates checkpoints, and takes memory away. The driver is started again by the same
-command whenever it is gone. At the end both ledgers are compared.
+command whenever it is gone. At the end both ledgers are compared. One long file, so that what is
+done to a sweep and how it is judged can be read together.
 """
 
 from __future__ import annotations

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
 
-from sweeper.budget import si
 from sweeper.cautions import cautions
 from sweeper.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
-from sweeper.placement import gigabytes, shown, working
+from sweeper.placement import shown, working
 from sweeper.scoring import Scoring
 from sweeper.search.grid import GridSearch
 from sweeper.search.settings import SearchSettings
@@ -107,80 +106,15 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
-        few, many = self.trials
-        count = f"{few}" if few == many else f"{few} to {many}"
-        money = "" if math.isnan(self.price) else f", {self.price:,.2f} in money"
-        return "\n".join(
-            [
-                _shown(self.table).to_string(index=False),
-                "",
-                f"{count} trials within {self.allowance:.3g} FLOPs: "
-                f"{self.device_hours:.3g} {self.device} hours{money} ({self.speed})",
-                self._wall(),
-                *self._costs(),
-                *self._documents(),
-                *_measuring(self.scoring),
-                *self._placed(),
-                *(f"warning: {warning}" for warning in self.warnings),
-                *self._expectation(),
-                *(["", str(self.need)] if self.need else []),
-            ]
-        )
+        from sweeper.show_plan import text
 
-    def _documents(self) -> list[str]:
-        parts = ", ".join(f"{name} {share:.3g}" for name, share in self.shares.items())
-        return [f"shares of documents: {parts}"] if parts else []
-
-    def _placed(self) -> list[str]:
-        if self.placement.empty:
-            return []
-        return ["", f"Trials on {self.device} GPUs, by size:"] + [
-            f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} the "
-            f"largest needs {gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
-            + row.recompute
-            * ", recomputing blocks"
-            for row in self.placement.itertuples()
-        ]
-
-    def _wall(self) -> str:
-        if not self.devices:
-            return (
-                "wall time: not known, as no such device is seen from here; state cluster.gpus or "
-                "cluster.cpus, or ask the cluster with --ask-cluster"
-            )
-        return (
-            f"wall time: {_duration(self.wall_hours)} or more on {self.devices} device(s) at hand"
-        )
-
-    def _costs(self) -> Iterator[str]:
-        for row in self.policies.itertuples():
-            money = "" if math.isnan(row.price) else f", {row.price:,.2f} in money"
-            width = getattr(row, "half_width", math.nan)
-            found = f", p* to within x/÷ {math.exp(width):.3g}" if math.isfinite(width) else ""
-            yield (
-                f"policy {row.policy}: {row.trials} trials, {row.flops:.3g} FLOPs, "
-                f"{row.hours:.3g} hours{money}{found}"
-            )
-
-    def _expectation(self) -> list[str]:
-        if self.expected is None:
-            return []
-        lines = ["", f"Expected of one simulated sweep in {self.world}:"]
-        for row in self.expected.itertuples():
-            skills = ", ".join(f"{s} x/÷ {math.exp(w):.3g}" for s, w in row.by_skill.items())
-            lines.append(
-                f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
-                f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill; {skills})"
-            )
-        if math.isfinite(self.efficiency):
-            lines.append(
-                f"  The best possible design would need {self.efficiency:.0%} of these FLOPs."
-            )
-        return lines
+        return text(self)
 
     def _repr_html_(self) -> str:
+        from sweeper.show_plan import columns
+
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
-        return f"{_shown(self.table).to_html(index=False)}<p>{words}</p>"
+        return f"{columns(self.table).to_html(index=False)}<p>{words}</p>"
 
 
 def plan(
@@ -324,15 +258,6 @@ def _moved(data: Data) -> dict[str, float]:
     return {} if usual == data.mix else data.mix
 
 
-def _measuring(cost: Scoring | None) -> Iterator[str]:
-    """The line about what scoring adds."""
-    if cost is not None:
-        yield (
-            f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
-            f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
-        )
-
-
 def _budget(sweep: Sweep, flops: float, speed: Speed) -> dict[str, Any]:
     space = sweep.space
     allowed = [space.params[i] for i in space.allowed(flops)]
@@ -389,40 +314,6 @@ def _design(sweep: Sweep, policy: str) -> dict[float, int]:
     return dict.fromkeys(sweep.budgets, sweep.search.sizes_per_budget * mixes)
 
 
-def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    columns = pd.DataFrame(
-        {
-            "budget": [f"{v:.3g}" for v in table["flops"]],
-            "sizes": table["sizes"],
-            "from": [si(v) for v in table["params_low"]],
-            "to": [si(v) for v in table["params_high"]],
-            "guess p*": [si(v) for v in table["params"]],
-            "tokens": [si(v) for v in table["tokens"]],
-            "t/p": [f"{v:.3g}" for v in table["tokens_per_param"]],
-            "steps": table["steps"],
-            "memory": [gigabytes(v) for v in table["memory_bytes"]],
-            "time": [_duration(v) for v in table["hours"]],
-        }
-    )
-    if (table["gpus"] > 0).any():
-        columns.insert(9, "GPUs", [_gpus(v) for v in table["gpus"]])
-    if (table["epochs_most"] > 0).any():
-        pairs = zip(table["epochs"], table["epochs_most"], strict=True)
-        columns["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
-    return columns
-
-
-def _holding(row: Any) -> str:
-    """What a trial holds, in words."""
-    if 0 < row.gpus < 1:
-        return f"{1 / row.gpus:.0f} share a GPU"
-    return "a GPU each" if row.gpus == 1 else f"{row.gpus:g} GPUs each" + row.sharded * ", sharded"
-
-
-def _gpus(number: float) -> str:
-    return f"1/{1 / number:.0f}" if 0 < number < 1 else f"{number:g}"
-
-
 def _plain(value: Any) -> Any:
     """JSON has no NaN and no infinity: null."""
     if isinstance(value, dict):
@@ -430,10 +321,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _duration(hours: float) -> str:
-    for unit, size in (("d", 24.0), ("h", 1.0), ("min", 1 / 60)):
-        if hours >= 1.5 * size:
-            return f"{hours / size:.3g} {unit}"
-    return f"{hours * 3600:.3g} s"

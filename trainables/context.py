@@ -63,12 +63,6 @@ def checkpoints(directory: Path | None) -> list[Path]:
     return sorted(found, key=lambda path: (_steps(path), path.name), reverse=True)
 
 
-def discard_checkpoints(directory: Path) -> None:
-    """Remove a trial's checkpoints: its result is safe elsewhere."""
-    for path in checkpoints(directory):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _steps(path: Path) -> int:
     try:
         return int(json.loads((path / PROGRESS).read_text(encoding="utf-8"))["step"])
