@@ -70,11 +70,12 @@ def _in_training(results: Results, live: Live) -> list[dict[str, Any]]:
     rows = []
     for t in results.trials[results.trials["state"] == "running"].itertuples():
         progress = live.trials.get(str(t.trial_id))
+        tokens = progress.tokens if progress else float(t.trained_tokens)
         rows.append(
             {
                 "trial_id": t.trial_id,
                 "name": str(Allocation(t.flops, int(t.params), int(t.tokens), t.seed, t.mix)),
-                "share": progress.tokens / t.tokens if progress else None,
+                "share": tokens / t.tokens if progress or tokens else None,
                 "tokens_per_s": progress.tokens_per_s if progress else None,
                 "left_s": trial_left_s(progress, t.tokens),
             }
@@ -108,7 +109,7 @@ def render(values: dict[str, Any]) -> RenderableType:
 
     parts: list[RenderableType] = [_head(values)]
     if values["in_training"]:
-        parts.append(_training(values["in_training"]))
+        parts.append(_training(values["in_training"], driven=bool(values["driver"])))
     if values["optima"]:
         parts.append(_optima_table(values["optima"]))
     parts += [Text(f"note: {line}", style="yellow") for line in values["warnings"]]
@@ -125,7 +126,8 @@ def _head(values: dict[str, Any]) -> RenderableType:
     allowance, driver = values["allowance_flops"], values["driver"]
     grid = Table.grid(padding=(0, 2))
     grid.add_row("sweep", values["name"])
-    states = ", ".join(f"{n} {state}" for state, n in values["trials"].items())
+    words = {} if driver else {"running": "interrupted"}
+    states = ", ".join(f"{n} {words.get(state, state)}" for state, n in values["trials"].items())
     grid.add_row("trials", states or "none yet")
     grid.add_row(
         "spent", f"{spent:.3g} of {allowance:.3g} FLOPs ({spent / allowance:.0%}), "
@@ -151,16 +153,16 @@ def _bar(spent: float, reserved: float, allowance: float, width: int = 40) -> st
     return "█" * done + "▒" * doing + "░" * (width - done - doing)
 
 
-def _training(rows: list[dict[str, Any]]) -> RenderableType:
+def _training(rows: list[dict[str, Any]], *, driven: bool) -> RenderableType:
     from rich.table import Table
 
-    table = Table("in training", "done", "tokens/s", "left", box=None, padding=(0, 2, 0, 0))
+    title = "in training" if driven else "interrupted"
+    table = Table(title, "done", "tokens/s", "left", box=None, padding=(0, 2, 0, 0))
     for row in rows:
-        known = row["share"] is not None
         table.add_row(
             row["name"],
-            f"{row['share']:.0%}" if known else "–",
-            si(row["tokens_per_s"]) if known else "–",
+            f"{row['share']:.0%}" if row["share"] is not None else "–",
+            si(row["tokens_per_s"]) if row["tokens_per_s"] is not None else "–",
             duration(row["left_s"]) if row["left_s"] is not None else "–",
         )
     return table

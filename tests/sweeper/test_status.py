@@ -32,6 +32,7 @@ def running(tmp_path):
     record = {"status": "finished", "tokens": done.tokens, "losses": {"code": loss}, "wall_s": 10}
     ledger.settle("done", record, spent_flops=1e11)
     ledger.reserve("doing", doing, 2e11)
+    ledger.advance("doing", doing.tokens // 4)
     ledger.event("worker-died", "killed by signal 9\nand more", trial_id="doing")
     ledger.close()
     return directory, doing
@@ -67,7 +68,8 @@ def test_a_dead_drivers_sweep_says_how_to_go_on(running):
     values = snapshot(Results(directory.root))
     assert values["driver"] is None
     assert values["left_s"] is None
-    assert values["in_training"][0]["share"] is None
+    assert values["in_training"][0]["share"] == pytest.approx(0.25, rel=1e-3)  # as last noted
+    assert values["in_training"][0]["tokens_per_s"] is None
     text = _drawn(values)
     assert "the same `isoskill run` goes on with it" in text
     assert "worker-died doing killed by signal 9" in text
@@ -155,13 +157,13 @@ def test_the_pulse_asks_the_driver_what_lies_ahead(running):
 def test_watching_ends_with_the_driver(running, capsys):
     directory, _ = running
     watch(lambda: Results(directory.root))
-    assert "1 finished, 1 running" in capsys.readouterr().out
+    assert "1 finished, 1 interrupted" in capsys.readouterr().out
 
 
 def test_the_command_prints_both_forms(running):
     directory, _ = running
     said = CliRunner().invoke(app, ["status", str(directory.root)])
-    assert "1 finished, 1 running" in said.output
+    assert "1 finished, 1 interrupted" in said.output
     values = json.loads(CliRunner().invoke(app, ["status", str(directory.root), "--json"]).output)
     assert values["trials"] == {"finished": 1, "running": 1}
     assert values["events"][0]["kind"] == "worker-died"
