@@ -231,9 +231,9 @@ def _keep(key: str, values: Any) -> None:
     print(json.dumps(values, indent=1))
 
 
-REAL = """The real tuner (Ray Tune, its actors, ledger, metrics), the same search, and trials that end
-at once. CPU seconds are the driver's, of all its threads; wall seconds say how busy the machine was
-with other work:"""
+REAL = """The real tuner (Ray Tune, its actors, ledger, metrics), the same search, and trials that
+end at once. CPU seconds are the driver's, of all its threads; wall seconds say how busy the
+machine was with other work:"""
 
 
 def real_table(found: dict[str, Any]) -> list[str]:
