@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/cluster.py [--write]
 
 Three Ray nodes as separate raylets on this machine, one slot each; the sweep goes in through
-examples/cluster/submit.sh (`ray job submit`). Once a quarter of its trials have ended one node is
+examples/cluster/submit.sh (`ray job submit`). Once two of its trials have ended one node is
 killed, and another joins at once; its trials are told by the processes that it started. The same
 spec then runs on local Ray: the sets of allocations must be equal and the losses bit for bit. A
 grid is searched, since an adaptive search rightly asks for other trials when others end first.
@@ -34,20 +34,20 @@ from trainables.config import Data
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cluster.md"
 PATIENCE_S = 1500.0
-KILL_AFTER = 4
-"""Ended trials of 16 after which a node is killed and another joins."""
+KILL_AFTER = 2
+"""Ended trials of 12 after which a node is killed and another joins."""
 
 
 def spec() -> Sweep:
-    """16 real trainings of ten seconds, on one budget: a grid centres each next on results."""
+    """12 real trainings of ten seconds, on one budget: a grid centres each next on results."""
     return Sweep(
         name="on-three-nodes",
-        budgets=(6e10,),
-        allowance=9.9e11,
+        budgets=(4e10,),
+        allowance=4.95e11,
         skills=("knowledge", "code"),
         data=Data(evaluation_documents=16),
         sizes=Sizes(8e3, 8e4),
-        search=SearchSettings(policy="grid", sizes_per_budget=16),
+        search=SearchSettings(policy="grid", sizes_per_budget=12),
     )
 
 
