@@ -252,6 +252,28 @@ def real_table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def figure(found: dict[str, Any]) -> None:
+    """What a trial costs the driver, by the number of trials before it."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    chart, axis = plt.subplots(figsize=(5.5, 3.2), layout="constrained")
+    for key, part in sorted(found.items()):
+        if key.startswith("no cost"):
+            costs = part["rows"]["costs"]
+            middles = [(cost["from"] + cost["to"]) / 2 for cost in costs]
+            axis.plot(
+                middles, [cost["cpu_s"] for cost in costs], "o-", label=f"real tuner, {key[9:]}"
+            )
+    mean = found["clock"]["rows"][0]["driver_s_per_trial"]
+    axis.axhline(mean, ls=":", color="grey", label="driver alone, mean of 2,000 (wall)")
+    axis.set(xlabel="trials before", ylabel="CPU s per trial", ylim=(0, None))
+    axis.legend(frameon=False, fontsize=8)
+    chart.savefig(RESULTS / "scale.png", dpi=110)
+
+
 def report() -> None:
     """Write the table."""
     found = json.loads(RAW.read_text())
@@ -276,6 +298,8 @@ def report() -> None:
             f"{row['memory_mb']:.0f} |"
         )
     lines += ["", REAL, "", *real_table(found)]
+    lines += ["", "![CPU seconds of the driver per trial](scale.png)"]
+    figure(found)
     (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
