@@ -196,7 +196,9 @@ class Fits(Mapping[str, SkillFit]):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting these numbers."""
-        poor = [f"{s}: {f.status}. {f.reason}" for s, f in self.items() if not f.ok]
+        poor = [
+            f"{s}: {f.status}. {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok
+        ]
         return (*self._book.seen.warnings, *self._alarm(), *poor)
 
     def _alarm(self) -> tuple[str, ...]:

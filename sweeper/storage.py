@@ -257,8 +257,11 @@ def back_up(db: sqlite3.Connection, target: Path) -> None:
     """Copy an open ledger to a file of its own, while others may write to it.
 
     Raises:
-        DirectoryError: the target cannot be written.
+        DirectoryError: the target is the ledger itself, or cannot be written.
     """
+    own = db.execute("PRAGMA database_list").fetchone()[2]
+    if own and target.exists() and os.path.samefile(own, target):
+        raise DirectoryError(f"{target}: is the ledger itself; name another file for its backup")
     partial = target.with_name(f"{target.name}.partial")
     try:
         copy = sqlite3.connect(partial, isolation_level=None)

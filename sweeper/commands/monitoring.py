@@ -18,9 +18,13 @@ def monitor(
     ] = "http://127.0.0.1:9090",
 ) -> None:
     """Write settings for Prometheus and Grafana beside a sweep, and say how to open them."""
+    from sweeper.errors import SpecError
     from sweeper.grafana import write
     from sweeper.live import read
 
+    address = urlsplit(prometheus)
+    if address.scheme not in ("http", "https") or not address.netloc:
+        raise SpecError(f"--prometheus {prometheus!r}: write a URL such as http://127.0.0.1:9090")
     found = open_results(directory)
     live = read(found.directory.live)
     files = write(
@@ -33,7 +37,7 @@ def monitor(
     lines = [
         f"Ray dashboard  {dashboard or 'off (cluster.dashboard)'}",
         f"Prometheus     prometheus --config.file={files['prometheus']} "
-        f"--web.listen-address={urlsplit(prometheus).netloc}",
+        f"--web.listen-address={address.netloc}",
         f"               then {prometheus}/graph?g0.expr=ray_isoskill_flops",
         f"Grafana        GF_PATHS_PROVISIONING={files['provisioning'].resolve()} "
         "GF_SERVER_HTTP_ADDR=127.0.0.1 grafana server",

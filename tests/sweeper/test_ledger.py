@@ -162,6 +162,8 @@ def test_a_backup_is_whole_while_the_ledger_is_written(ledger, tmp_path):
     copy.close()
     with pytest.raises(DirectoryError, match="cannot be written"):
         ledger.backup(tmp_path / "absent" / "backup.sqlite")
+    with pytest.raises(DirectoryError, match="is the ledger itself"):
+        ledger.backup(tmp_path / "ledger.sqlite")
 
 
 def test_copied_files_with_a_log_are_read_whole_from_memory(ledger, tmp_path, monkeypatch):

@@ -143,3 +143,8 @@ def test_ray_serves_every_metric_of_a_real_sweep(ray_cluster, tmp_path, monkeypa
     said = CliRunner().invoke(app, ["monitor", str(tmp_path)])
     assert said.exit_code == 0
     assert "prometheus --config.file=" in said.output
+
+
+def test_an_address_that_is_no_url_is_refused(tmp_path):
+    wrong = CliRunner().invoke(app, ["monitor", str(tmp_path), "--prometheus", "notaurl"])
+    assert "write a URL such as" in str(wrong.exception)
