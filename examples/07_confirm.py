@@ -86,8 +86,8 @@ def sweep(world: int, arm: str) -> Sweep:
 class Focused:
     """A search that is shown some skills only."""
 
-    def __init__(self, search: Search) -> None:
-        self.search = search
+    def __init__(self, search: Search, decisive: Sequence[str]) -> None:
+        self.search, self.decisive = search, decisive
 
     def propose(
         self,
@@ -97,17 +97,17 @@ class Focused:
         n: int = 1,
     ) -> list[Allocation] | Finished:
         """Hand the decisive skills on."""
-        seen = observations[observations["skill"].isin(["", *DECISIVE])]
+        seen = observations[observations["skill"].isin(["", *self.decisive])]
         return self.search.propose(seen, pending, remaining_flops, n)
 
 
-def run_here(plan: Sweep, path: Path) -> None:
+def run_here(plan: Sweep, path: Path, decisive: Sequence[str] = DECISIVE) -> None:
     """Run a sweep in this process, or go on with it."""
     directory = Directory(path)
     with directory.driven():
         directory.claim(plan)
         ledger = Ledger(directory.ledger)
-        search = Focused(build(plan.search, plan.space, plan.measured))
+        search = Focused(build(plan.search, plan.space, plan.measured), decisive)
         driver = Driver(plan, ledger, search)
         while not isinstance(start := driver.start(lambda params: True), Finished):
             assert start is not None  # nothing else is in training
