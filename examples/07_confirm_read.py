@@ -28,6 +28,9 @@ from sweeper.words import contrast
 
 KEPT = ("world", "arm", "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "class",
         "loss", "status", "reason", "spent_flops", "wall_s")  # fmt: skip
+LATE = 2384
+"""World whose swap the clock had stopped."""
+
 HALVES = {
     "first": ("knowledge", "code-1", "code-3", "code-5"),
     "second": ("knowledge-qa", "code-2", "code-4", "code-6"),
@@ -41,7 +44,7 @@ def main() -> None:
     where = Path(sys.argv[1])
     table = pd.read_parquet(where) if where.is_file() else complete(where)
     rates = where / "rates.csv" if where.is_dir() else where.parent / "rates.csv"
-    lines = [*pairs(table), *beside(table), *learning_rates(rates)]
+    lines = [*pairs(table), *beside(table), *learning_rates(rates), *python_source(table)]
     print("\n".join(lines))
     if len(sys.argv) > 2:
         keep = Path(sys.argv[2])
@@ -55,7 +58,7 @@ def main() -> None:
 def complete(folder: Path) -> pd.DataFrame:
     """The observations of the sweeps that ended."""
     parts = []
-    for root in sorted(folder.glob("*-*")):
+    for root in sorted(folder.glob("[0-9]*-*")):
         ledger = Ledger(Directory(root).ledger, read_only=True)
         ended, table = ledger.meta("finished"), ledger.observations()
         ledger.close()
@@ -73,7 +76,8 @@ def pairs(table: pd.DataFrame) -> list[str]:
     lines = ["## Knowledge against code, each world and arm", "",
              "| world | arm | trials | ratio by the guarded laws | 90 % | parabolas | budgets | "
              "knowledge p* | code p* |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for (world, arm), rows in table.groupby(["world", "arm"], sort=False):
+    own_worlds = table[table["arm"] != "python"]
+    for (world, arm), rows in own_worlds.groupby(["world", "arm"], sort=False):
         sound = rows[rows["status"] == "finished"]
         fits = fit_skills(sound)
         found = contrast(fits, "knowledge", "code")
@@ -98,6 +102,10 @@ def pairs(table: pd.DataFrame) -> list[str]:
               summary(base, "ratio"), "", from_own(base, errors)]  # fmt: skip
     lines += ["", "## 2. Control: ln ratio, swap less base (predicted below 0, about -.2)", ""]
     lines += [summary(both, "difference")] if both else ["No pair was complete."]
+    if LATE in both:
+        before = {w: d for w, d in both.items() if w != LATE}
+        lines.append(f"World {LATE}'s swap was trained after the others had been read; "
+                     f"without it: {summary(before, 'difference')}")  # fmt: skip
     for skill, wanted in (("knowledge", "fall"), ("code", "rise")):
         moved = {
             w: own[w, "swap", skill] - own[w, "base", skill] for w in both if (w, "swap") in ratios
@@ -137,16 +145,23 @@ def from_own(values: Mapping[int, float], errors: Mapping[int, float]) -> str:
 
     Few worlds can agree by luck, and their spread then says too little.
     """
-    known = [w for w in values if w in errors]
+    known = {w: v for w, v in values.items() if w in errors}
     if not known:
         return "No world has an interval of its own."
-    mean = float(np.mean([values[w] for w in known]))
-    error = math.sqrt(sum(errors[w] ** 2 for w in known)) / len(known)
-    low, high = math.exp(mean - Z90 * error), math.exp(mean + Z90 * error)
-    above = 0.5 * math.erfc(-mean / error / math.sqrt(2))
+    ratio, low, high, above = over_worlds(known, errors)
     return (f"By the worlds' own intervals instead of their spread (not in the protocol): "
-            f"{math.exp(mean):.2f}, 90 % interval {low:.2f} to {high:.2f}, "
+            f"{ratio:.2f}, 90 % interval {low:.2f} to {high:.2f}, "
             f"P(ratio > 1) = {above:.4f}.")  # fmt: skip
+
+
+def over_worlds(
+    logs: Mapping[int, float], errors: Mapping[int, float]
+) -> tuple[float, float, float, float]:
+    """Mean ratio over worlds, 90 % interval by the worlds' own errors, and P(ratio > 1)."""
+    mean = float(np.mean(list(logs.values())))
+    error = math.sqrt(sum(errors[w] ** 2 for w in logs)) / len(logs)
+    low, high = (math.exp(mean + s * Z90 * error) for s in (-1, 1))
+    return math.exp(mean), low, high, 0.5 * math.erfc(-mean / error / math.sqrt(2))
 
 
 def _weak(mean: float, half: float) -> str:
@@ -202,6 +217,60 @@ def learning_rates(path: Path) -> list[str]:
         "",
         "Mistuned by more than .05 nats at: " + (", ".join(off) or "no size") + ".",
     ]
+
+
+PAIRS = (
+    ("knowledge", "python-source"),
+    ("python-source", "code"),
+    ("knowledge", "code"),
+    ("knowledge", "validation"),
+    ("code", "validation"),
+    ("python-source", "validation"),
+)
+
+
+def python_source(table: pd.DataFrame) -> list[str]:
+    """The addition: where the optimum of real code lies."""
+    lines = ["", "## 5. Addition: Python source as a second code skill", ""]
+    rows = table[(table["arm"] == "python") & (table["status"] == "finished")]
+    if rows.empty:
+        return [*lines, "Not run."]
+    lines += ["| world | trials | skill | p* at 2e11, guarded | exponent (se) |",
+              "|---|---|---|---|---|"]  # fmt: skip
+    fits = {}
+    for world, own in rows.groupby("world", sort=False):
+        fits[int(world)] = found = fit_skills(own)
+        for skill in ("knowledge", "code", "python-source", "validation"):
+            law = found[skill].law
+            size = f"{float(law(2e11)):,.0f}" if law.ok else str(law.status)
+            slope = f"{law.exponent:.2f} ({law.exponent_se:.2f})" if law.ok else ""
+            count = own["trial_id"].nunique()
+            lines.append(f"| {world} | {count} | {skill} | {size} | {slope} |")
+    lines += ["", "| ratio | " + " | ".join(f"world {w}, 90 %, parabolas" for w in fits)
+              + " | over worlds, by their own intervals |",
+              "|---" * (len(fits) + 2) + "|"]  # fmt: skip
+    for one, other in PAIRS:
+        logs, errors, cells = {}, {}, []
+        for world, found in fits.items():
+            pair = contrast(found, one, other)
+            low, high = pair.interval
+            plain = compare_skills(rows[rows["world"] == world], one, other).pooled
+            if pair.ratio > 0 and low > 0 and math.isfinite(high):
+                logs[world], errors[world] = math.log(pair.ratio), math.log(high / low) / 2 / Z90
+            cells.append(f"{pair.ratio:.2f}, {low:.2f} to {high:.2f}, {_ratio(plain)}")
+        cells.append(_pooled(logs, errors))
+        lines.append(f"| {one} / {other} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _pooled(logs: Mapping[int, float], errors: Mapping[int, float]) -> str:
+    """What the protocol calls the mean over worlds."""
+    if not logs:
+        return "none"
+    ratio, low, high, above = over_worlds(logs, errors)
+    said = "shown" if low > 1 or high < 1 else "undecided"
+    return (f"{ratio:.2f}, {low:.2f} to {high:.2f}, P(> 1) = {above:.3f}, {len(logs)} worlds: "
+            f"{said}")  # fmt: skip
 
 
 if __name__ == "__main__":

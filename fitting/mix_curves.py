@@ -1,12 +1,13 @@
 """The curves of one skill over data mixes and budgets: the model, and its maximum.
 
 On each budget the curve of one mix is a bowl round its optimum. From mix to mix the optimum is a
-line in the share of the skill's own class, the level a smooth function of it; each mix may depart
-from both, by how much is left to the data: members of several scales are averaged by evidence,
-as in `fitting.optima`.
+line in the share of the skill's own class that may bend a little, the level a smooth function of
+it; each mix may depart from both, by how much is left to the data: members of several scales are
+averaged by evidence, as in `fitting.optima`.
 
     L = level_b + l1 ln s + l2 s + l3 c ln s + level_m + K bowl(u),   u = ln p - v
-    v = v0 + a c + (slope + slope' c) s + v_m + v_b,                  ln K = k0 + k1 c + k_m
+    v = v0 + a c + (slope + slope' c) s + bend bow(s) + v_m + v_b,    ln K = k0 + k1 c + k_m
+    bow = s^2 less its line through the mixes, so that the slope is that of the line through all
     bowl = (a e^(-alpha u) + (1 - a) e^(beta u) - 1) / (a (1 - a) T^2) = u^2 / 2 + ...
 
 Legend: p = params, C = flops, c = ln C less its mean, s = share of the class less its mean;
@@ -46,6 +47,7 @@ LAW = (
     ("exponent", 0.5, 0.15),
     ("slope", 0.0, 1.0),
     ("slope by ln C", 0.0, 0.05),
+    ("bend", 0.0, 0.2),
     ("ln K", 0.0, 1.5),
     ("ln K by ln C", -0.15, 0.1),
     ("logit a", 0.0, 0.4),
@@ -54,10 +56,11 @@ LAW = (
     ("level by s*", 0.0, 2.0),
     ("level by c ln s*", 0.0, 0.2),
 )
-"""Priors of what mixes have in common. Exponents and T as in Besiroglu et al. 2024; ln K by ln C
-as the parabolas of arXiv 2503.10061 fall, -.13 to -.21; the rest wide (assumptions)."""
+"""Priors of what mixes have in common. The bend as Figure 3 of arXiv 2503.10061 has it: -.21 for
+code, -.07 for knowledge. Exponents and T as in Besiroglu et al. 2024; ln K by ln C as the
+parabolas of arXiv 2503.10061 fall, -.13 to -.21; the rest wide (assumptions)."""
 
-V0, EXPONENT, SLOPE, SLOPE_C, LOG_K, LOG_K_C, LOGIT_A, LOG_T, LEVEL = range(9)
+V0, EXPONENT, SLOPE, SLOPE_C, BEND, LOG_K, LOG_K_C, LOGIT_A, LOG_T, LEVEL = range(10)
 N_LAW = len(LAW)
 _STEPS, _FURTHEST, _TINY = 60, 8.0, 1e-4
 _NOISE_GUESS = 0.1
@@ -100,6 +103,13 @@ class Grid:
             at += count
         return out[0], out[1], out[2], out[3], out[4]
 
+    def bow(self, share: FloatArray) -> FloatArray:
+        """Squared shares less their least-squares line through the mixes."""
+        s = share - self.origin[2]
+        own = self.share - self.origin[2]
+        tilt = float((own**3).sum()) / max(float(own @ own), 1e-12)
+        return np.asarray(s**2 - float((own**2).mean()) - tilt * s)
+
     def log_share(self) -> FloatArray:
         """(M,) ln share less its mean."""
         return np.asarray(np.log(np.maximum(self.share, LEAST_SHARE)) - self.origin[3])
@@ -127,11 +137,25 @@ class Spots:
 
 @dataclass(frozen=True)
 class Member:
-    """One scale's maximum and its Gaussian width."""
+    """One scale's maximum and its Gaussian width.
+
+    Attributes:
+        scale: of the departures.
+        theta: (P,) the maximum.
+        covariance: (P, P) of the parameters.
+        pull: (P, n) what one standard deviation of a trial's error moves them by.
+        residual: (n,) errors in standard deviations.
+        spare: trials less what the parameters use up of them.
+        noise: standard deviation of one loss, nats.
+        log_evidence: up to a constant that all scales share.
+    """
 
     scale: float
     theta: FloatArray
     covariance: FloatArray
+    pull: FloatArray
+    residual: FloatArray
+    spare: float
     noise: float
     log_evidence: float
 
@@ -170,7 +194,7 @@ def _prior(grid: Grid, scale: float, spread: float) -> tuple[FloatArray, FloatAr
     sd[:N_LAW] = [s * (spread if name.endswith("*") else 1.0) for name, _, s in LAW]
     mean[LOG_K] = math.log(spread)
     if not grid.tied:
-        sd[[SLOPE, SLOPE_C, LEVEL, LEVEL + 1, LEVEL + 2]] = _TINY
+        sd[[SLOPE, SLOPE_C, BEND, LEVEL, LEVEL + 1, LEVEL + 2]] = _TINY
     level_b, v_b, v_m, level_m, k_m = grid.slices()
     sd[level_b] = 100 * spread
     sd[v_b] = BUDGET_SD * scale if len(grid.budgets) > 2 else _TINY
@@ -193,12 +217,13 @@ def evaluate(theta: FloatArray, grid: Grid, spots: Spots) -> tuple[FloatArray, F
     jacobian[rows, level_b.start + budget] = 1.0
     jacobian[rows, level_m.start + mix] = 1.0
     vertex = theta[V0] + theta[EXPONENT] * c + (theta[SLOPE] + theta[SLOPE_C] * c) * s
-    vertex = vertex + theta[v_m][mix] + theta[v_b][budget]
+    bow = grid.bow(grid.share)[mix]
+    vertex = vertex + theta[BEND] * bow + theta[v_m][mix] + theta[v_b][budget]
     u = np.clip(spots.log_params - grid.origin[0] - vertex, -_FURTHEST, _FURTHEST)
     k = np.exp(np.clip(theta[LOG_K] + theta[LOG_K_C] * c + theta[k_m][mix], -30.0, 30.0))
     bowl, along, by_a, by_t = _bowl(u, theta[LOGIT_A], theta[LOG_T])
     pull = -k * along
-    for column, factor in ((V0, 1.0), (EXPONENT, c), (SLOPE, s), (SLOPE_C, c * s)):
+    for column, factor in ((V0, 1.0), (EXPONENT, c), (SLOPE, s), (SLOPE_C, c * s), (BEND, bow)):
         jacobian[:, column] = pull * factor
     jacobian[rows, v_m.start + mix] = pull
     jacobian[rows, v_b.start + budget] = pull
@@ -290,5 +315,16 @@ def _member(
     fit = (FREEDOM + 1) * np.log1p(ratio**2 / FREEDOM).sum() + (((theta - mean) / sd) ** 2).sum()
     evidence = -0.5 * fit - len(loss) * math.log(noise) - 0.5 * np.linalg.slogdet(precision)[1]
     evidence -= np.log(sd).sum()
-    sigma = noise / SCALE_OF_NORMAL
-    return Member(scale, theta, np.asarray(np.linalg.inv(precision)), sigma, float(evidence))
+    covariance = np.linalg.inv(precision)
+    root = np.sqrt(share * weight)
+    pull = covariance @ (jacobian * (root / noise)[:, None]).T
+    return Member(
+        scale=scale,
+        theta=theta,
+        covariance=np.asarray(covariance),
+        pull=np.asarray(pull),
+        residual=root * ratio,
+        spare=len(loss) - share * float(np.sum(covariance * sums.T)),
+        noise=noise / SCALE_OF_NORMAL,
+        log_evidence=float(evidence),
+    )

@@ -11,16 +11,17 @@ losses in nats, logarithms natural.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.alignment import Alignment, fieller, no_alignment
-from fitting.errors import FittingError, Status
+from fitting.errors import FittingError
 from fitting.mix_curves import (
+    BEND,
     EXPONENT,
     LEAST_SHARE,
     LEVEL,
@@ -44,6 +45,27 @@ _RATIO = 20.0
 """Tokens per param that the prior of p* is centred on (Hoffmann et al. 2022)."""
 
 
+class Estimate(NamedTuple):
+    """A number with its standard error and the degrees of freedom behind that."""
+
+    value: float
+    error: float
+    dof: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % interval."""
+        half = t_quantile(0.9, self.dof) * self.error
+        return self.value - half, self.value + half
+
+
+def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
+    """Degrees of freedom of a sum of variances, each given with its own (Welch 1947)."""
+    known = [(max(variance, 0.0), dof) for variance, dof in parts]
+    total = sum(variance for variance, _ in known)
+    return total**2 / max(sum(v**2 / dof for v, dof in known), 1e-300)
+
+
 @dataclass(frozen=True)
 class MixFit:
     """One skill's losses over mixes and budgets.
@@ -54,6 +76,7 @@ class MixFit:
         members: one per scale.
         weights: their shares by evidence.
         trained: mixes with observations.
+        trials: their names, in the order of the members' residuals.
     """
 
     skill: str
@@ -61,10 +84,26 @@ class MixFit:
     members: tuple[Member, ...]
     weights: FloatArray
     trained: frozenset[str]
+    trials: tuple[str, ...]
+
+    @property
+    def pull(self) -> FloatArray:
+        """(P, n) what one standard deviation of each trial's error moves the parameters by."""
+        return np.asarray(np.tensordot(self.weights, np.stack([m.pull for m in self.members]), 1))
+
+    @property
+    def residual(self) -> FloatArray:
+        """(n,) errors in standard deviations."""
+        return np.asarray(self.weights @ [m.residual for m in self.members])
+
+    @property
+    def spare(self) -> float:
+        """Degrees of freedom of the trials' noise."""
+        return max(float(self.weights @ [m.spare for m in self.members]), 1.0)
 
     @property
     def mix_dof(self) -> float:
-        """Degrees of freedom of what is read off a line through the mixes."""
+        """Degrees of freedom of how far mixes depart from their line."""
         return float(max(len(self.trained) - 2, 1))
 
     @property
@@ -81,10 +120,13 @@ class MixFit:
         spread = np.tensordot(self.weights, np.stack(within), 1)
         return mean, spread + np.einsum("j,ja,jb->ab", self.weights, away, away)
 
-    def slope(self, flops: float) -> tuple[float, float]:
-        """Change of ln p* per unit of the class's share on a budget, and its standard error."""
-        mean, spread = self.functional(self.slope_rows([flops]))
-        return float(mean[0]), math.sqrt(float(spread[0, 0]))
+    def slope(self, flops: float) -> Estimate:
+        """Change of ln p* per unit of the class's share on a budget, on the line through all."""
+        rows = self.slope_rows([flops])
+        (value,), ((variance,),) = self.functional(rows)
+        noise = float(((rows @ self.pull) ** 2).sum())
+        parts = (noise, self.spare), (float(variance) - noise, self.mix_dof)
+        return Estimate(float(value), math.sqrt(float(variance)), satterthwaite(parts))
 
     def slope_rows(self, flops: Sequence[float]) -> FloatArray:
         """The slope on budgets as linear functions, (k, P)."""
@@ -103,6 +145,7 @@ class MixFit:
         c = math.log(flops) - self.grid.origin[1]
         rows = np.zeros((len(s), self.grid.width))
         rows[:, V0], rows[:, EXPONENT], rows[:, SLOPE], rows[:, SLOPE_C] = 1.0, c, s, c * s
+        rows[:, BEND] = self.grid.bow(np.asarray(share, float))
         at = self.grid.budget_of(np.array([flops]))[0]
         rows[:, self.grid.slices()[1].start + at] = 1.0
         return rows
@@ -203,7 +246,8 @@ def _fit_skill(
     evidence = np.array([m.log_evidence for m in members])
     weights = np.exp(evidence - evidence.max())
     trained = frozenset(rows["mix"].astype(str))
-    return MixFit(skill, grid, tuple(members), weights / weights.sum(), trained)
+    trials = tuple(rows["trial_id"].astype(str))
+    return MixFit(skill, grid, tuple(members), weights / weights.sum(), trained, trials)
 
 
 def _grid(
@@ -224,48 +268,3 @@ def _grid(
         float(np.log(np.maximum(share, LEAST_SHARE)).mean()),
     )
     return Grid(tuple(shares), tuple(budgets), tuple(share.tolist()), origin, own is not None)
-
-
-def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignment:
-    """The ratio of two classes at which two skills' optima meet on a budget.
-
-    Both optima are lines in the share of their own class, and the two shares sum to what the
-    others leave: the gap is a line in the first class's share, whose zero has Fieller's interval.
-    An end of it that no mix of the two classes reaches is 0 or infinite. The skills' errors are
-    taken as independent, which is on the safe side for losses of the same trials.
-
-    Args:
-        first: the skill whose class is above the line of the ratio.
-        second: the other skill.
-        flops: the budget.
-        rest: share of all other classes, held fixed.
-    """
-    ends = np.array([0.0, 1.0 - rest])
-    (one, spread_one), (other, spread_other) = first.line(flops, ends), second.line(flops, ends)
-    to_line = np.array([[1.0, 0.0], [-1.0 / ends[1], 1.0 / ends[1]]])
-    line = to_line @ (one - other[::-1])
-    covariance = to_line @ (spread_one + spread_other[::-1, ::-1]) @ to_line.T
-    low, high = fieller(line, covariance, t_quantile(0.9, first.mix_dof))
-    if not math.isfinite(low):
-        slope = f"{line[1]:+.2g} \u00b1 {math.sqrt(covariance[1, 1]):.2g}"
-        return no_alignment(f"The gap of the optima cannot be told to depend on the mix: {slope}.")
-    share = -float(line[0] / line[1])
-    if not 0 < share < ends[1]:
-        return no_alignment("The optima meet under no mix of the two classes.")
-    tried = first.grid.share / np.maximum(second.grid.share, LEAST_SHARE)
-    ratio = _ratio(share, ends[1])
-    return Alignment(
-        ratio=ratio,
-        interval=(_ratio(low, ends[1]), _ratio(high, ends[1])),
-        params=math.exp(float(first.line(flops, share)[0][0])),
-        within=bool(tried.min() <= ratio <= tried.max()),
-        status=Status.OK,
-        reason=f"Two lines in the own class's share, other classes at {rest:.0%}.",
-    )
-
-
-def _ratio(share: float, total: float) -> float:
-    """Share of one class over what it leaves of the total."""
-    if share <= 0:
-        return 0.0
-    return share / (total - share) if share < total else math.inf

@@ -19,8 +19,8 @@ from fitting import Observations, prepare
 from fitting.alignment import Alignment, Curve, aligning_ratio, no_alignment
 from fitting.datamix import ShareResponse, fit_share_response, optima_by_mix, slope_difference
 from fitting.errors import FittingError
-from fitting.mixes import MixFit, align, fit_mixes
-from fitting.parabola import t_quantile
+from fitting.mix_gaps import align, slope_gap
+from fitting.mixes import MixFit, fit_mixes
 from fitting.values import Z90
 from sweeper.studies.source import Source
 
@@ -167,12 +167,11 @@ def _slopes(fits: Mapping[str, MixFit], lines: Lines, classes: Mapping[str, str]
     rows: list[dict[str, Any]] = []
     for skill, fit in fits.items():
         for flops in fit.grid.budgets:
-            value, error = fit.slope(flops)
-            half = t_quantile(0.9, fit.mix_dof) * error
+            slope = fit.slope(flops)
             head = {"skill": skill, "class": classes[skill], "flops": flops}
             rows.append(
-                head | {"method": JOINT, "slope": value, "low": value - half,
-                        "high": value + half, "mixes": len(fit.trained), "status": "ok"}
+                head | {"method": JOINT, "slope": slope.value, "low": slope.interval[0],
+                        "high": slope.interval[1], "mixes": len(fit.trained), "status": "ok"}
             )  # fmt: skip
             line = lines.get((skill, flops))
             if line is not None:
@@ -190,19 +189,16 @@ def _differences(
     pairs: Sequence[tuple[str, str]],
     budgets: Sequence[float],
 ) -> pd.DataFrame:
-    """Whether two skills follow their own shares with one slope (errors as independent)."""
+    """Whether two skills follow their own shares with one slope."""
     from scipy.special import stdtr
 
     names = ["first", "second", "flops", "method", "difference", "low", "high", "p_value"]
     rows: list[tuple[Any, ...]] = []
     for one, other in pairs:
         for flops in budgets:
-            (a, a_error), (b, b_error) = fits[one].slope(flops), fits[other].slope(flops)
-            value, error = a - b, math.hypot(a_error, b_error)
-            dof = min(fits[one].mix_dof, fits[other].mix_dof)
-            half = t_quantile(0.9, dof) * error
-            p = float(2 * stdtr(dof, -abs(value) / error))
-            rows.append((one, other, flops, JOINT, value, value - half, value + half, p))
+            own = slope_gap(fits[one], fits[other], flops)
+            p = float(2 * stdtr(own.dof, -abs(own.value) / own.error))
+            rows.append((one, other, flops, JOINT, own.value, *own.interval, p))
             both = lines.get((one, flops)), lines.get((other, flops))
             if both[0] is not None and both[1] is not None and both[0].ok and both[1].ok:
                 gap = slope_difference(both[0], both[1])

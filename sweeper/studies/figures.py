@@ -19,7 +19,6 @@ from fitting.drawing import (
     plain,
     plain_numbers,
 )
-from fitting.parabola import t_quantile
 from fitting.values import Z90
 from sweeper.studies.datamix import JOINT, PARABOLA, DatamixStudy
 from sweeper.studies.skills import SkillsStudy
@@ -94,8 +93,8 @@ def _optima_by_share(study: DatamixStudy, own: pd.DataFrame, flops: float) -> Fi
         grid = np.linspace(fit.grid.share.min(), fit.grid.share.max(), 60)
         mean, spread = fit.line(flops, grid)
         half = Z90 * np.sqrt(np.diag(spread))
-        value, error = fit.slope(flops)
-        label = f"{skill}: slope {value:+.2f} ± {t_quantile(0.9, fit.mix_dof) * error:.2f}"
+        slope = fit.slope(flops)
+        label = f"{skill}: slope {slope.value:+.2f} ± {slope.interval[1] - slope.value:.2f}"
         axes.plot(100 * grid, np.exp(mean), color=colour, label=label)
         axes.fill_between(
             100 * grid, np.exp(mean - half), np.exp(mean + half), color=colour, alpha=0.15, lw=0

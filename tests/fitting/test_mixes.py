@@ -10,7 +10,8 @@ from fitting.datamix import paper_mixes
 from fitting.errors import FittingError, Status
 from fitting.mix_curves import Spots, evaluate
 from fitting.mix_design import Offer, choose_mixes, targets, widths
-from fitting.mixes import align, fit_mixes
+from fitting.mix_gaps import align, correlation, gap, slope_gap
+from fitting.mixes import fit_mixes, satterthwaite
 
 FLOPS = 6e18
 MIXES = paper_mixes()
@@ -19,7 +20,10 @@ TRUTH = {"knowledge": (2.7e8, 0.35, 0.139, 0.012), "code": (2.65e8, 0.19, 0.075,
 DRIFT = {"knowledge": 0.04, "code": 0.015}
 
 
-def table(seed, *, sizes=5, half=1.3, budgets=(FLOPS,), mixes=MIXES, drift=True, noise=1.0):
+def table(
+    seed, *, sizes=5, half=1.3, budgets=(FLOPS,), mixes=MIXES, drift=True, noise=1.0, bend=0.0,
+    common=0.0,
+):  # fmt: skip
     rng = np.random.default_rng(seed)
     own = {
         s: dict(zip(MIXES, DRIFT[s] * drift * rng.standard_normal(13), strict=True)) for s in TRUTH
@@ -30,12 +34,15 @@ def table(seed, *, sizes=5, half=1.3, budgets=(FLOPS,), mixes=MIXES, drift=True,
         for mix in mixes:
             for x in np.linspace(-half, half, sizes):
                 params = 3.1e8 * math.exp(0.5 * c + x)
+                both = math.sqrt(common) * rng.standard_normal()
                 for skill, (zero, slope, curvature, sd) in TRUTH.items():
                     share = MIXES[mix][skill]
                     u = math.log(params / zero) - 0.5 * c - slope * share - own[skill][mix]
+                    u -= bend * (share - 0.4) ** 2
                     bowl = (math.exp(0.3 * u) + math.exp(-0.3 * u) - 2) / 0.3**2 / 2
                     loss = 1.1 - 0.05 * math.log(share) + curvature * math.exp(-0.15 * c) * bowl
-                    loss += sd * noise * rng.standard_normal()
+                    own_error = math.sqrt(1 - common) * rng.standard_normal()
+                    loss += sd * noise * (both + own_error)
                     rows.append(
                         (flops, params, flops / 6 / params, skill, mix, f"{mix}{flops}{x}", loss)
                     )
@@ -62,8 +69,8 @@ def test_ninety_per_cent_intervals_hold():
     for seed in range(12):
         fits = fit_mixes(table(seed, sizes=4), MIXES, CLASSES)
         for skill, (_, slope, _, _) in TRUTH.items():
-            value, error = fits[skill].slope(FLOPS)
-            hits += abs(value - slope) < 1.8 * error
+            low, high = fits[skill].slope(FLOPS).interval
+            hits += low < slope < high
             tries += 1
     assert hits / tries > 0.75
 
@@ -86,6 +93,43 @@ def test_the_optima_meet_where_the_lines_say():
     assert found.ratio == pytest.approx(share / (0.8 - share), rel=0.05)
     assert found.interval[0] < found.ratio < found.interval[1]
     assert found.params == pytest.approx(2.65e8 * math.exp(0.19 * share), rel=0.02)
+
+
+def test_optima_that_bend_meet_where_their_curves_do():
+    rows = table(0, drift=False, noise=0.01, bend=-0.3)
+    fits = fit_mixes(rows, MIXES, CLASSES)
+    found = align(fits["code"], fits["knowledge"], FLOPS, rest=0.2)
+    share = np.linspace(0, 0.8, 10001)
+    own = np.log(2.65) + 0.19 * share - 0.3 * (share - 0.4) ** 2
+    other = np.log(2.7) + 0.35 * (0.8 - share) - 0.3 * (0.4 - share) ** 2
+    meet = share[np.argmin(np.abs(own - other))]
+    assert found.ratio == pytest.approx(meet / (0.8 - meet), rel=0.06)
+    shares = np.array([mix["code"] for mix in MIXES.values()])
+    through_all = np.polyfit(shares, 0.19 * shares - 0.3 * (shares - 0.4) ** 2, 1)[0]
+    assert fits["code"].slope(FLOPS).value == pytest.approx(through_all, abs=0.02)
+
+
+def test_errors_in_common_drop_out_of_differences():
+    apart, together = (fit_mixes(table(6, common=c), MIXES, CLASSES) for c in (0.0, 0.9))
+    assert abs(correlation(apart["code"], apart["knowledge"])) < 0.35
+    assert correlation(together["code"], together["knowledge"]) > 0.6
+    code, knowledge = together["code"], together["knowledge"]
+    rows, others = code.line_rows(FLOPS, [0.4]), knowledge.line_rows(FLOPS, [0.4])
+    found = gap(code, knowledge, rows, others)
+    alone = math.hypot(
+        *(math.sqrt(f.functional(r)[1][0, 0]) for f, r in ((code, rows), (knowledge, others)))
+    )
+    assert found.error[0] < 0.95 * alone
+    slopes = slope_gap(code, knowledge, FLOPS)
+    wanted = code.slope(FLOPS).value - knowledge.slope(FLOPS).value
+    assert slopes.value == pytest.approx(wanted)
+    assert slopes.interval[0] < -0.16 < slopes.interval[1]
+
+
+def test_degrees_of_freedom_of_a_sum():
+    assert satterthwaite([(1.0, 8.0)]) == pytest.approx(8.0)
+    assert satterthwaite([(1.0, 8.0), (1.0, 8.0)]) == pytest.approx(16.0)
+    assert satterthwaite([(1.0, 8.0), (-0.1, 1.0)]) == pytest.approx(8.0)  # rounding below none
 
 
 def test_no_alignment_without_slopes():

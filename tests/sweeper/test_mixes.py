@@ -82,7 +82,7 @@ def test_the_search_finds_the_slopes_within_its_allowance():
     plan = outcome.sweep
     fits = fit_mixes(outcome.table, plan.mix_shares, {s: s for s in SLOPES})
     for skill, slope in SLOPES.items():
-        value, error = fits[skill].slope(4e11)
+        value, error, _ = fits[skill].slope(4e11)
         assert abs(value - slope) < 3 * error
         assert error < 0.12
     assert len(outcome.fit()["code"].optima) == 1  # the reference mix alone

@@ -1,0 +1,150 @@
+"""Two skills over data mixes: how their responses differ, and where their optima meet.
+
+The losses of two skills come from the same trainings, so that part of their errors is common; what
+is common drops out of a difference. How much it is, the residuals of both joint fits tell.
+
+Legend: p* = optimum in params, k = functions asked for; logarithms natural.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from fitting.alignment import Alignment, no_alignment
+from fitting.errors import Status
+from fitting.mix_curves import LEAST_SHARE
+from fitting.mixes import Estimate, MixFit, satterthwaite
+from fitting.parabola import t_quantile
+from fitting.values import FloatArray
+
+DOUBT = 4.0
+"""Trials' worth of doubt that errors are correlated at all (assumption)."""
+
+_PLACES = 401
+"""Shares tried for the crossing; the interval's ends are as fine as their distance."""
+
+
+class Gap(NamedTuple):
+    """Differences of linear functions of two fits.
+
+    Attributes:
+        value: (k,) first less second.
+        covariance: (k, k) of the values.
+        dof: (k,) degrees of freedom of their variances.
+    """
+
+    value: FloatArray
+    covariance: FloatArray
+    dof: FloatArray
+
+    @property
+    def error(self) -> FloatArray:
+        """Standard errors, (k,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def half(self) -> FloatArray:
+        """Half-widths of the 90 % intervals, (k,)."""
+        return np.array([t_quantile(0.9, dof) for dof in self.dof]) * self.error
+
+
+def correlation(first: MixFit, second: MixFit) -> float:
+    """Correlation of two skills' errors in one trial, held back towards none."""
+    one, other = _common(first, second)
+    a, b = first.residual[one], second.residual[other]
+    if len(a) < 3:
+        return 0.0
+    spare = min(first.spare, second.spare)
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)) * spare / (spare + DOUBT))
+
+
+def _common(first: MixFit, second: MixFit) -> tuple[list[int], list[int]]:
+    """Places of the trials that measured both skills."""
+    places = {trial: i for i, trial in enumerate(second.trials)}
+    one = [i for i, trial in enumerate(first.trials) if trial in places]
+    return one, [places[first.trials[i]] for i in one]
+
+
+def gap(first: MixFit, second: MixFit, rows: FloatArray, others: FloatArray) -> Gap:
+    """Linear functions of the first fit's parameters less others of the second's, both (k, P)."""
+    (one, spread_one), (other, spread_other) = first.functional(rows), second.functional(others)
+    pulled, pulled_too = rows @ first.pull, others @ second.pull
+    mine, theirs = _common(first, second)
+    cross = correlation(first, second) * (pulled[:, mine] @ pulled_too[:, theirs].T)
+    covariance = spread_one + spread_other - cross - cross.T
+    noise = ((pulled**2).sum(axis=1), (pulled_too**2).sum(axis=1))
+    common = 2 * np.diag(cross)
+    # What both have in common is taken off both in proportion.
+    kept = 1 - common / (noise[0] + noise[1])
+    dof = [
+        satterthwaite(
+            (
+                (float(noise[0][i] * kept[i]), first.spare),
+                (float(noise[1][i] * kept[i]), second.spare),
+                (float(spread_one[i, i] - noise[0][i]), first.mix_dof),
+                (float(spread_other[i, i] - noise[1][i]), second.mix_dof),
+            )
+        )
+        for i in range(len(one))
+    ]
+    return Gap(np.asarray(one - other), np.asarray(covariance), np.array(dof))
+
+
+def slope_gap(first: MixFit, second: MixFit, flops: float) -> Estimate:
+    """How much more the first skill's optimum follows its own share than the second's."""
+    found = gap(first, second, first.slope_rows([flops]), second.slope_rows([flops]))
+    return Estimate(float(found.value[0]), float(found.error[0]), float(found.dof[0]))
+
+
+def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignment:
+    """The ratio of two classes at which two skills' optima meet on a budget.
+
+    Both optima are curves in the share of their own class, and the two shares sum to what the
+    others leave. The 90 % interval holds every ratio at which the gap of the optima is within its
+    own 90 % interval of none (Fieller's set, of curves instead of lines); an end of it that no mix
+    of the two classes reaches is 0 or infinite.
+
+    Args:
+        first: the skill whose class is above the line of the ratio.
+        second: the other skill.
+        flops: the budget.
+        rest: share of all other classes, held fixed.
+    """
+    total = 1.0 - rest
+    share = np.linspace(0.0, total, _PLACES)
+    rows, others = first.line_rows(flops, share), second.line_rows(flops, total - share)
+    found = gap(first, second, rows, others)
+    value = found.value + first.grid.origin[0] - second.grid.origin[0]
+    ends = gap(first, second, rows[-1:] - rows[:1], others[-1:] - others[:1])
+    if not abs(ends.value[0]) > ends.half[0]:
+        slope = f"{ends.value[0] / total:+.2g} ± {ends.error[0] / total:.2g}"
+        return no_alignment(f"The gap of the optima cannot be told to depend on the mix: {slope}.")
+    turned = np.sign(ends.value[0]) * value
+    crossed = np.flatnonzero((turned[:-1] <= 0) & (turned[1:] > 0))
+    if not len(crossed):
+        return no_alignment("The optima meet under no mix of the two classes.")
+    at = int(crossed[0])
+    part = turned[at] / (turned[at] - turned[at + 1])
+    meet = float(share[at] + part * (share[at + 1] - share[at]))
+    held = np.flatnonzero(np.abs(value) <= found.half)
+    low, high = (int(held[0]), int(held[-1])) if len(held) else (at, at + 1)
+    tried = first.grid.share / np.maximum(second.grid.share, LEAST_SHARE)
+    ratio = _ratio(meet, total)
+    return Alignment(
+        ratio=ratio,
+        interval=(_ratio(float(share[low]), total), _ratio(float(share[high]), total)),
+        params=math.exp(float(first.line(flops, meet)[0][0])),
+        within=bool(tried.min() <= ratio <= tried.max()),
+        status=Status.OK,
+        reason=f"Two curves in the own class's share, other classes at {rest:.0%}.",
+    )
+
+
+def _ratio(share: float, total: float) -> float:
+    """Share of one class over what it leaves of the total."""
+    if share <= 0:
+        return 0.0
+    return share / (total - share) if share < total else math.inf
