@@ -50,15 +50,17 @@ LAW = (
     ("bend", 0.0, 0.2),
     ("ln K", 0.0, 1.5),
     ("ln K by ln C", -0.15, 0.1),
-    ("logit a", 0.0, 0.4),
+    ("logit a", 0.0, 0.25),
     ("ln T", math.log(0.71), 0.3),
     ("level by ln s*", 0.0, 2.0),
     ("level by s*", 0.0, 2.0),
     ("level by c ln s*", 0.0, 0.2),
 )
 """Priors of what mixes have in common. The bend as Figure 3 of arXiv 2503.10061 has it: -.21 for
-code, -.07 for knowledge. Exponents and T as in Besiroglu et al. 2024; ln K by ln C as the
-parabolas of arXiv 2503.10061 fall, -.13 to -.21; the rest wide (assumptions)."""
+code, -.07 for knowledge. Exponents and T as in Besiroglu et al. 2024; a, the exponent of p* of a
+surface, is .46 to .51 by theirs, Hoffmann's and the two skills' of arXiv 2503.10061 (here .44 to
+.56, for one standard deviation). ln K by ln C as the parabolas of arXiv 2503.10061 fall, -.13 to
+-.21; the rest wide (assumptions)."""
 
 V0, EXPONENT, SLOPE, SLOPE_C, BEND, LOG_K, LOG_K_C, LOGIT_A, LOG_T, LEVEL = range(10)
 N_LAW = len(LAW)
