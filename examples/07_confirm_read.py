@@ -28,6 +28,9 @@ from sweeper.words import contrast
 
 KEPT = ("world", "arm", "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "class",
         "loss", "status", "reason", "spent_flops", "wall_s")  # fmt: skip
+EXCHANGED = 0.584 - 0.199
+"""Share that knowledge gives to code in the swap arm."""
+
 LATE = 2384
 """World whose swap the clock had stopped."""
 
@@ -111,8 +114,15 @@ def pairs(table: pd.DataFrame) -> list[str]:
             w: own[w, "swap", skill] - own[w, "base", skill] for w in both if (w, "swap") in ratios
         }
         if moved:
+            step = EXCHANGED if wanted == "rise" else -EXCHANGED
+            slopes = {w: d / step for w, d in moved.items()}
             lines.append(f"{skill}'s own optimum, predicted to {wanted}: "
-                         + summary(moved, "difference"))  # fmt: skip
+                         + summary(moved, "difference") + " Per unit of its own share (not in "
+                         + "the protocol): " + summary(slopes, "difference"))  # fmt: skip
+    swapped = {w: v for (w, arm), v in ratios.items() if arm == "swap" and math.isfinite(v)}
+    if swapped:
+        lines.append("knowledge's optimum over code's in the swap arm, code 2.9 times knowledge "
+                     "(not in the protocol): " + summary(swapped, "ratio"))  # fmt: skip
     return lines
 
 
@@ -234,7 +244,7 @@ def python_source(table: pd.DataFrame) -> list[str]:
     lines = ["", "## 5. Addition: Python source as a second code skill", ""]
     rows = table[(table["arm"] == "python") & (table["status"] == "finished")]
     if rows.empty:
-        return [*lines, "Not run."]
+        return [*lines, "No world of it has ended."]
     lines += ["| world | trials | skill | p* at 2e11, guarded | exponent (se) |",
               "|---|---|---|---|---|"]  # fmt: skip
     fits = {}

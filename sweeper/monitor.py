@@ -95,6 +95,11 @@ def ray_gauge(metric: Metric) -> Gauge:
     return gauge
 
 
+def _ascii(label: str) -> str:
+    """A label as Ray takes it: the paper's mixes have a multiplication sign in their names."""
+    return label.replace("\u00d7", "x").encode("ascii", "backslashreplace").decode("ascii")
+
+
 class Gauges:
     """Keeps the gauges true as trials start, report and end; a listener of the driver.
 
@@ -142,12 +147,12 @@ class Gauges:
                 self._gauges[name].set(value, tags=dict(labels))
 
     def _set(self, name: str, value: float, **labels: str) -> None:
-        tags = {"sweep": self._sweep.name, **labels}
+        tags = {key: _ascii(label) for key, label in {"sweep": self._sweep.name, **labels}.items()}
         self._values[name, tuple(tags.items())] = float(value)
         self._gauges[name].set(float(value), tags=tags)
 
     def _forget(self, name: str, trial: str) -> None:
-        for key in [k for k in self._values if k[0] == name and ("trial", trial) in k[1]]:
+        for key in [k for k in self._values if k[0] == name and ("trial", _ascii(trial)) in k[1]]:
             del self._values[key]
 
     def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:

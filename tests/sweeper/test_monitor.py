@@ -5,6 +5,7 @@ import re
 import threading
 import time
 import urllib.request
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -37,6 +38,7 @@ class Recorder:
         class Gauge:
             def set(self, value, tags=None):
                 assert set(tags) == {"sweep", *metric.labels}
+                assert all(value.isascii() for value in tags.values())  # or Ray raises
                 rest = tuple(v for k, v in sorted(tags.items()) if k != "sweep")
                 recorder.values[(metric.name, *rest)] = value
 
@@ -75,6 +77,17 @@ def test_the_gauges_follow_a_trial():
     key = ("isoskill_skill_loss", "1e+11", str(allocation.params), "knowledge", name)
     assert seen.values[key] == 3.0
     assert seen.values[("isoskill_seconds_left",)] == 12.0
+
+
+def test_names_that_ray_would_not_take_are_spelled_for_it():
+    spec, ledger, seen = sweep(name="größe"), Ledger(":memory:"), Recorder()
+    gauges = Gauges(spec, ledger, make=seen.make, left_s=lambda: 12.0)
+    allocation = replace(spec.space.allocation(1e11, 2e4), mix="code×4")
+    gauges("progressed", Start("a", allocation), {"tokens": 1, "tokens_per_s": 1e5})
+    name = str(allocation).replace("×", "x")
+    assert seen.values["isoskill_tokens_per_second", name] == 1e5
+    gauges("failed", Start("a", allocation), {"status": "failed"})
+    assert seen.values["isoskill_tokens_per_second", name] == 0
 
 
 def test_every_query_of_the_dashboard_names_a_metric_that_exists():
