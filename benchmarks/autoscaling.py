@@ -32,6 +32,7 @@ from trainables.config import Data
 
 RESULT = Path(__file__).parent / "results" / "autoscaling.md"
 HEAD_ID = "f" * 51 + "00000"  # what the fake provider calls the head
+PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 NODES = 3
 IDLE_S = 20.0
 PATIENCE_S = 600.0
@@ -61,31 +62,34 @@ def autoscaler(gcs: str) -> dict[str, Any]:
         "idle_timeout_minutes": IDLE_S / 60,
         "upscaling_speed": 10.0,
         "provider": {
-            "type": "fake_multinode", "gcs_address": gcs, "launch_multiple": True,
-            "head_node_id": HEAD_ID,
+            "type": "external",  # by its own name Ray looks for a template that its wheel lacks
+            "module": PROVIDER,
+            "gcs_address": gcs, "launch_multiple": True, "head_node_id": HEAD_ID,
         },
         "available_node_types": {
             "ray.head.default": head,
             "worker": worker | {"min_workers": 0, "max_workers": NODES},
         },
         "head_node_type": "ray.head.default",
-        "auth": {}, "file_mounts": {}, "setup_commands": [],
+        "auth": {}, "file_mounts": {}, "cluster_synced_files": [], "setup_commands": [],
+        "initialization_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
+        "head_start_ray_commands": [], "worker_start_ray_commands": [],
     }  # fmt: skip
 
 
 @contextlib.contextmanager
-def head(directory: Path, port: int) -> Any:
+def head(directory: Path, address: str) -> Any:
     """A head node with an autoscaler, and none of their processes afterwards."""
     config = directory / "autoscaling.json"
-    config.write_text(json.dumps(autoscaler(f"127.0.0.1:{port}")))
+    config.write_text(json.dumps(autoscaler(address)))
     fake = {
         "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
     }  # fmt: skip
     command = [
-        Path(sys.executable).parent / "ray", "start", "--head", "--block", f"--port={port}",
-        "--node-ip-address=127.0.0.1", "--num-cpus=0", "--dashboard-host=127.0.0.1",
+        Path(sys.executable).parent / "ray", "start", "--head", "--block",
+        f"--port={address.partition(':')[2]}", "--num-cpus=0", "--dashboard-host=127.0.0.1",
         f"--dashboard-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",
         "--object-store-memory=104857600", f"--autoscaling-config={config}",
     ]  # fmt: skip
@@ -150,15 +154,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="keep the result")
     arguments = parser.parse_args()
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(ENVIRONMENT | {"RAY_AUTH_MODE": "token"})
     import ray
 
-    port = free_port()
-    with tempfile.TemporaryDirectory() as name, head(Path(name), port):
-        connect(f"127.0.0.1:{port}")
+    address = f"{ray.util.get_node_ip_address()}:{free_port()}"
+    with tempfile.TemporaryDirectory() as name, head(Path(name), address):
+        connect(address)
         count = Count()
         count.start()
-        found = spec(f"127.0.0.1:{port}").run(Path(name) / "a", progress=False)
+        found = spec(address).run(Path(name) / "a", progress=False)
         ended = time.monotonic() - count._began
         until = time.monotonic() + PATIENCE_S
         while count.changes[-1][1] and time.monotonic() < until:

@@ -29,6 +29,7 @@ from sweeper import Results, SearchSettings, Sizes, Sweep
 from sweeper.budget import si
 from sweeper.cluster import ENVIRONMENT
 from sweeper.errors import DirectoryError
+from sweeper.faults import RESPONSES
 from trainables.config import Data
 
 ROOT = Path(__file__).parents[1]
@@ -174,7 +175,7 @@ def main() -> None:
         same_losses = same_places and bool((one == other).all())
         workers = far.trials["worker"].nunique()
         there = far.trials[far.trials["worker"].str.rpartition(":")[2].astype(int).isin(newcomers)]
-        faults = far.events[far.events["kind"].isin(["retrying", "node-lost", "died"])]
+        faults = far.events[far.events["kind"].isin(RESPONSES)]
     lines = [
         f"# A sweep on a Ray cluster that changes, {date.today().isoformat()}",
         "",

@@ -252,6 +252,18 @@ def real_table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def sleeping(row: dict[str, Any]) -> str:
+    """What became of trials that take their time."""
+    ratio = row["utilisation"] / row["ideal"]
+    return (
+        f"The real tuner, {row['trials']} trials that sleep {row['mean_s']:.0f} s on average, on "
+        f"{row['slots']} slots: utilisation {row['utilisation']:.3f} from the first trial's first "
+        f"second to the end, {row['ideal']:.3f} by an ideal driver (ratio {ratio:.3f}); between the "
+        f"start of the last process and of the last trial {row['steady']:.3f} of the slots train. "
+        f"All processes had started after {row['all_processes_s']:.0f} s."
+    )
+
+
 def figure(found: dict[str, Any]) -> None:
     """What a trial costs the driver, by the number of trials before it."""
     import matplotlib
@@ -298,6 +310,9 @@ def report() -> None:
             f"{row['memory_mb']:.0f} |"
         )
     lines += ["", REAL, "", *real_table(found)]
+    for key in (key for key in found if key.startswith("sleeping")):
+        lines += ["", sleeping(found[key]["rows"])]
+    lines += [line for part in found.values() if "note" in part for line in ("", part["note"])]
     lines += ["", "![CPU seconds of the driver per trial](scale.png)"]
     figure(found)
     (RESULTS / "scale.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
