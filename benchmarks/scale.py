@@ -259,8 +259,8 @@ def sleeping(row: dict[str, Any]) -> str:
         f"The real tuner, {row['trials']} trials that sleep {row['mean_s']:.0f} s on average, on "
         f"{row['slots']} slots: utilisation {row['utilisation']:.3f} from the first trial's first "
         f"second to the end, {row['ideal']:.3f} by an ideal driver (ratio {ratio:.3f}); between "
-        f"the start of the last process and of the last trial {row['steady']:.3f} of the slots train. "
-        f"All processes had started after {row['all_processes_s']:.0f} s."
+        f"the start of the last process and of the last trial {row['steady']:.3f} of the slots "
+        f"train. All processes had started after {row['all_processes_s']:.0f} s."
     )
 
 
