@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -248,6 +249,31 @@ def test_headings_sort_and_nothing_overflows_in_a_browser(page: str, tmp_path: P
         said[1]
         == f"170k descending, {best:.2f} ... empty, overflow 0, 1 of 6 off, at #trials, 0 folds"
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "said", "unsaid"),
+    [
+        ({}, "peak rate 0.008 at width 32", "by the rule"),
+        ({"rule": "steplaw"}, "batch by the rule steplaw", "at width"),
+        (
+            {"law": {"learning_rate": {"coefficient": 150.8, "params_exponent": -0.741}}},
+            "peak rate 151·p -0.741 (a measured law)",
+            "at width",
+        ),
+    ],
+)
+def test_the_training_rule_is_the_one_that_was_used(
+    tmp_path: Path, train: dict[str, Any], said: str, unsaid: str
+) -> None:
+    (tmp_path / "s.yaml").write_text(
+        json.dumps({"budgets": [1e11], "allowance": 1e12, "skills": ["code"], "train": train})
+    )
+    table = long_table((1e11,))
+    outcome = Outcome(Sweep.load(tmp_path / "s.yaml"), table[table.skill == "code"], None)
+    page = report.write(outcome, tmp_path / "r.html", fit_skills(outcome.table))
+    text = " ".join(" ".join(Reader(page.read_text("utf-8")).text).split())
+    assert said in text and unsaid not in text
 
 
 def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
