@@ -74,12 +74,14 @@ def lines(found: dict[str, Any]) -> list[str]:
         if "reason" in values:
             said.append(f"  {skill}  {values['reason']}")
             continue
+        lost = values["unconverged"]
+        said.append(f"  {skill}" + (f"  ({lost} draws ran out of steps)" if lost else ""))
         cells = [
-            f"{name} {v['median']:.3g} [{v['low']:.3g}, {v['high']:.3g}]"
+            f"{name:<8} {v['median']:.3g} [{v['low']:.3g}, {v['high']:.3g}]"
             for name, v in values.items()
             if name != "unconverged"
         ]
-        lost = values["unconverged"]
-        note = f"  ({lost} draws ran out of steps)" if lost else ""
-        said.append(f"  {skill}  {'  '.join(cells)}{note}")
+        half = len(cells) // 2
+        pairs = zip(cells[:half], cells[half:], strict=True)
+        said += [f"    {left:<36}{right}" for left, right in pairs]
     return said

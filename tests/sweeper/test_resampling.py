@@ -42,7 +42,7 @@ def test_constants_have_intervals_that_hold_the_truth_and_progress_is_told(monke
     assert "distinct allocations" in found["short"]["reason"]
     assert any("of 200 draws" in line and "left" in line for line in said)
     shown = "\n".join(lines(found))
-    assert "alpha 0." in shown and "distinct allocations" in shown
+    assert "alpha    0." in shown and "distinct allocations" in shown
 
 
 def test_the_command_prints_and_gives_json(tmp_path):
