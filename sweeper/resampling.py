@@ -83,5 +83,5 @@ def lines(found: dict[str, Any]) -> list[str]:
         ]
         half = len(cells) // 2
         pairs = zip(cells[:half], cells[half:], strict=True)
-        said += [f"    {left:<36}{right}" for left, right in pairs]
+        said += [f"    {left:<40}{right}" for left, right in pairs]
     return said
