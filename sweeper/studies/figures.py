@@ -63,7 +63,7 @@ def _datamix(study: DatamixStudy) -> list[Drawn]:
                 _optima_by_share(study, own, flops),
                 f"Optimal size against the share of the skill’s own class at {flops:.3g} FLOPs "
                 "(the paper’s Figure 3). Filled: the vertex of each mix’s parabola with its 90 % "
-                "interval; line and band: the joint fit, 90 %.",
+                "interval; curve and band: the joint fit, 90 %.",
             ),
             Drawn(
                 f"loss-by-share{tail}",
@@ -75,8 +75,8 @@ def _datamix(study: DatamixStudy) -> list[Drawn]:
                 f"alignment{tail}",
                 _alignment(study, own, flops),
                 f"The same optima against the ratio of two classes at {flops:.3g} FLOPs (Figure "
-                "5a). Lines: the joint fit, other classes held as in the reference mix; grey: the "
-                "90 % interval of where they meet.",
+                "5a). Curves: the joint fit, other classes held as in the reference mix; grey: "
+                "the 90 % interval of where they meet.",
             ),
         ]
     return drawn

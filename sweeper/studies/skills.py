@@ -3,9 +3,9 @@
 A claim says that one class's optimum lies above another's, or above the aggregate's. Two methods
 side by side: parabolas paired by trial and pooled over budgets (the paper's), and the guarded
 mixture's laws in the middle of the ladder (the mean over the budgets after an alarm, when there is
-no common law). Several claims are confirmed together with Holm's
-correction. Both halves are measured on the same trials, as in the paper: a trial's luck is common
-to both, and the halves are independent in their examples only.
+no common law). Several claims are confirmed together with Holm's correction. Both halves are
+measured on the same trials, as in the paper: a trial's luck is common to both, and the halves are
+independent in their examples only.
 """
 
 from __future__ import annotations
