@@ -113,7 +113,7 @@ def test_time_left_needs_a_measured_speed():
     trials = pd.DataFrame(rows, columns=COLUMNS)
     live = Live(trials={"c": Progress(5, 1.0), "d": Progress(6, 1.0)})
     # 6e10 free: 24 s; c: 5 s; d: 4 s; on two slots.
-    assert left_s(trials, live, 1e11) == pytest.approx((24 + 5 + 4) / 2)
+    assert left_s(trials, live, 1e11) == pytest.approx(5 + 24 / 2)
     assert left_s(trials, live, 4e10) == pytest.approx(5)  # the longest of what remains
     assert trial_left_s(Progress(5, 0.0), 10) is None
 
@@ -133,6 +133,7 @@ def test_time_left_is_that_of_the_trials_ahead_at_their_sizes():
     assert left() == 0  # the search would stop now
     assert left((1e10, 1e4), (1e10, 1e4)) == pytest.approx(16)
     assert left((1e10, 1e6)) == pytest.approx(1)
+    assert left((1e10, 1e6), (2e11, 1e6)) == pytest.approx(1)  # the second is not affordable
     assert left(*[(1e9, 1e6)] * AHEAD) == pytest.approx(7)  # cut short: 7e10 FLOPs are free
 
 
