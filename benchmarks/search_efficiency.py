@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/search_efficiency.py run --replicates 40
     python benchmarks/search_efficiency.py report
 
-`run` appends to results/search_efficiency.csv and skips what is there; `report` writes the tables
-and the figure, and keeps the section "Reading", which is written by hand. W is FLOPs spent over
-those of the usual grid (8 sizes on each of 7 budgets, 1.2e22). Error is the root mean square of
-ln p* over the ladder and replicates, of the worst skill unless said otherwise. Points of the
+`run` appends to results/search_efficiency.csv.gz and skips what is there; `report` writes the
+tables and the figure, and keeps the section "Reading", which is written by hand. W is FLOPs spent
+over those of the usual grid (8 sizes on each of 7 budgets, 1.2e22). Error is the root mean square
+of ln p* over the ladder and replicates, of the worst skill unless said otherwise. Points of the
 adaptive search below W = .2 are prefixes of its W = .2 runs.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gzip
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ from sweeper.search import SearchSettings, build
 from sweeper.simulation import run
 
 RESULTS = Path(__file__).parent / "results"
-CSV = RESULTS / "search_efficiency.csv"
+CSV = RESULTS / "search_efficiency.csv.gz"
 GRID_FLOPS = 8 * sum(LADDER)
 BEYOND = 1e22
 TARGETS = np.array([*LADDER, BEYOND])
@@ -196,7 +197,7 @@ def _jobs(args: argparse.Namespace, chosen: dict[str, Policy]) -> Iterator[tuple
 def _append(rows: Iterator[dict[str, object]]) -> None:
     fresh = not CSV.exists()
     RESULTS.mkdir(exist_ok=True)
-    with CSV.open("a", newline="") as file:
+    with gzip.open(CSV, "at", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if fresh:
             writer.writeheader()
