@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import FitError, Fits, FittingError, Surface, fit_skills, serving_optimum
+from fitting import FitError, Fits, FittingError, Status, Surface, fit_skills, serving_optimum
 from fitting.checkpoints import QUESTIONS, checkpoint_grid
 from fitting.decisions import (
     one_run,
@@ -113,9 +113,10 @@ def questions(skill: str, *, counts: bool) -> pd.DataFrame:
 @pytest.mark.parametrize("counts", [False, True])
 def test_both_sampling_laws_per_skill(counts: bool) -> None:
     laws = sampling_laws(questions("qa", counts=counts))["qa"]
-    assert laws.nll.ok and laws.rate.ok
-    for law in (laws.nll, laws.rate):
-        best = law.optimum(2.56e19, 2e9)
-        assert best.ok and best.k > 1
-        assert best.tokens_per_param > 20  # more than Chinchilla's
-        assert math.isfinite(best.value)
+    # Beta-distributed chances have no additive law of -ln pass@k; that of pass@k is built on them.
+    assert laws.nll.status is Status.MISFIT and "fit_pass_law" in laws.nll.reason
+    assert laws.rate.ok
+    best = laws.rate.optimum(2.56e19, 2e9)
+    assert best.ok and best.k > 1
+    assert best.tokens_per_param > 20  # more than Chinchilla's
+    assert math.isfinite(best.value)
