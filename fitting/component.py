@@ -179,7 +179,7 @@ class Component:
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each."""
         mean, gradient, by_vertex = self._optimum(self._log_flops(flops))
-        variance = np.einsum("snp,spq,snq->sn", gradient, self.covariance, gradient)
+        variance = ((gradient @ self.covariance) * gradient).sum(axis=-1)
         variance = variance + by_vertex**2 * self.unseen_variance(flops)
         return self.origin[0] + mean, np.sqrt(variance) * t90(self.spare)[:, None]
 
@@ -205,7 +205,7 @@ class Component:
         rows = self._rows(log_params, flops)
         mean, local = surface(self.theta, rows)
         gradient = jacobian(local, rows)
-        variance = np.einsum("snp,spq,snq->sn", gradient, self.covariance, gradient)
+        variance = ((gradient @ self.covariance) * gradient).sum(axis=-1)
         if self.h:
             outside = rows.hats.sum(1) == 0
             unseen = local[-2] ** 2 * LEVEL_SD**2 + local[-1] ** 2 * CURVATURE_SD**2
