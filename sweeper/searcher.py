@@ -39,8 +39,8 @@ the searcher proposes no more than fit. Tune by itself lets one wait at a time (
 
 REPORT_S = 0.1
 """Seconds between two trials' reports of progress: so each of 64 trials reports every 6.4 s. A
-report costs the driver some 5 ms (measured by benchmarks/scale.py), and one that finds it busy
-holds up its training."""
+report costs the driver some 5 ms (rough, from a profile of benchmarks/scale.py), and one that
+finds it busy holds up its training."""
 
 PULSE_S = 0.5
 """Seconds between looks for silent trials and a wish to stop."""
