@@ -41,8 +41,10 @@ error scale: 2.5 % spoiled trials would inflate it by 12 % (measured)."""
 SETTLED = 1e-3
 """Relative change of the error scale at which a member is done."""
 
-TOLERANCE = 1e-5
-"""Predicted fall of the objective (units of log likelihood) at which a member is done."""
+TOLERANCE = 1e-4
+"""Predicted fall of the objective (units of log likelihood) at which a member is done. On five
+tables of 30 to 250 trials ln p* was then within .006 of its standard error from the limit, and
+the standard error within .1 %; a tenth of it costs a tenth more time."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> 
     state = _State(theta.copy(), scale.copy(), damping, used, fitted, local)
     active = np.arange(batch)
     for step in range(MAX_STEPS):
-        done = _advance(data, prior, state, active, recount=step % 3 == 0)
+        done = _advance(data, prior, state, active, recount=step % 4 == 0)
         active = active[~done] if step > 0 else active
         if not len(active):
             break

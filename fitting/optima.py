@@ -56,6 +56,11 @@ class Guarded:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
         return self._mix([c.log_optimum(flops) for c in self.components])
 
+    def vertex(self, flops: npt.ArrayLike) -> FloatArray:
+        """Mean of ln p*, (S, n), without its error: sooner."""
+        parts = np.stack([c.vertex(flops) for c in self.components])
+        return np.asarray(np.tensordot(self.weights, parts, 1))
+
     def loss(
         self, skill: str, params: npt.ArrayLike, tokens: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray]:
@@ -69,7 +74,7 @@ class Guarded:
     def curvature(self, flops: npt.ArrayLike) -> FloatArray:
         """Curvature d2L/d(ln p)2 at the optimum, nats, (S, n)."""
         parts = np.stack([c.shape(flops)[0] for c in self.components])
-        return np.asarray((self.weights[:, None, None] * parts).sum(0))
+        return np.asarray(np.tensordot(self.weights, parts, 1))
 
     def laws(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Lines ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
@@ -86,7 +91,7 @@ class Guarded:
         mean = np.tensordot(self.weights, lines, 1)
         away = lines - mean
         spread = np.stack([spread for _, spread in parts]) + away[..., None] * away[..., None, :]
-        rest = self.log_optimum(flops)[0] - mean @ design.T
+        rest = self.vertex(flops) - mean @ design.T
         return mean, np.tensordot(self.weights, spread, 1), np.sqrt((rest**2).mean(1))
 
     def least_loss(self, log_params: FloatArray, flops: npt.ArrayLike) -> FloatArray:

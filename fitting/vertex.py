@@ -237,7 +237,8 @@ def _assemble(sums: FloatArray, hats: FloatArray, layout: Layout) -> FloatArray:
     out[:, shared:, :shared] = np.swapaxes(out[:, :shared, shared:], 1, 2)
     pairs = np.einsum("gk,gl->gkl", hats, hats).reshape(len(hats), -1)
     block = (sums[:, effects][:, :, effects] @ pairs).reshape(batch, 3, 3, nodes, nodes)
-    out[:, shared:, shared:] = np.swapaxes(block, 2, 3).reshape(batch, 3 * nodes, 3 * nodes)
+    whole = out[:, shared:, shared:].reshape(batch, 3, nodes, 3, nodes)
+    whole[...] = np.swapaxes(block, 2, 3)
     return out
 
 

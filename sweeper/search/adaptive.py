@@ -128,7 +128,7 @@ class AdaptiveSearch:
 
     def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""
-        optima = beliefs.fit.log_optimum(budgets)[0].T
+        optima = beliefs.fit.vertex(budgets).T
         trained = [a.params for a in beliefs.ended] if self.settings.cooldown else []
         parts = [self._sizes(c, x, count, trained) for c, x in zip(budgets, optima, strict=True)]
         counts = [len(part) for part in parts]

@@ -80,7 +80,7 @@ def _again(beliefs: Beliefs, turn: Turn) -> list[tuple[float, int]]:
 
 def _across(beliefs: Beliefs, turn: Turn, flops: float) -> list[tuple[float, int]]:
     """Sizes from a factor e below the least optimum to a factor e above the greatest."""
-    optima = beliefs.fit.log_optimum([flops])[0]
+    optima = beliefs.fit.vertex([flops])
     wanted = np.linspace(optima.min() - 1, optima.max() + 1, CHECK_TRIALS)
     return [(flops, _nearest(turn, flops, x)) for x in wanted]
 
@@ -94,7 +94,7 @@ def bracket(beliefs: Beliefs, turn: Turn, reach: float) -> list[tuple[float, int
         reach: greatest distance in ln p at which a trial supports an optimum.
     """
     budgets = [c for c in turn.space.budgets if turn.space.allowed(c)]
-    optima = beliefs.fit.log_optimum(budgets)[0]
+    optima = beliefs.fit.vertex(budgets)
     points = []
     for skill in optima:
         gaps = [_gaps(turn, c, x, reach) for c, x in zip(budgets, skill, strict=True)]
