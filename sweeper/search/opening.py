@@ -67,14 +67,13 @@ def _unmatched(
 
 
 def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) -> list[int]:
-    """Log-spaced realisable sizes round the guess, the window moved inside what can be built."""
+    """Log-spaced realisable sizes round the guess, the window kept inside what can be built."""
     allowed = [space.params[i] for i in space.allowed(flops)]
-    centre = guess(flops, settings.tokens_per_param)
-    step = 2 * settings.reach / (SIZES - 1)
+    low, high = math.log(allowed[0]), math.log(allowed[-1])
+    half = min(settings.reach, (high - low) / 2)
+    centre = min(max(guess(flops, settings.tokens_per_param), low + half), high - half)
+    step = 2 * half / (SIZES - 1)
     shift = step * ((round_ * _GOLDEN + 0.5) % 1.0 - 0.5)
-    room = max(math.log(allowed[-1] / allowed[0]) / 2 - settings.reach, 0.0)
-    middle = 0.5 * math.log(allowed[-1] * allowed[0])
-    centre = min(max(centre, middle - room), middle + room)
-    wanted = centre + shift + np.linspace(-settings.reach, settings.reach, SIZES)
+    wanted = centre + shift + np.linspace(-half, half, SIZES)
     nearest = np.abs(np.log(allowed)[:, None] - wanted).argmin(axis=0)
     return [allowed[i] for i in nearest]

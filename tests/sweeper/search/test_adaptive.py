@@ -121,6 +121,13 @@ def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
     assert len(sizes) == 7 and len(set(sizes)) == 5
 
 
+def test_opening_spreads_over_what_can_be_built() -> None:
+    few = tuple(p for p in SIZES if 1e8 <= p <= 4e8)
+    points = missing(Space(LADDER, few, tuple(6.0 * p for p in few)), SearchSettings(), [])
+    sizes = {size for flops, size in points if flops == LADDER[0]}
+    assert len(sizes) == 5 and {min(few), max(few)} <= sizes
+
+
 def test_opening_counts_trials_that_are_there_already() -> None:
     trials = [Allocation(LADDER[0], SIZES[i], 1, seed=i) for i in range(4)]
     assert (
