@@ -1,12 +1,12 @@
-"""How often 90 % intervals of the ratio of two skills' optima hold the truth, three ways, one run.
+"""How often 90 % intervals of the ratio of two skills' optima hold the truth, four ways, one run.
 
     OMP_NUM_THREADS=1 python benchmarks/ratio_intervals.py [--sweeps 40] [--noise 0.1] [--write]
 
 Simulated sweeps of nine sizes on 3 or 8 budgets draw three skills' losses from the surfaces of
-`trainables.simulated`, a quarter of the noise's variance common to all skills of a trial. "law":
-the guarded laws in the middle of the ladder (what reports and consoles say, `sweeper.words`).
-"averaged": the guarded optima of the budgets averaged as if independent. "paired": parabolas of
-the same trials, budget by budget.
+`trainables.simulated`, a share of the noise's variance common to all skills of a trial. "joint":
+`Fits.compare` by the guarded mixture, what reports and consoles say. "laws": the guarded laws in
+the middle of the ladder, taken as independent. "averaged": the guarded optima of the budgets
+averaged as if independent. "paired": parabolas of the same trials, budget by budget.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import math
 from collections import defaultdict
 from datetime import date
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,13 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from fitting import compare_optima, compare_skills, fit_skills
-from sweeper.words import contrast
+from fitting.compare import pool_laws
 from trainables.progress import counted
 from trainables.simulated import SURFACES
 
 SKILLS = ("knowledge", "code", "validation")
 LADDERS = {3: (1e11, 2e11, 4e11), 8: tuple(np.geomspace(1e11, 1e13, 8).tolist())}
-SHARED = 0.25  # of the noise's variance
+SHARES = (0.25, 0.75)  # of the noise's variance common to the skills of a trial
 
 
 def loss(skill: str, params: float, flops: float) -> float:
@@ -45,13 +45,13 @@ def log_optimum(skill: str, flops: float) -> float:
     return float(found.x)
 
 
-def sweep(budgets: tuple[float, ...], noise: float, seed: int) -> pd.DataFrame:
+def sweep(budgets: tuple[float, ...], noise: float, shared: float, seed: int) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     for flops in budgets:
         for offset in np.linspace(-1.5, 1.5, 9) + rng.uniform(-0.1, 0.1, 9):
             params, common = math.sqrt(flops / 240) * math.exp(offset), rng.normal()
             for skill in SKILLS:
-                error = math.sqrt(SHARED) * common + math.sqrt(1 - SHARED) * rng.normal()
+                error = math.sqrt(shared) * common + math.sqrt(1 - shared) * rng.normal()
                 value = loss(skill, params, flops) + noise * error
                 rows.append((flops, params, skill, value, len(rows) // len(SKILLS)))
     return pd.DataFrame(rows, columns=["flops", "params", "skill", "loss", "trial_id"])
@@ -60,29 +60,30 @@ def sweep(budgets: tuple[float, ...], noise: float, seed: int) -> pd.DataFrame:
 def intervals(table: pd.DataFrame, one: str, other: str) -> dict[str, tuple[float, float]]:
     """90 % intervals of ln ratio by way of getting them."""
     fits = fit_skills(table)
-    low, high = contrast(fits, one, other).interval
+    averaged = compare_optima(fits[one].optima, fits[other].optima, pooling="precision")
     return {
-        "law": (math.log(low), math.log(high)),
-        "averaged": compare_optima(
-            fits[one].optima, fits[other].optima, pooling="precision"
-        ).interval(),
+        "joint": fits.compare(one, other).interval(),
+        "laws": pool_laws(averaged, fits[one].law, fits[other].law).interval(),
+        "averaged": averaged.interval(),
         "paired": compare_skills(table, one, other, pooling="precision").interval(),
     }
 
 
 def measure(sweeps: int, noise: float) -> pd.DataFrame:
     held, widths = defaultdict(list), defaultdict(list)
-    for count, budgets in LADDERS.items():
-        for seed in counted(range(sweeps), f"sweeps on {count} budgets"):
-            table = sweep(budgets, noise, seed)
+    for (count, budgets), shared in product(LADDERS.items(), SHARES):
+        for seed in counted(range(sweeps), f"sweeps on {count} budgets, {shared:g} in common"):
+            table = sweep(budgets, noise, shared, seed)
             for one, other in combinations(SKILLS, 2):
                 truth = np.mean([log_optimum(one, c) - log_optimum(other, c) for c in budgets])
                 for way, (low, high) in intervals(table, one, other).items():
-                    key = (count, f"{one}/{other}", way)
+                    key = (count, shared, f"{one}/{other}", way)
                     held[key].append(low <= truth <= high)
                     widths[key].append((high - low) / 2)
     rows = [(*key, np.mean(held[key]), np.nanmedian(widths[key])) for key in held]
-    return pd.DataFrame(rows, columns=["budgets", "pair", "way", "coverage", "half_width"])
+    return pd.DataFrame(
+        rows, columns=["budgets", "shared", "pair", "way", "coverage", "half_width"]
+    )
 
 
 def main() -> None:
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep benchmarks/results")
     asked = parser.parse_args()
     found = measure(asked.sweeps, asked.noise)
-    by_way = found.groupby(["budgets", "way"])[["coverage", "half_width"]]
+    by_way = found.groupby(["budgets", "shared", "way"])[["coverage", "half_width"]]
     worst = by_way.agg({"coverage": ["min", "mean"], "half_width": "median"})
     text = (
         f"# Intervals of ratios of optima, {date.today()}\n\n"

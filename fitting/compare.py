@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,9 +23,12 @@ from fitting.isoflop import fit_isoflop
 from fitting.observations import BUDGET_TOLERANCE
 from fitting.parabola import fit_parabola, t_quantile
 from fitting.powerlaw import PowerLaw
+from fitting.skill_gaps import SkillGap
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 Pooling = Literal["equal", "precision"]
+
+_COLUMNS = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ def compare_optima(
             "precision", weights 1 / (se^2 + scatter^2). Both take the budgets' errors as
             independent. Those of optima that one fit gave to all budgets (method "guarded" or
             "surface") are not: pooled over eight guarded budgets, nominal 90 % intervals covered
-            as little as 65 % (benchmarks/results/ratio_intervals.md); compare the laws there.
+            as little as 65 % (benchmarks/results/ratio_intervals.md): `Fits.compare` knows what
+            they share.
     """
     rows, lost = [], []
     for one in skill:
@@ -144,6 +148,49 @@ def compare_skills(
         se = _paired_se(ln_p, losses)
         rows.append((budget, one.params, other.params, math.log(one.params / other.params), se))
     return _pool(rows, lost, pooling, 0.0)
+
+
+def pool_gap(skill: Sequence[Optimum], aggregate: Sequence[Optimum], gap: SkillGap) -> Comparison:
+    """The comparison of two skills whose gap one fit gives for all budgets together.
+
+    Args:
+        skill: optima of the skill.
+        aggregate: of the aggregate, on the same budgets.
+        gap: ln p* of the first less the second on these budgets, with its covariance.
+    """
+    errors = np.sqrt(np.diag(gap.covariance))
+    columns = zip(skill, aggregate, gap.value, errors, strict=True)
+    rows = [(one.flops, one.params, two.params, value, se) for one, two, value, se in columns]
+    n = len(rows)
+    mean, error, scatter = math.nan, math.nan, math.nan
+    if n:
+        mean, error = float(gap.value.mean()), math.sqrt(float(gap.covariance.sum())) / n
+    if n > 1:
+        chance = (np.trace(gap.covariance) - gap.covariance.sum() / n) / (n - 1)
+        scatter = math.sqrt(max(float(gap.value.var(ddof=1) - chance), 0.0))
+    return Comparison(
+        frame=pd.DataFrame(rows, columns=_COLUMNS),
+        pooled=mean,
+        se=error,
+        dof=math.inf,
+        p_value=_p_value(mean, error, math.inf),
+        scatter=scatter,
+        excluded=pd.DataFrame([], columns=["flops", "reason"]),
+    )
+
+
+def pool_laws(found: Comparison, skill: PowerLaw, aggregate: PowerLaw) -> Comparison:
+    """The same comparison, pooled by two independent laws in the middle of its budgets.
+
+    That is the mean log ratio over the budgets, with what a law's budgets share counted once.
+    """
+    if not (len(found.frame) and skill.ok and aggregate.ok):
+        return found
+    middle = math.exp(float(np.log(found.frame["flops"]).mean()))
+    mean = math.log(float(skill(middle) / aggregate(middle)))
+    error = math.hypot(float(skill.log_se(middle)), float(aggregate.log_se(middle)))
+    dof = min(skill.dof, aggregate.dof)
+    return replace(found, pooled=mean, se=error, dof=dof, p_value=_p_value(mean, error, dof))
 
 
 def optimum_of_mean_loss(table: Table, skills: Sequence[str]) -> list[Optimum]:
@@ -238,8 +285,7 @@ def _pool(
     common: float,
 ) -> Comparison:
     """Pool log ratios over budgets and test them against zero."""
-    names = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
-    frame = pd.DataFrame(rows, columns=names)
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
     value, se = frame["log_ratio"].to_numpy(dtype=float), frame["se"].to_numpy(dtype=float)
     mean, error, dof, scatter = _mean(value, se, pooling)
     error = math.hypot(error, common)

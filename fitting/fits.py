@@ -16,12 +16,14 @@ from typing import Any, get_args
 
 import pandas as pd
 
+from fitting.compare import Comparison, compare_optima, pool_gap, pool_laws
 from fitting.errors import FitError, FittingError, Status
-from fitting.guarded_models import guarded_models
+from fitting.guarded_models import GuardedModel, guarded_models
 from fitting.methods import fit_single, on_ladder
 from fitting.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.plain import plain, plain_frame, read
 from fitting.powerlaw import PowerLaw
+from fitting.skill_gaps import skill_gap
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Optimum, Prediction
 from fitting.verdict import Verdict
@@ -210,6 +212,26 @@ class Fits(Mapping[str, SkillFit]):
             f"no one law holds on all trained budgets (odds {self._book.odds} to 1): trust the "
             f"budgets that were trained; what lies beyond them {ending}.",
         )
+
+    def compare(self, skill: str, aggregate: str) -> Comparison:
+        """A skill's optima against another's, on the budgets where both have one.
+
+        By the guarded method, what the errors have in common is counted once: two skills of the
+        same trials, and budgets of one fit. By the others the skills are taken as independent,
+        and pooled by their laws in the middle of the ladder where both have one.
+
+        Raises:
+            KeyError: a name was not measured.
+        """
+        optima = [self[name].optima for name in (skill, aggregate)]
+        one, other = (self._book.models(self.method)[name] for name in (skill, aggregate))
+        if isinstance(one, GuardedModel) and isinstance(other, GuardedModel):
+            found = [{o.flops: o for o in side if o.ok} for side in optima]
+            both = sorted(found[0].keys() & found[1].keys())
+            gap = skill_gap(one.trained.fit, skill, aggregate, both)
+            mine, theirs = ([side[c] for c in both] for side in found)
+            return pool_gap(mine, theirs, gap)
+        return pool_laws(compare_optima(*optima), self[skill].law, self[aggregate].law)
 
     def table(self) -> pd.DataFrame:
         """Optima of every skill on every budget, all methods side by side.

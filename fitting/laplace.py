@@ -161,7 +161,7 @@ def _advance(
     part, theta, scale = data.take(active), state.theta[active], state.scale[active]
     mean, inverse = prior.mean[active], prior.precision[active]
     residual = part.residual(state.fitted[active])
-    weights = _weights(residual, scale, part.present) / scale[:, None] ** 2
+    weights = robust_weights(residual, scale, part.present) / scale[:, None] ** 2
     sums, pull = part.sums(state.local[:, active], weights, residual)
     pull = pull - np.einsum("bpq,bq->bp", inverse, theta - mean)
     if recount:
@@ -195,7 +195,8 @@ def _quadratic(matrix: FloatArray, vector: FloatArray) -> FloatArray:
     return np.asarray((vector * (matrix @ vector[..., None])[..., 0]).sum(-1))
 
 
-def _weights(residual: FloatArray, scale: FloatArray, present: FloatArray) -> FloatArray:
+def robust_weights(residual: FloatArray, scale: FloatArray, present: FloatArray) -> FloatArray:
+    """What each loss counts, (B, n): about 1 where expected, less the farther off it is."""
     return np.asarray((FREEDOM + 1) / (FREEDOM + (residual / scale[:, None]) ** 2) * present)
 
 
@@ -221,7 +222,7 @@ def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) ->
 def _summary(data: Data, prior: Prior, state: _State) -> Posterior:
     """Width and evidence at the maximum."""
     residual = data.residual(state.fitted)
-    weights = _weights(residual, state.scale, data.present)
+    weights = robust_weights(residual, state.scale, data.present)
     sums, _ = data.sums(state.local, weights / state.scale[:, None] ** 2, residual)
     share = INFORMATION * data.present.sum() / weights.sum()
     precision = share * sums + prior.precision

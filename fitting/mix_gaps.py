@@ -18,10 +18,8 @@ from fitting.errors import Status
 from fitting.mix_curves import LEAST_SHARE
 from fitting.mixes import Estimate, MixFit, satterthwaite
 from fitting.parabola import t_quantile
+from fitting.skill_gaps import DOUBT
 from fitting.values import FloatArray
-
-DOUBT = 4.0
-"""Trials' worth of doubt that errors are correlated at all (assumption)."""
 
 _PLACES = 401
 """Shares tried for the crossing; the interval's ends are as fine as their distance."""

@@ -11,7 +11,7 @@ losses in nats, logarithms natural.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,7 @@ class Guarded:
         noise: (S,) standard deviation of one loss, nats.
         flops_per_param_token: of the table; 6 by the usual count.
         data_flops: (least, largest) budget with data.
-        trials: number of trials fitted, after merging neighbours where there are very many.
+        measured: the trials fitted, after merging neighbours where there are very many.
         trunk_correlation: of the errors of two branches of one trunk, where the table has any.
     """
 
@@ -49,7 +49,7 @@ class Guarded:
     noise: FloatArray
     flops_per_param_token: float
     data_flops: tuple[float, float]
-    trials: int
+    measured: Trials = field(repr=False)
     trunk_correlation: float = 0.0
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -161,7 +161,7 @@ def fit_guarded(
         noise=noise,
         flops_per_param_token=trials.flops_per_param_token,
         data_flops=(float(flops.min()), float(flops.max())),
-        trials=len(flops),
+        measured=trials,
         trunk_correlation=problem.trunk_correlation,
     )
 

@@ -41,6 +41,9 @@ class Trials:
     flops_per_param_token: float = FLOPS_PER_PARAM_TOKEN
     trunk: IntArray | None = None
 
+    def __len__(self) -> int:
+        return len(self.log_flops)
+
     def take(self, trials: npt.NDArray[np.bool_]) -> Trials:
         """Some of the trials, and the skills that were measured there."""
         measured = np.asarray(np.isfinite(self.loss[:, trials]).any(axis=1))

@@ -26,7 +26,7 @@ from sweeper.errors import SpecError
 from sweeper.report_figures import COLOURS, figures, ramp, toggles
 from sweeper.results import Outcome, Results
 from sweeper.spec import Sweep
-from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, middle, number
+from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, number
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -165,7 +165,6 @@ def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[
         "ramp": ramp(len(ladder)),
         "said": conclusions(fits, aggregate),
         "forest": _forest(_against(fits, aggregate, skills)),
-        "middle": number(middle(fits)),
         "optima": tables.optima(fits, skills, ladder),
         "laws": tables.laws(fits, skills, beyond),
         "beyond": number(beyond),

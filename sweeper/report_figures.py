@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fitting.values import Z90
 from sweeper.report_svg import style, svg
-from sweeper.words import Contrast, contrasts, number
+from sweeper.words import number
 
 if TYPE_CHECKING:
-    from fitting import Comparison, Fits
+    from fitting import Fits
 
 COLOURS = 5
 """Skills in one drawing, each with a colour of `fitting.plots`; further skills begin again."""
@@ -133,11 +131,10 @@ def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) ->
 def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> Figure:
     from fitting.plots import figure_residuals
 
-    pooled = {c.skill: c for c in contrasts(fits, aggregate) if c.reference == aggregate}
     drawings = []
     for i, group in enumerate(groups):
         with style():
-            drawing = figure_residuals({name: _comparison(fits, pooled[name]) for name in group})
+            drawing = figure_residuals({name: fits.compare(name, aggregate) for name in group})
             label = f"Log ratio of optima to {aggregate}: {', '.join(group)}"
             drawings.append(svg(drawing, f"c{i}", label, _palette()))
     return Figure(
@@ -146,16 +143,6 @@ def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> F
         f"ln(p* of the skill / p* of {aggregate}), one count per budget; above 0 the skill asks "
         "for a larger model.",
     )
-
-
-def _comparison(fits: Fits, contrast: Contrast) -> Comparison:
-    """Log ratios per budget, with the page's own mean and interval over all of them."""
-    from fitting import compare_optima
-
-    found = compare_optima(fits[contrast.skill].optima, fits[contrast.reference].optima)
-    low, high = contrast.interval
-    se = math.log(high / low) / 2 / Z90
-    return replace(found, pooled=math.log(contrast.ratio), se=se, dof=math.inf)
 
 
 def _palette() -> dict[str, str]:

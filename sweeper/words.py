@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
 from fitting.isoflop import t_quantile
-from fitting.values import Z90
 from sweeper.budget import si
 
 if TYPE_CHECKING:
@@ -58,7 +56,7 @@ def status_word(status: Status | str) -> str:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One skill's optimal size over another's in the middle of the ladder.
+    """One skill's optimal size over another's, the mean of ln ratio over the budgets.
 
     Attributes:
         skill: above the line.
@@ -105,40 +103,18 @@ def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
     return [contrast(fits, *pair) for pair in pairs]
 
 
-def middle(fits: Fits) -> float:
-    """The middle of the ladder in ln FLOPs."""
-    return math.exp(fmean(math.log(flops) for flops in fits.observations.budgets))
-
-
 def contrast(fits: Fits, skill: str, reference: str) -> Contrast:
-    """Compare two laws in the middle of the ladder, where they are known best.
-
-    That is the mean of ln ratio over the budgets. Averaging the budgets' optima as if they were
-    independent would count twice what the fit shares between them (benchmarks/ratio_intervals.py:
-    such 90 % intervals cover as little as 65 %, these 92 % or more). The two skills' errors are
-    taken as independent, which is on the safe side for losses of the same trials.
-    """
-    known = [_log_optimum(fits[name], middle(fits)) for name in (skill, reference)]
-    for name, (value, _) in zip((skill, reference), known, strict=True):
-        if math.isnan(value):
+    """Compare two skills' optima over the trained budgets (`Fits.compare`)."""
+    found = fits.compare(skill, reference)
+    if math.isfinite(found.pooled):
+        low, high = found.interval()
+        return Contrast(skill, reference, found.ratio, (math.exp(low), math.exp(high)))
+    reason = "they have optima on different budgets"
+    for name in (skill, reference):
+        if not any(best.ok for best in fits[name].optima):
             reason = f"{name} has no optimum ({status_word(_first_verdict(fits[name]))})"
-            return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
-    (one, one_half), (other, other_half) = known
-    ratio, half = one - other, math.hypot(one_half, other_half)
-    return Contrast(
-        skill, reference, math.exp(ratio), (math.exp(ratio - half), math.exp(ratio + half))
-    )
-
-
-def _log_optimum(fit: SkillFit, flops: float) -> tuple[float, float]:
-    """ln p* and the half-width of its 90 % interval: by the law or the one budget."""
-    if fit.law.ok:
-        half = t_quantile(0.9, fit.law.dof) * float(fit.law.log_se(flops))
-        return math.log(float(fit.law(flops))), half
-    best = fit.at(flops)
-    if not best.ok:
-        return math.nan, math.nan
-    return math.log(best.params), Z90 * best.log_params_se
+            break
+    return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
 
 
 def _first_verdict(fit: SkillFit) -> Status:

@@ -236,7 +236,7 @@ class MixSearch:
         names, points = list(self.mixes), []
         for flops in (c for c in self.space.budgets if c <= remaining and self.space.allowed(c)):
             allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
-            optima = np.stack([fit.vertex(flops) for fit in fits.values()])
+            optima = np.stack([fit.log_optimum(flops)[0] for fit in fits.values()])
             for m, name in enumerate(names):
                 for x in _strewn(allowed, optima[:, m], self.settings.reach):
                     if (flops, round(math.exp(x)), name) not in hopeless:

@@ -2,10 +2,9 @@
 
 A claim says that one class's optimum lies above another's, or above the aggregate's. Two methods
 side by side: parabolas paired by trial and pooled over budgets (the paper's), and the guarded
-mixture's laws in the middle of the ladder (the mean over the budgets after an alarm, when there is
-no common law). Several claims are confirmed together with Holm's correction. Both halves are
-measured on the same trials, as in the paper: a trial's luck is common to both, and the halves are
-independent in their examples only.
+mixture (`Fits.compare`). Several claims are confirmed together with Holm's correction. Both halves
+are measured on the same trials, as in the paper: a trial's luck is common to both, and the halves
+are independent in their examples only.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from fitting.errors import FittingError
 from fitting.values import Z90
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.studies.source import Source
-from sweeper.words import contrast
 from trainables.skills.paper import NINETEEN
 
 LEVEL = 0.1
@@ -166,46 +164,16 @@ def _ratios(
         head | {"method": "parabola", "flops": math.nan, "log_ratio": paired.pooled, "low": low,
                 "high": high, "p_value": paired.p_value}
     )  # fmt: skip
-    single = []
-    for flops in fits.observations.budgets:
-        a, b = fits[one].at(flops), fits[other].at(flops)
-        if a.ok and b.ok:
-            value, error = (
-                math.log(a.params / b.params),
-                math.hypot(a.log_params_se, b.log_params_se),
-            )
-            single.append((value, error))
-            rows.append(head | _guarded(flops, value, error) | {"p_value": math.nan})
-    value, error = _pooled(fits, one, other, single)
-    rows.append(head | _guarded(math.nan, value, error) | {"p_value": _p_value(value, error)})
+    joint = fits.compare(one, other)
+    pooled = (math.nan, joint.pooled, joint.se)
+    for flops, value, error in [*joint.frame[["flops", "log_ratio", "se"]].to_numpy(), pooled]:
+        spread = Z90 * error
+        rows.append(
+            head | {"method": "guarded", "flops": flops, "log_ratio": value,
+                    "low": value - spread, "high": value + spread,
+                    "p_value": joint.p_value if math.isnan(flops) else math.nan}
+        )  # fmt: skip
     return rows
-
-
-def _guarded(flops: float, value: float, error: float) -> dict[str, Any]:
-    low, high = value - Z90 * error, value + Z90 * error
-    return {"method": "guarded", "flops": flops, "log_ratio": value, "low": low, "high": high}
-
-
-def _pooled(
-    fits: Fits, one: str, other: str, single: Sequence[tuple[float, float]]
-) -> tuple[float, float]:
-    """Log ratio over the ladder and its error: by the laws, or where none holds the mean.
-
-    What budgets have in common is not counted twice in the mean: its error is that of one budget.
-    """
-    if fits.alarm and single:
-        values, errors = np.array(single).T
-        return float(values.mean()), float(errors.mean())
-    middle = contrast(fits, one, other)
-    if not (math.isfinite(middle.ratio) and middle.interval[0] > 0):
-        return math.nan, math.nan
-    low, high = (math.log(bound) for bound in middle.interval)
-    return math.log(middle.ratio), (high - low) / 2 / Z90
-
-
-def _p_value(value: float, error: float) -> float:
-    """Two-sided, of a normal statistic."""
-    return math.erfc(abs(value) / error / math.sqrt(2)) if error > 0 else math.nan
 
 
 def _claims(

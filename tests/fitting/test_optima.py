@@ -145,7 +145,7 @@ def test_a_skill_may_miss_trials_and_be_repeated(base):
     assert poorer.log_optimum([1e21])[1][at, 0] > 1.2 * fit.log_optimum([1e21])[1][at, 0]
     repeated = table.drop(columns="trial_id")
     twice = fit_guarded(pd.concat([repeated, repeated]), ladder=LADDER)
-    assert twice.trials == 2 * fit.trials
+    assert len(twice.measured) == 2 * len(fit.measured)
     assert (twice.log_optimum(LADDER)[1] < fit.log_optimum(LADDER)[1]).mean() > 0.9
 
 
@@ -185,7 +185,7 @@ def test_very_many_trials_are_merged():
     centre = np.repeat([place.log_optimum("aggregate", c) for c in LADDER], 3000)
     table = place.table(flops, np.exp(centre + rng.uniform(-1.5, 1.5, len(flops))), rng)
     fit = fit_guarded(table[np.isfinite(table["loss"])], ladder=LADDER)
-    assert fit.trials <= 5000
+    assert len(fit.measured) <= 5000
     assert np.abs(fit.log_optimum(LADDER)[0] - truth_of(place)[:, :7]).max() < 0.03
 
 

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fitting import Optimum, PowerLaw, Status, fit_power_law
+from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_power_law
+from fitting.compare import pool_laws
 from fitting.skill_models import no_law
 from sweeper.words import Contrast, between, conclusions, contrasts, number
 
@@ -37,6 +38,10 @@ class SkillStub:
 
 class FitsStub(dict[str, SkillStub]):
     observations = SimpleNamespace(budgets=list(BUDGETS))
+
+    def compare(self, skill: str, aggregate: str) -> Comparison:
+        one, other = self[skill], self[aggregate]
+        return pool_laws(compare_optima(one.optima, other.optima), one.law, other.law)
 
 
 def optimum(flops: float, params: float, se: float = 0.05, status: Status = Status.OK) -> Optimum:
