@@ -16,6 +16,9 @@ from sweeper.sections import Cluster
 REACH_S = 5.0
 """Seconds to wait for a connection to a named address (assumption)."""
 
+STARTS = 2
+"""Tries to start a Ray of our own: on a busy machine its processes may miss Ray's 30 s."""
+
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
     "RAY_worker_niceness": "0",  # Ray's default of 15 starves trials on a shared machine
@@ -83,21 +86,25 @@ def _start(cluster: Cluster, quiet: dict[str, Any]) -> Any:
     """Start a Ray of our own on this machine."""
     import ray
 
-    try:
-        with loopback():
-            return ray.init(
-                address="local",
-                num_cpus=cluster.cpus,
-                num_gpus=cluster.gpus,
-                include_dashboard=cluster.dashboard or needs_dashboard(cluster),
-                dashboard_host="127.0.0.1",
-                **quiet,
-            )
-    except Exception as error:  # Ray raises it bare when a process of its own does not come up
-        raise ClusterError(
-            f"cluster.address: local: Ray did not start on this machine ({_first(error)}); it may "
-            "be busy or short of memory: try again, or lower cluster.cpus; Ray's logs say more"
-        ) from error
+    for attempt in range(1, STARTS + 1):
+        try:
+            with loopback():
+                return ray.init(
+                    address="local",
+                    num_cpus=cluster.cpus,
+                    num_gpus=cluster.gpus,
+                    include_dashboard=cluster.dashboard or needs_dashboard(cluster),
+                    dashboard_host="127.0.0.1",
+                    **quiet,
+                )
+        except Exception as error:  # Ray raises it bare when a process of its own does not start
+            ray.shutdown()
+            if attempt == STARTS:
+                raise ClusterError(
+                    "cluster.address: local: Ray did not start on this machine, "
+                    f"{STARTS} times ({_first(error)}); it may be busy or short of memory: try "
+                    "again, or lower cluster.cpus; Ray's logs say more"
+                ) from error
 
 
 @contextmanager

@@ -22,11 +22,11 @@ from ray import tune
 
 from sweeper.cluster import connected, metrics_ports
 from sweeper.directory import Directory, safe_name
-from sweeper.driver import Driver, Start
+from sweeper.driver import Driver, Listener, Start
 from sweeper.errors import ClusterError
 from sweeper.faults import kind_of
 from sweeper.interrupts import Interrupts
-from sweeper.ledger import Ledger
+from sweeper.ledger import ENDED, Ledger
 from sweeper.live import Pulse
 from sweeper.monitor import Gauges
 from sweeper.redaction import redact
@@ -58,20 +58,29 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
         directory.claim(sweep)
         ledger = Ledger(directory.ledger)
         try:
-            with connected(sweep.cluster, sweep.name) as dashboard:
-                pulse, gauges, left = _watchers(sweep, directory, ledger, dashboard)
-                shown = Progress(sweep, ledger, dashboard, progress, left)
+            listeners: list[Listener] = []
 
-                def listener(event: str, start: Start, record: Mapping[str, Any]) -> None:
-                    for each in (shown, pulse, gauges):
-                        each(event, start, record)
+            def tell(event: str, start: Start, record: Mapping[str, Any]) -> None:
+                for listener in listeners:
+                    listener(event, start, record)
 
-                search = sweep.policy(sweep.measured)
-                driver = Driver(sweep, ledger, search, listener=listener)
-                pulse.follow(driver)
-                # Entered last: Ray takes SIGTERM for itself when it is started.
-                with shown, gauges, Interrupts() as interrupts:
-                    _run(sweep, directory, ledger, driver, interrupts)
+            driver = Driver(sweep, ledger, sweep.policy(sweep.measured), listener=tell)
+            # Asked before Ray is started: a sweep that is complete needs none.
+            over = driver.start(lambda params: False)
+            if isinstance(over, Finished):
+                if progress:
+                    kept = len(ledger.allocations(*ENDED))
+                    print(f"nothing is left to train: {kept} trials have ended and are kept")
+                _close(ledger, over)
+            else:
+                with connected(sweep.cluster, sweep.name) as dashboard:
+                    pulse, gauges, left = _watchers(sweep, directory, ledger, dashboard)
+                    shown = Progress(sweep, ledger, dashboard, progress, left)
+                    listeners += [shown, pulse, gauges]
+                    pulse.follow(driver)
+                    # Entered last: Ray takes SIGTERM for itself when it is started.
+                    with shown, gauges, Interrupts() as interrupts:
+                        _run(sweep, directory, ledger, driver, interrupts)
         finally:
             ledger.close()
         results = Results(path)
@@ -118,6 +127,10 @@ def _run(
     if interrupts.asked:
         name = signal.Signals(interrupts.asked).name
         reason = Finished("stopped", f"on {name}; {GO_ON}")
+    _close(ledger, reason)
+
+
+def _close(ledger: Ledger, reason: Finished) -> None:
     ledger.event("driver-finished", f"{reason.reason}: {reason.detail}")
     ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -113,7 +114,11 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
     from sweeper import Cluster, ClusterError
     from sweeper.cluster import connected
 
+    failures = iter(range(2))
+
     def fail(**_):
+        if next(failures, None) is None:
+            return SimpleNamespace(dashboard_url="127.0.0.1:1")
         raise Exception("The current node timed out during startup.\nMore.")
 
     monkeypatch.setattr(ray, "init", fail)
@@ -123,6 +128,9 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
         connected(Cluster(), name="a"),
     ):
         pass
+    failures = iter(range(1))  # and one that starts the second time is used
+    with connected(Cluster(), name="a") as dashboard:
+        assert dashboard == "http://127.0.0.1:1"
 
 
 def test_a_directory_of_another_spec_is_refused(tmp_path, spec):

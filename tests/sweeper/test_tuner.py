@@ -58,7 +58,9 @@ def losses(results):
     return table.sort_index().to_dict()
 
 
-def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(ray_cluster, tmp_path):
+def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(
+    ray_cluster, tmp_path, monkeypatch, capsys
+):
     results = simulated().run(tmp_path / "a", progress=False)
     assert results.finished.reason in ("tolerance", "allowance")
     assert (results.trials["state"] == "finished").all()
@@ -75,8 +77,13 @@ def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(ray_cl
     ):
         assert (tmp_path / "a" / name).stat().st_size > 0
     assert results.replay()["same"].all()
-    again = simulated().run(tmp_path / "a", progress=False)
+    # Nothing is left to train: the same command starts no Ray, and says the same.
+    monkeypatch.setattr("sweeper.tuner.connected", None)
+    again = simulated().run(tmp_path / "a")
     assert len(again.trials) == len(results.trials)
+    assert again.finished == results.finished
+    said = capsys.readouterr().out
+    assert f"nothing is left to train: {len(again.trials)} trials have ended" in said
 
 
 def test_a_trial_with_workers_gets_a_worker_group_and_the_same_losses(ray_cluster, tmp_path):
