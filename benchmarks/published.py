@@ -10,10 +10,12 @@ are in examples/03_published_points.py.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import fitting
@@ -23,6 +25,7 @@ from fitting.reference import CHINCHILLA_STANDARD_ERRORS, LLAMA3_TOKENS
 HERE = Path(__file__).parent
 DATA = HERE.parents[1] / "shared" / "data"
 FLAGSHIP = 3.8e25  # FLOPs of Llama 3's largest model
+REACH = 1.6  # the search's, `SearchSettings.reach`
 PORIAN = {0: 0.834, 1: 0.701, 2: 0.604, 3: 0.571, 4: 0.497}
 
 
@@ -30,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     lines = [f"# Published numbers, {date.today()}", "", "`python benchmarks/published.py`"]
-    lines += [*chinchilla(), *llama3(), *porian()]
+    lines += [*chinchilla(), *distance(), *llama3(), *porian()]
     print("\n".join(lines))
     if parser.parse_args().write:
         (HERE / "results" / "published.md").write_text("\n".join(lines) + "\n")
@@ -54,6 +57,29 @@ def chinchilla() -> Iterator[str]:
         ours, se = getattr(found, name), draws[name].std()
         published = CHINCHILLA_STANDARD_ERRORS[name]
         yield f"| {name} | {ours:.6g} | {value:g} | {se:.4g} | {published:g} |"
+
+
+def distance() -> Iterator[str]:
+    yield "\n## How far from the optimum Chinchilla's law holds\n"
+    path = DATA / "chinchilla-epoch" / "svg_extracted_data.csv"
+    if not path.exists():
+        yield "data not at hand"
+        return
+    frame = fitting.prepare(path).frame.nsmallest(240, "loss")
+    columns = ["params", "tokens", "loss"]
+    law = fit_surface(*(frame[c] for c in columns)).law()
+    away = np.log(frame["params"] / law(frame["flops"]))
+    near = frame[away.abs() < REACH]
+    found = fit_surface(*(near[c] for c in columns))
+    rest = frame["loss"] - found.loss(frame["params"], frame["tokens"])
+    yield f"Surface through the {len(near)} runs within {REACH} of ln p*; measured less fitted.\n"
+    yield "| ln p - ln p* | runs | mean, nats | root mean square |"
+    yield "|---|---|---|---|"
+    edges = (-np.inf, -0.8, 0.8, REACH, np.inf)
+    for low, high in itertools.pairwise(edges):
+        here = rest[(away >= low) & (away < high)]
+        rms = np.sqrt((here**2).mean())
+        yield f"| {low:g} to {high:g} | {len(here)} | {here.mean():+.4f} | {rms:.4f} |"
 
 
 def llama3() -> Iterator[str]:

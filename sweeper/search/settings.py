@@ -24,7 +24,9 @@ class SearchSettings:
         tokens_per_param: guess of t / p at the optimum of the cheapest budget; a wrong guess
             costs a few cheap trials. 20 is Hoffmann et al. 2022.
         reach: how far beyond the outermost optima sizes are tried, in ln p. 1.6 (a factor 5)
-            balances noise against the bias of a wrong curve shape.
+            balances noise against the bias of a wrong curve shape: twice as far, a law that holds
+            is learnt for about half the FLOPs, but Chinchilla's runs so far above the optimum lie
+            .11 nats over their law, nine times their noise (benchmarks/results/published.md).
         sizes_per_budget: grid and optuna: trials per budget. 8 is usual practice.
         half_width: grid and optuna: sizes lie within this of the centre, in ln p. Parabolas are
             biased by more than 1.4 and noisy by less than 1.
