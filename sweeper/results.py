@@ -108,9 +108,12 @@ class Results(Outcome):
         Raises:
             SpecError: the skill was not measured, or no trial has kept its questions.
         """
-        known = set(self.table["skill"])
+        known = sorted(set(self.table["skill"]))
         if skill is not None and skill not in known:
-            raise SpecError(f"skill {skill!r} was not measured{did_you_mean(skill, known)}")
+            near = did_you_mean(skill, known)
+            raise SpecError(
+                f"skill {skill!r} was not measured{near}; measured: {', '.join(known)}"
+            )
         keys = ["trial_id", "flops", "params", "tokens", "seed", "mix"]
         ended = self.trials[self.trials["state"] == "finished"][keys]
         wanted = [("skill", "==", skill)] if skill else None

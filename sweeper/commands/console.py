@@ -71,7 +71,10 @@ def fits_of(runs: Path, method: str) -> Fits:
 
     methods = ("guarded", "parabola", "surface")
     if method not in methods:
-        raise SpecError(f"--method {method!r} is unknown{did_you_mean(method, methods)}")
+        near = did_you_mean(method, methods)
+        raise SpecError(
+            f"--method {method!r} is unknown{near}; choose one of {', '.join(methods)}"
+        )
     if runs.is_dir():
         return open_results(runs).fit(method)  # type: ignore[arg-type] # checked above
     return fit_skills(read_table(runs), method=method)  # type: ignore[arg-type]

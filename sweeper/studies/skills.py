@@ -114,7 +114,8 @@ def _halves(
 ) -> dict[str, str]:
     for name in (*hypothesis, *held_out):
         if name not in skills:
-            raise SpecError(f"{name!r} was not measured{did_you_mean(name, skills)}")
+            near = did_you_mean(name, skills)
+            raise SpecError(f"{name!r} was not measured{near}; measured: {', '.join(skills)}")
     both = sorted(set(hypothesis) & set(held_out))
     if both:
         raise SpecError(f"{both[0]!r} is in both halves; name it in one")

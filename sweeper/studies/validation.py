@@ -114,7 +114,8 @@ def study(
         raise FittingError("the validation study needs the losses of two skills or more")
     for name in (*wanted, *candidates):
         if name not in skills:
-            raise SpecError(f"{name!r} was not measured{did_you_mean(name, skills)}")
+            near = did_you_mean(name, skills)
+            raise SpecError(f"{name!r} was not measured{near}; measured: {', '.join(skills)}")
     sets = [s for s in skills if s.split("/")[0] == "validation" or s == source.aggregate]
     want = tuple(wanted) or tuple(s for s in skills if s not in sets) or tuple(skills)
     stand = tuple(candidates) or tuple(sets) or tuple(skills)
