@@ -21,7 +21,7 @@ from fitting.optima import Guarded
 from fitting.values import Z90, FloatArray
 from fitting.verdict import ODDS, odds_against
 
-__all__ = ["Places", "Wishes", "bound", "choose", "foresee"]
+__all__ = ["Places", "Wishes", "bound", "choose", "foresee", "taught"]
 
 SHAPE_ERROR = 0.15
 SHAPE_ERROR_ALARMED = 0.3
@@ -324,6 +324,18 @@ def bound(
         blame = blame * np.sqrt(variance)
         blame /= blame.sum()
     return least * (Z90 / tolerance) ** 2
+
+
+def taught(fit: Guarded, targets: Sequence[float]) -> FloatArray:
+    """Standard error (S, T) of ln p* by the trials alone: no prior, the plain surface the truth."""
+    component, seen = fit.components[0], fit.measured
+    rows = component.jacobian(seen.log_params, np.exp(seen.log_flops)) / fit.noise[:, None, None]
+    rows = rows * np.isfinite(seen.loss)[:, :, None]
+    information = np.swapaxes(rows, 1, 2) @ rows
+    ridge = _RIDGE * np.einsum("spp->s", information)[:, None, None]
+    aims = component.target(np.asarray(targets, float))
+    spread = np.linalg.solve(information + ridge * np.eye(rows.shape[2]), np.swapaxes(aims, 1, 2))
+    return np.asarray(np.sqrt(np.einsum("stp,spt->st", aims, spread)))
 
 
 def _shares(fit: Guarded) -> FloatArray:

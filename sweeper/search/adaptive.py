@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from fitting.design import Places, Wishes, bound, choose, foresee
-from fitting.values import FloatArray
+from fitting.design import Places, Wishes, bound, choose, foresee, taught
+from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import Finished, opening, safeguards
 from sweeper.search.beliefs import Beliefs, Memory, half_widths
@@ -168,15 +168,16 @@ class AdaptiveSearch:
         """FLOPs that the best design for the same intervals would need, over those spent.
 
         The best design knows the law and the noise beforehand (`fitting.design.bound`), so 1 is
-        out of reach. NaN while too few trials have ended, or where the intervals come from prior
-        belief rather than from trials.
+        out of reach. Where prior belief makes an interval narrower than the trials alone would,
+        the trials' own counts. NaN while too few trials have ended.
         """
         trunks = self.settings.cooldown is not None
         beliefs = self._memory.beliefs_of(observations, self.space, trunks=trunks)
         return math.nan if beliefs is None else self._efficiency(beliefs)
 
     def _efficiency(self, beliefs: Beliefs) -> float:
-        widths = half_widths(beliefs.whole, self.targets)
+        reported = half_widths(beliefs.whole, self.targets)
+        widths = np.maximum(reported, Z90 * taught(beliefs.fit, self.targets))
         least = bound(
             beliefs.fit.components[0],
             beliefs.fit.noise,

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.design import Places, Wishes, _beliefs, _blocks, bound, choose, foresee
+from fitting.design import Places, Wishes, _beliefs, _blocks, bound, choose, foresee, taught
 from fitting.optima import Guarded, fit_guarded
 from fitting.synthetic import LADDER, world
+from fitting.values import Z90
 
 CENTRES = np.array([world("fail").log_optimum("aggregate", c) for c in LADDER])
 
@@ -113,6 +114,30 @@ def test_no_design_beats_the_bound(fit: Guarded) -> None:
     assert least < min(needed)
     tighter = bound(plain, fit.noise, place, targets=LADDER, tolerance=0.05)
     assert tighter == pytest.approx(4 * least)
+
+
+def test_no_trials_teach_more_than_the_bound_allows(fit: Guarded) -> None:
+    seen = fit.measured
+    flops = np.exp(seen.log_flops)
+    trained = Places(seen.log_params, flops, flops, np.ones(len(flops)))
+    widths = Z90 * taught(fit, LADDER)
+    tolerance = float(np.sqrt((widths**2).mean(axis=1)).max())
+    least = bound(fit.components[0], fit.noise, trained, targets=LADDER, tolerance=tolerance)
+    assert 0.05 * flops.sum() < least < flops.sum()
+
+
+def test_what_trials_teach_alone_is_without_prior_belief(fit: Guarded) -> None:
+    plain = fit.components[0]
+    aims = plain.target(np.array(LADDER))
+    posterior = np.sqrt(np.einsum("stp,spq,stq->st", aims, plain.covariance, aims))
+    assert taught(fit, LADDER) == pytest.approx(posterior, rel=0.35)  # belief hardly counts here
+    noisier = replace(fit, noise=100 * fit.noise)
+    assert taught(noisier, LADDER) == pytest.approx(100 * taught(fit, LADDER), rel=1e-3)
+    loss = fit.measured.loss.copy()
+    loss[0, ::2] = np.nan
+    halved = replace(fit, measured=replace(fit.measured, loss=loss))
+    wider = taught(halved, LADDER) / taught(fit, LADDER)
+    assert (wider[0] > 1.1).all() and (wider[1:] == 1).all()
 
 
 def test_bound_has_converged(fit: Guarded) -> None:
