@@ -327,7 +327,7 @@ def bound(
 
 
 def taught(fit: Guarded, targets: Sequence[float]) -> FloatArray:
-    """Standard error (S, T) of ln p* by the trials alone: no prior, the plain surface the truth."""
+    """Standard error (S, T) of ln p* by the trials alone, without prior, if the law holds."""
     component, seen = fit.components[0], fit.measured
     rows = component.jacobian(seen.log_params, np.exp(seen.log_flops)) / fit.noise[:, None, None]
     rows = rows * np.isfinite(seen.loss)[:, :, None]
