@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import fit_skills
+from fitting import Fits, fit_skills
 from fitting.compare import compare_optima
 from fitting.optima import Guarded, fit_guarded
 from fitting.skill_gaps import residual_correlation, skill_gap
@@ -90,6 +90,8 @@ def test_fits_compare_the_optima_they_report() -> None:
     assert found.dof == math.inf and 0 < found.p_value < 1 and found.scatter >= 0
     apart = compare_optima(fits["facts"].optima, fits["all"].optima)
     assert (found.frame["se"] < apart.frame["se"]).all()
+    read = Fits.from_json(fits.to_json()).compare("facts", "all")
+    pd.testing.assert_frame_equal(read.frame, found.frame)
 
 
 def test_other_methods_are_pooled_by_their_laws() -> None:
