@@ -10,9 +10,12 @@ from fitting.optima import fit_guarded
 from fitting.synthetic import LADDER, World, surface_world, world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import Finished, SearchSettings, build
+from sweeper.search import Finished, SearchSettings, build, safeguards
 from sweeper.search.adaptive import AdaptiveSearch
+from sweeper.search.beliefs import Memory
+from sweeper.search.history import allocations
 from sweeper.search.opening import missing
+from sweeper.search.turn import Turn
 from sweeper.simulation import run
 
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.1)))
@@ -168,6 +171,20 @@ def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
     assert not isinstance(asked, Finished)
     assert (asked[0].flops, asked[0].params) == (top, size)
     assert asked[0].seed not in set(table.loc[bad, "seed"])
+
+
+@pytest.mark.parametrize(("left", "points"), [(3.9, 0), (4.0, 3)])
+def test_the_check_leaves_room_to_repeat_a_trial(
+    toy: pd.DataFrame, left: float, points: int
+) -> None:
+    """Else one that goes bad at its end would be the last word on the law."""
+    top = TOY.budgets[-1]
+    below = toy[toy["flops"] < top]
+    beliefs = Memory().beliefs_of(below, TOY)
+    assert beliefs is not None
+    turn = Turn(TOY, allocations(below), [], remaining=left * top, free=4)
+    asked = safeguards.check(beliefs, turn, content=True)
+    assert [flops for flops, _ in asked] == [top] * points
 
 
 @pytest.mark.parametrize(
