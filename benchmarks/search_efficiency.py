@@ -7,8 +7,8 @@
 tables and the figure, and keeps the section "Reading", which is written by hand. W is FLOPs spent
 over those of the usual grid (8 sizes on each of 7 budgets, 1.2e22). Error is the root mean square
 of ln p* over the ladder and replicates, of the worst skill unless said otherwise. Each point of
-the adaptive search is a sweep of its own with that allowance: many slots spend a larger one
-differently from the start.
+the adaptive search is a sweep of its own with that allowance, as many slots spend a larger one
+differently from the start; only W = .1 in worlds other than fail is the first half of a sweep.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import itertools
 import math
 import multiprocessing
 import time
@@ -44,7 +45,8 @@ GRID_FLOPS = 8 * sum(LADDER)
 BEYOND = 1e22
 TARGETS = np.array([*LADDER, BEYOND])
 ALLOWANCES = (0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2)
-ELSEWHERE = (0.05, 0.1, 0.2)
+ELSEWHERE = (0.05, 0.2)
+HALF_WAY = 0.1
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))
 SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))
 COLUMNS = (
@@ -137,15 +139,19 @@ def simulate(name: str, label: str, replicate: int, allowance: float) -> list[di
         allowance=allowance * GRID_FLOPS, slots=policy.slots, seed=replicate,
     )  # fmt: skip
     trials = table.drop_duplicates("trial_id")
-    spent = trials["spent_flops"].sum() / GRID_FLOPS
+    spent = trials["spent_flops"].cumsum() / GRID_FLOPS
+    steps = [allowance]
+    if allowance == ALLOWANCES[-1] and HALF_WAY not in _allowances(policy, name):
+        steps.append(HALF_WAY)
     rows: list[dict[str, object]] = []
-    for suffix, estimate in policy.estimators.items():
-        mean, se, alarm = estimate(table[table["loss"].notna()], truth)
+    for step, (suffix, estimate) in itertools.product(steps, policy.estimators.items()):
+        kept = trials["trial_id"][spent <= step * 1.0001]
+        part = table[table["trial_id"].isin(kept) & table["loss"].notna()]
+        mean, se, alarm = estimate(part, truth)
         about = {"world": name, "policy": label + suffix, "replicate": replicate}
-        about |= {"step": f"{allowance:.4g}", "alarm": int(alarm), "spent": f"{spent:.4g}"}
-        rows += [
-            {**about, "trials": len(trials), **row} for row in scores(truth, mean - wanted, se)
-        ]
+        about |= {"step": f"{step:.4g}", "alarm": int(alarm), "trials": len(kept)}
+        about |= {"spent": f"{spent[: len(kept)].iloc[-1]:.4g}"}
+        rows += [{**about, **row} for row in scores(truth, mean - wanted, se)]
     seconds = f"{time.process_time() - begin:.2f}"
     return [{**row, "seconds": seconds} for row in rows]
 
@@ -184,6 +190,10 @@ def _simulate(job: tuple[str, str, int, float]) -> list[dict[str, object]]:
     return simulate(*job)
 
 
+def _allowances(policy: Policy, name: str) -> tuple[float, ...]:
+    return policy.allowances if name == "fail" else policy.elsewhere
+
+
 def _jobs(args: argparse.Namespace) -> Iterator[tuple[str, str, int, float]]:
     every = policies()
     for replicate in range(args.replicates):
@@ -192,9 +202,8 @@ def _jobs(args: argparse.Namespace) -> Iterator[tuple[str, str, int, float]]:
                 wanted = label in args.policies or any(
                     label.startswith(p) for p in args.policies if p not in every
                 )
-                allowances = policy.allowances if name == "fail" else policy.elsewhere
                 if wanted:
-                    yield from ((name, label, replicate, w) for w in allowances)
+                    yield from ((name, label, replicate, w) for w in _allowances(policy, name))
 
 
 def _append(rows: list[dict[str, object]]) -> None:
