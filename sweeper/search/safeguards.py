@@ -27,7 +27,7 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
     It is due when the intervals are narrow or a share of the allowance is gone, on the largest
     budget where it costs no more than what was spent below it and where one of its trials can
     be repeated: a trial that alone speaks against the law is. Without room for that, one spoiled
-    trial in the check was the end of one sweep in fifty (error .24 instead of .04).
+    trial in the check was the end of two in 52 simulated sweeps (errors .24 and .27, not .04).
 
     Args:
         beliefs: the fit.
