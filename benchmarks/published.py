@@ -33,19 +33,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     lines = [f"# Published numbers, {date.today()}", "", "`python benchmarks/published.py`"]
-    lines += [*chinchilla(), *distance(), *llama3(), *porian()]
+    lines += [*chinchilla(), *llama3(), *porian()]
     print("\n".join(lines))
     if parser.parse_args().write:
         (HERE / "results" / "published.md").write_text("\n".join(lines) + "\n")
 
 
 def chinchilla() -> Iterator[str]:
-    yield "\n## Chinchilla's 240 points (log-Huber, delta 1e-3)\n"
+    title = "\n## Chinchilla's 240 points (log-Huber, delta 1e-3)\n"
     path = DATA / "chinchilla-epoch" / "svg_extracted_data.csv"
     if not path.exists():
-        yield "data not at hand"
+        yield from (title, "data not at hand")
         return
     frame = fitting.prepare(path).frame.nsmallest(240, "loss")
+    yield from (title, *constants(frame), *distance(frame))
+
+
+def constants(frame: pd.DataFrame) -> Iterator[str]:
     columns = [frame[c] for c in ("params", "tokens", "loss")]
     found = fit_surface(*columns)
     draws = fitting.bootstrap_surface(*columns, n=4000, seed=0)
@@ -59,13 +63,8 @@ def chinchilla() -> Iterator[str]:
         yield f"| {name} | {ours:.6g} | {value:g} | {se:.4g} | {published:g} |"
 
 
-def distance() -> Iterator[str]:
+def distance(frame: pd.DataFrame) -> Iterator[str]:
     yield "\n## How far from the optimum Chinchilla's law holds\n"
-    path = DATA / "chinchilla-epoch" / "svg_extracted_data.csv"
-    if not path.exists():
-        yield "data not at hand"
-        return
-    frame = fitting.prepare(path).frame.nsmallest(240, "loss")
     columns = ["params", "tokens", "loss"]
     law = fit_surface(*(frame[c] for c in columns)).law()
     away = np.log(frame["params"] / law(frame["flops"]))
