@@ -28,8 +28,6 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 Pooling = Literal["equal", "precision"]
 
-_COLUMNS = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -150,32 +148,24 @@ def compare_skills(
     return _pool(rows, lost, pooling, 0.0)
 
 
-def pool_gap(skill: Sequence[Optimum], aggregate: Sequence[Optimum], gap: SkillGap) -> Comparison:
-    """The comparison of two skills whose gap one fit gives for all budgets together.
-
-    Args:
-        skill: optima of the skill.
-        aggregate: of the aggregate, on the same budgets.
-        gap: ln p* of the first less the second on these budgets, with its covariance.
-    """
-    errors = np.sqrt(np.diag(gap.covariance))
-    columns = zip(skill, aggregate, gap.value, errors, strict=True)
-    rows = [(one.flops, one.params, two.params, value, se) for one, two, value, se in columns]
-    n = len(rows)
-    mean, error, scatter = math.nan, math.nan, math.nan
-    if n:
-        mean, error = float(gap.value.mean()), math.sqrt(float(gap.covariance.sum())) / n
+def pool_gap(found: Comparison, gap: SkillGap) -> Comparison:
+    """The same comparison, with the errors of a gap that one fit gives for all its budgets."""
+    n = len(found.frame)
+    if not n:
+        return found
+    mean, error = float(gap.value.mean()), math.sqrt(float(gap.covariance.sum())) / n
+    scatter = math.nan
     if n > 1:
         chance = (np.trace(gap.covariance) - gap.covariance.sum() / n) / (n - 1)
         scatter = math.sqrt(max(float(gap.value.var(ddof=1) - chance), 0.0))
-    return Comparison(
-        frame=pd.DataFrame(rows, columns=_COLUMNS),
+    return replace(
+        found,
+        frame=found.frame.assign(se=np.sqrt(np.diag(gap.covariance))),
         pooled=mean,
         se=error,
         dof=math.inf,
         p_value=_p_value(mean, error, math.inf),
         scatter=scatter,
-        excluded=pd.DataFrame([], columns=["flops", "reason"]),
     )
 
 
@@ -285,7 +275,8 @@ def _pool(
     common: float,
 ) -> Comparison:
     """Pool log ratios over budgets and test them against zero."""
-    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    names = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
+    frame = pd.DataFrame(rows, columns=names)
     value, se = frame["log_ratio"].to_numpy(dtype=float), frame["se"].to_numpy(dtype=float)
     mean, error, dof, scatter = _mean(value, se, pooling)
     error = math.hypot(error, common)

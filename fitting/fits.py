@@ -223,15 +223,12 @@ class Fits(Mapping[str, SkillFit]):
         Raises:
             KeyError: a name was not measured.
         """
-        optima = [self[name].optima for name in (skill, aggregate)]
+        found = compare_optima(self[skill].optima, self[aggregate].optima)
         one, other = (self._book.models(self.method)[name] for name in (skill, aggregate))
         if isinstance(one, GuardedModel) and isinstance(other, GuardedModel):
-            found = [{o.flops: o for o in side if o.ok} for side in optima]
-            both = sorted(found[0].keys() & found[1].keys())
-            gap = skill_gap(one.trained.fit, skill, aggregate, both)
-            mine, theirs = ([side[c] for c in both] for side in found)
-            return pool_gap(mine, theirs, gap)
-        return pool_laws(compare_optima(*optima), self[skill].law, self[aggregate].law)
+            budgets = found.frame["flops"].tolist()
+            return pool_gap(found, skill_gap(one.trained.fit, skill, aggregate, budgets))
+        return pool_laws(found, self[skill].law, self[aggregate].law)
 
     def table(self) -> pd.DataFrame:
         """Optima of every skill on every budget, all methods side by side.

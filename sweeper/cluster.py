@@ -101,8 +101,8 @@ def _start(cluster: Cluster, quiet: dict[str, Any]) -> Any:
             ray.shutdown()
             if attempt == STARTS:
                 raise ClusterError(
-                    "cluster.address: local: Ray did not start on this machine, "
-                    f"{STARTS} times ({_first(error)}); it may be busy or short of memory: try "
+                    "cluster.address: local: Ray did not start on this machine in "
+                    f"{STARTS} tries ({_first(error)}); it may be busy or short of memory: try "
                     "again, or lower cluster.cpus; Ray's logs say more"
                 ) from error
 

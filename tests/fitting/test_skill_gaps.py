@@ -110,5 +110,7 @@ def test_no_optimum_no_ratio() -> None:
     both.loc[flat, "loss"] = 2 + 0.01 * rng.standard_normal(flat.sum())
     found = fit_skills(both).compare("facts", "all")
     assert math.isnan(found.pooled) and found.frame.empty
+    assert found.excluded["flops"].tolist() == pytest.approx(BUDGETS)
+    assert found.excluded["reason"].str.startswith("not-distinguishable").all()
     with pytest.raises(KeyError, match="nothing"):
         fit_skills(both).compare("facts", "nothing")
