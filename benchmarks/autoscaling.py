@@ -27,7 +27,7 @@ from typing import Any
 from cluster import free_port
 
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
-from sweeper.cluster import ENVIRONMENT
+from sweeper.cluster.connect import ENVIRONMENT
 from trainables.config import Data
 
 RESULT = Path(__file__).parent / "results" / "autoscaling.md"

@@ -22,13 +22,13 @@ import numpy as np
 import pandas as pd
 from search_efficiency import GRID_FLOPS, RESULTS, SPACE
 
-from fitting.optima import fit_guarded
+from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90
 from sweeper.budget import Allocation
 from sweeper.search import SearchSettings, build
 from sweeper.search.branches import with_trunks
-from sweeper.simulation import LossFunction, run
+from sweeper.search.simulation import LossFunction, run
 from trainables.progress import counted
 
 COOLDOWN = 0.2

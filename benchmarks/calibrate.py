@@ -14,7 +14,7 @@ import time
 from itertools import product
 
 from trainables.config import Data, Model, TrialConfig
-from trainables.loop import LocalContext, train
+from trainables.engine.loop import LocalContext, train
 from trainables.progress import counted
 from trainables.shapes import solve
 from trainables.skills import catalog

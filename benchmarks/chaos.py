@@ -34,11 +34,11 @@ from typing import Any
 import psutil
 
 from sweeper import Results, SearchSettings, Sizes, Sweep
-from sweeper.cluster import ENVIRONMENT
+from sweeper.cluster.connect import ENVIRONMENT
 from sweeper.errors import IsoskillError
-from sweeper.ledger import Ledger
-from sweeper.live import read as read_live
-from sweeper.sections import Cluster as Where
+from sweeper.record.ledger import Ledger
+from sweeper.record.live import read as read_live
+from sweeper.spec.sections import Cluster as Where
 from trainables.config import Data
 from trainables.training import Train
 

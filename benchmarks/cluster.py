@@ -27,9 +27,9 @@ import pandas as pd
 
 from sweeper import Results, SearchSettings, Sizes, Sweep
 from sweeper.budget import si
-from sweeper.cluster import ENVIRONMENT
+from sweeper.cluster.connect import ENVIRONMENT
+from sweeper.driver.faults import RESPONSES
 from sweeper.errors import DirectoryError
-from sweeper.faults import RESPONSES
 from trainables.config import Data
 
 ROOT = Path(__file__).parents[1]

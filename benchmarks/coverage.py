@@ -28,8 +28,8 @@ import pandas as pd
 
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
-from fitting.optima import fit_guarded
-from fitting.powerlaw import fit_power_law
+from fitting.laws.powerlaw import fit_power_law
+from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90, FloatArray
 from trainables.progress import counted
@@ -115,7 +115,7 @@ def adaptive(place: World, centre: FloatArray, rng: np.random.Generator) -> pd.D
     """What the search itself trains, four trials at a time; it knows nothing of the centre."""
     from sweeper.budget import Allocation, Space
     from sweeper.search import SearchSettings, build
-    from sweeper.simulation import run
+    from sweeper.search.simulation import run
 
     sizes = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))
     space = Space(LADDER, sizes, tuple(6.0 * p for p in sizes))

@@ -29,14 +29,14 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from fitting.datamix import aligning_ratio, fit_share_response, optima_by_mix, paper_mixes
-from fitting.mix_gaps import align
-from fitting.mixes import fit_mixes
+from fitting.datamix.contrast import align
+from fitting.datamix.joint import fit_mixes
+from fitting.datamix.shares import aligning_ratio, fit_share_response, optima_by_mix, paper_mixes
 from fitting.reference import mix_optima, skills_points
 from sweeper.budget import Allocation, Space
 from sweeper.search import SearchSettings
 from sweeper.search.mixes import MixSearch
-from sweeper.simulation import run
+from sweeper.search.simulation import run
 from trainables.progress import counted
 
 FLOPS, SKILLS, MIXES = 6e18, ("knowledge", "code"), paper_mixes()

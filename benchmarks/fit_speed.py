@@ -27,8 +27,8 @@ from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
 import fitting
-from fitting.newton import CELLS
-from fitting.uncertainty import bootstrap_weights
+from fitting.laws.bootstrap import bootstrap_weights
+from fitting.laws.newton import CELLS
 
 HERE = Path(__file__).parent
 CHINCHILLA = HERE.parents[1] / "shared/data/chinchilla-epoch/svg_extracted_data.csv"

@@ -17,13 +17,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from fitting.optima import fit_guarded
+from fitting.mixture.fit import fit_guarded
 from fitting.values import Z90
 from sweeper import Sweep
-from sweeper.outlook import needed, world_of
+from sweeper.plan.expected import needed, world_of
 from sweeper.search import build
 from sweeper.search.history import finished
-from sweeper.simulation import run
+from sweeper.search.simulation import run
 from trainables.progress import counted
 
 LADDER = (1e11, 2e11, 4e11)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from trainables.config import Model
+from trainables.engine.loss import Objective
+from trainables.engine.model import Network, build
 from trainables.families import FAMILIES
-from trainables.loss import Objective
 from trainables.memory import CONTEXT_BYTES, estimate
-from trainables.model import Network, build
 from trainables.shapes import Shape, solve
 from trainables.training import Train
 

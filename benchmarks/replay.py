@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fitting.observations import prepare
-from fitting.optima import fit_guarded
+from fitting.mixture.fit import fit_guarded
+from fitting.reading.observations import prepare
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search import COLUMNS, Finished, SearchSettings, build
 from trainables.progress import counted

@@ -40,9 +40,9 @@ import pandas as pd
 import sweeper.search as policies
 from sweeper import Cluster, Finished, SearchSettings, Sweep
 from sweeper.budget import Allocation
-from sweeper.driver import Driver, Start
-from sweeper.ledger import Ledger
-from sweeper.simulation import probe
+from sweeper.driver.driver import Driver, Start
+from sweeper.record.ledger import Ledger
+from sweeper.search.simulation import probe
 from trainables.config import Data, TrialConfig
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,7 +55,7 @@ TYPICAL = 2.0
 NOISE = 0.05
 MILESTONES = (50, 200, 500, 1000, 1500)
 REPORT_EVERY_S = 2.0
-"""As `trainables.loop.REPORT_EVERY_S`, without loading torch."""
+"""As `trainables.engine.loop.REPORT_EVERY_S`, without loading torch."""
 
 
 def sweep(**changes: Any) -> Sweep:
@@ -135,12 +135,13 @@ def _record(allocation: Allocation, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def stand_in(mean_s: float) -> Callable[[dict[str, Any]], None]:
-    """What takes the place of `sweeper.tuner.train_trial`: sleeps, reports, draws its losses."""
+    """What takes the place of `sweeper.cluster.run_sweep.train_trial`: sleeps, reports, draws its
+    losses."""
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
-        from sweeper.tuner import spaced
+        from sweeper.cluster.run_sweep import spaced
         from trainables.config import TrialConfig
         from trainables.context import LocalContext
         from trainables.simulated import train
@@ -179,10 +180,10 @@ class Timed(Driver):
 
 def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
     """The real tuner, search and ledger on trials that sleep; Ctrl-C keeps what there is."""
-    import sweeper.tuner
+    import sweeper.cluster.run_sweep
 
-    sweeper.tuner.train_trial = stand_in(mean_s)  # type: ignore[assignment]
-    sweeper.tuner.Driver = Timed  # type: ignore[misc]
+    sweeper.cluster.run_sweep.train_trial = stand_in(mean_s)  # type: ignore[assignment]
+    sweeper.cluster.run_sweep.Driver = Timed  # type: ignore[misc]
     spec = sweep(
         budgets=BUDGETS[:4],
         allowance=1.25 * TYPICAL * BUDGETS[0] * trials,

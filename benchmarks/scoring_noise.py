@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.config import Data, Model, TrialConfig
-from trainables.loop import LocalContext, train
+from trainables.engine.loop import LocalContext, train
 from trainables.shapes import solve
 from trainables.training import Train
 

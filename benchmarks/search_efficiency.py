@@ -28,16 +28,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fitting.design import Places, bound
 from fitting.isoflop import fit_isoflop
-from fitting.optima import fit_guarded
-from fitting.powerlaw import fit_power_law
+from fitting.laws.powerlaw import fit_power_law
+from fitting.mixture.design import Places, bound
+from fitting.mixture.fit import fit_guarded
+from fitting.mixture.lack_of_fit import guarded_by, judge
 from fitting.synthetic import LADDER, WORLDS, World, world
 from fitting.values import Z90
-from fitting.verdict import guarded_by, judge
 from sweeper.budget import Allocation, Space
 from sweeper.search import SearchSettings, build
-from sweeper.simulation import run
+from sweeper.search.simulation import run
 
 RESULTS = Path(__file__).parent / "results"
 CSV = RESULTS / "search_efficiency.csv.gz"

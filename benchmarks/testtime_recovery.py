@@ -21,10 +21,10 @@ from fitting.checkpoints import (
     sample_nll,
     sample_questions,
 )
-from fitting.nll_law import fit_nll_law
-from fitting.pass_law import fit_pass_law
-from fitting.passk import PassCurves
-from fitting.testtime import SamplingLaw, sampling_frontier
+from fitting.decisions.nll_law import fit_nll_law
+from fitting.decisions.pass_law import fit_pass_law
+from fitting.decisions.passk import PassCurves
+from fitting.decisions.testtime import SamplingLaw, sampling_frontier
 from trainables.progress import counted
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from trainables.config import Data, Model
 from trainables.corpora import Stream
-from trainables.loss import Objective
-from trainables.model import Network, build
-from trainables.optim import make_optimizer
+from trainables.engine.loss import Objective
+from trainables.engine.model import Network, build
+from trainables.engine.optim import make_optimizer
 from trainables.recipe import recipe
 from trainables.shapes import solve
 from trainables.training import Train

@@ -41,10 +41,10 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from trainables import loop
 from trainables.config import Model, TrialConfig
 from trainables.context import LocalContext
-from trainables.model import library_config
+from trainables.engine import loop
+from trainables.engine.model import library_config
 from trainables.shapes import Shape, solve
 from trainables.training import Train
 

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from sweeper import Cluster, Sizes, Sweep
-from sweeper.hyperparameters import Studies
-from sweeper.tuned import Tuned, conclude
-from sweeper.tuning import Tuning, base_trial, points_of, turned
+from sweeper.tuning.points import Tuning, base_trial, points_of, turned
+from sweeper.tuning.studies import Studies
+from sweeper.tuning.tuned import Tuned, conclude
 
 RATES = np.geomspace(2e-3, 6.4e-2, 9)
 COMPARED = ((1e4, 5e5), (3e4, 5e5), (9e4, 5e5))
@@ -41,7 +41,7 @@ def spec() -> Sweep:
 def grid(sweep: Sweep) -> pd.DataFrame:
     """Nine rates at three sizes, the same seed and data everywhere."""
     from trainables.context import LocalContext
-    from trainables.loop import train
+    from trainables.engine.loop import train
 
     rows = []
     for point in points_of(replace(sweep, tuning=Tuning(points=COMPARED))):

@@ -8,7 +8,7 @@ Start it again after an interruption and it goes on where it was.
 from pathlib import Path
 
 from sweeper import Sweep
-from sweeper.words import conclusions
+from sweeper.analysis.conclusions import conclusions
 
 HERE = Path(__file__).parent
 

@@ -26,7 +26,7 @@ from fitting import (
     fit_surface,
     prepare,
 )
-from fitting.datamix import aligning_ratio, fit_share_response, slope_difference
+from fitting.datamix.shares import aligning_ratio, fit_share_response, slope_difference
 from fitting.plots import figure_alignment, figure_isoflops, figure_residuals, figure_shares
 from fitting.reference import (
     LLAMA3_PARAMS,

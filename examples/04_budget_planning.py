@@ -1,9 +1,9 @@
 """Plan a big run per skill from a table of losses, here that of arXiv 2503.10061's Figure 1."""
 
 from fitting import cost_of_choice, fit_skills
-from fitting.decisions import pareto_front, serve, weighted
-from fitting.hyperparameters import STEP_LAW
+from fitting.decisions.tradeoffs import pareto_front, serve, weighted
 from fitting.reference import skills_points
+from fitting.tuning.published import STEP_LAW
 
 FLOPS, SERVED = 1e23, 2e12  # what the big run may cost, and the tokens it will serve
 

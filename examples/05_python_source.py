@@ -16,8 +16,8 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 from sweeper import Sweep
+from sweeper.analysis.conclusions import conclusions
 from sweeper.commands.prepare import load_corpora
-from sweeper.words import conclusions
 from trainables.prepare.run import prepare
 
 HERE = Path(__file__).parent

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from fitting import Fits, Observations, Optimum, PowerLaw, Status, compare_optima, fit_skills
-from fitting.alignment import aligning_ratio
-from fitting.datamix import fit_share_response, slope_difference
+from fitting.datamix.alignment import aligning_ratio
+from fitting.datamix.shares import fit_share_response, slope_difference
 from fitting.plots import (
     figure_alignment,
     figure_isoflops,
@@ -26,9 +26,9 @@ from fitting.plots import (
     figure_shares,
 )
 from fitting.reference import mix_optima, mix_points, skills_optima
-from sweeper.studies import source
-from sweeper.studies.figures import figures
-from sweeper.studies.run import analyse
+from sweeper.analysis.studies import source
+from sweeper.analysis.studies.figures import figures
+from sweeper.analysis.studies.run import analyse
 
 SKILLS = ("knowledge", "code")
 METHODS = ("parabola", "guarded", "surface")

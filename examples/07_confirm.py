@@ -21,14 +21,14 @@ from typing import Any
 import pandas as pd
 
 from sweeper import Allocation, Finished, SearchSettings, Sizes, Sweep
-from sweeper.directory import Directory
-from sweeper.driver import Driver
-from sweeper.ledger import Ledger
-from sweeper.results import Results
+from sweeper.driver.driver import Driver
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
+from sweeper.record.record import Results
 from sweeper.search import Search, build
 from trainables.config import Data
 from trainables.context import LocalContext
-from trainables.loop import train
+from trainables.engine.loop import train
 
 WORLDS = (3141, 5926, 5358, 9793, 2384)
 """World seeds: the digits of pi in fours; none was used while building."""

@@ -20,11 +20,11 @@ from scipy.stats import t as student
 
 from fitting import compare_skills, fit_skills
 from fitting.values import Z90
-from sweeper.directory import Directory
-from sweeper.ledger import Ledger
-from sweeper.studies.run import analyse
-from sweeper.studies.source import Source
-from sweeper.words import contrast
+from sweeper.analysis.conclusions import contrast
+from sweeper.analysis.studies.run import analyse
+from sweeper.analysis.studies.source import Source
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 
 KEPT = ("world", "arm", "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "class",
         "loss", "status", "reason", "spent_flops", "wall_s")  # fmt: skip

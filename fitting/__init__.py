@@ -13,30 +13,37 @@ from fitting.compare import (
     mean_of_optima,
     optimum_of_mean_loss,
 )
-from fitting.composition import (
+from fitting.datamix.composition import (
     CompositionRange,
     compose,
     composition_range,
     optimum_under,
     share_sweep,
 )
+from fitting.decisions.nll_law import NllLaw, fit_nll_law
+from fitting.decisions.pass_law import PassLaw, fit_pass_law
+from fitting.decisions.passk import PassCurves, pass_at_k, pass_at_k_from_counts, pass_curves
+from fitting.decisions.regret import cost_of_choice, cost_of_overtraining
+from fitting.decisions.serving import (
+    Demand,
+    Machine,
+    Prices,
+    ServingOptimum,
+    quality_of,
+    serving_optimum,
+)
+from fitting.decisions.testtime import SamplingOptimum, jackknife_optimum, sampling_frontier
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
-from fitting.hyperparameters import HyperparameterLaw
-from fitting.inference import Demand, Machine, Prices, ServingOptimum, quality_of, serving_optimum
 from fitting.isoflop import fit_isoflop
-from fitting.nll_law import NllLaw, fit_nll_law
-from fitting.observations import Observations, prepare, read_table
-from fitting.optima import Guarded, fit_guarded
-from fitting.overtraining import OvertrainingLaw, fit_overtraining
-from fitting.pass_law import PassLaw, fit_pass_law
-from fitting.passk import PassCurves, pass_at_k, pass_at_k_from_counts, pass_curves
-from fitting.powerlaw import PowerLaw, fit_power_law
-from fitting.regret import cost_of_choice, cost_of_overtraining
-from fitting.surface import Surface, fit_surface
-from fitting.testtime import SamplingOptimum, jackknife_optimum, sampling_frontier
-from fitting.tuning import fit_hyperparameter, flat_factor, tuned_points
-from fitting.uncertainty import bootstrap_surface
+from fitting.laws.bootstrap import bootstrap_surface
+from fitting.laws.overtraining import OvertrainingLaw, fit_overtraining
+from fitting.laws.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.surface import Surface, fit_surface
+from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.reading.observations import Observations, prepare, read_table
+from fitting.tuning.optima import fit_hyperparameter, flat_factor, tuned_points
+from fitting.tuning.published import HyperparameterLaw
 from fitting.values import Optimum, Prediction
 
 __all__ = [

@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fitting.nll_law import NllLaw
-from fitting.pass_law import PassLaw
-from fitting.passk import SAMPLES, PassCurves, pass_at_k
-from fitting.surface import Surface
+from fitting.decisions.nll_law import NllLaw
+from fitting.decisions.pass_law import PassLaw
+from fitting.decisions.passk import SAMPLES, PassCurves, pass_at_k
+from fitting.laws.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SIZES = tuple(

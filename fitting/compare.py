@@ -17,13 +17,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fitting.composition import Table, loss_matrix, optimum_under
+from fitting.datamix.composition import Table, loss_matrix, optimum_under
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
-from fitting.observations import BUDGET_TOLERANCE
-from fitting.parabola import fit_parabola, t_quantile
-from fitting.powerlaw import PowerLaw
-from fitting.skill_gaps import SkillGap
+from fitting.laws.powerlaw import PowerLaw
+from fitting.mixture.contrast import SkillGap
+from fitting.reading.observations import BUDGET_TOLERANCE
+from fitting.regression import fit_parabola, t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 Pooling = Literal["equal", "precision"]

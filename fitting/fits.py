@@ -18,15 +18,15 @@ import pandas as pd
 
 from fitting.compare import Comparison, compare_optima, pool_gap, pool_laws
 from fitting.errors import FitError, FittingError, Status
-from fitting.guarded_models import GuardedModel, guarded_models
+from fitting.laws.powerlaw import PowerLaw
 from fitting.methods import fit_single, on_ladder
-from fitting.observations import BUDGET_TOLERANCE, Observations, prepare
+from fitting.mixture.contrast import skill_gap
+from fitting.mixture.lack_of_fit import Verdict
+from fitting.mixture.skills import GuardedModel, guarded_models
 from fitting.plain import plain, plain_frame, read
-from fitting.powerlaw import PowerLaw
-from fitting.skill_gaps import skill_gap
+from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Optimum, Prediction
-from fitting.verdict import Verdict
 
 FORMAT = 1
 """Version of the JSON form."""

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.parabola import (
+from fitting.regression import (
     NOMINAL_EXPONENTS,
     Parabola,
     fit_parabola,
     parabola_bias,
     quartic_noise,
 )
-from fitting.parabola import t_quantile as t_quantile
+from fitting.regression import t_quantile as t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray, Optimum, bounded_exp
 
 GRID_STEP_FLOOR = 1 / 3

@@ -16,10 +16,10 @@ import pandas as pd
 from fitting.bracket import check_bracket, check_curves
 from fitting.errors import FitError, Status
 from fitting.isoflop import fit_isoflop
-from fitting.observations import BUDGET_TOLERANCE, Observations
-from fitting.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.surface import Surface, fit_surface
+from fitting.reading.observations import BUDGET_TOLERANCE, Observations
 from fitting.skill_models import SkillModel, Unusable, missing
-from fitting.surface import Surface, fit_surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fitting.errors import FitError, Status
-from fitting.powerlaw import PowerLaw
+from fitting.laws.powerlaw import PowerLaw
 from fitting.values import Optimum, Prediction
 
 Method = Literal["guarded", "parabola", "surface"]

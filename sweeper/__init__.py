@@ -17,13 +17,13 @@ if TYPE_CHECKING:
         SpecError,
         TrialFailed,
     )
-    from sweeper.placement import Resources
-    from sweeper.plan import Plan
-    from sweeper.results import Results
+    from sweeper.plan.plan import Plan
+    from sweeper.record.record import Results
     from sweeper.search import Finished
-    from sweeper.search.settings import SearchSettings
-    from sweeper.sections import Cluster, Sizes
-    from sweeper.spec import Sweep
+    from sweeper.spec.placement import Resources
+    from sweeper.spec.search import SearchSettings
+    from sweeper.spec.sections import Cluster, Sizes
+    from sweeper.spec.spec import Sweep
 
 __all__ = [
     "Allocation",
@@ -45,12 +45,12 @@ __all__ = [
 _HOME = {
     "Allocation": "budget",
     "Finished": "search",
-    "Plan": "plan",
-    "Results": "results",
-    "SearchSettings": "search.settings",
-    "Resources": "placement",
-    "Sweep": "spec",
-    **dict.fromkeys(("Cluster", "Sizes"), "sections"),
+    "Plan": "plan.plan",
+    "Results": "record.record",
+    "SearchSettings": "spec.search",
+    "Resources": "spec.placement",
+    "Sweep": "spec.spec",
+    **dict.fromkeys(("Cluster", "Sizes"), "spec.sections"),
     **dict.fromkeys(
         ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"
     ),

@@ -29,7 +29,7 @@ def ray_cluster():
     """A local cluster of two CPUs with its dashboard, as worker groups need."""
     import ray
 
-    from sweeper.cluster import ENVIRONMENT, loopback
+    from sweeper.cluster.connect import ENVIRONMENT, loopback
 
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)

@@ -132,7 +132,7 @@ class Data:
             only warns above `EPOCHS_WARNED`.
         evaluation_documents: held-out documents (sequences of a prepared corpus) scored per
             class, the same in every trial; None: in a sweep as many as keep scoring below 3 % of
-            every trial's FLOPs (`sweeper.scoring`), `DOCUMENTS` at most.
+            every trial's FLOPs (`sweeper.spec.scoring`), `DOCUMENTS` at most.
         entities: entities of the knowledge world.
         attributes: facts per entity.
         values: distinct values per attribute (6 bits at 64).

@@ -22,7 +22,7 @@ LOGIT_COPIES = 3
 """Logits, their softmax or gradient, and the copy in the head's precision, of one slice."""
 
 SLICE_LOGITS = 2**24
-"""Logits in memory at a time: `trainables.loss` makes them in slices of so many."""
+"""Logits in memory at a time: `trainables.engine.loss` makes them in slices of so many."""
 
 WIDE_SHARE = 0.5
 """Of the values kept under bfloat16 autocast, those that stay in float32: the residual stream and

@@ -22,7 +22,8 @@ built-in corpora have, knowledge above code."""
 
 
 def train(config: TrialConfig, context: Context) -> dict[str, Any]:
-    """Return the record `trainables.loop.train` would, with losses E + A/p^alpha + B/t^beta.
+    """Return the record `trainables.engine.loop.train` would, with losses E + A/p^alpha +
+    B/t^beta.
 
     Noise has a standard deviation of ``data.noise`` and depends on skill, shape, tokens and seed
     alone, so that the same trial gives the same record.

@@ -2,8 +2,8 @@
 
 A trial of one process runs in TorchTrainer's local mode, inside the process of its caller (a
 reused Tune actor: milliseconds per trial instead of eight new processes). A trial of several
-workers gets a worker group of its own. Both run the same `trainables.loop.train`, which knows
-no Ray.
+workers gets a worker group of its own. Both run the same `trainables.engine.loop.train`, which
+knows no Ray.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def run_trial(
         max_failures: restarts of a worker group before the trial fails.
 
     Returns:
-        The record of `trainables.loop.train`, with ``worker`` (host:pid) and ``ended_at``; its
-        questions are kept in the directory instead, as `QUESTIONS`.
+        The record of `trainables.engine.loop.train`, with ``worker`` (host:pid) and ``ended_at``;
+        its questions are kept in the directory instead, as `QUESTIONS`.
 
     Raises:
         ray.train.TrainingFailedError: a group's workers failed more than ``max_failures`` times.
@@ -126,10 +126,10 @@ def evaluate(config: TrialConfig, directory: Path) -> dict[str, Any]:
         The record that the training would have returned.
 
     Raises:
-        trainables.checkpoint.CheckpointError: there is no sound checkpoint of the last step.
-        ValueError: the checkpoint is another trial's.
+        trainables.engine.checkpoint.CheckpointError: there is no sound checkpoint of the last
+        step. ValueError: the checkpoint is another trial's.
     """
-    from trainables.loop import evaluate
+    from trainables.engine.loop import evaluate
 
     return _signed(evaluate(config, LocalContext(directory)))
 
@@ -149,7 +149,7 @@ def _train(settings: dict[str, Any], context: Context) -> dict[str, Any]:
     if config.data.source == "simulated":
         from trainables.simulated import train
     else:
-        from trainables.loop import train
+        from trainables.engine.loop import train
     return _signed(train(config, context))
 
 

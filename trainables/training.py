@@ -1,4 +1,4 @@
-"""How a trial is trained: the settings of `trainables.loop`. Pure Python and JSON-able."""
+"""How a trial is trained: the settings of `trainables.engine.loop`. Pure Python and JSON-able."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FittingError, Status
-from fitting.parabola import t_quantile
+from fitting.regression import t_quantile
 from fitting.values import FloatArray
 
 Curve = Literal["line", "quadratic", "monotone"]

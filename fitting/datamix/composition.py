@@ -19,8 +19,8 @@ import pandas as pd
 
 from fitting.errors import FittingError
 from fitting.isoflop import Method, fit_isoflop
-from fitting.observations import Observations, prepare
-from fitting.uncertainty import CurveDraws, draw_curves
+from fitting.laws.bootstrap import CurveDraws, draw_curves
+from fitting.reading.observations import Observations, prepare
 from fitting.values import FloatArray, Optimum
 
 Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | Observations

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fitting.alignment import Alignment, no_alignment
+from fitting.datamix.alignment import Alignment, no_alignment
+from fitting.datamix.curves import LEAST_SHARE
+from fitting.datamix.joint import Estimate, MixFit, satterthwaite
 from fitting.errors import Status
-from fitting.mix_curves import LEAST_SHARE
-from fitting.mixes import Estimate, MixFit, satterthwaite
-from fitting.parabola import t_quantile
-from fitting.skill_gaps import DOUBT
+from fitting.mixture.contrast import DOUBT
+from fitting.regression import t_quantile
 from fitting.values import FloatArray
 
 _PLACES = 401

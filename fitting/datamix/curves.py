@@ -3,7 +3,7 @@
 On each budget the curve of one mix is a bowl round its optimum. From mix to mix the optimum is a
 line in the share of the skill's own class that may bend a little, the level a smooth function of
 it; each mix may depart from both, by how much is left to the data: members of several scales are
-averaged by evidence, as in `fitting.optima`.
+averaged by evidence, as in `fitting.mixture.fit`.
 
     L = level_b + l1 ln s + l2 s + l3 c ln s + level_m + K bowl(u),   u = ln p - v
     v = v0 + a c + (slope + slope' c) s + bend bow(s) + v_m + v_b,    ln K = k0 + k1 c + k_m
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fitting.laplace import FREEDOM, INFORMATION, SCALE_OF_NORMAL
+from fitting.mixture.laplace import FREEDOM, INFORMATION, SCALE_OF_NORMAL
 from fitting.values import FloatArray
 
 DRIFT_SD = 0.05
@@ -33,10 +33,11 @@ LEVEL_SD = 0.1
 """Departure of one mix's level, in spreads of the skill's losses; assumption."""
 
 CURVATURE_SD = 0.1
-"""Departure of one mix's ln K (`fitting.discrepancy.CURVATURE_SD` has the same for budgets)."""
+"""Departure of one mix's ln K (`fitting.mixture.discrepancy.CURVATURE_SD` has the same for
+budgets)."""
 
 BUDGET_SD = 0.06
-"""Departure of one budget's ln p* from the power law (`fitting.discrepancy.DRIFT_SD`)."""
+"""Departure of one budget's ln p* from the power law (`fitting.mixture.discrepancy.DRIFT_SD`)."""
 
 LEAST_SHARE = 0.002
 """Shares below count as this in ln s; assumption."""

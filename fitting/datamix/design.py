@@ -1,7 +1,7 @@
 """Where the next trial teaches most about how optima follow the data mix, per FLOP.
 
-As in `fitting.design`: what is wanted is linear in the parameters of a member of the fit, with
-gradient g, one loss with gradient j, and a trial lowers the variance g'Vg by
+As in `fitting.mixture.design`: what is wanted is linear in the parameters of a member of the fit,
+with gradient g, one loss with gradient j, and a trial lowers the variance g'Vg by
 (g'Vj)^2 / (s^2 + j'Vj), whatever its outcome.
 
 Legend: S = skills, n = candidates, T = targets, P = parameters; p = params, C = flops.
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitting.mix_curves import Spots, evaluate
-from fitting.mixes import MixFit
+from fitting.datamix.curves import Spots, evaluate
+from fitting.datamix.joint import MixFit
 from fitting.values import Z90, FloatArray
 
 CAUTION = 0.5
-"""Share of the score that belongs to the member of scale `GUARD`, as in `fitting.design`."""
+"""Share of the score that belongs to the member of scale `GUARD`, as in
+`fitting.mixture.design`."""
 
 GUARD = 1.0
 

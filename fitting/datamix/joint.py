@@ -1,8 +1,8 @@
 """One joint fit of a skill's losses over data mixes: strength is shared, and doubt is kept.
 
-`fitting.mix_curves` says what is common to all mixes and what each may have of its own; how far a
-mix departs from the common line is left to the data: members of several scales are averaged by
-evidence, as in `fitting.optima`.
+`fitting.datamix.curves` says what is common to all mixes and what each may have of its own; how
+far a mix departs from the common line is left to the data: members of several scales are averaged
+by evidence, as in `fitting.mixture.fit`.
 
 Legend: p = params, C = flops, M = mixes, B = budgets, P = parameters, k = functions asked for;
 losses in nats, logarithms natural.
@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.errors import FittingError
-from fitting.mix_curves import (
+from fitting.datamix.curves import (
     BEND,
     EXPONENT,
     LEAST_SHARE,
@@ -34,12 +33,13 @@ from fitting.mix_curves import (
     maximise,
     start,
 )
-from fitting.observations import Observations, prepare
-from fitting.parabola import t_quantile
+from fitting.errors import FittingError
+from fitting.reading.observations import Observations, prepare
+from fitting.regression import t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SCALES = (0.3, 1.0, 3.0)
-"""Members: multiples of the departures in `fitting.mix_curves`."""
+"""Members: multiples of the departures in `fitting.datamix.curves`."""
 
 _RATIO = 20.0
 """Tokens per param that the prior of p* is centred on (Hoffmann et al. 2022)."""
@@ -201,7 +201,7 @@ def fit_mixes(
 
     Args:
         table: observations with a column mix.
-        shares: mix -> class -> share of documents, e.g. `fitting.datamix.paper_mixes()`.
+        shares: mix -> class -> share of documents, e.g. `fitting.datamix.shares.paper_mixes()`.
         classes: skill -> the class whose share it follows; skills left out have a level and an
             optimum per mix and no slope.
         budgets: those wanted, trained or not; by default those of the table.

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.alignment import Alignment as Alignment
-from fitting.alignment import aligning_ratio as aligning_ratio
-from fitting.alignment import weighted_line
+from fitting.datamix.alignment import Alignment as Alignment
+from fitting.datamix.alignment import aligning_ratio as aligning_ratio
+from fitting.datamix.alignment import weighted_line
 from fitting.errors import FittingError, Status
 from fitting.isoflop import Method, fit_isoflop
-from fitting.observations import Observations, prepare
-from fitting.parabola import t_quantile
+from fitting.reading.observations import Observations, prepare
+from fitting.regression import t_quantile
 from fitting.values import FloatArray
 
 PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}

@@ -17,12 +17,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, Status
-from fitting.misfit import Misfit
-from fitting.newton import EXPONENT_BOUNDS
-from fitting.passk import PassCurves, check_samples
-from fitting.surface import Surface, fit_surface
-from fitting.testtime import (
+from fitting.decisions.misfit import Misfit
+from fitting.decisions.passk import PassCurves, check_samples
+from fitting.decisions.testtime import (
     Quantity,
     Ranges,
     SamplingOptimum,
@@ -33,6 +30,9 @@ from fitting.testtime import (
     require_ok,
     root,
 )
+from fitting.errors import FitError, Status
+from fitting.laws.newton import EXPONENT_BOUNDS
+from fitting.laws.surface import Surface, fit_surface
 from fitting.values import FloatArray
 
 GAMMA_BOUNDS = EXPONENT_BOUNDS

@@ -15,10 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, Status
-from fitting.passk import PassCurves, check_samples
-from fitting.surface import Surface, fit_surface
-from fitting.testtime import (
+from fitting.decisions.passk import PassCurves, check_samples
+from fitting.decisions.testtime import (
     Quantity,
     Ranges,
     SamplingOptimum,
@@ -29,6 +27,8 @@ from fitting.testtime import (
     require_ok,
     root,
 )
+from fitting.errors import FitError, Status
+from fitting.laws.surface import Surface, fit_surface
 from fitting.values import FloatArray
 
 SMALLEST = math.log(1e3)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.surface import Surface
+from fitting.laws.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 
 SERVING_FLOPS_PER_PARAM_TOKEN = 2.0

@@ -4,9 +4,10 @@ Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops 
 served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
 
 Method: T^2 (arXiv 2604.01411). Both of its laws put k = c / (2 p) and look for the best p on a
-training budget: small models leave more samples. Here is what they share; `fitting.nll_law` adds
-a term in k to the loss (approach 1), `fitting.pass_law` takes each question's success probability
-as Beta distributed (approach 2).
+training budget: small models leave more samples. Here is what they share;
+`fitting.decisions.nll_law` adds a term in k to the loss (approach 1),
+`fitting.decisions.pass_law` takes each question's success probability as Beta distributed
+(approach 2).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 
+from fitting.decisions.passk import PassCurves
 from fitting.errors import FitError, FittingError, Status
-from fitting.passk import PassCurves
-from fitting.surface import Surface
+from fitting.laws.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray
 
 SAMPLING_FLOPS_PER_PARAM = 2.0

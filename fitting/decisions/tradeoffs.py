@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fitting.composition import compose
+from fitting.datamix.composition import compose
+from fitting.decisions.nll_law import NllLaw, fit_nll_law
+from fitting.decisions.pass_law import PassLaw, fit_pass_law
+from fitting.decisions.passk import SAMPLES, pass_curves
+from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_optimum
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
-from fitting.inference import Demand, Prices, ServingOptimum, serving_optimum
-from fitting.nll_law import NllLaw, fit_nll_law
-from fitting.overtraining import OvertrainingLaw, fit_overtraining
-from fitting.pass_law import PassLaw, fit_pass_law
-from fitting.passk import SAMPLES, pass_curves
-from fitting.surface import Surface, fit_surface
+from fitting.laws.overtraining import OvertrainingLaw, fit_overtraining
+from fitting.laws.surface import Surface, fit_surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Prediction
 
 _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise

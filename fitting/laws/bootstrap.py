@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting import newton, surface
 from fitting.errors import FitError, Status
+from fitting.laws import newton, surface
 from fitting.values import FloatArray
 
 

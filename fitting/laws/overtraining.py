@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.newton import EXPONENT_BOUNDS
-from fitting.surface import Surface
+from fitting.laws.newton import EXPONENT_BOUNDS
+from fitting.laws.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 MIN_POINTS = 5

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.parabola import t_quantile
+from fitting.regression import t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 LEAST_SE = 1e-6

@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fitting import newton
 from fitting.errors import FitError, FittingError, Status
-from fitting.parabola import t_quantile
-from fitting.powerlaw import PowerLaw
+from fitting.laws import newton
+from fitting.laws.powerlaw import PowerLaw
+from fitting.regression import t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp
 
 HUBER_DELTA = 1e-3

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fitting.component import Component, t90
-from fitting.laplace import INFORMATION, robust_weights
-from fitting.optima import Guarded
+from fitting.mixture.fit import Guarded
+from fitting.mixture.laplace import INFORMATION, robust_weights
+from fitting.mixture.member import Component, t90
 from fitting.values import FloatArray
 
 __all__ = ["DOUBT", "SkillGap", "residual_correlation", "skill_gap"]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.laplace import IntArray
+from fitting.mixture.laplace import IntArray
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 IDENTITY = ("flops", "params", "tokens", "seed", "trial_id")

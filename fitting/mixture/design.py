@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fitting.component import Component
-from fitting.optima import Guarded
+from fitting.mixture.fit import Guarded
+from fitting.mixture.lack_of_fit import ODDS, odds_against
+from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray
-from fitting.verdict import ODDS, odds_against
 
 __all__ = ["Places", "Wishes", "bound", "choose", "foresee", "taught"]
 

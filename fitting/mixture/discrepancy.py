@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fitting.mixture.vertex_form import Layout
 from fitting.values import FloatArray
-from fitting.vertex import Layout
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.component import Component
-from fitting.discrepancy import KINDS, Kind, nodes_of
-from fitting.laplace import SCALE_OF_NORMAL
-from fitting.problem import Problem
-from fitting.trials import Trials, read_trials, thinned
-from fitting.trunks import CORRELATIONS
+from fitting.mixture.data import Trials, read_trials, thinned
+from fitting.mixture.discrepancy import KINDS, Kind, nodes_of
+from fitting.mixture.laplace import SCALE_OF_NORMAL
+from fitting.mixture.member import Component
+from fitting.mixture.problem import Problem
+from fitting.mixture.trunks import CORRELATIONS
 from fitting.values import FloatArray
 
 
@@ -125,7 +125,7 @@ def fit_guarded(
 
     Args:
         frame: columns flops, params, tokens, skill, loss, trial_id or seed where known, and
-            trunk where trials branched from a common training (`fitting.trunks`), or what
+            trunk where trials branched from a common training (`fitting.mixture.trunks`), or what
             `read_trials` makes of it;
             finite losses only. Skills may miss trials.
         ladder: budgets to report, whether or not they have data yet.

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.optima import Guarded, fit_guarded
-from fitting.trials import Trials, read_trials
+from fitting.mixture.data import Trials, read_trials
+from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from fitting.mixture.vertex_form import Groups, Rows, jacobian, normal_sums, surface
 from fitting.values import FloatArray
-from fitting.vertex import Groups, Rows, jacobian, normal_sums, surface
 
 IntArray = npt.NDArray[np.int_]
 

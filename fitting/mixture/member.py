@@ -12,15 +12,23 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fitting.discrepancy import (
+from fitting.mixture.discrepancy import (
     CURVATURE_SD,
     LEVEL_SD,
     Discrepancy,
     bend_functions,
     hat_weights,
 )
+from fitting.mixture.vertex_form import (
+    Layout,
+    Rows,
+    Slope,
+    exponents,
+    jacobian,
+    slope_along,
+    surface,
+)
 from fitting.values import Z90, FloatArray
-from fitting.vertex import Layout, Rows, Slope, exponents, jacobian, slope_along, surface
 
 REACH = 3.0
 """How far from the vertex bends may move an optimum, ln p."""
@@ -45,7 +53,7 @@ class Component:
 
     Attributes:
         discrepancy: what it may depart by, and where.
-        theta: (S, P) posterior maximum; layout in `fitting.vertex`.
+        theta: (S, P) posterior maximum; layout in `fitting.mixture.vertex_form`.
         precision: (S, P, P) J'WJ + prior at the maximum.
         scale: (S,) error scale of one loss, nats.
         spare: (S,) observations less effective parameters.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting.laplace import Posterior, Prior
+from fitting.mixture.laplace import Posterior, Prior
 from fitting.values import FloatArray
 
 ROUNDS = 4

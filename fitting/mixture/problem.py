@@ -13,14 +13,14 @@ from functools import cached_property
 
 import numpy as np
 
-from fitting.component import Component
-from fitting.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
-from fitting.laplace import FREEDOM, Data, Posterior, Prior, maximise
-from fitting.pooling import Pool, pooled
-from fitting.trials import Trials
-from fitting.trunks import whitening
+from fitting.mixture.data import Trials
+from fitting.mixture.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
+from fitting.mixture.laplace import FREEDOM, Data, Posterior, Prior, maximise
+from fitting.mixture.member import Component
+from fitting.mixture.pooling import Pool, pooled
+from fitting.mixture.trunks import whitening
+from fitting.mixture.vertex_form import N_GLOBAL, Groups, Rows, exponents
 from fitting.values import FloatArray
-from fitting.vertex import N_GLOBAL, Groups, Rows, exponents
 
 PRIOR_SD = {"floor": 4.0, "log_reducible": 1.5, "log_vertex": 1.5, "logit": 0.5, "log_sum": 0.35}
 """Prior widths of E (in spreads of the skill's losses), ln R0, m, logit a, ln S. The last two as

@@ -16,12 +16,12 @@ import pandas as pd
 
 from fitting.bracket import check_bracket, check_curves
 from fitting.errors import Status
-from fitting.observations import BUDGET_TOLERANCE, Observations
-from fitting.optima import Guarded, fit_guarded
-from fitting.powerlaw import PowerLaw
+from fitting.laws.powerlaw import PowerLaw
+from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.lack_of_fit import Verdict, guarded_by, judge
+from fitting.reading.observations import BUDGET_TOLERANCE, Observations
 from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Z90, FloatArray, Optimum, Prediction
-from fitting.verdict import Verdict, guarded_by, judge
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fitting.laplace import IntArray
+from fitting.mixture.laplace import IntArray
 from fitting.values import FloatArray
 
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fitting.parabola import fit_parabola
+from fitting.regression import fit_parabola
 from fitting.values import Optimum
 
 if TYPE_CHECKING:

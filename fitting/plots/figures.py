@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 
 from fitting.compare import Comparison, law_optimum
-from fitting.datamix import Alignment, ShareResponse
-from fitting.drawing import (
+from fitting.datamix.shares import Alignment, ShareResponse
+from fitting.isoflop import fit_isoflop
+from fitting.laws.powerlaw import PowerLaw
+from fitting.plots.drawing import (
     AGGREGATE_MARK,
     MARKERS,
     SKILL_MARK,
@@ -31,9 +33,7 @@ from fitting.drawing import (
     plain,
     plain_numbers,
 )
-from fitting.drawing import COLOURS as COLOURS
-from fitting.isoflop import fit_isoflop
-from fitting.powerlaw import PowerLaw
+from fitting.plots.drawing import COLOURS as COLOURS
 from fitting.values import Optimum
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-from fitting.powerlaw import PowerLaw
-from fitting.surface import Surface
+from fitting.laws.powerlaw import PowerLaw
+from fitting.laws.surface import Surface
 
 LLAMA3_TOKENS = PowerLaw(
     coefficient=0.29935514474627917,
@@ -74,7 +74,7 @@ _MIXES = {
         84.9: "knowledge×4",
     },
 }  # fmt: skip
-"""Shares in the legends of Figure 2 and the mixes they belong to (`fitting.datamix`)."""
+"""Shares in the legends of Figure 2 and the mixes they belong to (`fitting.datamix.shares`)."""
 
 
 def mix_table() -> pd.DataFrame:

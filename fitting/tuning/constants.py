@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fitting.bowl import determined
 from fitting.errors import Status, TableError
-from fitting.tuning import FLAT_SHARE
+from fitting.tuning.optima import FLAT_SHARE
+from fitting.tuning.quadratic import determined
 from fitting.values import FloatArray
 
 WINDOW = 0.05
 """Share above an allocation's best loss within which trials count (assumption: wider than
-`fitting.tuning.WINDOW`, as all allocations share one parabola)."""
+`fitting.tuning.optima.WINDOW`, as all allocations share one parabola)."""
 
 
 @dataclass(frozen=True)

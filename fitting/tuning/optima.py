@@ -17,11 +17,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from fitting.bowl import Bowl, determined, fit_bowl, vertex, vertex_se
 from fitting.errors import FitError, FittingError, Status, TableError
-from fitting.hyperparameters import HyperparameterLaw, Quantity
-from fitting.observations import group_budgets
-from fitting.surface import Surface
+from fitting.laws.surface import Surface
+from fitting.reading.observations import group_budgets
+from fitting.tuning.published import HyperparameterLaw, Quantity
+from fitting.tuning.quadratic import Bowl, determined, fit_bowl, vertex, vertex_se
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 FLAT_SHARE = 0.0025

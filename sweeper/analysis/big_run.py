@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeper.budget import si
-from sweeper.devices import devices_of, speed_of
 from sweeper.errors import SpecError
-from sweeper.placement import gigabytes, working
-from sweeper.spec import Sweep
+from sweeper.spec.devices import devices_of, speed_of
+from sweeper.spec.placement import gigabytes, working
+from sweeper.spec.spec import Sweep
 from trainables.config import TrialConfig
 from trainables.shapes import solve
 
@@ -140,14 +140,14 @@ def recommend(
         sweep: the spec it was measured with: family, data, training and cluster.
         flops: the budget.
         losses: skills to predict besides.
-        measured: trials of the sweep's ledger, for speed; see `sweeper.devices.speed_of`.
+        measured: trials of the sweep's ledger, for speed; see `sweeper.spec.devices.speed_of`.
 
     Raises:
         FitError: the skill has no optimum there.
         SpecError: the size cannot be built, or the device is unknown.
     """
     from fitting import FitError
-    from fitting.decisions import one_run
+    from fitting.decisions.tradeoffs import one_run
 
     found = best.at(flops)
     if not found.ok:
@@ -186,14 +186,14 @@ def load_trial(path: str | Path) -> TrialConfig:
     Raises:
         SpecError: not such a file.
     """
-    from sweeper.reading import build, read_yaml
+    from sweeper.spec.reading import build, read_yaml
 
     return build(TrialConfig, read_yaml(path), source=str(path))
 
 
 def hf_config(trial: TrialConfig) -> dict[str, Any]:
     """transformers' configuration of a training's model, as config.json holds it."""
-    from trainables.model import library_config
+    from trainables.engine.model import library_config
 
     config = library_config(trial.shape, attention="sdpa")
     names = [config.__class__.__name__.removesuffix("Config") + "ForCausalLM"]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits, Optimum, SkillFit
-    from fitting.decisions import SamplingLaws
-    from fitting.inference import Demand, Prices, ServingOptimum
+    from fitting.decisions.serving import Demand, Prices, ServingOptimum
+    from fitting.decisions.tradeoffs import SamplingLaws
 
 WEIGHTED = "weighted"
 """Name of the weighted mean of several skills among the answers."""
@@ -167,7 +167,7 @@ def best_fit(fits: Fits, ask: Ask, aggregate: str) -> SkillFit:
 
 
 def _weighted(fits: Fits, ask: Ask) -> SkillFit:
-    from fitting.decisions import weighted
+    from fitting.decisions.tradeoffs import weighted
 
     assert ask.weights is not None
     return weighted(fits, ask.weights, name=WEIGHTED, despite_alarm=ask.despite_alarm)
@@ -208,7 +208,7 @@ def _choices(fit: SkillFit, ask: Ask) -> list[Values]:
 
 def _ratios(fit: SkillFit, ask: Ask) -> list[Values]:
     from fitting import cost_of_overtraining
-    from fitting.decisions import skill_overtraining
+    from fitting.decisions.tradeoffs import skill_overtraining
 
     model = skill_overtraining(fit) if ask.gadre else fit
     table = cost_of_overtraining(model, ask.flops, tokens_per_param=ask.tokens_per_param)
@@ -217,7 +217,7 @@ def _ratios(fit: SkillFit, ask: Ask) -> list[Values]:
 
 
 def _serving(fit: SkillFit, ask: Ask) -> Values:
-    from fitting.decisions import serve
+    from fitting.decisions.tradeoffs import serve
 
     flops = ask.flops if ask.target_loss is None else None
     found: ServingOptimum = serve(
@@ -242,7 +242,7 @@ def _serving(fit: SkillFit, ask: Ask) -> Values:
 
 
 def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
-    from fitting.decisions import sampling_laws
+    from fitting.decisions.tradeoffs import sampling_laws
 
     if questions is None or questions.empty:
         raise SpecError(
@@ -288,7 +288,7 @@ def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
 
 
 def _front(fits: Fits, ask: Ask) -> list[Values]:
-    from fitting.decisions import pareto_front
+    from fitting.decisions.tradeoffs import pareto_front
 
     assert ask.front is not None
     rows: list[Values] = pareto_front(fits, *ask.front, ask.flops).to_dict(orient="records")

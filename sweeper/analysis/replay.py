@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sweeper.budget import Allocation
-from sweeper.ledger import ENDED
+from sweeper.record.ledger import ENDED
 from sweeper.search import Finished, Search, build
 
 if TYPE_CHECKING:
-    from sweeper.results import Results
+    from sweeper.record.record import Results
 
 __all__ = ["replay"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sweeper.errors import ClusterError
-from sweeper.sections import Cluster
+from sweeper.spec.sections import Cluster
 
 REACH_S = 5.0
 """Seconds to wait for a connection to a named address (assumption)."""

@@ -20,23 +20,23 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from sweeper.cluster import connected, metrics_ports
-from sweeper.directory import Directory, safe_name
-from sweeper.driver import Driver, Listener, Start
+from sweeper.cluster.connect import connected, metrics_ports
+from sweeper.cluster.interrupts import Interrupts
+from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch, most_pending
+from sweeper.cluster.tracking import callbacks, check
+from sweeper.driver.driver import Driver, Listener, Start
+from sweeper.driver.faults import kind_of
+from sweeper.driver.gauges import Gauges
+from sweeper.driver.progress import Progress
 from sweeper.errors import ClusterError
-from sweeper.faults import kind_of
-from sweeper.interrupts import Interrupts
-from sweeper.ledger import ENDED, Ledger
-from sweeper.live import Pulse
-from sweeper.monitor import Gauges
-from sweeper.redaction import redact
-from sweeper.results import Outcome, Results
+from sweeper.record.directory import Directory, safe_name
+from sweeper.record.ledger import ENDED, Ledger
+from sweeper.record.live import Pulse
+from sweeper.record.record import Outcome, Results
+from sweeper.record.redaction import redact
+from sweeper.record.timeleft import left_s
 from sweeper.search import Finished
-from sweeper.searcher import Halt, LedgerSearcher, Watch, most_pending
-from sweeper.show import Progress
-from sweeper.spec import Sweep
-from sweeper.timeleft import left_s
-from sweeper.tracking import callbacks, check
+from sweeper.spec.spec import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd

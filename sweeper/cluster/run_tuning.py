@@ -1,4 +1,4 @@
-"""Ray Tune under a tuning: trains what `sweeper.hyperparameters.Studies` asks for.
+"""Ray Tune under a tuning: trains what `sweeper.tuning.studies.Studies` asks for.
 
 Optuna's studies are the only memory; Tune's snapshots are never read back.
 """
@@ -15,12 +15,12 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeper.cluster import connected
-from sweeper.directory import Directory
-from sweeper.hyperparameters import Job, Studies
-from sweeper.spec import Sweep
-from sweeper.tuned import Tuned, conclude
-from sweeper.tuner import COORDINATOR, train_trial
+from sweeper.cluster.connect import connected
+from sweeper.cluster.run_sweep import COORDINATOR, train_trial
+from sweeper.record.directory import Directory
+from sweeper.spec.spec import Sweep
+from sweeper.tuning.studies import Job, Studies
+from sweeper.tuning.tuned import Tuned, conclude
 
 
 def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Tuned:

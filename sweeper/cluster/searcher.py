@@ -16,14 +16,14 @@ from typing import Any
 from ray import tune
 from ray.tune.search import Searcher
 
-from sweeper.directory import Directory
-from sweeper.driver import Driver, Start
+from sweeper.driver.driver import Driver, Start
+from sweeper.driver.faults import kind_of_death
 from sweeper.errors import ClusterError
-from sweeper.faults import kind_of_death
-from sweeper.placement import Resources
+from sweeper.record.directory import Directory
 from sweeper.search import Finished
-from sweeper.sections import Cluster
-from sweeper.spec import Sweep
+from sweeper.spec.placement import Resources
+from sweeper.spec.sections import Cluster
+from sweeper.spec.spec import Sweep
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""

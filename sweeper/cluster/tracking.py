@@ -16,7 +16,7 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 
 from sweeper.errors import SpecError
-from sweeper.spec import Sweep
+from sweeper.spec.spec import Sweep
 
 PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 """The module each tracker needs."""

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits
-    from fitting.inference import Demand, Prices
-    from sweeper.forecast import Ask
-    from sweeper.recommend import BigRun
+    from fitting.decisions.serving import Demand, Prices
+    from sweeper.analysis.big_run import BigRun
+    from sweeper.analysis.forecast import Ask
 
 DespiteAlarm = Annotated[
     bool,
@@ -52,7 +52,7 @@ def fit(
     despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
-    from sweeper.resampling import lines, resample
+    from sweeper.analysis.bootstrap import lines, resample
 
     fits = fits_of(runs, method)
     fits = fits.despite_alarm() if despite_alarm else fits
@@ -120,8 +120,8 @@ def predict(
     despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Say which size and token count a budget is best spent on, per skill, and what to run."""
-    from sweeper.forecast import Ask, forecast, weights_from
-    from sweeper.show_forecast import lines
+    from sweeper.analysis.forecast import Ask, forecast, weights_from
+    from sweeper.commands.forecast_text import lines
 
     ask = Ask(
         flops=flops,
@@ -190,7 +190,7 @@ def _pair(text: str | None) -> tuple[str, str] | None:
 
 
 def _demand(tokens: float | None, generated: float) -> Demand | None:
-    from fitting.inference import Demand
+    from fitting.decisions.serving import Demand
     from sweeper.errors import SpecError
 
     if tokens is None and generated == 0:
@@ -206,9 +206,9 @@ def _demand(tokens: float | None, generated: float) -> Demand | None:
 
 def _prices(text: str | None) -> Prices | None:
     """Prices from up to three of DEVICE:PER_HOUR:MFU; prompts as training, generation as those."""
-    from fitting.inference import Machine, Prices
-    from sweeper.devices import device_of
+    from fitting.decisions.serving import Machine, Prices
     from sweeper.errors import SpecError
+    from sweeper.spec.devices import device_of
 
     if text is None:
         return None
@@ -238,11 +238,11 @@ def _questions(runs: Path, file: Path | None) -> pd.DataFrame | None:
 
 def _run(runs: Path, spec: Path | None, set_: list[str] | None, fits: Fits, ask: Ask) -> BigRun:
     """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
-    from sweeper.devices import measured_in
+    from sweeper.analysis.big_run import recommend
+    from sweeper.analysis.forecast import best_fit
     from sweeper.errors import SpecError
-    from sweeper.forecast import best_fit
-    from sweeper.recommend import recommend
-    from sweeper.spec import AGGREGATE
+    from sweeper.spec.devices import measured_in
+    from sweeper.spec.spec import AGGREGATE
 
     if spec is None and not runs.is_dir():
         raise SpecError(

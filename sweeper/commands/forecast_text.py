@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from sweeper.budget import si
 
 if TYPE_CHECKING:
-    from sweeper.forecast import Values
-    from sweeper.recommend import BigRun
+    from sweeper.analysis.big_run import BigRun
+    from sweeper.analysis.forecast import Values
 
 
 def lines(said: Values, run: BigRun | None) -> list[str]:

@@ -18,9 +18,9 @@ def monitor(
     ] = "http://127.0.0.1:9090",
 ) -> None:
     """Write settings for Prometheus and Grafana beside a sweep, and say how to open them."""
+    from sweeper.driver.grafana import write
     from sweeper.errors import SpecError
-    from sweeper.grafana import write
-    from sweeper.live import read
+    from sweeper.record.live import read
 
     address = urlsplit(prometheus)
     if address.scheme not in ("http", "https") or not address.netloc:

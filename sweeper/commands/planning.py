@@ -10,7 +10,7 @@ import typer
 from sweeper.commands.console import AsJson, Set, SpecFile, app, load, open_results
 
 if TYPE_CHECKING:
-    from sweeper.sections import Cluster
+    from sweeper.spec.sections import Cluster
 
 
 @app.command()
@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
     from sweeper.errors import SpecError
-    from sweeper.plan import plan as make
+    from sweeper.plan.plan import plan as make
 
     if at is not None and tolerance is None:
         raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
@@ -56,7 +56,7 @@ def plan(
 
 def _asked(cluster: Cluster) -> int:
     """Devices of the spec's kind on its Ray cluster, which is joined to ask it."""
-    from sweeper.cluster import connected
+    from sweeper.cluster.connect import connected
 
     with connected(cluster):
         import ray

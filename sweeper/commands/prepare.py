@@ -41,7 +41,7 @@ def load_corpora(path: Path, pairs: dict[str, str] | None = None) -> Corpora:
     Raises:
         SpecError: the file cannot be read, has an unknown key, or a bad value.
     """
-    from sweeper.reading import build, read_yaml
+    from sweeper.spec.reading import build, read_yaml
     from trainables.prepare.spec import Corpora, spelled_out
 
     return build(Corpora, spelled_out(read_yaml(path, pairs)), source=str(path))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sweeper.budget import Allocation, si
-from sweeper.live import Live, read
-from sweeper.results import Results
-from sweeper.timeleft import duration, left_s, trial_left_s
+from sweeper.record.live import Live, read
+from sweeper.record.record import Results
+from sweeper.record.timeleft import duration, left_s, trial_left_s
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

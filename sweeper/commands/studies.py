@@ -44,8 +44,8 @@ def study(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """How optima follow the data mix, the validation set, and the skill; see --help."""
-    from sweeper.studies import source
-    from sweeper.studies.run import analyse, keep, to_json
+    from sweeper.analysis.studies import source
+    from sweeper.analysis.studies.run import analyse, keep, to_json
 
     found = analyse(
         name, source.read(runs, name, mixes), first=_names(first), second=_names(second)

@@ -12,7 +12,7 @@ import typer
 from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
 
 if TYPE_CHECKING:
-    from sweeper.results import Results
+    from sweeper.record.record import Results
 
 
 STOPPED = 130
@@ -33,7 +33,7 @@ def run(
     ] = None,
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
-    from sweeper.directory import safe_name
+    from sweeper.record.directory import safe_name
 
     sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
     results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
@@ -59,7 +59,7 @@ def status(
     """Show how far a sweep is: trials, FLOPs, what trains now, where the optima lie, alarms."""
     from rich.console import Console
 
-    from sweeper.status import render, snapshot, watch
+    from sweeper.commands.status import render, snapshot, watch
 
     if backup is not None:
         _back_up(directory, backup)
@@ -77,8 +77,8 @@ def status(
 
 
 def _back_up(directory: Path, target: Path) -> None:
-    from sweeper.directory import Directory
-    from sweeper.ledger import Ledger
+    from sweeper.record.directory import Directory
+    from sweeper.record.ledger import Ledger
 
     ledger = Ledger(Directory(directory).require().ledger, read_only=True)
     ledger.backup(target)
@@ -100,8 +100,8 @@ def report(
 def _study_lines(results: Results) -> list[str]:
     """What the sweep's study found, or why it cannot say anything."""
     from fitting.errors import FittingError
-    from sweeper.studies.run import analyse
-    from sweeper.studies.source import of_outcome
+    from sweeper.analysis.studies.run import analyse
+    from sweeper.analysis.studies.source import of_outcome
 
     try:
         said = analyse(results.sweep.study, of_outcome(results)).sentences()
@@ -111,7 +111,7 @@ def _study_lines(results: Results) -> list[str]:
 
 
 def _closing(results: Results) -> str:
-    from sweeper.words import conclusions
+    from sweeper.analysis.conclusions import conclusions
 
     finished = results.finished
     if not results.fittable:

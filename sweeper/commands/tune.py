@@ -10,7 +10,7 @@ import typer
 from sweeper.commands.console import AsJson, Set, SpecFile, app, load
 
 if TYPE_CHECKING:
-    from sweeper.tuned import Tuned
+    from sweeper.tuning.tuned import Tuned
 
 
 @app.command()
@@ -23,7 +23,7 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Tune learning rate, batch and more at a few small allocations, and fit their laws."""
-    from sweeper.directory import Directory
+    from sweeper.record.directory import Directory
 
     sweep = load(spec, set_)
     directory = out or Path("sweeps") / sweep.name

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import Allocation
-from sweeper.faults import MOST_RETURNS, RESPONSES, UNFINISHED
-from sweeper.ledger import Ledger
+from sweeper.driver.faults import MOST_RETURNS, RESPONSES, UNFINISHED
+from sweeper.record.ledger import Ledger
 from sweeper.search import Finished, Search
-from sweeper.spec import Sweep, trial_id
+from sweeper.spec.spec import Sweep, trial_id
 
 NOTE_EVERY_S = 10.0
 """Seconds between notes of a trial's progress in the ledger (assumption): what a killed driver

@@ -3,7 +3,7 @@
 Ray exports a gauge under its name with ``ray_`` before it, on every node's metrics port, whether
 or not a Prometheus is there to read, and forgets a series that is not set again within two of
 its reporting intervals: the driver repeats what it last said. The dashboard of
-`sweeper.grafana` asks for these names and no others.
+`sweeper.driver.grafana` asks for these names and no others.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.budget import Allocation
-from sweeper.devices import DEVICES
-from sweeper.ledger import ENDED, Ledger
-from sweeper.spec import Sweep
+from sweeper.record.ledger import ENDED, Ledger
+from sweeper.spec.devices import DEVICES
+from sweeper.spec.spec import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits
-    from sweeper.driver import Start
+    from sweeper.driver.driver import Start
 
 FIT_EVERY_S = 20.0
 """Fewest seconds between fits for the gauges of optima (assumption: a scrape is each 15)."""

@@ -11,10 +11,10 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from sweeper.budget import si
-from sweeper.driver import Start
-from sweeper.ledger import ENDED, Ledger
-from sweeper.spec import AGGREGATE, Sweep
-from sweeper.timeleft import duration
+from sweeper.driver.driver import Start
+from sweeper.record.ledger import ENDED, Ledger
+from sweeper.record.timeleft import duration
+from sweeper.spec.spec import AGGREGATE, Sweep
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""

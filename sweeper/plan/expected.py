@@ -19,14 +19,14 @@ from fitting.values import Z90, FloatArray
 from sweeper.errors import SpecError
 from sweeper.search import build
 from sweeper.search.history import finished, guess
-from sweeper.search.settings import SearchSettings
-from sweeper.simulation import run
+from sweeper.search.simulation import run
+from sweeper.spec.search import SearchSettings
 
 if TYPE_CHECKING:
     from fitting import Fits
-    from fitting.optima import Guarded
+    from fitting.mixture.fit import Guarded
     from fitting.synthetic import Truth, World
-    from sweeper.spec import Sweep
+    from sweeper.spec.spec import Sweep
 
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
@@ -200,7 +200,7 @@ def needed(sweep: Sweep, world: World, *, tolerance: float, at: float | None = N
 
 def _truth(pilot: Fits, name: str) -> Truth | None:
     from fitting import FitError
-    from fitting.decisions import skill_surface, spread
+    from fitting.decisions.tradeoffs import skill_surface, spread
     from fitting.synthetic import Truth
 
     surface = skill_surface(pilot[name])
@@ -226,7 +226,7 @@ def _sweep(sweep: Sweep, world: World, settings: SearchSettings, *, seed: int) -
 
 def _widths(table: pd.DataFrame, budgets: Sequence[float], world: World) -> FloatArray:
     """Widths on every budget of a ladder, (S, n), in the world's order of skills."""
-    from fitting.optima import fit_guarded
+    from fitting.mixture.fit import fit_guarded
 
     found = finished(table)
     if found["trial_id"].nunique() < 5:
@@ -269,7 +269,7 @@ def _drawn_width(
     seed: int,
 ) -> float:
     """Width of the widest skill where these trials are measured once."""
-    from fitting.optima import fit_guarded
+    from fitting.mixture.fit import fit_guarded
 
     rng = np.random.default_rng(seed)
     losses = world.sample(places["params"].to_numpy(), places["tokens"].to_numpy(), rng)
@@ -284,7 +284,7 @@ def _drawn_width(
 
 def _ladder_top(sweep: Sweep, world: World, tolerance: float, at: float) -> float:
     """A largest budget, some steps above the present one, from which the tolerance is had."""
-    from sweeper.sections import Sizes
+    from sweeper.spec.sections import Sizes
 
     budgets = list(sweep.budgets)
     while budgets[-1] * LADDER_STEP < at * 1.01:

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import pandas as pd
 
-from sweeper.cautions import cautions
-from sweeper.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
-from sweeper.placement import shown, working
-from sweeper.scoring import Scoring
+from sweeper.plan.warnings import cautions
 from sweeper.search.grid import GridSearch
-from sweeper.search.settings import SearchSettings
-from sweeper.spec import Sweep
+from sweeper.spec.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
+from sweeper.spec.placement import shown, working
+from sweeper.spec.scoring import Scoring
+from sweeper.spec.search import SearchSettings
+from sweeper.spec.spec import Sweep
 from trainables.config import Data
 
 if TYPE_CHECKING:
     from fitting.synthetic import World
-    from sweeper.outlook import Need
-    from sweeper.results import Results
+    from sweeper.plan.expected import Need
+    from sweeper.record.record import Results
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
-        from sweeper.show_plan import text
+        from sweeper.plan.text import text
 
         return text(self)
 
     def _repr_html_(self) -> str:
-        from sweeper.show_plan import columns
+        from sweeper.plan.text import columns
 
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
         return f"{columns(self.table).to_html(index=False)}<p>{words}</p>"
@@ -168,7 +168,7 @@ def plan(
     )
     if not simulate and tolerance is None:
         return whole
-    from sweeper.outlook import needed, world_of
+    from sweeper.plan.expected import needed, world_of
 
     world = world_of(sweep, None if pilot is None else pilot.fit())
     if simulate:
@@ -218,7 +218,7 @@ def policies() -> tuple[str, ...]:
 
 def _simulated(shown: Plan, sweep: Sweep, world: World, price: float) -> Plan:
     """Add what one simulated sweep of each policy spends and finds."""
-    from sweeper.outlook import NOISE, rehearsed
+    from sweeper.plan.expected import NOISE, rehearsed
 
     hours_per_flop = shown.device_hours / shown.allowance
     rows, own = [], None

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sweeper.budget import si
-from sweeper.placement import gigabytes
-from sweeper.scoring import Scoring
+from sweeper.spec.placement import gigabytes
+from sweeper.spec.scoring import Scoring
 
 if TYPE_CHECKING:
-    from sweeper.plan import Plan
+    from sweeper.plan.plan import Plan
 
 
 def text(plan: Plan) -> str:

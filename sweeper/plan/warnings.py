@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from sweeper.budget import si
-from sweeper.scoring import SHARE
 from sweeper.search.grid import GridSearch
-from sweeper.spec import Sweep
+from sweeper.spec.scoring import SHARE
+from sweeper.spec.spec import Sweep
 from trainables.config import EPOCHS_WARNED
 
 LAW_REACH = 1.5

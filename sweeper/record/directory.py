@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeper.errors import DirectoryError
-from sweeper.spec import Sweep
+from sweeper.spec.spec import Sweep
 
 LAYOUT_VERSION = 1
 """Version of the tree above; a directory without layout.json is of version 1."""

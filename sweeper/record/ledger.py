@@ -17,8 +17,15 @@ import pandas as pd
 
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
-from sweeper.redaction import redact
-from sweeper.storage import back_up, durable, integrity, open_reader, open_writer, transaction
+from sweeper.record.redaction import redact
+from sweeper.record.storage import (
+    back_up,
+    durable,
+    integrity,
+    open_reader,
+    open_writer,
+    transaction,
+)
 
 ENDED = ("finished", "diverged", "failed")
 
@@ -122,7 +129,8 @@ class Ledger:
 
         Args:
             trial_id: a running trial.
-            record: what the training returned (`trainables.loop.train`): status "finished" or
+            record: what the training returned (`trainables.engine.loop.train`): status "finished"
+            or
                 "diverged", reason, measurements, and ``losses`` by skill.
             spent_flops: realised FLOPs by the sweep's convention.
         """
@@ -176,7 +184,7 @@ class Ledger:
 
         Args:
             trial_id: the trial; it stays running.
-            kind: a key of `sweeper.faults.RESPONSES`.
+            kind: a key of `sweeper.driver.faults.RESPONSES`.
             detail: what happened, and what is done about it.
             tokens: it had been trained on when it happened.
             counts: whether it uses up one of the trial's retries.

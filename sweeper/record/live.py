@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeper.driver import Driver, Start
+    from sweeper.driver.driver import Driver, Start
 
 WRITE_EVERY_S = 2.0
 """Seconds between rewrites (assumption: what a person watching wants)."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from sweeper.directory import Directory
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.ledger import Ledger
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 from sweeper.search import Finished
-from sweeper.spec import AGGREGATE, Sweep
+from sweeper.spec.spec import AGGREGATE, Sweep
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         sweep: the spec.
-        table: one row per (trial, skill); see `sweeper.ledger.Ledger.observations`.
+        table: one row per (trial, skill); see `sweeper.record.ledger.Ledger.observations`.
         finished: why the search stopped, or None if it has not.
     """
 
@@ -148,19 +148,19 @@ class Results(Outcome):
 
     def report(self, path: str | Path, *, fits: Fits | None = None) -> Path:
         """Write the sweep's report as one HTML file and return its path."""
-        from sweeper.report import write
+        from sweeper.report.report import write
 
         return write(self, Path(path), fits or self.fit())
 
     def replay(self) -> pd.DataFrame:
-        """Every decision of the search made again from the ledger; see `sweeper.replay`."""
-        from sweeper.replay import replay
+        """Every decision of the search made again from the ledger (`sweeper.analysis.replay`)."""
+        from sweeper.analysis.replay import replay
 
         return replay(self)
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:
-        """Upload observations, fits and report to the Hugging Face Hub; see `sweeper.hub.push`."""
-        from sweeper.hub import push
+        """Upload observations, fits and report to the Hugging Face Hub (`sweeper.report.hub`)."""
+        from sweeper.report.hub import push
 
         return push(self, repository, private=private)
 

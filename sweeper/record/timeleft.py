@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from sweeper.live import AHEAD, Live, Progress
+from sweeper.record.live import AHEAD, Live, Progress
 
 NEAR, RECENT = 0.3, 8.0
 """Ended trials tell the speed of others by their distance in ln params and by their age in trials:

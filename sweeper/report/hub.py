@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sweeper.errors import SpecError
 
 if TYPE_CHECKING:
-    from sweeper.results import Results
+    from sweeper.record.record import Results
 
 CARD = """---
 license: other

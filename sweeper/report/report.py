@@ -17,16 +17,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from fitting.surface import HUBER_DELTA
+from fitting.laws.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
-from sweeper import report_studies
-from sweeper import report_tables as tables
-from sweeper.checks import MIN_STEPS
+from sweeper.analysis.conclusions import (
+    SUGGESTIVE,
+    Contrast,
+    between,
+    conclusions,
+    contrasts,
+    number,
+)
 from sweeper.errors import SpecError
-from sweeper.report_figures import COLOURS, figures, ramp, toggles
-from sweeper.results import Outcome, Results
-from sweeper.spec import Sweep
-from sweeper.words import SUGGESTIVE, Contrast, between, conclusions, contrasts, number
+from sweeper.record.record import Outcome, Results
+from sweeper.report import studies as report_studies
+from sweeper.report import tables
+from sweeper.report.figures import COLOURS, figures, ramp, toggles
+from sweeper.spec.checks import MIN_STEPS
+from sweeper.spec.spec import Sweep
 
 if TYPE_CHECKING:
     from fitting import Fits

@@ -10,10 +10,10 @@ import pandas as pd
 
 from fitting.errors import FittingError
 from sweeper.errors import SpecError
-from sweeper.report_svg import style, svg
+from sweeper.report.svg import style, svg
 
 if TYPE_CHECKING:
-    from sweeper.results import Outcome
+    from sweeper.record.record import Outcome
 
 SHOWN_ROWS = 60
 """Rows of a table in the page; all are in `isoskill study NAME DIRECTORY --out FOLDER`."""
@@ -56,9 +56,9 @@ def sections(outcome: Outcome) -> list[Section]:
 
 
 def _section(outcome: Outcome, name: str) -> Section:
-    from sweeper.studies.figures import figures
-    from sweeper.studies.run import analyse
-    from sweeper.studies.source import of_outcome
+    from sweeper.analysis.studies.figures import figures
+    from sweeper.analysis.studies.run import analyse
+    from sweeper.analysis.studies.source import of_outcome
 
     try:
         found = analyse(name, of_outcome(outcome))
@@ -74,7 +74,7 @@ def _section(outcome: Outcome, name: str) -> Section:
 
 
 def _palette() -> dict[str, str]:
-    from fitting.drawing import COLOURS
+    from fitting.plots.drawing import COLOURS
 
     return {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}
 

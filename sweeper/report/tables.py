@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fitting.errors import Status
+from sweeper.analysis.conclusions import between, exponent_interval, number, size, status_word
 from sweeper.budget import Allocation, si
-from sweeper.faults import RESPONSES
-from sweeper.spec import AGGREGATE, Sweep
-from sweeper.words import between, exponent_interval, number, size, status_word
+from sweeper.driver.faults import RESPONSES
+from sweeper.spec.spec import AGGREGATE, Sweep
 
 if TYPE_CHECKING:
     from fitting import Fits

@@ -15,7 +15,7 @@ from typing import Protocol
 import pandas as pd
 
 from sweeper.budget import Allocation, Space
-from sweeper.search.settings import SearchSettings
+from sweeper.spec.search import SearchSettings
 
 __all__ = ["COLUMNS", "Finished", "Search", "SearchSettings", "build", "build_for_mixes"]
 

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from fitting.design import Places, Wishes, bound, choose, foresee, taught
+from fitting.mixture.design import Places, Wishes, bound, choose, foresee, taught
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import Finished, opening, safeguards
 from sweeper.search.beliefs import Beliefs, Memory, half_widths
 from sweeper.search.history import allocations, finished
-from sweeper.search.settings import SearchSettings
 from sweeper.search.turn import Turn
+from sweeper.spec.search import SearchSettings
 
 __all__ = ["AdaptiveSearch"]
 
@@ -167,9 +167,9 @@ class AdaptiveSearch:
     def efficiency(self, observations: pd.DataFrame) -> float:
         """FLOPs that the best design for the same intervals would need, over those spent.
 
-        The best design knows the law and the noise beforehand (`fitting.design.bound`), so 1 is
-        out of reach. Where prior belief makes an interval narrower than the trials alone would,
-        the trials' own counts. NaN while too few trials have ended.
+        The best design knows the law and the noise beforehand (`fitting.mixture.design.bound`),
+        so 1 is out of reach. Where prior belief makes an interval narrower than the trials alone
+        would, the trials' own counts. NaN while too few trials have ended.
         """
         trunks = self.settings.cooldown is not None
         beliefs = self._memory.beliefs_of(observations, self.space, trunks=trunks)

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from fitting.optima import Guarded, fit_guarded
-from fitting.trials import Trials, read_trials
+from fitting.mixture.data import Trials, read_trials
+from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.lack_of_fit import ODDS, Verdict, foretell, guarded_by, odds_against
 from fitting.values import Z90, FloatArray
-from fitting.verdict import ODDS, Verdict, foretell, guarded_by, odds_against
 from sweeper.budget import Allocation, Space
 from sweeper.search.branches import with_trunks
 from sweeper.search.history import allocations, finished

@@ -12,7 +12,7 @@ import pandas as pd
 from sweeper.budget import Allocation, Space, next_seed
 from sweeper.search import Finished
 from sweeper.search.history import allocations, guess, mean_centre, near
-from sweeper.search.settings import SearchSettings
+from sweeper.spec.search import SearchSettings
 
 __all__ = ["GridSearch"]
 

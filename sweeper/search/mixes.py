@@ -1,7 +1,7 @@
 """Data mixes as a dimension of the search: which size, on which budget, under which mix.
 
 Pure functions of the ledger like all policies. `MixSearch` starts from few sizes under the most
-different mixes and then asks `fitting.mix_design`; `MixGrid` is the practice it is measured
+different mixes and then asks `fitting.datamix.design`; `MixGrid` is the practice it is measured
 against: every size under every mix (arXiv 2503.10061, data-mix ablation).
 """
 
@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from fitting.mix_curves import Spots
-from fitting.mix_design import Offer, choose_mixes, widths
-from fitting.mixes import MixFit, fit_mixes
+from fitting.datamix.curves import Spots
+from fitting.datamix.design import Offer, choose_mixes, widths
+from fitting.datamix.joint import MixFit, fit_mixes
 from sweeper.budget import Allocation, Space, next_seed, same_budget
 from sweeper.search import Finished
 from sweeper.search.grid import GridSearch
 from sweeper.search.history import allocations, finished, guess
-from sweeper.search.settings import SearchSettings
+from sweeper.spec.search import SearchSettings
 
 __all__ = ["MixGrid", "MixSearch", "Mixes"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.history import guess
-from sweeper.search.settings import SearchSettings
+from sweeper.spec.search import SearchSettings
 
 __all__ = ["missing"]
 

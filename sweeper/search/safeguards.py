@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fitting.verdict import CHECK_TRIALS
+from fitting.mixture.lack_of_fit import CHECK_TRIALS
 from sweeper.budget import same_budget
 from sweeper.search.beliefs import Beliefs
 from sweeper.search.turn import Turn

@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.studies.presets import PAPER
+from sweeper.spec.presets import PAPER
 from trainables.skills.catalog import catalog
 
 if TYPE_CHECKING:
-    from sweeper.spec import Sweep
+    from sweeper.spec.spec import Sweep
 
 MIN_STEPS = 40
 """Fewest optimiser steps of a trial (assumption: warm-up and decay need a few dozen)."""

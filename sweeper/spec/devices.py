@@ -13,9 +13,9 @@ from sweeper.errors import SpecError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.placement import Resources
-    from sweeper.results import Results
-    from sweeper.sections import Cluster
+    from sweeper.record.record import Results
+    from sweeper.spec.placement import Resources
+    from sweeper.spec.sections import Cluster
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists its devices: read instead of asking torch, which takes seconds."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sweeper.budget import si
-from sweeper.devices import Device
+from sweeper.spec.devices import Device
 from trainables.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,

@@ -28,7 +28,7 @@ PAPER = "paper"
 
 def paper_multipliers() -> dict[str, dict[str, float]]:
     """The paper's thirteen mixes as class multipliers on its base mix."""
-    from fitting.datamix import PAPER_BASELINE, paper_mixes
+    from fitting.datamix.shares import PAPER_BASELINE, paper_mixes
 
     return {
         name: {c: share / PAPER_BASELINE[c] for c, share in mix.items()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sweeper.devices import Device, device_of, local
-from sweeper.placement import Resources
+from sweeper.spec.devices import Device, device_of, local
+from sweeper.spec.placement import Resources
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class Cluster:
             may grow to: so many trials are asked for, and their waiting brings the nodes.
         gpus: the same of GPUs.
         resources: rules by size, ascending in ``from_params``; left out, a sweep makes its own
-            from the memory its models need on the device (`sweeper.placement`).
+            from the memory its models need on the device (`sweeper.spec.placement`).
         retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
         hang_s: seconds without a report after which a trial's process is killed and the trial
             started again; longer than ten steps, the start of a process, and its scoring.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
-        device: what trials run on: a key of `sweeper.devices.DEVICES`; "auto" is this machine's
-            GPU type, or "cpu-core".
+        device: what trials run on: a key of `sweeper.spec.devices.DEVICES`; "auto" is this
+            machine's GPU type, or "cpu-core".
         mfu: share of its peak that training reaches, where you know it; None assumes one.
         price_per_hour: money per hour of one device, for plans.
     """

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 
-from sweeper import checks
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
-from sweeper.placement import by_size, check, fitted
-from sweeper.reading import build, read_yaml
-from sweeper.scoring import Scoring, scoring
-from sweeper.search.settings import SearchSettings
-from sweeper.sections import Cluster, Sizes
-from sweeper.studies.presets import PAPER, SKILLS, Study, followed, paper_multipliers
-from sweeper.tuning import Tuning
+from sweeper.spec import checks
+from sweeper.spec.placement import by_size, check, fitted
+from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
+from sweeper.spec.reading import build, read_yaml
+from sweeper.spec.scoring import Scoring, scoring
+from sweeper.spec.search import SearchSettings
+from sweeper.spec.sections import Cluster, Sizes
+from sweeper.tuning.points import Tuning
 from trainables.config import RUN_ONLY_DATA, Data, Model, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
@@ -37,10 +37,10 @@ from trainables.training import Train
 if TYPE_CHECKING:
     import numpy as np
 
-    from sweeper.plan import Plan
-    from sweeper.results import Outcome, Results
+    from sweeper.plan.plan import Plan
+    from sweeper.record.record import Outcome, Results
     from sweeper.search import Search
-    from sweeper.tuned import Tuned
+    from sweeper.tuning.tuned import Tuned
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -317,7 +317,7 @@ class Sweep:
                 (half a minute).
             at: budget it is wanted on; None for every budget.
         """
-        from sweeper.plan import plan
+        from sweeper.plan.plan import plan
 
         return plan(self, simulate=simulate, pilot=pilot, tolerance=tolerance, at=at)
 
@@ -332,7 +332,7 @@ class Sweep:
             DirectoryError: the directory holds another sweep, or another driver holds it.
             ClusterError: no Ray cluster can be reached.
         """
-        from sweeper.tuner import run
+        from sweeper.cluster.run_sweep import run
 
         if self.search.cooldown is not None:
             raise SpecError(
@@ -356,7 +356,7 @@ class Sweep:
             DirectoryError: another driver holds the directory.
             ClusterError: no Ray cluster can be reached.
         """
-        from sweeper.tune_runner import run
+        from sweeper.cluster.run_tuning import run
 
         return run(self, Path(directory), progress=progress)
 
@@ -378,8 +378,8 @@ class Sweep:
         Returns:
             The observations, why the search stopped, and ``fit()``.
         """
-        from sweeper.results import Outcome
-        from sweeper.simulation import probe, run
+        from sweeper.record.record import Outcome
+        from sweeper.search.simulation import probe, run
 
         skills = probe(loss_fn, self.space, seed=seed)
         table = run(

@@ -13,7 +13,7 @@ from trainables.recipe import Power
 from trainables.shapes import solve
 
 if TYPE_CHECKING:
-    from sweeper.spec import Sweep
+    from sweeper.spec.spec import Sweep
 
 Values = dict[str, float]
 
@@ -143,7 +143,7 @@ def check(sweep: Sweep) -> None:
 
 def objectives_of(sweep: Sweep) -> tuple[str, ...]:
     """Skills whose losses are minimised."""
-    from sweeper.spec import AGGREGATE
+    from sweeper.spec.spec import AGGREGATE
 
     return sweep.tuning.objectives or (AGGREGATE,)
 

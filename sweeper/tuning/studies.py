@@ -1,8 +1,9 @@
 """Tuning before a sweep: Optuna's samplers at a few small allocations, and laws through them.
 
-`sweeper.tuning.Tuning` is what a spec says of it, `Studies` decides what to train next and
+`sweeper.tuning.points.Tuning` is what a spec says of it, `Studies` decides what to train next and
 remembers everything in Optuna's own storage (``tuning.sqlite``, which optuna-dashboard opens),
-`Tuned` is what came out. Nothing here knows Ray: `sweeper.tune_runner` trains what is asked for.
+`Tuned` is what came out. Nothing here knows Ray: `sweeper.cluster.run_tuning` trains what is
+asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.budget import si
 from sweeper.errors import SpecError
-from sweeper.tuning import (
+from sweeper.tuning.points import (
     Tuning,
     Values,
     base_trial,
@@ -30,7 +31,7 @@ from trainables.config import TrialConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.spec import Sweep
+    from sweeper.spec.spec import Sweep
 
 STEP = 0.55
 """Exponent of a knob's factor at which the opening tries it: with a factor of 6, values 2.7 apart,

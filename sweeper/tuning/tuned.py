@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sweeper.budget import si
-from sweeper.hyperparameters import Studies
-from sweeper.tuning import base_trial
+from sweeper.tuning.points import base_trial
+from sweeper.tuning.studies import Studies
 from trainables.recipe import Law, Power, RuleName, recipe
 from trainables.training import Train
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import HyperparameterLaw
-    from fitting.constants import TunedConstant
-    from fitting.tuning import TunedPoint
-    from sweeper.spec import Sweep
+    from fitting.tuning.constants import TunedConstant
+    from fitting.tuning.optima import TunedPoint
+    from sweeper.spec.spec import Sweep
 
 LAWS = {"learning_rate": ("params", "tokens"), "batch_tokens": ("tokens",)}
 """What each law may depend on; params alone where tokens were not varied. Batches follow tokens
@@ -36,7 +36,7 @@ class Tuned:
     """The outcome of a tuning.
 
     Attributes:
-        table: its finished trials; see `sweeper.hyperparameters.Studies.table`.
+        table: its finished trials; see `sweeper.tuning.studies.Studies.table`.
         flops: spent on it.
         points: per law's hyperparameter, the optimum at every point.
         laws: by hyperparameter, through the objectives' least geometric mean.
@@ -172,7 +172,7 @@ def conclude(studies: Studies) -> Tuned:
         SpecError: no trial has finished.
     """
     from fitting import FittingError, flat_factor
-    from fitting.constants import tuned_constants, without
+    from fitting.tuning.constants import tuned_constants, without
     from sweeper.errors import SpecError
 
     sweep, table = studies.sweep, studies.table()
@@ -223,7 +223,7 @@ def _points(table: pd.DataFrame, name: str, skill: str = "objective") -> tuple[T
 
 def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
     """The law through the optima, of as much as they tell apart with one to spare."""
-    from fitting.tuning import fit_points
+    from fitting.tuning.optima import fit_points
 
     tried = [LAWS[name], ("params",), ("tokens",)]
     laws = [fit_points(points, name, predictors=p) for p in tried]  # type: ignore[arg-type]
@@ -285,8 +285,8 @@ def _shift(
     """How far the present rate's mistuning moves p* at the largest budget."""
     import numpy as np
 
-    from fitting.tuning import recipe_shift
-    from sweeper.outlook import world_of
+    from fitting.tuning.optima import recipe_shift
+    from sweeper.plan.expected import world_of
 
     law = laws.get("learning_rate")
     curvatures = [p.curvature for p in points.get("learning_rate", ()) if p.ok]

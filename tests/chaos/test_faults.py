@@ -9,8 +9,9 @@ import time
 import psutil
 import pytest
 
-from sweeper import Cluster, SearchSettings, Sizes, Sweep, searcher
-from sweeper.searcher import free
+from sweeper import Cluster, SearchSettings, Sizes, Sweep
+from sweeper.cluster import searcher
+from sweeper.cluster.searcher import free
 from trainables.config import Data
 from trainables.training import Train
 

@@ -9,8 +9,8 @@ import pytest
 
 from sweeper import SearchSettings, Sweep
 from sweeper import search as policies
-from sweeper.driver import Driver
-from sweeper.ledger import Ledger
+from sweeper.driver.driver import Driver
+from sweeper.record.ledger import Ledger
 from sweeper.search import Finished
 
 KILLS = 15

@@ -15,7 +15,7 @@ from fitting.compare import (
 )
 from fitting.errors import FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
-from fitting.powerlaw import fit_power_law
+from fitting.laws.powerlaw import fit_power_law
 from fitting.values import Optimum
 
 BUDGETS = np.array([6e18, 1e19, 3e19, 6e19, 1e20])

@@ -7,7 +7,7 @@ import pytest
 
 from fitting.errors import FitError, FittingError, Status
 from fitting.isoflop import fit_isoflop
-from fitting.parabola import Parabola, fit_parabola, parabola_bias
+from fitting.regression import Parabola, fit_parabola, parabola_bias
 from fitting.values import FloatArray
 
 SIZES = np.geomspace(1e8, 1.6e9, 7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fitting.hyperparameters import DEEPSEEK, PORIAN, STEP_LAW
+from fitting.tuning.published import DEEPSEEK, PORIAN, STEP_LAW
 
 
 def deepseek_flops(layers: int, width: int, context: int, tokens: float) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fitting.inference import quality_of, serving_optimum
-from fitting.surface import Surface
+from fitting.decisions.serving import quality_of, serving_optimum
+from fitting.laws.surface import Surface
 
 # The constants they use: those of Hoffmann et al. 2022 with alpha .336 and beta .283.
 CHINCHILLA = Surface(E=1.69, A=406.4, B=410.7, alpha=0.336, beta=0.283)

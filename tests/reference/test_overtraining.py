@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fitting import fit_surface
-from fitting.overtraining import fit_overtraining
+from fitting.laws.overtraining import fit_overtraining
 
 
 def test_llama3_exponents_are_alike(shared_data: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
     import ray
 
     from sweeper import Cluster, ClusterError
-    from sweeper.cluster import connected
+    from sweeper.cluster.connect import connected
 
     failures = iter(range(2))
 
@@ -136,7 +136,7 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
 
 def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
     from sweeper import Sweep
-    from sweeper.directory import Directory
+    from sweeper.record.directory import Directory
 
     Directory(tmp_path / "a").claim(Sweep(budgets=[1e11, 3e11], allowance=6e12))
     assert "belongs to another sweep: budgets is" in refused("run", spec, "--out", tmp_path / "a")
@@ -145,8 +145,8 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
 def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
     from sweeper import Results, Sweep
     from sweeper.commands.sweeps import _closing
-    from sweeper.directory import Directory
-    from sweeper.ledger import Ledger
+    from sweeper.record.directory import Directory
+    from sweeper.record.ledger import Ledger
 
     sweep, directory = Sweep(budgets=[1e11, 2e11], allowance=1e12), Directory(tmp_path)
     directory.claim(sweep)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fitting.datamix import paper_mixes
+from fitting.datamix.shares import paper_mixes
 from sweeper import SearchSettings, SpecError, Sweep
 from sweeper.search.mixes import MixGrid, MixSearch
 
@@ -46,7 +46,7 @@ def test_the_papers_mixes_are_a_preset():
 
 
 def test_a_mix_is_trained_as_its_shares_say_and_has_its_own_identity():
-    from sweeper.spec import trial_id
+    from sweeper.spec.spec import trial_id
 
     plan = sweep(mixes={"base": {}, "more": {"code": 4}})
     allocation = plan.space.allocation(4e11, 4e4)
@@ -77,7 +77,7 @@ def test_the_search_finds_the_slopes_within_its_allowance():
     assert trials["spent_flops"].sum() <= 1.8e13
     assert outcome.finished.reason == "allowance"
     assert trials["mix"].nunique() >= 4
-    from fitting.mixes import fit_mixes
+    from fitting.datamix.joint import fit_mixes
 
     plan = outcome.sweep
     fits = fit_mixes(outcome.table, plan.mix_shares, {s: s for s in SLOPES})

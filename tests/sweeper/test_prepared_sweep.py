@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from sweeper import SpecError, Sweep
 from sweeper.cli import app, main
-from sweeper.directory import Directory
 from sweeper.errors import DirectoryError
-from sweeper.report_tables import corpus as corpus_tables
-from sweeper.spec import trial_id
+from sweeper.record.directory import Directory
+from sweeper.report.tables import corpus as corpus_tables
+from sweeper.spec.spec import trial_id
 from trainables.manifest import read_manifest
 
 CONTEXT = 16

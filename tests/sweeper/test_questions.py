@@ -13,11 +13,11 @@ from scipy.stats import beta
 from fitting import Status, fit_nll_law, fit_pass_law, pass_curves
 from fitting.checkpoints import QUESTIONS, checkpoint_grid
 from sweeper import Allocation, Results, Sizes, SpecError, Sweep
-from sweeper.directory import Directory
-from sweeper.ledger import Ledger
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 from trainables.config import Data
 from trainables.context import LocalContext
-from trainables.loop import train
+from trainables.engine.loop import train
 from trainables.trainer import keep_questions
 from trainables.training import Train
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sweeper import Results, SearchSettings, Sweep, cluster
-from sweeper.directory import Directory, safe_name
-from sweeper.driver import Driver, Start
-from sweeper.ledger import Ledger
-from sweeper.redaction import redact
+from sweeper import Results, SearchSettings, Sweep
+from sweeper.cluster import connect as cluster
+from sweeper.driver.driver import Driver, Start
+from sweeper.record.directory import Directory, safe_name
+from sweeper.record.ledger import Ledger
+from sweeper.record.redaction import redact
 from sweeper.search import Finished
 from trainables.config import Data
 from trainables.context import LocalContext

@@ -16,12 +16,12 @@ from transformers import AutoModelForCausalLM
 
 from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext
+from trainables.engine.loop import train
+from trainables.engine.loss import Objective
+from trainables.engine.model import Network, build, library_config
+from trainables.engine.parallel import _shard
 from trainables.families import FAMILIES
 from trainables.families.tally import SCAN_FLOPS, mamba
-from trainables.loop import train
-from trainables.loss import Objective
-from trainables.model import Network, build, library_config
-from trainables.parallel import _shard
 from trainables.shapes import Shape, solve
 from trainables.training import Train
 

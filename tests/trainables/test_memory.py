@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainables.config import Model
+from trainables.engine.model import Network, build
 from trainables.families import FAMILIES
 from trainables.memory import estimate, most_tokens
-from trainables.model import Network, build
 from trainables.shapes import solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext
 from trainables.data import open_data
-from trainables.loop import train
+from trainables.engine.loop import train
 from trainables.manifest import read_manifest, summary
 from trainables.prepare import Corpora, PrepareError
 from trainables.prepare.contamination import runs

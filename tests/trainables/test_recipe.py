@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fitting.hyperparameters import PORIAN, STEP_LAW
+from fitting.tuning.published import PORIAN, STEP_LAW
 from trainables.config import Model, TrialConfig
 from trainables.recipe import Law, Power, Recipe, fewest_tokens, recipe
 from trainables.shapes import Shape, solve

@@ -17,7 +17,7 @@ from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
 from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext
-from trainables.loop import train
+from trainables.engine.loop import train
 from trainables.prepare import Corpora
 from trainables.prepare.run import prepare
 from trainables.prepare.spec import spelled_out

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from trainables.config import Model
 from trainables.corpora import Documents
-from trainables.loss import Objective
-from trainables.model import build
+from trainables.engine.loss import Objective
+from trainables.engine.model import build
 from trainables.shapes import solve
 from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Workers, _of_documents, _of_examples, sequence_nll

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trainables.model import Network
+from trainables.engine.model import Network
 
 PREFIX = "causal."
 """What a `Network` adds to the library's names of weights."""

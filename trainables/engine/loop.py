@@ -18,19 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainables import checkpoint
-from trainables.checkpoint import CheckpointError
 from trainables.config import TrialConfig
 from trainables.context import Context, LocalContext, checkpoints
 from trainables.data import open_data
-from trainables.export import to_hf
-from trainables.loss import Objective
-from trainables.model import build
-from trainables.parallel import Group, choose_device
+from trainables.engine import checkpoint
+from trainables.engine.checkpoint import CheckpointError
+from trainables.engine.export import to_hf
+from trainables.engine.loss import Objective
+from trainables.engine.model import build
+from trainables.engine.parallel import Group, choose_device
+from trainables.engine.step import Stepper
 from trainables.skills import Skill, resolve
 from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Measured, Workers, read_examples, score_skills
-from trainables.step import Stepper
 
 __all__ = ["CheckpointError", "Context", "EvaluationError", "LocalContext", "evaluate", "train"]
 

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from trainables import memory
-from trainables.model import Network
+from trainables.engine.model import Network
 
 
 class Objective(nn.Module):

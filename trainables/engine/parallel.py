@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from trainables.context import Context
-from trainables.loss import Objective
+from trainables.engine.loss import Objective
 from trainables.training import Train
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
-from trainables.loss import Objective
+from trainables.engine.loss import Objective
+from trainables.engine.optim import make_optimizer, rate_at
+from trainables.engine.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
-from trainables.optim import make_optimizer, rate_at
-from trainables.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.shapes import Shape
 from trainables.training import Train
 

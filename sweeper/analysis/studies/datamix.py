@@ -1,7 +1,7 @@
 """The data-mix study: how each skill's optimum and loss follow the shares of the training data.
 
 Two methods side by side: parabolas per mix with a line through their vertices (the paper's), and
-the joint fit of `fitting.mixes`, which shares strength between mixes and keeps its doubts.
+the joint fit of `fitting.datamix.joint`, which shares strength between mixes and keeps its doubts.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import numpy as np
 import pandas as pd
 
 from fitting import Observations, prepare
-from fitting.alignment import Alignment, Curve, aligning_ratio, no_alignment
-from fitting.datamix import ShareResponse, fit_share_response, optima_by_mix, slope_difference
+from fitting.datamix.alignment import Alignment, Curve, aligning_ratio, no_alignment
+from fitting.datamix.contrast import align, slope_gap
+from fitting.datamix.joint import MixFit, fit_mixes
+from fitting.datamix.shares import (
+    ShareResponse,
+    fit_share_response,
+    optima_by_mix,
+    slope_difference,
+)
 from fitting.errors import FittingError
-from fitting.mix_gaps import align, slope_gap
-from fitting.mixes import MixFit, fit_mixes
 from fitting.values import Z90
-from sweeper.studies.source import Source
+from sweeper.analysis.studies.source import Source
 
 JOINT, PARABOLA = "joint", "parabola"
 

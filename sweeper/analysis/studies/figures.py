@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fitting.drawing import (
+from fitting.plots.drawing import (
     COLOURS,
     MARKERS,
     legend_above,
@@ -20,9 +20,9 @@ from fitting.drawing import (
     plain_numbers,
 )
 from fitting.values import Z90
-from sweeper.studies.datamix import JOINT, PARABOLA, DatamixStudy
-from sweeper.studies.skills import SkillsStudy
-from sweeper.studies.validation import ValidationStudy
+from sweeper.analysis.studies.datamix import JOINT, PARABOLA, DatamixStudy
+from sweeper.analysis.studies.skills import SkillsStudy
+from sweeper.analysis.studies.validation import ValidationStudy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

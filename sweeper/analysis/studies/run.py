@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fitting.plain import plain
+from sweeper.analysis.studies import datamix, skills, validation
+from sweeper.analysis.studies.datamix import DatamixStudy
+from sweeper.analysis.studies.skills import SkillsStudy
+from sweeper.analysis.studies.source import Source
+from sweeper.analysis.studies.validation import ValidationStudy
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.studies import datamix, skills, validation
-from sweeper.studies.datamix import DatamixStudy
-from sweeper.studies.skills import SkillsStudy
-from sweeper.studies.source import Source
-from sweeper.studies.validation import ValidationStudy
 
 AnyStudy = DatamixStudy | ValidationStudy | SkillsStudy
 
@@ -68,7 +68,7 @@ def _value(value: Any) -> Any:
 
 def keep(study: AnyStudy, folder: Path) -> list[Path]:
     """Write tables as CSV, everything as JSON, and the figures as PNG."""
-    from sweeper.studies.figures import figures
+    from sweeper.analysis.studies.figures import figures
 
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "study.json"]

@@ -21,8 +21,8 @@ import pandas as pd
 from fitting import Fits, compare_skills, compose, fit_skills, prepare
 from fitting.errors import FittingError
 from fitting.values import Z90
+from sweeper.analysis.studies.source import Source
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.studies.source import Source
 from trainables.skills.paper import NINETEEN
 
 LEVEL = 0.1

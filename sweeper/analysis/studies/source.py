@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from sweeper.errors import SpecError
-from sweeper.results import FITTED, Outcome
-from sweeper.studies.presets import followed
+from sweeper.record.record import FITTED, Outcome
+from sweeper.spec.presets import followed
 
 PAPER = "paper"
 """Name by which a console command asks for the points of arXiv 2503.10061."""
@@ -79,7 +79,7 @@ def of_table(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]]) -> 
 
 def _shares_of(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Shares by mix, from the table's own columns or the paper's names."""
-    from fitting.datamix import paper_mixes
+    from fitting.datamix.shares import paper_mixes
 
     columns = [c for c in table.columns if str(c).startswith("share_")]
     if columns and "mix" in table:
@@ -123,14 +123,14 @@ def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
         return paper(study)
     path = Path(runs)
     if path.is_dir():
-        from sweeper.results import Results
+        from sweeper.record.record import Results
 
         return of_outcome(Results(path))
     return of_table(read_table(path), _read_mixes(mixes) if mixes else {})
 
 
 def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
-    from sweeper.reading import read_yaml
+    from sweeper.spec.reading import read_yaml
 
     values = read_yaml(path)
     if not all(isinstance(mix, dict) for mix in values.values()):
@@ -143,7 +143,7 @@ def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
 
 def paper(study: str) -> Source:
     """The points of arXiv 2503.10061, digitised: Figure 2 for the data mix, else Figure 1."""
-    from fitting.datamix import paper_mixes
+    from fitting.datamix.shares import paper_mixes
     from fitting.reference import mix_table, skills_points
 
     classes = {"knowledge": "knowledge", "code": "code"}

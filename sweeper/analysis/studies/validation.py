@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 from fitting import Fits, compose, composition_range, fit_skills, prepare, share_sweep
-from fitting.composition import loss_matrix
+from fitting.datamix.composition import loss_matrix
 from fitting.errors import FittingError
-from fitting.parabola import fit_parabola
+from fitting.regression import fit_parabola
 from fitting.values import Z90, FloatArray
+from sweeper.analysis.studies.source import Source
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.studies.source import Source
 
 SHARES = tuple(np.linspace(0.0, 1.0, 6))
 """Weights of the first of two losses in the guarded sweep (assumption: p* bends little)."""

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.composition import compose, composition_range, optimum_under, share_sweep
+from fitting.datamix.composition import compose, composition_range, optimum_under, share_sweep
 from fitting.errors import FittingError, Status
-from fitting.uncertainty import draw_curves
+from fitting.laws.bootstrap import draw_curves
 
 SIZES = 4e8 * np.geomspace(0.3, 4, 9)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.datamix import paper_mixes
+from fitting.datamix.contrast import align, correlation, gap, slope_gap
+from fitting.datamix.curves import Spots, evaluate
+from fitting.datamix.design import Offer, choose_mixes, targets, widths
+from fitting.datamix.joint import fit_mixes, satterthwaite
+from fitting.datamix.shares import paper_mixes
 from fitting.errors import FittingError, Status
-from fitting.mix_curves import Spots, evaluate
-from fitting.mix_design import Offer, choose_mixes, targets, widths
-from fitting.mix_gaps import align, correlation, gap, slope_gap
-from fitting.mixes import fit_mixes, satterthwaite
 
 FLOPS = 6e18
 MIXES = paper_mixes()

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.datamix import (
+from fitting.datamix.shares import (
     PAPER_BASELINE,
     aligning_ratio,
     class_ratio,

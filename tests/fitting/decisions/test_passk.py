@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.errors import FittingError, TableError
-from fitting.passk import (
+from fitting.decisions.passk import (
     neg_log_pass_at_k,
     nll_from_counts,
     pass_at_k,
     pass_at_k_from_counts,
     pass_curves,
 )
+from fitting.errors import FittingError, TableError
 
 
 def test_pass_at_k_of_a_probability() -> None:

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from fitting import fit_skills
+from fitting.decisions.regret import (
+    FACTORS,
+    cost_of_choice,
+    cost_of_overtraining,
+    equivalent_flops,
+)
 from fitting.errors import FitError, FittingError, Status
-from fitting.regret import FACTORS, cost_of_choice, cost_of_overtraining, equivalent_flops
-from fitting.surface import Surface
+from fitting.laws.surface import Surface
 
 SURFACE = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.36)
 

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fitting.errors import FitError, FittingError, Status
-from fitting.inference import (
+from fitting.decisions.serving import (
     SARDANA_PRICES,
     Demand,
     Machine,
@@ -15,8 +14,9 @@ from fitting.inference import (
     quality_of,
     serving_optimum,
 )
-from fitting.surface import Surface, fit_surface
-from fitting.uncertainty import bootstrap_surface
+from fitting.errors import FitError, FittingError, Status
+from fitting.laws.bootstrap import bootstrap_surface
+from fitting.laws.surface import Surface, fit_surface
 
 SURFACE = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.36)
 WANTED = 2.1

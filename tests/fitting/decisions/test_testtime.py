@@ -15,12 +15,12 @@ from fitting.checkpoints import (
     sample_nll,
     sample_questions,
 )
+from fitting.decisions.nll_law import NllLaw, fit_nll_law
+from fitting.decisions.pass_law import PassLaw, fit_pass_law
+from fitting.decisions.passk import pass_curves
+from fitting.decisions.testtime import jackknife_optimum, sampling_frontier
 from fitting.errors import FitError, FittingError, Status
-from fitting.nll_law import NllLaw, fit_nll_law
-from fitting.pass_law import PassLaw, fit_pass_law
-from fitting.passk import pass_curves
-from fitting.surface import Surface
-from fitting.testtime import jackknife_optimum, sampling_frontier
+from fitting.laws.surface import Surface
 
 CONSTANTS = ("E", "A", "B", "G", "alpha", "beta", "gamma")
 PARAMS, TOKENS, LONG = checkpoint_grid()

@@ -10,7 +10,7 @@ import pytest
 
 from fitting import FitError, Fits, FittingError, Status, Surface, fit_skills, serving_optimum
 from fitting.checkpoints import QUESTIONS, checkpoint_grid
-from fitting.decisions import (
+from fitting.decisions.tradeoffs import (
     one_run,
     pareto_front,
     sampling_laws,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.overtraining import OvertrainingLaw, fit_overtraining
+from fitting.laws.overtraining import OvertrainingLaw, fit_overtraining
 from fitting.values import FloatArray
 
 TRUTH = OvertrainingLaw(E=1.8, a=150.0, b=420.0, eta=0.14)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.powerlaw import fit_power_law
+from fitting.laws.powerlaw import fit_power_law
 
 FLOPS = np.array([6e18, 1e19, 3e19, 6e19, 1e20, 3e20])
 

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from fitting import newton
 from fitting.errors import FitError, FittingError, Status
 from fitting.isoflop import fit_isoflop
-from fitting.surface import Surface, fit_surface, prepare_points
-from fitting.uncertainty import bootstrap_surface, bootstrap_weights
+from fitting.laws import newton
+from fitting.laws.bootstrap import bootstrap_surface, bootstrap_weights
+from fitting.laws.surface import Surface, fit_surface, prepare_points
 from fitting.values import FloatArray
 
 TRUTH = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.35)

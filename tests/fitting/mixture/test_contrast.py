@@ -10,8 +10,8 @@ import pytest
 
 from fitting import Fits, fit_skills
 from fitting.compare import compare_optima
-from fitting.optima import Guarded, fit_guarded
-from fitting.skill_gaps import residual_correlation, skill_gap
+from fitting.mixture.contrast import residual_correlation, skill_gap
+from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import surface_world
 
 BUDGETS = (1e19, 4e19, 1.6e20)

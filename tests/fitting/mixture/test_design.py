@@ -4,8 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.design import Places, Wishes, _beliefs, _blocks, bound, choose, foresee, taught
-from fitting.optima import Guarded, fit_guarded
+from fitting.mixture.design import (
+    Places,
+    Wishes,
+    _beliefs,
+    _blocks,
+    bound,
+    choose,
+    foresee,
+    taught,
+)
+from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import LADDER, world
 from fitting.values import Z90
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.optima import Guarded, fit_guarded
-from fitting.problem import Problem
+from fitting.mixture.data import read_trials
+from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.problem import Problem
 from fitting.synthetic import LADDER, World, surface_world, world
-from fitting.trials import read_trials
 
 TARGETS = np.array([*LADDER, 1e22])
 OFFSETS = np.linspace(-1.5, 1.5, 8)

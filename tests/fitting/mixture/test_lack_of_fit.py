@@ -2,9 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.optima import fit_guarded
-from fitting.synthetic import LADDER, world
-from fitting.verdict import (
+from fitting.mixture.fit import fit_guarded
+from fitting.mixture.lack_of_fit import (
     CHECK_TRIALS,
     ODDS,
     Verdict,
@@ -13,6 +12,7 @@ from fitting.verdict import (
     judge,
     odds_against,
 )
+from fitting.synthetic import LADDER, world
 
 
 def sweep(name: str, top: int = 4, seed: int = 0) -> pd.DataFrame:

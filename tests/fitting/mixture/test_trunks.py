@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.optima import fit_guarded
+from fitting.mixture.fit import fit_guarded
+from fitting.mixture.trunks import whitening
 from fitting.synthetic import LADDER, surface_world
-from fitting.trunks import whitening
 
 WORLD = surface_world({"a": (1.8, 480.0, 2085.0, 0.35, 0.37)})
 BUDGETS = LADDER[:4]

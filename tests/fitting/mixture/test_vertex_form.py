@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fitting.discrepancy import bend_functions
-from fitting.vertex import (
+from fitting.mixture.discrepancy import bend_functions
+from fitting.mixture.vertex_form import (
     Groups,
     Layout,
     Rows,

@@ -10,13 +10,13 @@ import pytest
 
 from fitting import plots
 from fitting.compare import compare_optima
-from fitting.datamix import aligning_ratio, fit_share_response
+from fitting.datamix.shares import aligning_ratio, fit_share_response
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
-from fitting.observations import prepare
-from fitting.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.surface import Surface
+from fitting.reading.observations import prepare
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
-from fitting.surface import Surface
 from fitting.values import Optimum
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fitting.errors import TableError
-from fitting.observations import group_budgets, prepare
+from fitting.reading.observations import group_budgets, prepare
 
 
 def table(**changes: object) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from fitting.errors import FitError, FittingError, Status, TableError
-from fitting.surface import Surface
-from fitting.tuning import (
+from fitting.laws.surface import Surface
+from fitting.tuning.optima import (
     FLAT_SHARE,
     fit_hyperparameter,
     flat_factor,

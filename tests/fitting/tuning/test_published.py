@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.hyperparameters import DEEPSEEK, PORIAN, PUBLISHED, STEP_LAW, HyperparameterLaw
+from fitting.tuning.published import DEEPSEEK, PORIAN, PUBLISHED, STEP_LAW, HyperparameterLaw
 
 LAW = HyperparameterLaw(
     "learning_rate",

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fitting import fit_skills
+from sweeper.analysis.bootstrap import lines, resample
 from sweeper.cli import app
 from sweeper.errors import SpecError
-from sweeper.resampling import lines, resample
 from trainables import progress
 
 TRUE = {"E": 1.7, "A": 400.0, "B": 410.0, "alpha": 0.34, "beta": 0.28}

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from fitting import FitError, fit_skills
 from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SpecError, Sweep
+from sweeper.analysis.big_run import load_trial, recommend
 from sweeper.cli import app
-from sweeper.devices import Speed, device_of, speed_of
-from sweeper.recommend import load_trial, recommend
+from sweeper.spec.devices import Speed, device_of, speed_of
 
 # Optima near 30 k params at 2e11 FLOPs: E, A, B, alpha, beta
 CONSTANTS = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sweeper import Results, SearchSettings, Sweep
-from sweeper.driver import Driver, Start
-from sweeper.ledger import Ledger
+from sweeper.driver.driver import Driver, Start
+from sweeper.record.ledger import Ledger
 from sweeper.search import Finished, build
 
 SWEEP = Sweep(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sweeper.interrupts import Interrupts
+from sweeper.cluster.interrupts import Interrupts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -24,7 +24,7 @@ def test_the_first_signal_is_a_wish_and_handlers_are_given_back(number, capfd):
 def test_the_second_signal_ends_the_process_whatever_it_does():
     code = (
         "import os, signal\n"
-        "from sweeper.interrupts import Interrupts\n"
+        "from sweeper.cluster.interrupts import Interrupts\n"
         "with Interrupts():\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    print('still here', flush=True)\n"

@@ -22,7 +22,7 @@ from sweeper import (
     Sweep,
 )
 from sweeper.budget import Allocation
-from sweeper.ledger import Ledger
+from sweeper.record.ledger import Ledger
 from trainables.config import Data
 
 pytestmark = pytest.mark.ray
@@ -78,7 +78,7 @@ def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(
         assert (tmp_path / "a" / name).stat().st_size > 0
     assert results.replay()["same"].all()
     # Nothing is left to train: the same command starts no Ray, and says the same.
-    monkeypatch.setattr("sweeper.tuner.connected", None)
+    monkeypatch.setattr("sweeper.cluster.run_sweep.connected", None)
     again = simulated().run(tmp_path / "a")
     assert len(again.trials) == len(results.trials)
     assert again.finished == results.finished
@@ -167,7 +167,7 @@ def test_a_killed_driver_goes_on_trains_nothing_twice_and_ends_at_the_same_losse
 
 
 def test_a_cluster_that_scales_itself_is_asked_for_what_it_may_grow_to():
-    from sweeper.searcher import _grown
+    from sweeper.cluster.searcher import _grown
 
     now = {"CPU": 4.0, "node:head": 1.0}
     assert _grown(now, Cluster(address="auto", gpus=8)) == {**now, "GPU": 8}

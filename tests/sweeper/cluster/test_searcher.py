@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from sweeper import Cluster, Sweep
-from sweeper.directory import Directory
-from sweeper.driver import Driver
+from sweeper.cluster.run_sweep import spaced
+from sweeper.cluster.searcher import MOST_PENDING, Capacity, Halt, LedgerSearcher, most_pending
+from sweeper.driver.driver import Driver
 from sweeper.errors import ClusterError
-from sweeper.ledger import Ledger
-from sweeper.searcher import MOST_PENDING, Capacity, Halt, LedgerSearcher, most_pending
-from sweeper.tuner import spaced
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 from trainables.config import Data
 
 

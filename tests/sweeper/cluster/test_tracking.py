@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sweeper import SpecError, Sweep, tracking
-from sweeper.tracking import Shown, allocation, check, metrics
+from sweeper import SpecError, Sweep
+from sweeper.cluster import tracking
+from sweeper.cluster.tracking import Shown, allocation, check, metrics
 from trainables.config import Data
 
 SURFACE = {

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from sweeper import Results, Sweep
 from sweeper.cli import app
-from sweeper.directory import Directory
-from sweeper.driver import Start
-from sweeper.ledger import Ledger
-from sweeper.live import AHEAD, Live, Progress, Pulse, read
-from sweeper.status import render, snapshot, watch
-from sweeper.timeleft import duration, left_s, trial_left_s
+from sweeper.commands.status import render, snapshot, watch
+from sweeper.driver.driver import Start
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
+from sweeper.record.live import AHEAD, Live, Progress, Pulse, read
+from sweeper.record.timeleft import duration, left_s, trial_left_s
 from trainables.config import Data
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from sweeper import Cluster, Sweep
-from sweeper.driver import Driver, Start
-from sweeper.faults import kind_of, kind_of_death
-from sweeper.ledger import Ledger
+from sweeper.driver.driver import Driver, Start
+from sweeper.driver.faults import kind_of, kind_of_death
+from sweeper.record.ledger import Ledger
 from sweeper.search import Finished
 
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)

@@ -11,13 +11,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from sweeper import Sweep, monitor
+from sweeper import Sweep
 from sweeper.cli import app
-from sweeper.cluster import metrics_ports
-from sweeper.driver import Start
-from sweeper.grafana import dashboard, write
-from sweeper.ledger import Ledger
-from sweeper.monitor import METRICS, Gauges
+from sweeper.cluster.connect import metrics_ports
+from sweeper.driver import gauges as monitor
+from sweeper.driver.driver import Start
+from sweeper.driver.gauges import METRICS, Gauges
+from sweeper.driver.grafana import dashboard, write
+from sweeper.record.ledger import Ledger
 from trainables.config import Data
 
 SURFACE = {

@@ -13,8 +13,8 @@ from fitting import fit_skills
 from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
-from sweeper.outlook import Need, needed, rehearsed, world_of
-from sweeper.plan import plan
+from sweeper.plan.expected import Need, needed, rehearsed, world_of
+from sweeper.plan.plan import plan
 from trainables.config import Data
 
 SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])
@@ -84,8 +84,8 @@ def test_a_pilots_world_has_its_surfaces_and_its_noise(pilot):
 
 
 def test_less_tolerance_needs_more_and_far_beyond_none_suffices(pilot, monkeypatch):
-    monkeypatch.setattr("sweeper.outlook.DRAWS", 2)
-    monkeypatch.setattr("sweeper.outlook.ENDLESS_TRIALS", 200)
+    monkeypatch.setattr("sweeper.plan.expected.DRAWS", 2)
+    monkeypatch.setattr("sweeper.plan.expected.ENDLESS_TRIALS", 200)
     world = world_of(SWEEP, pilot)
     loose, tight = (needed(SWEEP, world, tolerance=tol) for tol in (0.08, 0.01))
     assert loose.possible and tight.possible
@@ -97,12 +97,12 @@ def test_less_tolerance_needs_more_and_far_beyond_none_suffices(pilot, monkeypat
 
 
 def test_the_inverted_plan_is_asked_for_on_the_console(tmp_path, monkeypatch):
-    import sweeper.outlook
+    import sweeper.plan.expected
 
     def answer(sweep, world, *, tolerance, at):
         return Need(tolerance, (at,), 5e12, 40, 0.02)
 
-    monkeypatch.setattr(sweeper.outlook, "needed", answer)
+    monkeypatch.setattr(sweeper.plan.expected, "needed", answer)
     spec = tmp_path / "sweep.yaml"
     spec.write_text("budgets: [1e11, 2e11]\nallowance: 3e12\n")
     run = CliRunner().invoke(app, ["plan", str(spec), "--tolerance", "0.1", "--at", "1e12"])

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import storage
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
-from sweeper.ledger import Ledger, Progress
-from sweeper.storage import SCHEMA_VERSION
+from sweeper.record import storage
+from sweeper.record.ledger import Ledger, Progress
+from sweeper.record.storage import SCHEMA_VERSION
 
 ALLOCATION = Allocation(flops=6e9, params=1000, tokens=1_000_000)
 
@@ -106,7 +106,7 @@ def test_a_damaged_or_newer_file_is_refused(tmp_path):
         Ledger(tmp_path / "absent.sqlite", read_only=True)
 
 
-V1 = Path(__file__).parent / "data" / "ledger_v1.sqlite"
+V1 = Path(__file__).parents[1] / "data" / "ledger_v1.sqlite"
 """A ledger as schema 1 wrote it: one trial finished, one diverged, one failed, one running."""
 
 

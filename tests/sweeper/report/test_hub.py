@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from sweeper import Results, SpecError, Sweep
-from sweeper.directory import Directory
-from sweeper.ledger import Ledger
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 from trainables.config import Data
 
 

@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 
 from fitting import fit_skills
-from sweeper import report
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
-from sweeper.ledger import Ledger
-from sweeper.report_tables import every_trial, trials_of
-from sweeper.results import Outcome, Results
+from sweeper.record.ledger import Ledger
+from sweeper.record.record import Outcome, Results
+from sweeper.report import report
+from sweeper.report.tables import every_trial, trials_of
 from sweeper.search import Finished
-from sweeper.spec import Sweep
+from sweeper.spec.spec import Sweep
 
 BUDGETS = (1e11, 2e11, 4e11)
 WANTS = {"knowledge": 1.5, "code": 0.7, "validation": 1.0}

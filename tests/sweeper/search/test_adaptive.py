@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.optima import fit_guarded
+from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, surface_world, world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
@@ -15,8 +15,8 @@ from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.beliefs import Memory
 from sweeper.search.history import allocations
 from sweeper.search.opening import missing
+from sweeper.search.simulation import run
 from sweeper.search.turn import Turn
-from sweeper.simulation import run
 
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.1)))
 SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))

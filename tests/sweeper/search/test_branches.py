@@ -13,7 +13,7 @@ from sweeper import SearchSettings, SpecError, Sweep
 from sweeper.budget import Allocation, Space
 from sweeper.search import build
 from sweeper.search.branches import price
-from sweeper.simulation import run
+from sweeper.search.simulation import run
 
 SIZES = tuple(int(p) for p in np.geomspace(2e7, 1e10, 60))
 SPACE = Space((6e18, 1e19, 3e19, 6e19), SIZES, tuple(6.0 * p for p in SIZES))

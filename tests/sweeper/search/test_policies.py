@@ -11,7 +11,7 @@ from fitting.synthetic import surface_world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search import COLUMNS, Finished, Search, SearchSettings, build
-from sweeper.simulation import run
+from sweeper.search.simulation import run
 
 BUDGETS = (1e11, 2e11, 4e11)
 SIZES = tuple(int(p) for p in np.geomspace(7e3, 2.5e5, 25))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sweeper import Cluster, Resources, SpecError, Sweep
-from sweeper.devices import DEVICES, local
-from sweeper.placement import by_size, fitted, need
+from sweeper.spec.devices import DEVICES, local
+from sweeper.spec.placement import by_size, fitted, need
 from trainables.config import Model
 from trainables.shapes import Shape, solve
 from trainables.training import Train

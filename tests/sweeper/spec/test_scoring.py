@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sweeper import SearchSettings, Sizes, Sweep
-from sweeper.scoring import FEWEST, SHARE
+from sweeper.spec.scoring import FEWEST, SHARE
 from trainables.config import DOCUMENTS, Data, Model
 from trainables.corpora import evaluation_sets
 from trainables.manifest import ClassCounts, Corpus, SkillCounts

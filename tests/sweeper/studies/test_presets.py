@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import SpecError, Sweep
-from sweeper.studies.presets import SKILLS
+from sweeper.spec.presets import SKILLS
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "08_gpu_studies.yaml"
 

@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from fitting.errors import FittingError
 from sweeper import SearchSettings, SpecError, Sweep
+from sweeper.analysis.studies import datamix, skills, source, validation
+from sweeper.analysis.studies.run import analyse, keep, to_json
 from sweeper.cli import app
-from sweeper.studies import datamix, skills, source, validation
-from sweeper.studies.presets import followed
-from sweeper.studies.run import analyse, keep, to_json
+from sweeper.spec.presets import followed
 
 # ln of the factor by which each skill's optimum lies off the aggregate's.
 OFFSETS = {
@@ -209,7 +209,7 @@ def test_the_command_and_the_report(runs, mixed, tmp_path):
     assert "confirmed" in said.output
     asked = CliRunner().invoke(app, ["study", "validation", str(path), "--json"])
     assert json.loads(asked.output)["ranges"]
-    from sweeper.report import write
+    from sweeper.report.report import write
 
     page = write(mixed, tmp_path / "report.html", mixed.fit()).read_text()
     assert 'id="studies"' in page and "optima meet at" in page and "study-datamix-0" in page

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from fitting import tuned_points
 from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
-from sweeper.hyperparameters import Job, Studies
-from sweeper.tuned import conclude
-from sweeper.tuning import Tuning, points_of
+from sweeper.tuning.points import Tuning, points_of
+from sweeper.tuning.studies import Job, Studies
+from sweeper.tuning.tuned import conclude
 from trainables.config import Data
 from trainables.recipe import Law, Power
 from trainables.training import Train

@@ -11,9 +11,9 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from trainables.config import Model
-from trainables.export import to_hf
+from trainables.engine.export import to_hf
+from trainables.engine.model import build
 from trainables.families import FAMILIES
-from trainables.model import build
 from trainables.shapes import solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing

@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from trainables import loop, loss, step
-from trainables.checkpoint import CheckpointError, read_progress
 from trainables.config import Data, Model, TrialConfig
 from trainables.context import STOP, checkpoints
-from trainables.loop import EvaluationError, LocalContext, train
+from trainables.engine import loop, loss, step
+from trainables.engine.checkpoint import CheckpointError, read_progress
+from trainables.engine.loop import EvaluationError, LocalContext, train
 from trainables.shapes import solve
 from trainables.trainer import evaluate, run_name
 from trainables.training import Train
@@ -125,7 +125,7 @@ def damage(path: Path) -> None:
 KILLED = """
 import json, sys
 from pathlib import Path
-from trainables import loop
+from trainables.engine import loop
 from trainables.config import TrialConfig
 
 loop.SAVING_SHARE = float("inf")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables import memory
-from trainables.loss import summed_loss, token_nll
+from trainables.engine.loss import summed_loss, token_nll
 
 TOKENS, WIDTH, VOCABULARY = 50, 12, 37
 

@@ -8,8 +8,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import Model
-from trainables.loss import Objective
-from trainables.model import Network, build
+from trainables.engine.loss import Objective
+from trainables.engine.model import Network, build
 from trainables.shapes import Shape, solve
 
 MODELS = [

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from trainables.checkpoint import read_progress
 from trainables.config import Data, Model, TrialConfig
 from trainables.context import LocalContext, checkpoints
-from trainables.loop import train
+from trainables.engine.checkpoint import read_progress
+from trainables.engine.loop import train
 from trainables.shapes import solve
 from trainables.trainer import evaluate
 from trainables.training import Train
@@ -47,7 +47,7 @@ from pathlib import Path
 import torch
 from trainables.config import TrialConfig
 from trainables.context import LocalContext
-from trainables.loop import train
+from trainables.engine.loop import train
 
 rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 root = Path(sys.argv[2])

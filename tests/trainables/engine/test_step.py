@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from trainables.config import Data, Model, TrialConfig
-from trainables.loop import LocalContext, train
-from trainables.loss import Objective
+from trainables.engine.loop import LocalContext, train
+from trainables.engine.loss import Objective
 from trainables.shapes import solve
 from trainables.training import Train
 

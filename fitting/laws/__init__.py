@@ -1,0 +1,1 @@
+"""Laws as formulas, fitted: power laws, loss surfaces, over-training. Floor 2 of fitting."""

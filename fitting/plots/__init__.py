@@ -1,0 +1,25 @@
+"""The paper's figures of any fits or tables, as matplotlib Figures. Floor 5 of fitting."""
+
+from fitting.plots.figures import (
+    COLOURS,
+    draw_isoflops,
+    figure_alignment,
+    figure_fits,
+    figure_isoflops,
+    figure_laws,
+    figure_mix_curves,
+    figure_residuals,
+    figure_shares,
+)
+
+__all__ = [
+    "COLOURS",
+    "draw_isoflops",
+    "figure_alignment",
+    "figure_fits",
+    "figure_isoflops",
+    "figure_laws",
+    "figure_mix_curves",
+    "figure_residuals",
+    "figure_shares",
+]

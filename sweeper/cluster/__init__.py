@@ -1,0 +1,1 @@
+"""Everything that trains through Ray. Floor 7 of sweeper."""

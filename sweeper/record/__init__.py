@@ -1,0 +1,1 @@
+"""What happened: ledger, directory, live file. Floor 4 of sweeper."""
