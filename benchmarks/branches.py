@@ -26,9 +26,10 @@ from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90
 from sweeper.budget import Allocation
-from sweeper.search import SearchSettings, build
 from sweeper.search.branches import with_trunks
+from sweeper.search.build import build
 from sweeper.search.simulation import LossFunction, run
+from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
 COOLDOWN = 0.2

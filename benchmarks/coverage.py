@@ -114,8 +114,9 @@ def measured(
 def adaptive(place: World, centre: FloatArray, rng: np.random.Generator) -> pd.DataFrame:
     """What the search itself trains, four trials at a time; it knows nothing of the centre."""
     from sweeper.budget import Allocation, Space
-    from sweeper.search import SearchSettings, build
+    from sweeper.search.build import build
     from sweeper.search.simulation import run
+    from sweeper.spec.search import SearchSettings
 
     sizes = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))
     space = Space(LADDER, sizes, tuple(6.0 * p for p in sizes))

@@ -34,9 +34,9 @@ from fitting.datamix.joint import fit_mixes
 from fitting.datamix.shares import aligning_ratio, fit_share_response, optima_by_mix, paper_mixes
 from fitting.reference import mix_optima, skills_points
 from sweeper.budget import Allocation, Space
-from sweeper.search import SearchSettings
 from sweeper.search.mixes import MixSearch
 from sweeper.search.simulation import run
+from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
 FLOPS, SKILLS, MIXES = 6e18, ("knowledge", "code"), paper_mixes()

@@ -22,7 +22,8 @@ import pandas as pd
 
 from fitting.synthetic import LADDER, World, world
 from sweeper.budget import Space
-from sweeper.search import SearchSettings, build
+from sweeper.search.build import build
+from sweeper.spec.search import SearchSettings
 
 RESULTS = Path(__file__).parent / "results"
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))

@@ -21,7 +21,7 @@ from fitting.mixture.fit import fit_guarded
 from fitting.values import Z90
 from sweeper import Sweep
 from sweeper.plan.expected import needed, world_of
-from sweeper.search import build
+from sweeper.search.build import build
 from sweeper.search.history import finished
 from sweeper.search.simulation import run
 from trainables.progress import counted

@@ -29,7 +29,9 @@ import pandas as pd
 from fitting.mixture.fit import fit_guarded
 from fitting.reading.observations import prepare
 from sweeper.budget import Allocation, Space, same_budget
-from sweeper.search import COLUMNS, Finished, SearchSettings, build
+from sweeper.search.build import build
+from sweeper.search.protocol import COLUMNS, Finished
+from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
 HERE = Path(__file__).parent

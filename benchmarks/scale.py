@@ -37,11 +37,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-import sweeper.search as policies
 from sweeper import Cluster, Finished, SearchSettings, Sweep
 from sweeper.budget import Allocation
 from sweeper.driver.driver import Driver, Start
 from sweeper.record.ledger import Ledger
+from sweeper.search.build import build
 from sweeper.search.simulation import probe
 from trainables.config import Data, TrialConfig
 
@@ -86,7 +86,7 @@ def clock(mean_s: float, seed: int = 0) -> dict[str, float]:
     probe(losses, spec.space, seed=seed)
     with tempfile.TemporaryDirectory() as name:
         ledger = Ledger(Path(name) / "ledger.sqlite")
-        search = policies.build(spec.search, spec.space, spec.measured)
+        search = build(spec.search, spec.space, spec.measured)
         driver = Driver(spec, ledger, search)
         training: list[tuple[float, str, Start]] = []
         now = worked = longest = 0.0
@@ -135,13 +135,13 @@ def _record(allocation: Allocation, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def stand_in(mean_s: float) -> Callable[[dict[str, Any]], None]:
-    """What takes the place of `sweeper.cluster.run_sweep.train_trial`: sleeps, reports, draws its
+    """What takes the place of `sweeper.cluster.trial.train_trial`: sleeps, reports, draws its
     losses."""
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
-        from sweeper.cluster.run_sweep import spaced
+        from sweeper.cluster.trial import spaced
         from trainables.config import TrialConfig
         from trainables.context import LocalContext
         from trainables.simulated import train

@@ -36,8 +36,9 @@ from fitting.mixture.lack_of_fit import guarded_by, judge
 from fitting.synthetic import LADDER, WORLDS, World, world
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space
-from sweeper.search import SearchSettings, build
+from sweeper.search.build import build
 from sweeper.search.simulation import run
+from sweeper.spec.search import SearchSettings
 
 RESULTS = Path(__file__).parent / "results"
 CSV = RESULTS / "search_efficiency.csv.gz"

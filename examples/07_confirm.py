@@ -25,7 +25,8 @@ from sweeper.driver.driver import Driver
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.record.record import Results
-from sweeper.search import Search, build
+from sweeper.search.build import build
+from sweeper.search.protocol import Search
 from trainables.config import Data
 from trainables.context import LocalContext
 from trainables.engine.loop import train

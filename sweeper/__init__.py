@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from sweeper.plan.plan import Plan
     from sweeper.record.record import Results
-    from sweeper.search import Finished
+    from sweeper.search.protocol import Finished
     from sweeper.spec.placement import Resources
     from sweeper.spec.search import SearchSettings
     from sweeper.spec.sections import Cluster, Sizes
@@ -44,7 +44,7 @@ __all__ = [
 
 _HOME = {
     "Allocation": "budget",
-    "Finished": "search",
+    "Finished": "search.protocol",
     "Plan": "plan.plan",
     "Results": "record.record",
     "SearchSettings": "spec.search",

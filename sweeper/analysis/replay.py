@@ -16,7 +16,8 @@ import pandas as pd
 
 from sweeper.budget import Allocation
 from sweeper.record.ledger import ENDED
-from sweeper.search import Finished, Search, build
+from sweeper.search.build import build
+from sweeper.search.protocol import Finished, Search
 
 if TYPE_CHECKING:
     from sweeper.record.record import Results

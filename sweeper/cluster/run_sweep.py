@@ -9,10 +9,7 @@ two of them could wait for each other for ever.
 from __future__ import annotations
 
 import json
-import math
 import signal
-import time
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,34 +17,33 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from sweeper.cluster.capacity import most_pending
 from sweeper.cluster.connect import connected, metrics_ports
 from sweeper.cluster.interrupts import Interrupts
-from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch, most_pending
+from sweeper.cluster.metrics import ray_gauge
+from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch
 from sweeper.cluster.tracking import callbacks, check
+from sweeper.cluster.trial import name_of, resources, train_trial
 from sweeper.driver.driver import Driver, Listener, Start
-from sweeper.driver.faults import kind_of
 from sweeper.driver.gauges import Gauges
 from sweeper.driver.progress import Progress
+from sweeper.driver.pulse import Pulse
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory, safe_name
 from sweeper.record.ledger import ENDED, Ledger
-from sweeper.record.live import Pulse
 from sweeper.record.record import Outcome, Results
 from sweeper.record.redaction import redact
 from sweeper.record.timeleft import left_s
-from sweeper.search import Finished
+from sweeper.search.build import policy
+from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Sweep
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits
-    from trainables.trainer import Report
 
 GO_ON = "the same command goes on with it"
-
-COORDINATOR = {"node:__internal_head__": 0.001}
-"""What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
 
 
 def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
@@ -64,7 +60,7 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
                 for listener in listeners:
                     listener(event, start, record)
 
-            driver = Driver(sweep, ledger, sweep.policy(sweep.measured), listener=tell)
+            driver = Driver(sweep, ledger, policy(sweep, sweep.measured), listener=tell)
             # Asked before Ray is started: a sweep that is complete needs none.
             over = driver.start(lambda params: False)
             if isinstance(over, Finished):
@@ -102,7 +98,7 @@ def _watchers(
     def fit(table: pd.DataFrame) -> Fits:
         return Outcome(sweep, table, None).fit()
 
-    return pulse, Gauges(sweep, ledger, left_s=left, fit=fit), left
+    return pulse, Gauges(sweep, ledger, make=ray_gauge, left_s=left, fit=fit), left
 
 
 def _run(
@@ -145,13 +141,13 @@ def _fit(
     searcher: LedgerSearcher, sweep: Sweep, directory: Directory, trackers: list[tune.Callback]
 ) -> None:
     tuner = tune.Tuner(
-        tune.with_resources(train_trial, _resources),
+        tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
             max_concurrent_trials=most_pending(sweep.cluster),
             reuse_actors=True,
-            trial_name_creator=_name,
+            trial_name_creator=name_of,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -164,58 +160,3 @@ def _fit(
         ),
     )
     tuner.fit()
-
-
-def _name(trial: Any) -> str:
-    return str(trial.config["name"])
-
-
-def _resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    rule = config["resources"]
-    if rule["workers"]:
-        return tune.PlacementGroupFactory([COORDINATOR])
-    return tune.PlacementGroupFactory([{"CPU": rule["cpus"], "GPU": rule["gpus"]}])
-
-
-def spaced(report: Report, every_s: float) -> Report:
-    """A report that passes on the first, and others after no less than so many seconds."""
-    last = -math.inf
-
-    def pass_on(metrics: dict[str, Any]) -> None:
-        nonlocal last
-        if time.monotonic() - last >= every_s:
-            last = time.monotonic()
-            report(metrics)
-
-    return pass_on
-
-
-def train_trial(config: dict[str, Any]) -> None:
-    """Train one trial inside a Tune actor and report its record (Tune's function trainable)."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from trainables.config import TrialConfig
-    from trainables.trainer import run_trial
-
-    rule, name = config["resources"], config["name"]
-    print(f"{name}: starts", flush=True)  # the log of this slot, which Ray's Actors page shows
-    try:
-        record = run_trial(
-            TrialConfig.from_dict(config["trial"]),
-            directory=Path(config["directory"]),
-            name=name,
-            workers=rule["workers"],
-            resources_per_worker={"CPU": rule["cpus"], "GPU": rule["gpus"]},
-            report=spaced(tune.report, config.get("report_every_s", 0.0)),
-            callbacks=[TuneReportCallback()] if rule["workers"] else (),
-            max_failures=0,  # the driver retries
-        )
-    except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
-        text = redact(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
-        record = {"status": "failed", "kind": kind_of(error), "reason": text}
-    print(f"{name}: {record['status']}", flush=True)
-    tune.report({"record": json.dumps(record)})
-    if record["status"] == "failed":
-        # What broke may have broken this process, and would break trial after trial: Tune gives
-        # the next one another.
-        raise RuntimeError(record["reason"])

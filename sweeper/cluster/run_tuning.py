@@ -16,7 +16,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.cluster.connect import connected
-from sweeper.cluster.run_sweep import COORDINATOR, train_trial
+from sweeper.cluster.trial import name_of, resources, train_trial
 from sweeper.record.directory import Directory
 from sweeper.spec.spec import Sweep
 from sweeper.tuning.studies import Job, Studies
@@ -40,13 +40,13 @@ def _run(studies: Studies, directory: Directory, *, progress: bool) -> None:
     sweep = studies.sweep
     searcher = StudySearcher(studies, directory, progress=progress)
     tuner = tune.Tuner(
-        tune.with_resources(train_trial, _resources),
+        tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=Rungs(searcher),
             num_samples=-1,
             reuse_actors=True,
-            trial_name_creator=lambda trial: str(trial.config["name"]),
+            trial_name_creator=name_of,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -61,13 +61,6 @@ def _run(studies: Studies, directory: Directory, *, progress: bool) -> None:
     tuner.fit()
     if searcher.error:
         raise searcher.error
-
-
-def _resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    rule = config["resources"]
-    if rule["workers"]:
-        return tune.PlacementGroupFactory([COORDINATOR])
-    return tune.PlacementGroupFactory([{"CPU": rule["cpus"], "GPU": rule["gpus"]}])
 
 
 class StudySearcher(Searcher):

@@ -17,7 +17,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.driver.faults import MOST_RETURNS, RESPONSES, UNFINISHED
 from sweeper.record.ledger import Ledger
-from sweeper.search import Finished, Search
+from sweeper.search.protocol import Finished, Search
 from sweeper.spec.spec import Sweep, trial_id
 
 NOTE_EVERY_S = 10.0

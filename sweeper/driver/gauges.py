@@ -85,16 +85,6 @@ class Gauge(Protocol):
         """Set the series that the tags name."""
 
 
-def ray_gauge(metric: Metric) -> Gauge:
-    """A gauge of the running Ray driver."""
-    from ray.util import metrics
-
-    gauge: Gauge = metrics.Gauge(
-        metric.name, description=metric.description, tag_keys=("sweep", *metric.labels)
-    )
-    return gauge
-
-
 def _ascii(label: str) -> str:
     """A label as Ray takes it: the paper's mixes have a multiplication sign in their names."""
     return label.replace("\u00d7", "x").encode("ascii", "backslashreplace").decode("ascii")
@@ -118,7 +108,7 @@ class Gauges:
         sweep: Sweep,
         ledger: Ledger,
         *,
-        make: Callable[[Metric], Gauge] = ray_gauge,
+        make: Callable[[Metric], Gauge],
         left_s: Callable[[], float | None],
         fit: Callable[[pd.DataFrame], Fits] | None = None,
     ) -> None:

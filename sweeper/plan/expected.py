@@ -17,7 +17,7 @@ import pandas as pd
 
 from fitting.values import Z90, FloatArray
 from sweeper.errors import SpecError
-from sweeper.search import build
+from sweeper.search.build import build
 from sweeper.search.history import finished, guess
 from sweeper.search.simulation import run
 from sweeper.spec.search import SearchSettings

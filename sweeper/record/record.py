@@ -13,7 +13,7 @@ import pandas as pd
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from sweeper.search import Finished
+from sweeper.search.protocol import Finished
 from sweeper.spec.spec import AGGREGATE, Sweep
 
 if TYPE_CHECKING:

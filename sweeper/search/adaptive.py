@@ -21,10 +21,11 @@ import pandas as pd
 from fitting.mixture.design import Places, Wishes, bound, choose, foresee, taught
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
-from sweeper.search import Finished, opening, safeguards
-from sweeper.search.beliefs import Beliefs, Memory, half_widths
+from sweeper.search import opening, safeguards
+from sweeper.search.fit_state import Beliefs, Memory, half_widths
 from sweeper.search.history import allocations, finished
-from sweeper.search.turn import Turn
+from sweeper.search.protocol import Finished
+from sweeper.search.selection import Turn
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["AdaptiveSearch"]
@@ -57,7 +58,7 @@ class AdaptiveSearch:
         remaining_flops: float,
         n: int = 1,
     ) -> list[Allocation] | Finished:
-        """Return the trials that teach most; see `sweeper.search.Search`."""
+        """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
         cooldown = self.settings.cooldown
         held = () if cooldown is None else allocations(finished(observations))

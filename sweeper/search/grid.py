@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search import Finished
 from sweeper.search.history import allocations, guess, mean_centre, near
+from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["GridSearch"]
@@ -31,7 +31,7 @@ class GridSearch:
         remaining_flops: float,
         n: int = 1,
     ) -> list[Allocation] | Finished:
-        """Return the next sizes of the grid; see `sweeper.search.Search`."""
+        """Return the next sizes of the grid; see `sweeper.search.protocol.Search`."""
         known = [*allocations(observations), *pending]
         chosen: list[Allocation] = []
         missing = 0

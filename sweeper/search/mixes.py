@@ -19,9 +19,9 @@ from fitting.datamix.curves import Spots
 from fitting.datamix.design import Offer, choose_mixes, widths
 from fitting.datamix.joint import MixFit, fit_mixes
 from sweeper.budget import Allocation, Space, next_seed, same_budget
-from sweeper.search import Finished
 from sweeper.search.grid import GridSearch
 from sweeper.search.history import allocations, finished, guess
+from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["MixGrid", "MixSearch", "Mixes"]
@@ -57,7 +57,7 @@ class MixGrid:
         remaining_flops: float,
         n: int = 1,
     ) -> list[Allocation] | Finished:
-        """Return the next sizes of the grids; see `sweeper.search.Search`."""
+        """Return the next sizes of the grids; see `sweeper.search.protocol.Search`."""
         chosen: list[Allocation] = []
         for name in self.mixes:
             grid = GridSearch(self.settings, replace(self.space, mix=name))
@@ -128,7 +128,7 @@ class MixSearch:
         remaining_flops: float,
         n: int = 1,
     ) -> list[Allocation] | Finished:
-        """Return the trials that teach most; see `sweeper.search.Search`."""
+        """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
         turn = _Turn(self.space, [*ended, *pending], remaining_flops, n)
         turn.take(self._missing(turn.known))

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search import Finished
 from sweeper.search.history import allocations, finished, guess, mean_centre, near
+from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["OptunaSearch"]
@@ -39,7 +39,7 @@ class OptunaSearch:
         remaining_flops: float,
         n: int = 1,
     ) -> list[Allocation] | Finished:
-        """Return what the studies ask for next; see `sweeper.search.Search`."""
+        """Return what the studies ask for next; see `sweeper.search.protocol.Search`."""
         known = [*allocations(observations), *pending]
         chosen: list[Allocation] = []
         wanting = [

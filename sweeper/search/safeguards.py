@@ -8,8 +8,8 @@ import numpy as np
 
 from fitting.mixture.lack_of_fit import CHECK_TRIALS
 from sweeper.budget import same_budget
-from sweeper.search.beliefs import Beliefs
-from sweeper.search.turn import Turn
+from sweeper.search.fit_state import Beliefs
+from sweeper.search.selection import Turn
 
 __all__ = ["bracket", "check", "reserve"]
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import COLUMNS, Finished, Search, branches
+from sweeper.search import branches
+from sweeper.search.protocol import COLUMNS, Finished, Search
 
 __all__ = ["LossFunction", "probe", "run"]
 
@@ -71,7 +72,7 @@ def run(
     the same outcome whenever it is run.
 
     Returns:
-        The ledger's long table (columns `sweeper.search.COLUMNS`), in order of ending;
+        The ledger's long table (columns `sweeper.search.protocol.COLUMNS`), in order of ending;
         ``attrs["finished"]`` holds the `Finished` that ended it.
 
     Raises:

@@ -10,7 +10,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.spec import checks
 from sweeper.spec.placement import by_size, check, fitted
-from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
+from sweeper.spec.presets import PAPER, SKILLS, Study, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
 from sweeper.spec.search import SearchSettings
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from sweeper.plan.plan import Plan
     from sweeper.record.record import Outcome, Results
-    from sweeper.search import Search
     from sweeper.tuning.tuned import Tuned
 
 AGGREGATE = "validation"
@@ -246,20 +245,6 @@ class Sweep:
         """Share of training documents per class, of every mix by name."""
         return {name: self.mix_data(name).mix for name in self.mixes or [self.space.mix]}
 
-    def policy(self, skills: Sequence[str]) -> Search:
-        """The search the spec asks for, over sizes and budgets, and mixes where it has several."""
-        from sweeper.search import build, build_for_mixes
-
-        if len(self.mixes) < 2:
-            return build(self.search, self.space, skills)
-        classes = followed(skills, self.data.classes, data=self.data)
-        if not classes:
-            raise SpecError(
-                f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "
-                f"{', '.join(self.data.classes)}; measure one that does"
-            )
-        return build_for_mixes(self.search, self.space, self.mix_shares, classes)
-
     @property
     def seed_cost(self) -> float:
         """FLOPs of the smallest design a fit can start from."""
@@ -379,11 +364,12 @@ class Sweep:
             The observations, why the search stopped, and ``fit()``.
         """
         from sweeper.record.record import Outcome
+        from sweeper.search.build import policy
         from sweeper.search.simulation import probe, run
 
         skills = probe(loss_fn, self.space, seed=seed)
         table = run(
-            self.policy(skills), self.space, loss_fn,
+            policy(self, skills), self.space, loss_fn,
             skills=skills, allowance=self.allowance, slots=slots, seed=seed,
             cooldown=self.search.cooldown,
         )  # fmt: skip

@@ -8,10 +8,10 @@ import zlib
 import pytest
 
 from sweeper import SearchSettings, Sweep
-from sweeper import search as policies
 from sweeper.driver.driver import Driver
 from sweeper.record.ledger import Ledger
-from sweeper.search import Finished
+from sweeper.search.build import build
+from sweeper.search.protocol import Finished
 
 KILLS = 15
 """Of each policy; `--long` makes it 200."""
@@ -84,7 +84,7 @@ def drive(sweep, home, slots, checkpoints):
     ledger = Ledger(home / "ledger.sqlite")
     try:
         assert ledger.check() == "ok"
-        search = policies.build(sweep.search, sweep.space, ("validation",))
+        search = build(sweep.search, sweep.space, ("validation",))
         driver = Driver(sweep, ledger, search)
         training = []
         while True:

@@ -6,6 +6,7 @@ import pytest
 
 from fitting.datamix.shares import paper_mixes
 from sweeper import SearchSettings, SpecError, Sweep
+from sweeper.search.build import policy
 from sweeper.search.mixes import MixGrid, MixSearch
 
 SLOPES = {"knowledge": 0.6, "code": 0.3}
@@ -97,10 +98,10 @@ def test_a_tolerance_ends_the_search():
 def test_the_same_trials_whatever_the_order_of_the_results():
     plan = sweep(allowance=8e12)
     table = run(plan).table
-    search = plan.policy(["knowledge", "code"])
+    search = policy(plan, ["knowledge", "code"])
     assert isinstance(search, MixSearch)
     asked = search.propose(table, [], 1e13, 2)
-    again = plan.policy(["knowledge", "code"]).propose(table.iloc[::-1], [], 1e13, 2)
+    again = policy(plan, ["knowledge", "code"]).propose(table.iloc[::-1], [], 1e13, 2)
     assert asked == again and len(asked) == 2
     with_pending = search.propose(table, asked, 1e13, 1)
     assert with_pending and with_pending[0] not in asked
@@ -109,10 +110,10 @@ def test_the_same_trials_whatever_the_order_of_the_results():
 def test_a_search_without_memory_proposes_the_same():
     plan = sweep()
     table = run(plan).table
-    used, ids = plan.policy(plan.measured), list(dict.fromkeys(table["trial_id"]))
+    used, ids = policy(plan, plan.measured), list(dict.fromkeys(table["trial_id"]))
     for count in range(len(ids) - 6, len(ids)):
         seen = table[table["trial_id"].isin(ids[:count])]
-        fresh = plan.policy(plan.measured)
+        fresh = policy(plan, plan.measured)
         assert used.propose(seen, [], 1e15) == fresh.propose(seen, [], 1e15)
 
 
@@ -126,7 +127,7 @@ def test_the_grid_takes_every_size_under_every_mix():
         mixes={"base": {}, "more": {"code": 4}},
         search=SearchSettings(policy="grid", sizes_per_budget=5),
     )
-    assert isinstance(plan.policy(["code"]), MixGrid)
+    assert isinstance(policy(plan, ["code"]), MixGrid)
     outcome = run(plan)
     assert outcome.finished.reason == "complete"
     counts = outcome.table.drop_duplicates("trial_id").groupby("mix").size()

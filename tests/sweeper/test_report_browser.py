@@ -21,7 +21,7 @@ import pytest
 from fitting import fit_skills
 from sweeper.record.record import Outcome
 from sweeper.report import report
-from sweeper.search import Finished
+from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Sweep
 
 playwright = pytest.importorskip(

@@ -14,7 +14,8 @@ from sweeper.driver.driver import Driver, Start
 from sweeper.record.directory import Directory, safe_name
 from sweeper.record.ledger import Ledger
 from sweeper.record.redaction import redact
-from sweeper.search import Finished
+from sweeper.search.build import policy
+from sweeper.search.protocol import Finished
 from trainables.config import Data
 from trainables.context import LocalContext
 from trainables.simulated import SURFACES, train
@@ -78,7 +79,7 @@ def run_here(sweep, root):
     directory = Directory(root)
     directory.claim(sweep)
     ledger = Ledger(directory.ledger)
-    driver = Driver(sweep, ledger, sweep.policy(sweep.measured))
+    driver = Driver(sweep, ledger, policy(sweep, sweep.measured))
     start = driver.start(lambda params: True)
     assert isinstance(start, Start)
     driver.died(start.trial_id, "worker-died", HOSTILE[0])

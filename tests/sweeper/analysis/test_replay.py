@@ -12,7 +12,8 @@ import pytest
 from sweeper import Results, SearchSettings, Sweep
 from sweeper.driver.driver import Driver, Start
 from sweeper.record.ledger import Ledger
-from sweeper.search import Finished, build
+from sweeper.search.build import build
+from sweeper.search.protocol import Finished
 
 SWEEP = Sweep(
     budgets=[1e11, 2e11, 4e11],

@@ -167,7 +167,7 @@ def test_a_killed_driver_goes_on_trains_nothing_twice_and_ends_at_the_same_losse
 
 
 def test_a_cluster_that_scales_itself_is_asked_for_what_it_may_grow_to():
-    from sweeper.cluster.searcher import _grown
+    from sweeper.cluster.capacity import _grown
 
     now = {"CPU": 4.0, "node:head": 1.0}
     assert _grown(now, Cluster(address="auto", gpus=8)) == {**now, "GPU": 8}

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from sweeper import Cluster, Sweep
-from sweeper.cluster.run_sweep import spaced
-from sweeper.cluster.searcher import MOST_PENDING, Capacity, Halt, LedgerSearcher, most_pending
+from sweeper.cluster.capacity import MOST_PENDING, Capacity, most_pending
+from sweeper.cluster.searcher import Halt, LedgerSearcher
+from sweeper.cluster.trial import spaced
 from sweeper.driver.driver import Driver
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
+from sweeper.search.build import policy
 from trainables.config import Data
 
 
@@ -34,7 +36,7 @@ def searching(tmp_path, cluster):
     sweep = Sweep(**settings, data=Data(source="simulated"))
     directory = Directory(tmp_path / "a")
     directory.claim(sweep)
-    driver = Driver(sweep, Ledger(directory.ledger), sweep.policy(sweep.measured))
+    driver = Driver(sweep, Ledger(directory.ledger), policy(sweep, sweep.measured))
     return LedgerSearcher(driver, sweep, directory)
 
 

@@ -12,9 +12,10 @@ from sweeper import Results, Sweep
 from sweeper.cli import app
 from sweeper.commands.status import render, snapshot, watch
 from sweeper.driver.driver import Start
+from sweeper.driver.pulse import Pulse
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from sweeper.record.live import AHEAD, Live, Progress, Pulse, read
+from sweeper.record.live import AHEAD, Live, Progress, read
 from sweeper.record.timeleft import duration, left_s, trial_left_s
 from trainables.config import Data
 

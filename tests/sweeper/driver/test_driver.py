@@ -9,7 +9,7 @@ from sweeper import Cluster, Sweep
 from sweeper.driver.driver import Driver, Start
 from sweeper.driver.faults import kind_of, kind_of_death
 from sweeper.record.ledger import Ledger
-from sweeper.search import Finished
+from sweeper.search.protocol import Finished
 
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
 

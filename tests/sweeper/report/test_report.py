@@ -23,7 +23,7 @@ from sweeper.record.ledger import Ledger
 from sweeper.record.record import Outcome, Results
 from sweeper.report import report
 from sweeper.report.tables import every_trial, trials_of
-from sweeper.search import Finished
+from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Sweep
 
 BUDGETS = (1e11, 2e11, 4e11)

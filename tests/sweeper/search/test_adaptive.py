@@ -10,13 +10,16 @@ from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, surface_world, world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import Finished, SearchSettings, build, safeguards
+from sweeper.search import safeguards
 from sweeper.search.adaptive import AdaptiveSearch
-from sweeper.search.beliefs import Memory
+from sweeper.search.build import build
+from sweeper.search.fit_state import Memory
 from sweeper.search.history import allocations
 from sweeper.search.opening import missing
+from sweeper.search.protocol import Finished
+from sweeper.search.selection import Turn
 from sweeper.search.simulation import run
-from sweeper.search.turn import Turn
+from sweeper.spec.search import SearchSettings
 
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.1)))
 SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))
@@ -148,7 +151,7 @@ def test_many_slots_are_filled_at_once_before_any_loss_is_known() -> None:
 
 
 def sweep_columns() -> tuple[str, ...]:
-    from sweeper.search import COLUMNS
+    from sweeper.search.protocol import COLUMNS
 
     return COLUMNS
 

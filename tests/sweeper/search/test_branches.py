@@ -11,8 +11,8 @@ import pytest
 from fitting.synthetic import World, world
 from sweeper import SearchSettings, SpecError, Sweep
 from sweeper.budget import Allocation, Space
-from sweeper.search import build
 from sweeper.search.branches import price
+from sweeper.search.build import build
 from sweeper.search.simulation import run
 
 SIZES = tuple(int(p) for p in np.geomspace(2e7, 1e10, 60))

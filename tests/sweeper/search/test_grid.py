@@ -6,9 +6,11 @@ import pytest
 
 from fitting.synthetic import LADDER, world
 from sweeper.budget import Allocation, Space
-from sweeper.search import COLUMNS, Finished, SearchSettings, build
+from sweeper.search.build import build
 from sweeper.search.history import mean_centre
+from sweeper.search.protocol import COLUMNS, Finished
 from sweeper.search.simulation import run
+from sweeper.spec.search import SearchSettings
 
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.05)))
 SPACE = Space(LADDER, SIZES, tuple(6.0 * p for p in SIZES))

@@ -10,8 +10,10 @@ import pytest
 from fitting.synthetic import surface_world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import COLUMNS, Finished, Search, SearchSettings, build
+from sweeper.search.build import build
+from sweeper.search.protocol import COLUMNS, Finished, Search
 from sweeper.search.simulation import run
+from sweeper.spec.search import SearchSettings
 
 BUDGETS = (1e11, 2e11, 4e11)
 SIZES = tuple(int(p) for p in np.geomspace(7e3, 2.5e5, 25))

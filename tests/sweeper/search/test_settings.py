@@ -1,6 +1,6 @@
 import pytest
 
-from sweeper.search import SearchSettings
+from sweeper.spec.search import SearchSettings
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import COLUMNS, Finished
+from sweeper.search.protocol import COLUMNS, Finished
 from sweeper.search.simulation import run
 
 SPACE = Space((1e11, 4e11), (10_000, 20_000, 40_000), (6e4, 1.2e5, 2.4e5), granule=64)

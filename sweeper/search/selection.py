@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.budget import Allocation, Space, next_seed, same_budget
-from sweeper.search import Finished
 from sweeper.search.branches import price_next
+from sweeper.search.protocol import Finished
 
 __all__ = ["Turn"]
 

@@ -1,0 +1,70 @@
+"""The search policy that a spec asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sweeper.budget import Space
+from sweeper.errors import SpecError
+from sweeper.search.protocol import Search
+from sweeper.spec.presets import followed
+from sweeper.spec.search import SearchSettings
+
+if TYPE_CHECKING:
+    from sweeper.spec.spec import Sweep
+
+__all__ = ["build", "build_for_mixes", "policy"]
+
+
+def policy(spec: Sweep, skills: Sequence[str]) -> Search:
+    """The search a spec asks for, over sizes and budgets, and mixes where it has several.
+
+    Raises:
+        SpecError: there are mixes, and none of the skills follows a class.
+    """
+    if len(spec.mixes) < 2:
+        return build(spec.search, spec.space, skills)
+    classes = followed(skills, spec.data.classes, data=spec.data)
+    if not classes:
+        raise SpecError(
+            f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "
+            f"{', '.join(spec.data.classes)}; measure one that does"
+        )
+    return build_for_mixes(spec.search, spec.space, spec.mix_shares, classes)
+
+
+def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Search:
+    """The policy that ``settings`` names, over a space of allocations."""
+    if settings.policy == "grid":
+        from sweeper.search.grid import GridSearch
+
+        return GridSearch(settings, space)
+    if settings.policy == "optuna":
+        from sweeper.search.optuna import OptunaSearch
+
+        return OptunaSearch(settings, space, tuple(skills))
+    from sweeper.search.adaptive import AdaptiveSearch
+
+    return AdaptiveSearch(settings, space)
+
+
+def build_for_mixes(
+    settings: SearchSettings,
+    space: Space,
+    mixes: Mapping[str, Mapping[str, float]],
+    classes: Mapping[str, str],
+) -> Search:
+    """The policy that ``settings`` names, over allocations and data mixes.
+
+    Args:
+        settings: "adaptive" or "grid".
+        space: what can be trained under each mix.
+        mixes: mix -> class -> share of documents, the reference first.
+        classes: skill -> class whose share it follows.
+    """
+    from sweeper.search.mixes import MixGrid, MixSearch
+
+    if settings.policy == "grid":
+        return MixGrid(settings, space, mixes)
+    return MixSearch(settings, space, mixes, classes)
