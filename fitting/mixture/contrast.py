@@ -41,10 +41,7 @@ class SkillGap(NamedTuple):
 
 
 def skill_gap(fit: Guarded, skill: str, other: str, flops: Sequence[float]) -> SkillGap:
-    """Log ratio of two skills' optima on some budgets, with what their errors have in common.
-
-    Branches of one trunk are taken as trials of their own here.
-    """
+    """Log ratio of two skills' optima on some budgets, with what their errors have in common."""
     pair = [fit.skills.index(skill), fit.skills.index(other)]
     correlation = residual_correlation(fit, skill, other)
     parts = [_of_component(fit, c, pair, flops, correlation) for c in fit.components]

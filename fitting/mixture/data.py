@@ -31,7 +31,6 @@ class Trials:
         log_flops: (n,) ln C.
         loss: (S, n) nats, NaN where a skill was not measured.
         flops_per_param_token: median of C / (p t).
-        trunk: (n,) number of the trunk each trial branched from; None where none shares one.
     """
 
     skills: tuple[str, ...]
@@ -39,7 +38,6 @@ class Trials:
     log_flops: FloatArray
     loss: FloatArray
     flops_per_param_token: float = FLOPS_PER_PARAM_TOKEN
-    trunk: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.log_flops)
@@ -53,7 +51,6 @@ class Trials:
             log_params=self.log_params[trials],
             log_flops=self.log_flops[trials],
             loss=self.loss[:, trials][measured],
-            trunk=None if self.trunk is None else self.trunk[trials],
         )
 
 
@@ -64,8 +61,7 @@ def read_trials(frame: pd.DataFrame) -> Trials:
     occurs twice there is a repeat, and the k-th rows of each skill are taken together.
 
     Args:
-        frame: columns flops, params, tokens, skill, loss; optional trial_id, seed, and trunk,
-            equal for trials that branched from one training and so share part of their noise.
+        frame: columns flops, params, tokens, skill, loss; optional trial_id and seed.
 
     Raises:
         ValueError: no rows.
@@ -85,17 +81,7 @@ def read_trials(frame: pd.DataFrame) -> Trials:
         log_flops=np.log(flops[first]),
         loss=loss,
         flops_per_param_token=float(np.median(ratio)),
-        trunk=_trunks(frame, first),
     )
-
-
-def _trunks(frame: pd.DataFrame, first: IntArray) -> IntArray | None:
-    """Codes of the trunks of trials, given a row of each; an unknown trunk is one of its own."""
-    if "trunk" not in frame:
-        return None
-    codes = pd.factorize(frame["trunk"].to_numpy()[first])[0]
-    codes = np.where(codes < 0, len(codes) + np.arange(len(codes)), codes)
-    return codes if len(np.unique(codes)) < len(codes) else None
 
 
 def thinned(trials: Trials) -> Trials:
@@ -114,7 +100,7 @@ def thinned(trials: Trials) -> Trials:
         return trials
     values = np.vstack([trials.log_params, trials.log_flops, trials.loss])
     middle = pd.DataFrame(values.T).groupby(cell).median().to_numpy().T
-    return replace(trials, log_params=middle[0], log_flops=middle[1], loss=middle[2:], trunk=None)
+    return replace(trials, log_params=middle[0], log_flops=middle[1], loss=middle[2:])
 
 
 def _trial_of(frame: pd.DataFrame, skill: IntArray) -> IntArray:

@@ -11,7 +11,7 @@ losses in nats, logarithms natural.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from fitting.mixture.discrepancy import KINDS, Kind, nodes_of
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem
-from fitting.mixture.trunks import CORRELATIONS
 from fitting.values import FloatArray
 
 
@@ -39,7 +38,6 @@ class Guarded:
         flops_per_param_token: of the table; 6 by the usual count.
         data_flops: (least, largest) budget with data.
         measured: the trials fitted, after merging neighbours where there are very many.
-        trunk_correlation: of the errors of two branches of one trunk, where the table has any.
     """
 
     skills: tuple[str, ...]
@@ -50,7 +48,6 @@ class Guarded:
     flops_per_param_token: float
     data_flops: tuple[float, float]
     measured: Trials = field(repr=False)
-    trunk_correlation: float = 0.0
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
@@ -124,10 +121,8 @@ def fit_guarded(
     """Fit the mixture to a long table.
 
     Args:
-        frame: columns flops, params, tokens, skill, loss, trial_id or seed where known, and
-            trunk where trials branched from a common training (`fitting.mixture.trunks`), or what
-            `read_trials` makes of it;
-            finite losses only. Skills may miss trials.
+        frame: columns flops, params, tokens, skill, loss, and trial_id or seed where known, or
+            what `read_trials` makes of it; finite losses only. Skills may miss trials.
         ladder: budgets to report, whether or not they have data yet.
         warm: an earlier fit to start from; the answer is the same, sooner.
         components: members of the mixture; a number is the scale h, 0 the plain surface.
@@ -138,7 +133,7 @@ def fit_guarded(
     trials = thinned(frame if isinstance(frame, Trials) else read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
-    problem = _with_trunks(Problem(trials, nodes))
+    problem = Problem(trials, nodes)
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     kinds = [k if isinstance(k, Kind) else Kind(float(k)) for k in components]
     plain = problem.solve([problem.discrepancy(Kind(0.0))], None, before)
@@ -162,21 +157,7 @@ def fit_guarded(
         flops_per_param_token=trials.flops_per_param_token,
         data_flops=(float(flops.min()), float(flops.max())),
         measured=trials,
-        trunk_correlation=problem.trunk_correlation,
     )
-
-
-def _with_trunks(problem: Problem) -> Problem:
-    """The correlation of branches of one trunk that the plain surface finds most likely."""
-    if problem.trials.trunk is None:
-        return problem
-    found = [replace(problem, trunk_correlation=r) for r in CORRELATIONS]
-    evidence = [
-        p.solve([p.discrepancy(Kind(0.0))], None, {})[0].log_evidence.sum()
-        + p.white[1] * len(p.spread)
-        for p in found
-    ]
-    return found[int(np.argmax(evidence))]
 
 
 def _weights(members: Sequence[Component], problem: Problem) -> FloatArray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.mixture.vertex_form import Groups, Rows, jacobian, normal_sums, surface
+from fitting.mixture.vertex_form import Groups, Rows, normal_sums, surface
 from fitting.values import FloatArray
 
 IntArray = npt.NDArray[np.int_]
@@ -57,7 +57,6 @@ class Data:
         loss: (B, n), 0 where absent.
         present: (B, n), 1 where a loss was measured.
         floor: (B,) least error scale, nats.
-        white: (n, n) what makes correlated errors independent; None where they are.
     """
 
     rows: Rows
@@ -65,23 +64,16 @@ class Data:
     loss: FloatArray
     present: FloatArray
     floor: FloatArray
-    white: FloatArray | None = None
 
     def residual(self, fitted: FloatArray) -> FloatArray:
-        """Measured less fitted losses (B, n), made independent."""
-        rest = (self.loss - fitted) * self.present
-        return rest if self.white is None else np.asarray(rest @ self.white.T)
+        """Measured less fitted losses (B, n)."""
+        return np.asarray((self.loss - fitted) * self.present)
 
     def sums(
         self, local: FloatArray, weights: FloatArray, residual: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """J'WJ (B, P, P) and J'W residual (B, P)."""
-        if self.white is None:
-            return normal_sums(local, weights, residual, self.groups)
-        by_row = self.white @ (jacobian(local, self.rows) * self.present[:, :, None])
-        weighted = by_row * weights[:, :, None]
-        turned = np.swapaxes(weighted, 1, 2)
-        return turned @ by_row, np.einsum("bnp,bn->bp", weighted, residual)
+        return normal_sums(local, weights, residual, self.groups)
 
     def take(self, members: IntArray) -> Data:
         """The same rows for some members of the batch."""

@@ -18,7 +18,6 @@ from fitting.mixture.discrepancy import Discrepancy, Kind, bend_functions, bend_
 from fitting.mixture.laplace import FREEDOM, Data, Posterior, Prior, maximise
 from fitting.mixture.member import Component
 from fitting.mixture.pooling import Pool, pooled
-from fitting.mixture.trunks import whitening
 from fitting.mixture.vertex_form import N_GLOBAL, Groups, Rows, exponents
 from fitting.values import FloatArray
 
@@ -50,14 +49,6 @@ class Problem:
 
     trials: Trials
     nodes: FloatArray
-    trunk_correlation: float = 0.0
-
-    @cached_property
-    def white(self) -> tuple[FloatArray | None, float]:
-        """What makes the errors of one trunk's branches independent, and its log determinant."""
-        if self.trials.trunk is None or not self.trunk_correlation:
-            return None, 0.0
-        return whitening(self.trials.trunk, self.trunk_correlation)
 
     @cached_property
     def origin(self) -> tuple[float, float]:
@@ -84,9 +75,7 @@ class Problem:
         loss = np.tile(self.trials.loss[:, order], (copies, 1))
         floor = np.tile(NOISE_FLOOR * self.spread, copies)
         groups = Groups(tuple(starts.tolist()), patterns)
-        white = self.white[0]
-        white = None if white is None else white[np.ix_(order, order)]
-        return Data(rows, groups, np.nan_to_num(loss), np.isfinite(loss) * 1.0, floor, white)
+        return Data(rows, groups, np.nan_to_num(loss), np.isfinite(loss) * 1.0, floor)
 
     def discrepancy(self, kind: Kind) -> Discrepancy:
         """A kind laid over this table."""

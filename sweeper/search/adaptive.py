@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import opening, safeguards
 from sweeper.search.fit_state import Beliefs, Memory, half_widths
-from sweeper.search.history import allocations, finished
+from sweeper.search.history import allocations
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Turn
 from sweeper.spec.search import SearchSettings
@@ -60,11 +60,9 @@ class AdaptiveSearch:
     ) -> list[Allocation] | Finished:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
-        cooldown = self.settings.cooldown
-        held = () if cooldown is None else allocations(finished(observations))
-        turn = Turn(self.space, ended, pending, remaining_flops, n, cooldown, held)
+        turn = Turn(self.space, ended, pending, remaining_flops, n)
         turn.take(opening.missing(self.space, self.settings, turn.known))
-        beliefs = self._memory.beliefs_of(observations, self.space, trunks=cooldown is not None)
+        beliefs = self._memory.beliefs_of(observations, self.space)
         if beliefs is None:
             return self._blind(turn)
         content = self._content(beliefs, turn)
@@ -112,11 +110,6 @@ class AdaptiveSearch:
         if turn.free < 1 or not budgets:
             return
         places = self._places(beliefs, budgets, len(turn.known))
-        if turn.cooldown is not None:
-            sizes = np.exp(places.log_params).round().astype(int).tolist()
-            points = zip(places.flops.tolist(), sizes, strict=True)
-            prices = np.array([turn.price(*point) for point in points])
-            places = replace(places, cost=prices, reserve=prices)
         picks = choose(
             beliefs.fit,
             places,
@@ -130,22 +123,18 @@ class AdaptiveSearch:
     def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""
         optima = beliefs.fit.vertex(budgets).T
-        trained = [a.params for a in beliefs.ended] if self.settings.cooldown else []
-        parts = [self._sizes(c, x, count, trained) for c, x in zip(budgets, optima, strict=True)]
+        parts = [self._sizes(c, x, count) for c, x in zip(budgets, optima, strict=True)]
         counts = [len(part) for part in parts]
         flops = np.repeat(budgets, counts)
         ratio = np.repeat([beliefs.cost_ratio(self.space, c) for c in budgets], counts)
         chance = [beliefs.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
         return Places(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
 
-    def _sizes(
-        self, flops: float, optima: FloatArray, count: int, trained: Sequence[int]
-    ) -> FloatArray:
+    def _sizes(self, flops: float, optima: FloatArray, count: int) -> FloatArray:
         """Ln of the sizes considered on one budget, given the skills' optima there.
 
-        Where there are more than `PLACES`, every so-manieth is taken, shifted from one decision
-        to the next, so that neighbours are trained rather than one size again and again; and
-        those whose trunks may be branched.
+        Where there are more than `PLACES`, every k-th is taken, shifted from one decision to the
+        next, so that neighbours are trained rather than one size again and again.
         """
         allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
         distance = np.abs(allowed[:, None] - optima).min(axis=1)
@@ -154,9 +143,7 @@ class AdaptiveSearch:
             return sizes
         step = (sizes[-1] - sizes[0]) / PLACES
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
-        chosen = np.abs(sizes[:, None] - wanted).argmin(axis=0)
-        again = np.flatnonzero(np.isin(sizes, np.log(trained)))
-        return np.asarray(sizes[np.union1d(chosen, again)])
+        return np.asarray(sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))])
 
     def _pending(self, turn: Turn) -> Places:
         if not turn.training:
@@ -172,8 +159,7 @@ class AdaptiveSearch:
         so 1 is out of reach. Where prior belief makes an interval narrower than the trials alone
         would, the trials' own counts. NaN while too few trials have ended.
         """
-        trunks = self.settings.cooldown is not None
-        beliefs = self._memory.beliefs_of(observations, self.space, trunks=trunks)
+        beliefs = self._memory.beliefs_of(observations, self.space)
         return math.nan if beliefs is None else self._efficiency(beliefs)
 
     def _efficiency(self, beliefs: Beliefs) -> float:

@@ -16,7 +16,6 @@ from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.lack_of_fit import ODDS, Verdict, foretell, guarded_by, odds_against
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
-from sweeper.search.branches import with_trunks
 from sweeper.search.history import allocations, finished
 
 __all__ = ["Beliefs", "Memory", "half_widths"]
@@ -106,18 +105,14 @@ class Memory:
     key: bytes = b""
     beliefs: Beliefs | None = field(default=None, repr=False)
 
-    def beliefs_of(
-        self, observations: pd.DataFrame, space: Space, *, trunks: bool = False
-    ) -> Beliefs | None:
+    def beliefs_of(self, observations: pd.DataFrame, space: Space) -> Beliefs | None:
         """What the observations say, or None while they are too few.
 
         Args:
             observations: of ended trials.
             space: what can be trained.
-            trunks: whether trials of one size and seed are branches of one training.
         """
         table = finished(observations)
-        table = with_trunks(table) if trunks else table
         if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
             return None
         key = _fingerprint(observations)

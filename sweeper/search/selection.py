@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sweeper.budget import Allocation, Space, next_seed, same_budget
-from sweeper.search.branches import price_next
 from sweeper.search.protocol import Finished
 
 __all__ = ["Turn"]
@@ -22,8 +21,6 @@ class Turn:
         pending: trials in training.
         remaining: FLOPs neither spent nor reserved.
         free: slots to fill.
-        cooldown: where trials branch from trunks, its share; see `sweeper.search.branches`.
-        held: trials that ended with losses, whose trunks may be branched.
         chosen: trials to start now.
     """
 
@@ -32,8 +29,6 @@ class Turn:
     pending: Sequence[Allocation]
     remaining: float
     free: int
-    cooldown: float | None = None
-    held: Sequence[Allocation] = ()
     chosen: list[Allocation] = field(default_factory=list)
 
     @property
@@ -46,16 +41,9 @@ class Turn:
         """Trials whose outcome is to come."""
         return [*self.pending, *self.chosen]
 
-    def price(self, flops: float, size: int) -> float:
-        """FLOPs that the next trial at a point reserves."""
-        return price_next(self.space, self.held, self.known, flops, size, self.cooldown)
-
     def budgets(self) -> list[float]:
         """Budgets on which a trial can be afforded."""
-        least = 1.0 if self.cooldown is None else self.cooldown
-        return [
-            c for c in self.space.budgets if least * c <= self.remaining and self.space.allowed(c)
-        ]
+        return [c for c in self.space.budgets if c <= self.remaining and self.space.allowed(c)]
 
     def on(self, flops: float) -> list[Allocation]:
         """Known trials on one budget."""
@@ -64,11 +52,10 @@ class Turn:
     def take(self, points: Iterable[tuple[float, int]]) -> None:
         """Start trials at (flops, size) as long as slots and FLOPs last."""
         for flops, size in points:
-            reserved = self.price(flops, size)
-            if self.free > 0 and reserved <= self.remaining:
+            if self.free > 0 and flops <= self.remaining:
                 seed = next_seed(self.known, flops, size)
                 self.chosen.append(self.space.allocation(flops, size, seed))
-                self.remaining -= reserved
+                self.remaining -= flops
                 self.free -= 1
 
     def answer(self, reason: str, detail: Callable[[], str]) -> list[Allocation] | Finished:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
-from sweeper.search import branches
 from sweeper.search.protocol import COLUMNS, Finished, Search
 
 __all__ = ["LossFunction", "probe", "run"]
@@ -41,7 +40,6 @@ class _Ending:
     losses: Mapping[str, float] = field(compare=False)
     status: str = field(compare=False)
     spent_flops: float = field(compare=False)
-    reserved: float = field(compare=False)
 
 
 def run(
@@ -53,7 +51,6 @@ def run(
     allowance: float,
     slots: int = 1,
     seed: int = 0,
-    cooldown: float | None = None,
 ) -> pd.DataFrame:
     """Run a whole search on a cluster of ``slots`` where a trial lasts as long as it costs.
 
@@ -65,7 +62,6 @@ def run(
         allowance: FLOPs the whole sweep may spend.
         slots: trials in training at a time.
         seed: of the generators given to ``loss_fn``.
-        cooldown: where trials branch from trunks, its share (`sweeper.search.branches`).
 
     A trial reserves its budget when it starts and settles what it spent when it ends, as in a
     real sweep. Its randomness depends on ``seed`` and its allocation only, so the same trial has
@@ -81,19 +77,18 @@ def run(
     """
     ended: list[_Row] = []
     training: list[_Ending] = []
-    held: list[Allocation] = []
     spent, now, started = 0.0, 0.0, 0
     while True:
         table = pd.DataFrame(ended, columns=COLUMNS)
         pending = [e.allocation for e in training]
-        remaining = allowance - spent - sum(e.reserved for e in training)
+        remaining = allowance - spent - sum(e.allocation.flops for e in training)
         asked = search.propose(table, pending, remaining, slots - len(training))
         if isinstance(asked, Finished):
             break
-        prices = [_price(space, held, a, cooldown) for a in asked]
-        _check(sum(reserved for reserved, _ in prices), remaining, idle=not (training or asked))
-        for allocation, price in zip(asked, prices, strict=True):
-            ending = _train(allocation, price, loss_fn, now=now, trial_id=started, seed=seed)
+        _check(sum(a.flops for a in asked), remaining, idle=not (training or asked))
+        for allocation in asked:
+            cost = space.cost(allocation)
+            ending = _train(allocation, cost, loss_fn, now=now, trial_id=started, seed=seed)
             heapq.heappush(training, ending)
             started += 1
         now = training[0].time
@@ -101,22 +96,11 @@ def run(
             ending = heapq.heappop(training)
             spent += ending.spent_flops
             ended += _rows(ending, skills)
-            held += [ending.allocation] * (ending.status == "finished")
     for ending in sorted(training):
         ended += _rows(ending, skills)
     table = pd.DataFrame(ended, columns=COLUMNS)
     table.attrs["finished"] = asked
     return table
-
-
-def _price(
-    space: Space, held: Sequence[Allocation], allocation: Allocation, cooldown: float | None
-) -> tuple[float, float]:
-    """FLOPs that a trial reserves, and those it costs if it ends well."""
-    if cooldown is None:
-        return allocation.flops, space.cost(allocation)
-    cost = branches.price(space, held, allocation, cooldown)
-    return cost, cost
 
 
 def _check(reserved: float, remaining: float, *, idle: bool) -> None:
@@ -128,7 +112,7 @@ def _check(reserved: float, remaining: float, *, idle: bool) -> None:
 
 def _train(
     allocation: Allocation,
-    price: tuple[float, float],
+    cost: float,
     loss_fn: LossFunction,
     *,
     now: float,
@@ -136,7 +120,6 @@ def _train(
     seed: int,
 ) -> _Ending:
     """Start a trial: its outcome is known at once, its end comes later."""
-    reserved, cost = price
     losses: dict[str, float] = {}
     try:
         losses = dict(loss_fn(allocation, _rng(allocation, seed)))
@@ -145,7 +128,7 @@ def _train(
     except TrialFailed:
         status = "failed"
     cost *= 1.0 if status == "finished" else _BROKEN_SHARE
-    return _Ending(now + cost, trial_id, allocation, losses, status, cost, reserved)
+    return _Ending(now + cost, trial_id, allocation, losses, status, cost)
 
 
 def _rng(allocation: Allocation, seed: int) -> np.random.Generator:

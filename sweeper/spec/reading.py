@@ -13,6 +13,10 @@ from sweeper.errors import SpecError, did_you_mean
 
 T = TypeVar("T")
 
+RETIRED = (("search", "cooldown"),)
+"""Section and key of settings that are no more: specs which older versions resolved hold them, as
+null, and are read as if they did not."""
+
 
 def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read a YAML mapping.
@@ -32,6 +36,10 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
+    for section, key in RETIRED:
+        part = values.get(section)
+        if isinstance(part, dict) and part.get(key, "") is None:
+            del part[key]
     for key, text in (overrides or {}).items():
         _override(values, key, text)
     return values

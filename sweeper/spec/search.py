@@ -30,11 +30,6 @@ class SearchSettings:
         sizes_per_budget: grid and optuna: trials per budget. 8 is usual practice.
         half_width: grid and optuna: sizes lie within this of the centre, in ln p. Parabolas are
             biased by more than 1.4 and noisy by less than 1.
-        cooldown: adaptive: share of a training's tokens in which its learning rate falls. Given
-            one, trials of a size branch from a common trunk and cost what the trunk lacks and
-            their own cooldown; their shared luck is in the fit. Simulated sweeps only: real
-            trials are trained from scratch, and a real sweep refuses it. It gained nothing at
-            equal FLOPs (benchmarks/results/branches.md).
         sampler: optuna: "tpe" or "gp".
         seed: of whatever is random in the choice (optuna); trials have seeds of their own.
     """
@@ -47,7 +42,6 @@ class SearchSettings:
     reach: float = 1.6
     sizes_per_budget: int = 8
     half_width: float = 1.4
-    cooldown: float | None = None
     sampler: Literal["tpe", "gp"] = "tpe"
     seed: int = 0
 
@@ -71,10 +65,6 @@ class SearchSettings:
         if self.target_flops is not None and not self.target_flops > 0:
             raise ValueError(
                 f"search.target_flops={self.target_flops}: give FLOPs above 0, or leave it out"
-            )
-        if self.cooldown is not None and not 0 < self.cooldown < 1:
-            raise ValueError(
-                f"search.cooldown={self.cooldown}: give a share between 0 and 1, or leave it out"
             )
         if self.sizes_per_budget < 3:
             raise ValueError(

@@ -319,11 +319,6 @@ class Sweep:
         """
         from sweeper.cluster.run_sweep import run
 
-        if self.search.cooldown is not None:
-            raise SpecError(
-                f"search.cooldown={self.search.cooldown}: trials cannot branch from a trunk yet "
-                "but in simulated sweeps; leave it out"
-            )
         return run(self, Path(directory), progress=progress)
 
     def tune(self, directory: str | Path, *, progress: bool = True) -> Tuned:
@@ -371,7 +366,6 @@ class Sweep:
         table = run(
             policy(self, skills), self.space, loss_fn,
             skills=skills, allowance=self.allowance, slots=slots, seed=seed,
-            cooldown=self.search.cooldown,
         )  # fmt: skip
         return Outcome(self, table, table.attrs["finished"])
 
