@@ -1,8 +1,8 @@
 """The adaptive search: each trial goes where it teaches most about all skills' optima per FLOP.
 
-A wide, cheap opening; then, whenever a slot is free: fit the guarded mixture, count the trials in
-training by what they will teach, and start the trial of greatest expected gain per FLOP. Before
-the search may stop, the largest affordable budget must be foretold from the cheaper ones; if that
+A wide, cheap opening; then, whenever a slot is free: fit the model average, count the trials
+in training by what they will teach, and start the trial of greatest expected gain per FLOP. Before
+the search may stop, the largest affordable budget must be predicted from the cheaper ones; if that
 fails, the law is given up and every budget is measured for itself.
 
 Trials are never stopped early by their rank at a rung: the learning-rate schedule is tied to the
@@ -22,10 +22,10 @@ from fitting.mixture.design import Places, Wishes, bound, choose, foresee, taugh
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import opening, safeguards
-from sweeper.search.fit_state import Beliefs, Memory, half_widths
-from sweeper.search.history import allocations
+from sweeper.search.fit_state import FitState, fit_state, half_widths
+from sweeper.search.history import FitCache, allocations
 from sweeper.search.protocol import Finished
-from sweeper.search.selection import Turn
+from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["AdaptiveSearch"]
@@ -33,12 +33,13 @@ __all__ = ["AdaptiveSearch"]
 PLACES = 21
 """Sizes considered per budget (adaptive study, section 6)."""
 
-HOPELESS = 24
+MOST_WITHOUT_FIT = 24
 """Trials without a single loss after which the search gives up (assumption)."""
 
-BLIND = 0.25
+UNINFORMED_SHARE = 0.25
 """Share of the allowance that free slots may spend beyond the opening before any loss is known.
-A trial chosen blindly teaches less than one chosen later; an idle slot is cheaper (assumption)."""
+Without a fit a trial is less informative than one chosen later; an idle slot is cheaper
+(assumption)."""
 
 _GOLDEN = 0.6180339887498949
 
@@ -49,7 +50,7 @@ class AdaptiveSearch:
 
     settings: SearchSettings
     space: Space
-    _memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+    _cache: FitCache[FitState | None] = field(default_factory=FitCache, compare=False, repr=False)
 
     def propose(
         self,
@@ -60,19 +61,22 @@ class AdaptiveSearch:
     ) -> list[Allocation] | Finished:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
-        turn = Turn(self.space, ended, pending, remaining_flops, n)
-        turn.take(opening.missing(self.space, self.settings, turn.known))
-        beliefs = self._memory.beliefs_of(observations, self.space)
-        if beliefs is None:
-            return self._blind(turn)
-        content = self._content(beliefs, turn)
-        turn.take(safeguards.check(beliefs, turn, content=content))
-        if content:
-            turn.take(safeguards.bracket(beliefs, turn, self.settings.reach))
-            return turn.answer("tolerance", lambda: self._report(beliefs))
-        self._learn(beliefs, turn)
-        reason = "nothing-helps" if turn.budgets() else "allowance"
-        return turn.answer(reason, lambda: self._report(beliefs))
+        selection = Selection(self.space, ended, pending, remaining_flops, n)
+        selection.take(opening.missing(self.space, self.settings, selection.known))
+        state = self._fitted(observations)
+        if state is None:
+            return self._widen_opening(selection)
+        converged = self._converged(state, selection)
+        selection.take(safeguards.check(state, selection, converged=converged))
+        if converged:
+            selection.take(safeguards.bracket(state, selection, self.settings.reach))
+            return selection.answer("tolerance", lambda: self._report(state))
+        self._most_informative(state, selection)
+        reason = "nothing-helps" if selection.budgets() else "allowance"
+        return selection.answer(reason, lambda: self._report(state))
+
+    def _fitted(self, observations: pd.DataFrame) -> FitState | None:
+        return self._cache.get(observations, lambda: fit_state(observations, self.space))
 
     @property
     def targets(self) -> tuple[float, ...]:
@@ -85,49 +89,52 @@ class AdaptiveSearch:
         # One cheapest trial of overhead: a trial costs its start, too.
         return Wishes(self.targets, self.settings.tolerance, self.space.budgets[0])
 
-    def _blind(self, turn: Turn) -> list[Allocation] | Finished:
+    def _widen_opening(self, selection: Selection) -> list[Allocation] | Finished:
         """Widen the opening while no law can be fitted."""
-        if len(turn.ended) >= HOPELESS:
-            detail = f"{len(turn.ended)} trials have ended, too few of them with losses."
-            return turn.answer("nothing-helps", lambda: detail)
-        planned = sum(a.flops for a in turn.known)
-        room = BLIND * (planned + turn.remaining) - planned
-        for flops, size in opening.missing(self.space, self.settings, turn.known, more=turn.free):
-            if flops <= room or not turn.training:
-                turn.take([(flops, size)])
+        if len(selection.ended) >= MOST_WITHOUT_FIT:
+            detail = f"{len(selection.ended)} trials have ended, too few of them with losses."
+            return selection.answer("nothing-helps", lambda: detail)
+        planned = sum(a.flops for a in selection.known)
+        room = UNINFORMED_SHARE * (planned + selection.remaining) - planned
+        known, free = selection.known, selection.free
+        for flops, size in opening.missing(self.space, self.settings, known, more=free):
+            if flops <= room or not selection.training:
+                selection.take([(flops, size)])
                 room -= flops
-        return turn.answer("allowance", lambda: "It does not pay for the first trials.")
+        return selection.answer("allowance", lambda: "It does not pay for the first trials.")
 
-    def _content(self, beliefs: Beliefs, turn: Turn) -> bool:
+    def _converged(self, state: FitState, selection: Selection) -> bool:
         """Whether every interval is as narrow as wanted."""
-        if len(turn.ended) < self.settings.min_trials:
+        if len(selection.ended) < self.settings.min_trials:
             return False
-        return beliefs.content(self.targets, self.settings.tolerance)
+        return state.converged(self.targets, self.settings.tolerance)
 
-    def _learn(self, beliefs: Beliefs, turn: Turn) -> None:
+    def _most_informative(self, state: FitState, selection: Selection) -> None:
         """Fill the free slots with the trials of greatest gain per FLOP."""
-        budgets = turn.budgets()
-        if turn.free < 1 or not budgets:
+        budgets = selection.budgets()
+        if selection.free < 1 or not budgets:
             return
-        places = self._places(beliefs, budgets, len(turn.known))
+        places = self._places(state, budgets, len(selection.known))
         picks = choose(
-            beliefs.fit,
+            state.fit,
             places,
             self._wishes,
-            pending=self._pending(turn),
-            remaining=turn.remaining - safeguards.reserve(turn),
-            n=turn.free,
+            pending=self._pending(selection),
+            remaining=selection.remaining - safeguards.reserve(selection),
+            n=selection.free,
         )
-        turn.take((float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks)
+        selection.take(
+            (float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks
+        )
 
-    def _places(self, beliefs: Beliefs, budgets: Sequence[float], count: int) -> Places:
+    def _places(self, state: FitState, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""
-        optima = beliefs.fit.vertex(budgets).T
+        optima = state.fit.vertex(budgets).T
         parts = [self._sizes(c, x, count) for c, x in zip(budgets, optima, strict=True)]
         counts = [len(part) for part in parts]
         flops = np.repeat(budgets, counts)
-        ratio = np.repeat([beliefs.cost_ratio(self.space, c) for c in budgets], counts)
-        chance = [beliefs.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
+        ratio = np.repeat([state.cost_ratio(self.space, c) for c in budgets], counts)
+        chance = [state.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
         return Places(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
 
     def _sizes(self, flops: float, optima: FloatArray, count: int) -> FloatArray:
@@ -145,11 +152,11 @@ class AdaptiveSearch:
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
         return np.asarray(sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))])
 
-    def _pending(self, turn: Turn) -> Places:
-        if not turn.training:
+    def _pending(self, selection: Selection) -> Places:
+        if not selection.training:
             return Places.none()
-        flops = np.array([a.flops for a in turn.training])
-        log_params = np.log([a.params for a in turn.training])
+        flops = np.array([a.flops for a in selection.training])
+        log_params = np.log([a.params for a in selection.training])
         return Places(log_params, flops, flops, np.ones(len(flops)))
 
     def efficiency(self, observations: pd.DataFrame) -> float:
@@ -159,37 +166,37 @@ class AdaptiveSearch:
         so 1 is out of reach. Where prior belief makes an interval narrower than the trials alone
         would, the trials' own counts. NaN while too few trials have ended.
         """
-        beliefs = self._memory.beliefs_of(observations, self.space)
-        return math.nan if beliefs is None else self._efficiency(beliefs)
+        state = self._fitted(observations)
+        return math.nan if state is None else self._efficiency(state)
 
-    def _efficiency(self, beliefs: Beliefs) -> float:
-        reported = half_widths(beliefs.whole, self.targets)
-        widths = np.maximum(reported, Z90 * taught(beliefs.fit, self.targets))
+    def _efficiency(self, state: FitState) -> float:
+        reported = half_widths(state.whole, self.targets)
+        widths = np.maximum(reported, Z90 * taught(state.fit, self.targets))
         least = bound(
-            beliefs.fit.components[0],
-            beliefs.fit.noise,
-            self._everywhere(beliefs),
+            state.fit.components[0],
+            state.fit.noise,
+            self._all_candidates(state),
             targets=self.targets,
             tolerance=float(np.sqrt((widths**2).mean(axis=1)).max()),
         )
-        share = float(least / beliefs.spent.sum())
+        share = float(least / state.spent.sum())
         return share if share < 1 else math.nan
 
-    def _everywhere(self, beliefs: Beliefs) -> Places:
+    def _all_candidates(self, state: FitState) -> Places:
         """The sizes considered on every budget, affordable or not."""
         budgets = [c for c in self.space.budgets if self.space.allowed(c)]
-        return self._places(beliefs, budgets, len(beliefs.ended))
+        return self._places(state, budgets, len(state.ended))
 
-    def _report(self, beliefs: Beliefs) -> str:
+    def _report(self, state: FitState) -> str:
         """What was reached, how well, and what as many FLOPs again would buy."""
-        widths = half_widths(beliefs.whole, self.targets)
+        widths = half_widths(state.whole, self.targets)
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
-        spent = float(beliefs.spent.sum())
-        ahead = foresee(beliefs.fit, self._everywhere(beliefs), self._wishes, flops=spent)
-        share = self._efficiency(beliefs)
+        spent = float(state.spent.sum())
+        ahead = foresee(state.fit, self._all_candidates(state), self._wishes, flops=spent)
+        share = self._efficiency(state)
         limit = f" ({share:.0%} of the information limit)" if math.isfinite(share) else ""
         return (
             f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
-            f"({beliefs.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs"
+            f"({state.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs"
             f"{limit}; as many again would bring it to about ±{(widths * ahead).max():.2g}."
         )

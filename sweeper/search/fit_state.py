@@ -1,8 +1,7 @@
-"""What the adaptive search makes of the observations: the fit, its doubts, costs and risks."""
+"""The state of the adaptive search's fit: optima, lack-of-fit tests, costs and failures."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
-__all__ = ["Beliefs", "Memory", "half_widths"]
+__all__ = ["FitState", "fit_state", "half_widths"]
 
 QUICK = (0.0, 0.3, 1.0, 3.0, 10.0)
 """Members that decide where to train: those of the adaptive study, section 6. The whole mixture,
@@ -35,7 +34,7 @@ _RISK_PRIOR = 0.5  # trials' worth of belief that training succeeds (assumption)
 
 
 @dataclass(frozen=True)
-class Beliefs:
+class FitState:
     """Everything a decision rests on besides what is in training.
 
     Attributes:
@@ -62,7 +61,7 @@ class Beliefs:
         fit = fit_guarded(self.measured, ladder=self.ladder, warm=self.fit)
         return guarded_by(self.checked, fit)
 
-    def content(self, targets: Sequence[float], tolerance: float) -> bool:
+    def converged(self, targets: Sequence[float], tolerance: float) -> bool:
         """Whether the 90 % interval of every skill and target is as narrow as wanted."""
         quick = half_widths(self.fit, targets).max()
         if quick > _NEARLY * tolerance:
@@ -98,33 +97,20 @@ def half_widths(fit: Guarded, targets: Sequence[float]) -> FloatArray:
     return np.asarray(Z90 * fit.log_optimum(targets)[1])
 
 
-@dataclass
-class Memory:
-    """The last beliefs and what they were made of: spares a refit, never changes an answer."""
+def fit_state(observations: pd.DataFrame, space: Space) -> FitState | None:
+    """What the observations say, or None while they are too few.
 
-    key: bytes = b""
-    beliefs: Beliefs | None = field(default=None, repr=False)
+    The fit starts from no earlier one: what a resumed driver proposes would then depend on where
+    the one before was killed. It costs 4 % of the time of a decision.
 
-    def beliefs_of(self, observations: pd.DataFrame, space: Space) -> Beliefs | None:
-        """What the observations say, or None while they are too few.
-
-        Args:
-            observations: of ended trials.
-            space: what can be trained.
-        """
-        table = finished(observations)
-        if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
-            return None
-        key = _fingerprint(observations)
-        if key != self.key:
-            # Not warm from the last fit: what a resumed driver proposes would then depend on where
-            # the one before was killed. It costs 4 % of the time of a decision.
-            self.beliefs = _beliefs(observations, read_trials(table), space)
-            self.key = key
-        return self.beliefs
-
-
-def _beliefs(observations: pd.DataFrame, measured: Trials, space: Space) -> Beliefs:
+    Args:
+        observations: of ended trials.
+        space: what can be trained.
+    """
+    table = finished(observations)
+    if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
+        return None
+    measured = read_trials(table)
     fit = fit_guarded(measured, ladder=space.budgets, components=QUICK)
     checked = _checked(measured, space.budgets, fit)
     by = ["flops", "params", "tokens", "seed", "mix"]
@@ -136,7 +122,7 @@ def _beliefs(observations: pd.DataFrame, measured: Trials, space: Space) -> Beli
             (trials["status"] != "finished").to_numpy(float),
         ]
     )
-    return Beliefs(
+    return FitState(
         measured,
         space.budgets,
         guarded_by(checked, fit),
@@ -156,10 +142,3 @@ def _checked(trials: Trials, ladder: tuple[float, ...], fit: Guarded) -> Verdict
     if told.surprised and math.isnan(told.suspect):
         odds = max(odds, odds_against(fit_guarded(trials, ladder=ladder, warm=fit)))
     return replace(told, odds=odds)
-
-
-def _fingerprint(observations: pd.DataFrame) -> bytes:
-    """Identity of a table whatever the order of its rows."""
-    columns = observations[["flops", "params", "seed", "skill", "loss", "status", "spent_flops"]]
-    rows = pd.util.hash_pandas_object(columns, index=False).to_numpy()
-    return hashlib.blake2b(np.sort(rows).tobytes()).digest()

@@ -7,7 +7,6 @@ against: every size under every mix (arXiv 2503.10061, data-mix ablation).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,16 +17,20 @@ import pandas as pd
 from fitting.datamix.curves import Spots
 from fitting.datamix.design import Offer, choose_mixes, widths
 from fitting.datamix.joint import MixFit, fit_mixes
-from sweeper.budget import Allocation, Space, next_seed, same_budget
+from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.grid import GridSearch
-from sweeper.search.history import allocations, finished, guess
+from sweeper.search.history import FitCache, allocations, finished, guess
 from sweeper.search.protocol import Finished
+from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["MixGrid", "MixSearch", "Mixes"]
 
 Mixes = Mapping[str, Mapping[str, float]]
 """Mix -> class -> share of documents."""
+
+Place = tuple[float, int, str]
+"""FLOPs, params and mix of a trial."""
 
 PLACES = 9
 """Sizes considered per budget and mix (assumption: the fit is smooth in ln p)."""
@@ -39,7 +42,6 @@ LEAST_TRIALS = 8
 """Finished trials before the joint fit is made."""
 
 _TRIES = 2  # a place where so many trials failed and none ended is given up (assumption)
-Point = tuple[float, int, str]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class MixGrid:
     ) -> list[Allocation] | Finished:
         """Return the next sizes of the grids; see `sweeper.search.protocol.Search`."""
         chosen: list[Allocation] = []
+        unaffordable: list[str] = []
         for name in self.mixes:
             grid = GridSearch(self.settings, replace(self.space, mix=name))
             asked = grid.propose(
@@ -67,40 +70,17 @@ class MixGrid:
                 remaining_flops - sum(a.flops for a in chosen),
                 n - len(chosen),
             )
-            chosen += [] if isinstance(asked, Finished) else asked
+            if not isinstance(asked, Finished):
+                chosen += asked
+            elif asked.reason == "allowance":
+                unaffordable.append(f"{name}: {asked.detail}")
             if len(chosen) >= n:
                 break
         if chosen or pending:
             return chosen
+        if unaffordable:
+            return Finished("allowance", " ".join(unaffordable))
         return Finished("complete", f"The grids of {len(self.mixes)} mixes have ended.")
-
-
-@dataclass
-class _Turn:
-    """Slots filled one after the other, each with a mix."""
-
-    space: Space
-    known: list[Allocation]
-    remaining: float
-    free: int
-    chosen: list[Allocation] = field(default_factory=list)
-
-    def take(self, points: Sequence[Point]) -> None:
-        for flops, size, mix in points:
-            if self.free > 0 and flops <= self.remaining:
-                own = [a for a in [*self.known, *self.chosen] if a.mix == mix]
-                space = replace(self.space, mix=mix)
-                self.chosen.append(space.allocation(flops, size, next_seed(own, flops, size)))
-                self.remaining -= flops
-                self.free -= 1
-
-
-@dataclass
-class _Memory:
-    """The last fits and what they were made of; spares a refit, never changes an answer."""
-
-    key: bytes = b""
-    fits: dict[str, MixFit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +99,9 @@ class MixSearch:
     space: Space
     mixes: Mixes
     classes: Mapping[str, str]
-    _memory: _Memory = field(default_factory=_Memory, compare=False, repr=False)
+    _cache: FitCache[dict[str, MixFit]] = field(
+        default_factory=FitCache, compare=False, repr=False
+    )
 
     def propose(
         self,
@@ -130,19 +112,16 @@ class MixSearch:
     ) -> list[Allocation] | Finished:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
-        turn = _Turn(self.space, [*ended, *pending], remaining_flops, n)
-        turn.take(self._missing(turn.known))
-        fits = self._fits(observations)
-        if fits and not self._content(fits, len(ended)):
-            self._learn(fits, turn, pending, observations)
-        if turn.chosen or pending:
-            return turn.chosen
-        if fits and self._content(fits, len(ended)):
-            return Finished("tolerance", _detail(fits))
-        affordable = any(flops <= remaining_flops for flops in self.space.budgets)
-        return Finished("nothing-helps" if affordable else "allowance", _detail(fits))
+        selection = Selection(self.space, ended, pending, remaining_flops, n)
+        selection.take(self._missing(selection.known))
+        fits = self._cache.get(observations, lambda: self._fits(observations))
+        converged = bool(fits) and self._converged(fits, len(ended))
+        if fits and not converged:
+            self._most_informative(fits, selection, observations)
+        reason = "nothing-helps" if selection.budgets() else "allowance"
+        return selection.answer("tolerance" if converged else reason, lambda: _detail(fits))
 
-    def _missing(self, known: Sequence[Allocation]) -> list[Point]:
+    def _missing(self, known: Sequence[Allocation]) -> list[Place]:
         """Points of the opening that no trial stands for yet."""
         points = self._opening()
         for trial in known:
@@ -151,7 +130,7 @@ class MixSearch:
                 points.remove(min(here, key=lambda p: abs(math.log(p[1] / trial.params))))
         return points
 
-    def _opening(self) -> list[Point]:
+    def _opening(self) -> list[Place]:
         """Sizes round the guess: under the first mix, then where each class is rarest and most."""
         names, budget = list(self.mixes), self.space.budgets[0]
         extreme = [
@@ -166,7 +145,7 @@ class MixSearch:
             points += self._sizes(flops, names[0], FURTHER_SIZES)
         return points
 
-    def _sizes(self, flops: float, mix: str, count: int) -> list[Point]:
+    def _sizes(self, flops: float, mix: str, count: int) -> list[Place]:
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]
         centre = guess(flops, self.settings.tokens_per_param)
         half = self.settings.reach * (1.0 if count >= FIRST_SIZES else 0.75)
@@ -180,43 +159,32 @@ class MixSearch:
         table = table[table["skill"].isin(list(self.classes))]
         if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
             return {}
-        rows = pd.util.hash_pandas_object(table, index=False).to_numpy()
-        key = hashlib.blake2b(np.sort(rows).tobytes()).digest()
-        if key != self._memory.key:
-            # Not warm from the last fits: a resumed search has none, and must propose the same.
-            self._memory.fits = fit_mixes(
-                table, self.mixes, self.classes, budgets=self.space.budgets
-            )
-            self._memory.key = key
-        return self._memory.fits
+        # Not warm from the last fits: a resumed search has none, and must propose the same.
+        return fit_mixes(table, self.mixes, self.classes, budgets=self.space.budgets)
 
-    def _content(self, fits: Mapping[str, MixFit], ended: int) -> bool:
+    def _converged(self, fits: Mapping[str, MixFit], ended: int) -> bool:
         if ended < self.settings.min_trials:
             return False
         return max(widths(fits).values()) <= self.settings.tolerance
 
-    def _learn(
-        self,
-        fits: Mapping[str, MixFit],
-        turn: _Turn,
-        pending: Sequence[Allocation],
-        observations: pd.DataFrame,
+    def _most_informative(
+        self, fits: Mapping[str, MixFit], selection: Selection, observations: pd.DataFrame
     ) -> None:
         """Fill the free slots with the trials of greatest gain per FLOP."""
-        if turn.free < 1:
+        if selection.free < 1:
             return
-        offer = self._offer(fits, turn.remaining, _hopeless(observations))
+        offer = self._offer(fits, selection.remaining, _always_failing(observations))
         picks = choose_mixes(
             fits,
             offer,
-            pending=self._spots([*pending, *turn.chosen]),
+            pending=self._spots(selection.training),
             tolerance=self.settings.tolerance,
-            remaining=turn.remaining,
-            n=turn.free,
+            remaining=selection.remaining,
+            n=selection.free,
         )
         names = list(self.mixes)
         spots = offer.spots
-        turn.take(
+        selection.take(
             [
                 (float(spots.flops[i]), round(math.exp(spots.log_params[i])), names[spots.mix[i]])
                 for i in picks
@@ -231,15 +199,15 @@ class MixSearch:
             np.array([names.index(a.mix) for a in trials], dtype=int),
         )
 
-    def _offer(self, fits: Mapping[str, MixFit], remaining: float, hopeless: set[Point]) -> Offer:
+    def _offer(self, fits: Mapping[str, MixFit], remaining: float, failing: set[Place]) -> Offer:
         """Realisable sizes within reach of some skill's optimum, by budget and mix."""
         names, points = list(self.mixes), []
         for flops in (c for c in self.space.budgets if c <= remaining and self.space.allowed(c)):
             allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
             optima = np.stack([fit.log_optimum(flops)[0] for fit in fits.values()])
             for m, name in enumerate(names):
-                for x in _strewn(allowed, optima[:, m], self.settings.reach):
-                    if (flops, round(math.exp(x)), name) not in hopeless:
+                for x in evenly_spaced(allowed, optima[:, m], self.settings.reach):
+                    if (flops, round(math.exp(x)), name) not in failing:
                         points.append((x, flops, m))
         columns = list(zip(*points, strict=True)) or [(), (), ()]
         spots = Spots(np.array(columns[0]), np.array(columns[1]), np.array(columns[2], dtype=int))
@@ -247,7 +215,7 @@ class MixSearch:
         return Offer(spots, spots.flops + self.space.budgets[0])
 
 
-def _strewn(allowed: np.ndarray, optima: np.ndarray, reach: float) -> list[float]:
+def evenly_spaced(allowed: np.ndarray, optima: np.ndarray, reach: float) -> list[float]:
     """Up to `PLACES` of the sizes within reach of some optimum, evenly in ln p."""
     distance = np.abs(allowed[:, None] - optima).min(axis=1)
     near = allowed[distance <= max(reach, distance.min())]
@@ -255,7 +223,7 @@ def _strewn(allowed: np.ndarray, optima: np.ndarray, reach: float) -> list[float
     return [float(near[i]) for i in np.unique(np.abs(near[:, None] - wanted).argmin(axis=0))]
 
 
-def _hopeless(observations: pd.DataFrame) -> set[Point]:
+def _always_failing(observations: pd.DataFrame) -> set[Place]:
     """Places where every one of several trials failed."""
     trials = observations.drop_duplicates("trial_id")
     found = set()

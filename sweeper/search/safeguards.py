@@ -8,8 +8,8 @@ import numpy as np
 
 from fitting.mixture.lack_of_fit import CHECK_TRIALS
 from sweeper.budget import same_budget
-from sweeper.search.fit_state import Beliefs
-from sweeper.search.selection import Turn
+from sweeper.search.fit_state import FitState
+from sweeper.search.selection import Selection
 
 __all__ = ["bracket", "check", "reserve"]
 
@@ -21,7 +21,7 @@ BRACKET_BUDGETS = 3
 """Every optimum has two trials on both sides on three budgets (adaptive study, section 6)."""
 
 
-def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, int]]:
+def check(state: FitState, selection: Selection, *, converged: bool) -> list[tuple[float, int]]:
     """Points still missing for the predictive check.
 
     It is due when the intervals are narrow or a share of the allowance is gone, on the largest
@@ -30,98 +30,102 @@ def check(beliefs: Beliefs, turn: Turn, *, content: bool) -> list[tuple[float, i
     trial in the check was the end of two in 52 simulated sweeps (errors .24 and .27, not .04).
 
     Args:
-        beliefs: the fit.
-        turn: trials and FLOPs.
-        content: whether the intervals are as narrow as wanted.
+        state: the fit.
+        selection: trials and FLOPs.
+        converged: whether the intervals are as narrow as wanted.
     """
-    if math.isfinite(beliefs.checked.suspect) and not beliefs.checked.alarm:
-        return _again(beliefs, turn)
-    for flops in reversed([c for c in turn.space.budgets[2:] if turn.space.allowed(c)]):
-        below = sum(a.flops for a in turn.known if a.flops < 0.99 * flops)
-        missing = CHECK_TRIALS - _sound(beliefs, turn, flops)
-        total = sum(a.flops for a in turn.known) + turn.remaining
-        due = content or below >= SHARE * total
+    if math.isfinite(state.checked.suspect) and not state.checked.alarm:
+        return _repeat_influential(state, selection)
+    for flops in reversed([c for c in selection.space.budgets[2:] if selection.space.allowed(c)]):
+        below = sum(a.flops for a in selection.known if a.flops < 0.99 * flops)
+        missing = CHECK_TRIALS - _sound(state, selection, flops)
+        total = sum(a.flops for a in selection.known) + selection.remaining
+        due = converged or below >= SHARE * total
         room = missing + (missing > 1)  # a check that lacks one trial is completed all the same
-        if due and CHECK_TRIALS * flops <= below and room * flops <= turn.remaining:
-            return _across(beliefs, turn, flops)[CHECK_TRIALS - max(missing, 0) :]
+        if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
+            return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
 
 
-def _sound(beliefs: Beliefs, turn: Turn, flops: float) -> int:
+def _sound(state: FitState, selection: Selection, flops: float) -> int:
     """Trials that count for the check of a budget: failed ones only when there are many."""
-    above = beliefs.failed[:, 1] > math.log(0.99 * flops)
-    failures = int(beliefs.failed[above, 2].sum())
-    count = sum(a.flops > 0.99 * flops for a in turn.known)
+    above = state.failed[:, 1] > math.log(0.99 * flops)
+    failures = int(state.failed[above, 2].sum())
+    count = sum(a.flops > 0.99 * flops for a in selection.known)
     return count if failures >= CHECK_TRIALS else count - failures
 
 
-def reserve(turn: Turn) -> float:
+def reserve(selection: Selection) -> float:
     """FLOPs kept for repeating a check that is in training, should one trial alone decide it.
 
-    Cheap trials end sooner than the dear ones of the check, and would spend all meanwhile.
+    Cheap trials end sooner than the expensive ones of the check, and would spend all meanwhile.
     """
-    dear = [
-        c for c in turn.space.budgets[2:] if any(same_budget(a.flops, c) for a in turn.training)
+    expensive = [
+        c
+        for c in selection.space.budgets[2:]
+        if any(same_budget(a.flops, c) for a in selection.training)
     ]
-    ended = [sum(same_budget(a.flops, c) for a in turn.ended) for c in dear]
-    return max((c for c, n in zip(dear, ended, strict=True) if n < CHECK_TRIALS), default=0.0)
+    ended = [sum(same_budget(a.flops, c) for a in selection.ended) for c in expensive]
+    return max((c for c, n in zip(expensive, ended, strict=True) if n < CHECK_TRIALS), default=0.0)
 
 
-def _again(beliefs: Beliefs, turn: Turn) -> list[tuple[float, int]]:
+def _repeat_influential(state: FitState, selection: Selection) -> list[tuple[float, int]]:
     """The trial that alone decides for an alarm, unless its repeat is in training."""
-    checked = beliefs.checked
-    place = turn.space.nearest(checked.suspect)
-    size = turn.space.params[place]
-    budget = next((c for c in turn.budgets() if same_budget(c, checked.flops)), None)
-    if budget is None or place not in turn.space.allowed(budget):
+    checked = state.checked
+    place = selection.space.nearest(checked.suspect)
+    size = selection.space.params[place]
+    budget = next((c for c in selection.budgets() if same_budget(c, checked.flops)), None)
+    if budget is None or place not in selection.space.allowed(budget):
         return []
-    if any(a.params == size for a in turn.on(budget) if a in turn.training):
+    if any(a.params == size for a in selection.on(budget) if a in selection.training):
         return []
     return [(budget, size)]
 
 
-def _across(beliefs: Beliefs, turn: Turn, flops: float) -> list[tuple[float, int]]:
+def _across(state: FitState, selection: Selection, flops: float) -> list[tuple[float, int]]:
     """Sizes from a factor e below the least optimum to a factor e above the greatest."""
-    optima = beliefs.fit.vertex([flops])
+    optima = state.fit.vertex([flops])
     wanted = np.linspace(optima.min() - 1, optima.max() + 1, CHECK_TRIALS)
-    return [(flops, _nearest(turn, flops, x)) for x in wanted]
+    return [(flops, _nearest(selection, flops, x)) for x in wanted]
 
 
-def bracket(beliefs: Beliefs, turn: Turn, reach: float) -> list[tuple[float, int]]:
+def bracket(state: FitState, selection: Selection, reach: float) -> list[tuple[float, int]]:
     """Points missing so that every skill's optimum lies between trials on enough budgets.
 
     Args:
-        beliefs: the fit.
-        turn: trials and FLOPs.
+        state: the fit.
+        selection: trials and FLOPs.
         reach: greatest distance in ln p at which a trial supports an optimum.
     """
-    budgets = [c for c in turn.space.budgets if turn.space.allowed(c)]
-    optima = beliefs.fit.vertex(budgets)
+    budgets = [c for c in selection.space.budgets if selection.space.allowed(c)]
+    optima = state.fit.vertex(budgets)
     points = []
     for skill in optima:
-        gaps = [_gaps(turn, c, x, reach) for c, x in zip(budgets, skill, strict=True)]
+        gaps = [_gaps(selection, c, x, reach) for c, x in zip(budgets, skill, strict=True)]
         lacking = min(BRACKET_BUDGETS, len(budgets)) - sum(not gap for gap in gaps)
         if lacking > 0:
             points += next(gap for gap in gaps if gap)
     return list(dict.fromkeys(points))
 
 
-def _gaps(turn: Turn, flops: float, optimum: float, reach: float) -> list[tuple[float, int]]:
+def _gaps(
+    selection: Selection, flops: float, optimum: float, reach: float
+) -> list[tuple[float, int]]:
     """Points missing on either side of one optimum on one budget."""
     points = []
-    distances = [math.log(a.params) - optimum for a in turn.on(flops)]
+    distances = [math.log(a.params) - optimum for a in selection.on(flops)]
     for side in (-1.0, 1.0):
         found = sum(0 < side * d <= reach for d in distances)
         for missing in range(found, BRACKET_TRIALS):
             distance = reach * (missing + 1) / (BRACKET_TRIALS + 1)
-            size = _nearest(turn, flops, optimum + side * distance)
+            size = _nearest(selection, flops, optimum + side * distance)
             # Nothing can be built on this side: the optimum is at the edge of what can be.
             if side * (math.log(size) - optimum) > 0:
                 points.append((flops, size))
     return points
 
 
-def _nearest(turn: Turn, flops: float, log_params: float) -> int:
+def _nearest(selection: Selection, flops: float, log_params: float) -> int:
     """The realisable size nearest to one on a budget."""
-    allowed = [turn.space.params[i] for i in turn.space.allowed(flops)]
+    allowed = [selection.space.params[i] for i in selection.space.allowed(flops)]
     return min(allowed, key=lambda p: abs(math.log(p) - log_params))

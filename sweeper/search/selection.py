@@ -1,18 +1,21 @@
-"""One decision in the making: slots and FLOPs left, and what has been chosen so far."""
+"""The trials chosen in one decision, and the slots and FLOPs that are left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sweeper.budget import Allocation, Space, next_seed, same_budget
 from sweeper.search.protocol import Finished
 
-__all__ = ["Turn"]
+__all__ = ["Point", "Selection"]
+
+Point = tuple[float, int] | tuple[float, int, str]
+"""FLOPs and params of a trial, and its mix where there are several."""
 
 
 @dataclass
-class Turn:
+class Selection:
     """Slots filled one after the other.
 
     Attributes:
@@ -49,12 +52,14 @@ class Turn:
         """Known trials on one budget."""
         return [a for a in self.known if same_budget(a.flops, flops)]
 
-    def take(self, points: Iterable[tuple[float, int]]) -> None:
-        """Start trials at (flops, size) as long as slots and FLOPs last."""
-        for flops, size in points:
+    def take(self, points: Iterable[Point]) -> None:
+        """Start trials at (flops, size), or (flops, size, mix), while slots and FLOPs last."""
+        for flops, size, *named in points:
             if self.free > 0 and flops <= self.remaining:
-                seed = next_seed(self.known, flops, size)
-                self.chosen.append(self.space.allocation(flops, size, seed))
+                mix = str(named[0]) if named else self.space.mix
+                same = [a for a in self.known if a.mix == mix]
+                allocation = self.space.allocation(flops, size, next_seed(same, flops, size))
+                self.chosen.append(replace(allocation, mix=mix))
                 self.remaining -= flops
                 self.free -= 1
 

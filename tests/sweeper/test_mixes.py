@@ -133,3 +133,14 @@ def test_the_grid_takes_every_size_under_every_mix():
     counts = outcome.table.drop_duplicates("trial_id").groupby("mix").size()
     assert counts.to_dict() == {"base": 5, "more": 5}
     assert plan.plan().trials == (10, 10)
+
+
+def test_a_grid_that_cannot_be_afforded_is_not_complete():
+    plan = sweep(
+        mixes={"base": {}, "more": {"code": 4}},
+        allowance=3e12,
+        search=SearchSettings(policy="grid", sizes_per_budget=5),
+    )
+    outcome = run(plan)
+    assert outcome.finished.reason == "allowance"
+    assert outcome.finished.detail == "more: 3 trials of the grid cannot be afforded."

@@ -13,11 +13,11 @@ from sweeper.errors import TrialFailed
 from sweeper.search import safeguards
 from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
-from sweeper.search.fit_state import Memory
+from sweeper.search.fit_state import fit_state
 from sweeper.search.history import allocations
 from sweeper.search.opening import missing
 from sweeper.search.protocol import Finished
-from sweeper.search.selection import Turn
+from sweeper.search.selection import Selection
 from sweeper.search.simulation import run
 from sweeper.spec.search import SearchSettings
 
@@ -183,10 +183,10 @@ def test_the_check_leaves_room_to_repeat_a_trial(
     """Else one that goes bad at its end would be the last word on the law."""
     top = TOY.budgets[-1]
     below = toy[toy["flops"] < top]
-    beliefs = Memory().beliefs_of(below, TOY)
-    assert beliefs is not None
-    turn = Turn(TOY, allocations(below), [], remaining=left * top, free=4)
-    asked = safeguards.check(beliefs, turn, content=True)
+    state = fit_state(below, TOY)
+    assert state is not None
+    selection = Selection(TOY, allocations(below), [], remaining=left * top, free=4)
+    asked = safeguards.check(state, selection, converged=True)
     assert [flops for flops, _ in asked] == [top] * points
 
 
