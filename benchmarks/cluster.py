@@ -26,10 +26,10 @@ from typing import Any
 import pandas as pd
 
 from sweeper import Results, SearchSettings, Sizes, Sweep
-from sweeper.budget import si
 from sweeper.cluster.connect import ENVIRONMENT
 from sweeper.driver.faults import RESPONSES
 from sweeper.errors import DirectoryError
+from sweeper.text import si
 from trainables.config import Data
 
 ROOT = Path(__file__).parents[1]

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from sweeper import Cluster, Sizes, Sweep
-from sweeper.tuning.points import Tuning, base_trial, points_of, turned
+from sweeper.spec.sections import Tuning
+from sweeper.tuning.points import base_trial, points_of, turned
 from sweeper.tuning.studies import Studies
 from sweeper.tuning.tuned import Tuned, conclude
 

@@ -38,9 +38,11 @@ def _called(thing: object, name: str) -> str:
 
 
 def _methods(thing: type) -> list[str]:
-    """Public methods and properties with their first line."""
+    """Public methods and properties with their first line, those of our base classes first."""
     found = []
-    for name, member in vars(thing).items():
+    bases = [base for base in reversed(thing.__mro__) if base.__module__.startswith(PACKAGES)]
+    members = {name: member for base in bases for name, member in vars(base).items()}
+    for name, member in members.items():
         text = inspect.getdoc(member)
         if name.startswith("_") or not text or not (callable(member) or _computed(member)):
             continue

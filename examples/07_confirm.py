@@ -24,9 +24,9 @@ from sweeper import Allocation, Finished, SearchSettings, Sizes, Sweep
 from sweeper.driver.driver import Driver
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from sweeper.record.record import Results
 from sweeper.search.build import build
 from sweeper.search.protocol import Search
+from sweeper.sweep import Results
 from trainables.config import Data
 from trainables.context import LocalContext
 from trainables.engine.loop import train

@@ -18,12 +18,11 @@ if TYPE_CHECKING:
         TrialFailed,
     )
     from sweeper.plan.plan import Plan
-    from sweeper.record.record import Results
     from sweeper.search.protocol import Finished
     from sweeper.spec.placement import Resources
     from sweeper.spec.search import SearchSettings
     from sweeper.spec.sections import Cluster, Sizes
-    from sweeper.spec.spec import Sweep
+    from sweeper.sweep import Results, Sweep
 
 __all__ = [
     "Allocation",
@@ -46,10 +45,10 @@ _HOME = {
     "Allocation": "budget",
     "Finished": "search.protocol",
     "Plan": "plan.plan",
-    "Results": "record.record",
+    "Results": "sweep",
     "SearchSettings": "spec.search",
     "Resources": "spec.placement",
-    "Sweep": "spec.spec",
+    "Sweep": "sweep",
     **dict.fromkeys(("Cluster", "Sizes"), "spec.sections"),
     **dict.fromkeys(
         ("ClusterError", "DirectoryError", "IsoskillError", "SpecError", "TrialFailed"), "errors"

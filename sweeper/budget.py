@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from sweeper.text import si
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Allocation:
@@ -106,11 +108,3 @@ def next_seed(taken: Iterable[Allocation], flops: float, params: int) -> int:
 def same_budget(one: float, other: float) -> bool:
     """Whether two FLOP counts are one budget: they differ by under 1 %."""
     return abs(math.log(one / other)) < 0.01
-
-
-def si(value: float) -> str:
-    """Three significant figures with an SI suffix: 1.3B, 124M, 68.2k."""
-    for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * scale:
-            return f"{value / scale:.3g}{suffix}"
-    return f"{value:.3g}"

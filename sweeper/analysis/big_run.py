@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeper.budget import si
 from sweeper.errors import SpecError
-from sweeper.spec.devices import devices_of, speed_of
-from sweeper.spec.placement import gigabytes, working
-from sweeper.spec.spec import Sweep
+from sweeper.plan.speed import devices_of, speed_of
+from sweeper.spec.placement import working
+from sweeper.spec.spec import Spec
+from sweeper.text import gigabytes, si
 from trainables.config import TrialConfig
 from trainables.shapes import solve
 
@@ -127,7 +127,7 @@ class BigRun:
 
 def recommend(
     best: SkillFit,
-    sweep: Sweep,
+    sweep: Spec,
     flops: float,
     *,
     losses: Mapping[str, SkillFit] | None = None,
@@ -140,7 +140,7 @@ def recommend(
         sweep: the spec it was measured with: family, data, training and cluster.
         flops: the budget.
         losses: skills to predict besides.
-        measured: trials of the sweep's ledger, for speed; see `sweeper.spec.devices.speed_of`.
+        measured: trials of the sweep's ledger, for speed; see `sweeper.plan.speed.speed_of`.
 
     Raises:
         FitError: the skill has no optimum there.
@@ -200,7 +200,7 @@ def hf_config(trial: TrialConfig) -> dict[str, Any]:
     return {**config.to_diff_dict(), "architectures": names, "use_cache": True}
 
 
-def _trial(sweep: Sweep, flops: float, params: float) -> TrialConfig:
+def _trial(sweep: Spec, flops: float, params: float) -> TrialConfig:
     """The training nearest to an optimum that can really be built, within the budget."""
     try:
         shape = solve(params, sweep.model, count=sweep.sizes.count)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
 from fitting.isoflop import t_quantile
-from sweeper.budget import si
+from sweeper.text import between, number, si
 
 if TYPE_CHECKING:
     from fitting import Fits, PowerLaw, SkillFit
@@ -23,24 +23,6 @@ HEADLINE = ("knowledge", "code")
 """The pair that the question is about (Roberts et al. 2025), when both were measured."""
 
 _STATUS_WORDS = {Status.FLAT: "flat within noise", Status.NO_INTERIOR_MINIMUM: "no minimum"}
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number for people, such as 4e11; a dash for NaN."""
-    return f"{value:.{digits}g}".replace("e+", "e") if math.isfinite(value) else "–"
-
-
-def size(value: float) -> str:
-    """Params or tokens with a suffix; a dash for NaN."""
-    return si(value) if math.isfinite(value) else "–"
-
-
-def between(interval: tuple[float, float], pattern: str = "", *, word: str = "–") -> str:
-    """Both ends of an interval, sizes unless a pattern is given; a dash if it is not known."""
-    if not all(map(math.isfinite, interval)):
-        return "–"
-    low, high = (pattern.format(v) if pattern else si(v) for v in interval)
-    return f"{low} {word} {high}"
 
 
 def exponent_interval(law: PowerLaw) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import time
 from sweeper.errors import ClusterError
 from sweeper.spec.placement import Resources
 from sweeper.spec.sections import Cluster
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""
@@ -22,7 +22,7 @@ the searcher proposes no more than fit. Tune by itself lets one wait at a time (
 class Capacity:
     """What the cluster has, and whether another trial fits."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Spec) -> None:
         self._sweep = sweep
         self._read_at = -CAPACITY_S
         self._here, self._now, self._most = (

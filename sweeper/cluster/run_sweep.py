@@ -31,12 +31,12 @@ from sweeper.driver.pulse import Pulse
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory, safe_name
 from sweeper.record.ledger import ENDED, Ledger
-from sweeper.record.record import Outcome, Results
+from sweeper.record.record import Outcome
 from sweeper.record.redaction import redact
 from sweeper.record.timeleft import left_s
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +46,15 @@ if TYPE_CHECKING:
 GO_ON = "the same command goes on with it"
 
 
-def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
-    """Run a sweep, or go on with an interrupted one; see `Sweep.run`."""
+def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = True) -> None:
+    """Run a sweep, or go on with an interrupted one; see `Sweep.run`.
+
+    Args:
+        sweep: the spec.
+        path: of the directory.
+        after: called when the ledger is closed, while the directory is still held.
+        progress: print a line for every ended trial.
+    """
     directory = Directory(path)
     check(sweep.trackers)
     with directory.driven():
@@ -79,13 +86,11 @@ def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Results:
                         _run(sweep, directory, ledger, driver, interrupts)
         finally:
             ledger.close()
-        results = Results(path)
-        results.export()
-    return results
+        after()
 
 
 def _watchers(
-    sweep: Sweep, directory: Directory, ledger: Ledger, dashboard: str
+    sweep: Spec, directory: Directory, ledger: Ledger, dashboard: str
 ) -> tuple[Pulse, Gauges, Callable[[], float | None]]:
     """What tells other processes how the sweep is: a file, and Ray's metrics; and seconds left."""
     pulse = Pulse(
@@ -102,7 +107,7 @@ def _watchers(
 
 
 def _run(
-    sweep: Sweep,
+    sweep: Spec,
     directory: Directory,
     ledger: Ledger,
     driver: Driver,
@@ -138,7 +143,7 @@ def _explained(error: Exception) -> Exception:
 
 
 def _fit(
-    searcher: LedgerSearcher, sweep: Sweep, directory: Directory, trackers: list[tune.Callback]
+    searcher: LedgerSearcher, sweep: Spec, directory: Directory, trackers: list[tune.Callback]
 ) -> None:
     tuner = tune.Tuner(
         tune.with_resources(train_trial, resources),

@@ -18,12 +18,12 @@ from ray.tune.search import Searcher
 from sweeper.cluster.connect import connected
 from sweeper.cluster.trial import name_of, resources, train_trial
 from sweeper.record.directory import Directory
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 from sweeper.tuning.studies import Job, Studies
 from sweeper.tuning.tuned import Tuned, conclude
 
 
-def run(sweep: Sweep, path: Path, *, progress: bool = True) -> Tuned:
+def run(sweep: Spec, path: Path, *, progress: bool = True) -> Tuned:
     """Tune a sweep's hyperparameters, or go on with an interrupted tuning; see `Sweep.tune`."""
     directory = Directory(path)
     with directory.driven():

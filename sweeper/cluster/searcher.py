@@ -21,7 +21,7 @@ from sweeper.driver.faults import kind_of_death
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 START_S = 120.0
 """Seconds beyond `cluster.hang_s` that a trial has for its first report (assumption: a new process
@@ -49,7 +49,7 @@ class LedgerSearcher(Searcher):
     def __init__(
         self,
         driver: Driver,
-        sweep: Sweep,
+        sweep: Spec,
         directory: Directory,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from ray.tune.logger import LoggerCallback
 
 from sweeper.errors import SpecError
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 """The module each tracker needs."""
@@ -42,7 +42,7 @@ def check(names: Sequence[str]) -> None:
             )
 
 
-def callbacks(sweep: Sweep, directory: Path, warn: Warn) -> list[LoggerCallback]:
+def callbacks(sweep: Spec, directory: Path, warn: Warn) -> list[LoggerCallback]:
     """Tune callbacks of the spec's trackers.
 
     One group per sweep, one run per trial: its config is the allocation, its metrics
@@ -56,7 +56,7 @@ def callbacks(sweep: Sweep, directory: Path, warn: Warn) -> list[LoggerCallback]
     return [Shown(name, _inner(name, sweep, directory), warn) for name in sweep.trackers]
 
 
-def _inner(name: str, sweep: Sweep, directory: Path) -> LoggerCallback:
+def _inner(name: str, sweep: Spec, directory: Path) -> LoggerCallback:
     if name == "tensorboard":
         from ray.tune.logger import TBXLoggerCallback
 

@@ -241,7 +241,7 @@ def _run(runs: Path, spec: Path | None, set_: list[str] | None, fits: Fits, ask:
     from sweeper.analysis.big_run import recommend
     from sweeper.analysis.forecast import best_fit
     from sweeper.errors import SpecError
-    from sweeper.spec.devices import measured_in
+    from sweeper.plan.speed import measured_in
     from sweeper.spec.spec import AGGREGATE
 
     if spec is None and not runs.is_dir():

@@ -9,8 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from fitting import Fits
-    from sweeper.record.record import Results
-    from sweeper.spec.spec import Sweep
+    from sweeper.sweep import Results, Sweep
 
 app = typer.Typer(
     help="Find, for each skill of a language model, the size a compute budget is best spent on.",
@@ -52,14 +51,14 @@ def overrides(items: list[str] | None) -> dict[str, str]:
 
 def load(spec: Path, set_: list[str] | None) -> Sweep:
     """Read the spec a command was given, a file or a sweep directory, with its overrides."""
-    from sweeper.spec.spec import Sweep
+    from sweeper.sweep import Sweep
 
     return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
 
 
 def open_results(directory: Path) -> Results:
     """Open a sweep directory."""
-    from sweeper.record.record import Results
+    from sweeper.sweep import Results
 
     return Results(directory)
 

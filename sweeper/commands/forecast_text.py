@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.budget import si
+from sweeper.text import si
 
 if TYPE_CHECKING:
     from sweeper.analysis.big_run import BigRun

@@ -38,13 +38,11 @@ def plan(
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
     from sweeper.errors import SpecError
-    from sweeper.plan.plan import plan as make
 
     if at is not None and tolerance is None:
         raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
     sweep = load(spec, set_)
-    found = make(
-        sweep,
+    found = sweep.plan(
         simulate=simulate,
         pilot=None if pilot is None else open_results(pilot),
         tolerance=tolerance,

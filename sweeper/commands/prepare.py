@@ -65,7 +65,7 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
 
 
 def _class(name: str, entry: dict[str, Any]) -> str:
-    from sweeper.budget import si
+    from sweeper.text import si
 
     return (
         f"{name:<16}{entry['documents']:>12,}{si(entry['tokens']):>10}"
@@ -75,7 +75,7 @@ def _class(name: str, entry: dict[str, Any]) -> str:
 
 def _skills(entries: dict[str, Any]) -> list[str]:
     """What the benchmarks hold, and what is peculiar about them."""
-    from sweeper.budget import si
+    from sweeper.text import si
 
     if not entries:
         return []

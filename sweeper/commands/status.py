@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sweeper.budget import Allocation, si
+from sweeper.budget import Allocation
 from sweeper.record.live import Live, read
-from sweeper.record.record import Results
-from sweeper.record.timeleft import duration, left_s, trial_left_s
+from sweeper.record.timeleft import left_s, trial_left_s
+from sweeper.sweep import Results
+from sweeper.text import duration, si
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -141,7 +142,7 @@ def _head(values: dict[str, Any]) -> RenderableType:
     elif not values["finished"] or values["in_training"]:
         grid.add_row("driver", "none: the same `isoskill run` goes on with it")
     if values["left_s"] is not None:
-        grid.add_row("left", f"about {duration(values['left_s'])}")
+        grid.add_row("left", f"about {duration(values['left_s'], digits=2)}")
     if values["dashboard"]:
         grid.add_row("dashboard", values["dashboard"])
     return grid
@@ -163,7 +164,7 @@ def _training(rows: list[dict[str, Any]], *, driven: bool) -> RenderableType:
             row["name"],
             f"{row['share']:.0%}" if row["share"] is not None else "–",
             si(row["tokens_per_s"]) if row["tokens_per_s"] is not None else "–",
-            duration(row["left_s"]) if row["left_s"] is not None else "–",
+            duration(row["left_s"], digits=2) if row["left_s"] is not None else "–",
         )
     return table
 

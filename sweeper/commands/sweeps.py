@@ -12,7 +12,7 @@ import typer
 from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
 
 if TYPE_CHECKING:
-    from sweeper.record.record import Results
+    from sweeper.sweep import Results
 
 
 STOPPED = 130

@@ -18,7 +18,7 @@ from sweeper.budget import Allocation
 from sweeper.driver.faults import MOST_RETURNS, RESPONSES, UNFINISHED
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished, Search
-from sweeper.spec.spec import Sweep, trial_id
+from sweeper.spec.spec import Spec, trial_id
 
 NOTE_EVERY_S = 10.0
 """Seconds between notes of a trial's progress in the ledger (assumption): what a killed driver
@@ -68,7 +68,7 @@ class Driver:
 
     def __init__(
         self,
-        sweep: Sweep,
+        sweep: Spec,
         ledger: Ledger,
         search: Search,
         listener: Listener | None = None,

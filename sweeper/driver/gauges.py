@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper.budget import Allocation
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.spec.devices import DEVICES
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class Gauges:
 
     def __init__(
         self,
-        sweep: Sweep,
+        sweep: Spec,
         ledger: Ledger,
         *,
         make: Callable[[Metric], Gauge],

@@ -10,11 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from sweeper.budget import si
 from sweeper.driver.driver import Start
 from sweeper.record.ledger import ENDED, Ledger
-from sweeper.record.timeleft import duration
-from sweeper.spec.spec import AGGREGATE, Sweep
+from sweeper.spec.spec import AGGREGATE, Spec
+from sweeper.text import duration, si
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""
@@ -25,7 +24,7 @@ class Progress:
 
     def __init__(
         self,
-        sweep: Sweep,
+        sweep: Spec,
         ledger: Ledger,
         dashboard: str,
         wanted: bool,
@@ -103,4 +102,4 @@ class Progress:
 
     def _left(self) -> str:
         seconds = None if self._bar.disable else self._left_s()
-        return "" if seconds is None else f"about {duration(seconds)} left"
+        return "" if seconds is None else f"about {duration(seconds, digits=2)} left"

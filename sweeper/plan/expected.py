@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fitting import Fits
     from fitting.mixture.fit import Guarded
     from fitting.synthetic import Truth, World
-    from sweeper.spec.spec import Sweep
+    from sweeper.spec.spec import Spec
 
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
@@ -132,7 +132,7 @@ class Need:
         )
 
 
-def world_of(sweep: Sweep, pilot: Fits | None = None) -> World:
+def world_of(sweep: Spec, pilot: Fits | None = None) -> World:
     """The world to rehearse in: a pilot's surfaces and noise, or a stand-in.
 
     Raises:
@@ -150,7 +150,7 @@ def world_of(sweep: Sweep, pilot: Fits | None = None) -> World:
     return World("pilot", truths, bad_share=0.05)
 
 
-def rehearsed(sweep: Sweep, world: World, *, policy: str | None = None, seed: int = 0) -> Policy:
+def rehearsed(sweep: Spec, world: World, *, policy: str | None = None, seed: int = 0) -> Policy:
     """One simulated sweep in a world, by the spec's policy or another."""
     from sweeper.search.adaptive import AdaptiveSearch
 
@@ -164,7 +164,7 @@ def rehearsed(sweep: Sweep, world: World, *, policy: str | None = None, seed: in
     )
 
 
-def needed(sweep: Sweep, world: World, *, tolerance: float, at: float | None = None) -> Need:
+def needed(sweep: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:
     """Allowance at which nine simulated sweeps in ten reach a tolerance.
 
     The design that the search itself chose in one simulated sweep is repeated, with new noise, to
@@ -213,7 +213,7 @@ def _truth(pilot: Fits, name: str) -> Truth | None:
     return Truth(name, surface.E, surface.A, surface.alpha, surface.B, surface.beta, noise)
 
 
-def _sweep(sweep: Sweep, world: World, settings: SearchSettings, *, seed: int) -> pd.DataFrame:
+def _sweep(sweep: Spec, world: World, settings: SearchSettings, *, seed: int) -> pd.DataFrame:
     return run(
         build(settings, sweep.space, world.skills),
         sweep.space,
@@ -239,7 +239,7 @@ def _in_order(fit: Guarded, values: FloatArray, world: World) -> FloatArray:
     return np.asarray(values[[fit.skills.index(s) for s in world.skills]])
 
 
-def _design(sweep: Sweep, world: World, tolerance: float, at: float | None) -> pd.DataFrame:
+def _design(sweep: Spec, world: World, tolerance: float, at: float | None) -> pd.DataFrame:
     """Trials (flops, params, tokens) that the search chooses in one simulated sweep."""
     settings = replace(sweep.search, policy="adaptive", tolerance=tolerance, target_flops=at)
     table = _sweep(sweep, world, settings, seed=0)
@@ -282,7 +282,7 @@ def _drawn_width(
     return float(Z90 * fit.log_optimum(targets)[1].max())
 
 
-def _ladder_top(sweep: Sweep, world: World, tolerance: float, at: float) -> float:
+def _ladder_top(sweep: Spec, world: World, tolerance: float, at: float) -> float:
     """A largest budget, some steps above the present one, from which the tolerance is had."""
     from sweeper.spec.sections import Sizes
 
@@ -301,7 +301,7 @@ def _ladder_top(sweep: Sweep, world: World, tolerance: float, at: float) -> floa
     return math.nan
 
 
-def _spread_design(sweep: Sweep) -> pd.DataFrame:
+def _spread_design(sweep: Spec) -> pd.DataFrame:
     """Seven sizes on every budget, all over the reach."""
     rows = []
     for flops in sweep.budgets:

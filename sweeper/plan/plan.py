@@ -1,28 +1,20 @@
-"""What a sweep will do and cost, before a FLOP is spent. Loads neither torch nor ray."""
+"""A plan: what a sweep will do and cost, as a value, as JSON and as a terminal shows it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sweeper.plan.warnings import cautions
-from sweeper.search.grid import GridSearch
-from sweeper.spec.devices import Speed, devices_at_hand, devices_of, measured_in, speed_of
-from sweeper.spec.placement import shown, working
 from sweeper.spec.scoring import Scoring
-from sweeper.spec.search import SearchSettings
-from sweeper.spec.spec import Sweep
-from trainables.config import Data
+from sweeper.text import duration, gigabytes, si
 
 if TYPE_CHECKING:
-    from fitting.synthetic import World
     from sweeper.plan.expected import Need
-    from sweeper.record.record import Results
 
 
 @dataclass(frozen=True)
@@ -106,212 +98,11 @@ class Plan:
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
-        from sweeper.plan.text import text
-
-        return text(self)
+        return _text(self)
 
     def _repr_html_(self) -> str:
-        from sweeper.plan.text import columns
-
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
-        return f"{columns(self.table).to_html(index=False)}<p>{words}</p>"
-
-
-def plan(
-    sweep: Sweep,
-    *,
-    simulate: bool = False,
-    pilot: Results | None = None,
-    tolerance: float | None = None,
-    at: float | None = None,
-    devices: int | None = None,
-) -> Plan:
-    """Work out a sweep's trials, FLOPs, tokens, memory and cost.
-
-    Args:
-        sweep: the spec.
-        simulate: also run every policy once on a stand-in world, to say what intervals to
-            expect; takes seconds.
-        pilot: a sweep already run: its speed, and for simulations its losses and noise.
-        tolerance: wanted half-width of the 90 % interval of ln p*, to ask which allowance gives
-            it; takes half a minute.
-        at: budget it is wanted on; None for every budget of the ladder.
-        devices: at hand; None to count those of this machine.
-
-    Raises:
-        SpecError: the spec names a device nobody knows, or a number is not positive.
-    """
-    alike = pilot is not None and pilot.sweep.cluster.device == sweep.cluster.device
-    speed = speed_of(sweep.cluster, measured_in(pilot) if pilot and alike else None)
-    table = pd.DataFrame([_budget(sweep, flops, speed) for flops in sweep.budgets])
-    price = math.nan if sweep.cluster.price_per_hour is None else sweep.cluster.price_per_hour
-    costs = _policies(sweep, table, price).set_index("policy", drop=False)
-    hours = min(_hours(sweep, table), float(costs.loc[sweep.search.policy, "hours"]))
-    here = devices_at_hand(sweep.cluster) if devices is None else devices
-    whole = Plan(
-        table=table,
-        trials=_trials(sweep),
-        allowance=sweep.allowance,
-        device_hours=hours,
-        price=hours * price,
-        device=sweep.cluster.device,
-        placement=pd.DataFrame(
-            list(shown(sweep.shapes, sweep.train, sweep.cluster.hardware, sweep.cluster.resources))
-        ),
-        speed=speed.source,
-        devices=here,
-        wall_hours=_wall_hours(sweep, table, hours, here),
-        policies=costs.reset_index(drop=True),
-        warnings=(*cautions(sweep),),
-        scoring=sweep.scoring,
-        shares=_moved(sweep.data),
-    )
-    if not simulate and tolerance is None:
-        return whole
-    from sweeper.plan.expected import needed, world_of
-
-    world = world_of(sweep, None if pilot is None else pilot.fit())
-    if simulate:
-        whole = _simulated(whole, sweep, world, price)
-    if tolerance is not None:
-        whole = replace(whole, need=needed(sweep, world, tolerance=tolerance, at=at))
-    return whole
-
-
-def _wall_hours(sweep: Sweep, table: pd.DataFrame, hours: float, devices: int) -> float:
-    """Device-hours shared among the devices, but no less than the longest trial."""
-    if not devices:
-        return math.nan
-    last = table.iloc[-1]
-    alone = float(last["hours"]) / devices_of(sweep.cluster.rule(float(last["params"])))
-    return max(hours / devices, alone)
-
-
-def _policies(sweep: Sweep, table: pd.DataFrame, price: float) -> pd.DataFrame:
-    """What each policy would spend: the grids what they are made of, the adaptive one all."""
-    rows = []
-    for name in policies():
-        if name == "adaptive":
-            few, many = _affordable(sweep)
-            trials, flops, hours = f"{few} to {many}", sweep.allowance, _hours(sweep, table)
-        else:
-            counts = _design(sweep, name)
-            trials = str(sum(counts.values()))
-            flops = sum(n * budget for budget, n in counts.items())
-            hours = float(table["hours"] @ table["flops"].map(counts).fillna(0))
-        rows.append(
-            {"policy": name, "trials": trials, "flops": flops, "hours": hours}
-            | {"price": hours * price}
-        )
-    return pd.DataFrame(rows)
-
-
-def _hours(sweep: Sweep, table: pd.DataFrame) -> float:
-    """Device-hours of the allowance, spent on all budgets alike."""
-    return sweep.allowance / sum(sweep.budgets) * float(table["hours"].sum())
-
-
-def policies() -> tuple[str, ...]:
-    """Names of the ways to search."""
-    return tuple(get_args(get_type_hints(SearchSettings)["policy"]))
-
-
-def _simulated(shown: Plan, sweep: Sweep, world: World, price: float) -> Plan:
-    """Add what one simulated sweep of each policy spends and finds."""
-    from sweeper.plan.expected import NOISE, rehearsed
-
-    hours_per_flop = shown.device_hours / shown.allowance
-    rows, own = [], None
-    for name in policies():
-        found = rehearsed(sweep, world, policy=name)
-        own = found if name == sweep.search.policy else own
-        hours = found.flops * hours_per_flop
-        rows.append(
-            {"policy": name, "trials": str(len(found.trials)), "flops": found.flops}
-            | {"hours": hours, "price": hours * price, "half_width": float(found.widths.max())}
-        )
-    assert own is not None
-    counts = own.trials.groupby("flops").size().reindex(sweep.budgets, fill_value=0)
-    expected = pd.DataFrame(
-        {
-            "flops": sweep.budgets,
-            "trials": counts.to_numpy(),
-            "half_width": own.widths.max(axis=0),
-            "by_skill": [dict(zip(own.skills, row, strict=True)) for row in own.widths.T.tolist()],
-        }
-    )
-    name = "the pilot's world"
-    if world.name != "pilot":
-        name = f"a stand-in world with noise of {NOISE:g} nats"
-    return replace(
-        shown,
-        policies=pd.DataFrame(rows),
-        expected=expected,
-        world=name,
-        efficiency=own.efficiency,
-    )
-
-
-def _moved(data: Data) -> dict[str, float]:
-    """The mix, where shares or multipliers make it another than the default."""
-    usual = replace(data, shares={}, multipliers={}).mix
-    return {} if usual == data.mix else data.mix
-
-
-def _budget(sweep: Sweep, flops: float, speed: Speed) -> dict[str, Any]:
-    space = sweep.space
-    allowed = [space.params[i] for i in space.allowed(flops)]
-    guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
-    allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
-    trial = sweep.trial(allocation)
-    batch_tokens = trial.recipe.batch * sweep.model.context
-    rule = sweep.cluster.rule(allocation.params)
-
-    def most_epochs(tokens: int) -> float:
-        return max(sweep.epochs(tokens).values(), default=0.0)
-
-    return {
-        "flops": flops,
-        "sizes": len(allowed),
-        "params_low": allowed[0],
-        "params_high": allowed[-1],
-        "params": allocation.params,
-        "tokens": allocation.tokens,
-        "tokens_per_param": allocation.tokens / allocation.params,
-        "steps": trial.recipe.steps,
-        "memory_bytes": working(
-            trial.shape, batch_tokens, trial.train, sweep.cluster.hardware, rule
-        ).total,
-        "gpus": rule.devices,
-        "hours": speed.hours(flops, allocation.params),
-        "epochs": most_epochs(allocation.tokens),
-        "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
-    }
-
-
-def _trials(sweep: Sweep) -> tuple[int, int]:
-    """Fewest and most trials of the spec's policy."""
-    if sweep.search.policy == "adaptive":
-        return _affordable(sweep)
-    affordable, left = 0, sweep.allowance
-    for flops, wanted in _design(sweep, sweep.search.policy).items():
-        here = min(wanted, int(left / flops))
-        affordable, left = affordable + here, left - here * flops
-    return affordable, affordable
-
-
-def _affordable(sweep: Sweep) -> tuple[int, int]:
-    """Trials the allowance pays for on the dearest budget alone, and on the cheapest."""
-    return int(sweep.allowance / sweep.budgets[-1]), int(sweep.allowance / sweep.budgets[0])
-
-
-def _design(sweep: Sweep, policy: str) -> dict[float, int]:
-    """Trials per budget of a policy that fixes them."""
-    mixes = max(len(sweep.mixes), 1)
-    if policy == "grid":
-        foreseen = GridSearch(sweep.search, sweep.space).foreseen()
-        return {flops: n * mixes for flops, n in foreseen.items()}
-    return dict.fromkeys(sweep.budgets, sweep.search.sizes_per_budget * mixes)
+        return f"{_columns(self.table).to_html(index=False)}<p>{words}</p>"
 
 
 def _plain(value: Any) -> Any:
@@ -321,3 +112,125 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text(plan: Plan) -> str:
+    """The whole plan."""
+    few, many = plan.trials
+    count = f"{few}" if few == many else f"{few} to {many}"
+    money = "" if math.isnan(plan.price) else f", {plan.price:,.2f} in money"
+    return "\n".join(
+        [
+            _columns(plan.table).to_string(index=False),
+            "",
+            f"{count} trials within {plan.allowance:.3g} FLOPs: "
+            f"{plan.device_hours:.3g} {plan.device} hours{money} ({plan.speed})",
+            _wall(plan),
+            *_costs(plan),
+            *_documents(plan),
+            *_measuring(plan.scoring),
+            *_placed(plan),
+            *(f"warning: {warning}" for warning in plan.warnings),
+            *_expectation(plan),
+            *(["", str(plan.need)] if plan.need else []),
+        ]
+    )
+
+
+def _columns(table: pd.DataFrame) -> pd.DataFrame:
+    """What is shown of the budgets, in words."""
+    shown = pd.DataFrame(
+        {
+            "budget": [f"{v:.3g}" for v in table["flops"]],
+            "sizes": table["sizes"],
+            "from": [si(v) for v in table["params_low"]],
+            "to": [si(v) for v in table["params_high"]],
+            "guess p*": [si(v) for v in table["params"]],
+            "tokens": [si(v) for v in table["tokens"]],
+            "t/p": [f"{v:.3g}" for v in table["tokens_per_param"]],
+            "steps": table["steps"],
+            "memory": [gigabytes(v) for v in table["memory_bytes"]],
+            "time": [duration(3600 * v) for v in table["hours"]],
+        }
+    )
+    if (table["gpus"] > 0).any():
+        shown.insert(9, "GPUs", [_gpus(v) for v in table["gpus"]])
+    if (table["epochs_most"] > 0).any():
+        pairs = zip(table["epochs"], table["epochs_most"], strict=True)
+        shown["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
+    return shown
+
+
+def _documents(plan: Plan) -> list[str]:
+    parts = ", ".join(f"{name} {share:.3g}" for name, share in plan.shares.items())
+    return [f"shares of documents: {parts}"] if parts else []
+
+
+def _placed(plan: Plan) -> list[str]:
+    if plan.placement.empty:
+        return []
+    return ["", f"Trials on {plan.device} GPUs, by size:"] + [
+        f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} the "
+        f"largest needs {gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
+        + row.recompute
+        * ", recomputing blocks"
+        for row in plan.placement.itertuples()
+    ]
+
+
+def _wall(plan: Plan) -> str:
+    if not plan.devices:
+        return (
+            "wall time: not known, as no such device is seen from here; state cluster.gpus or "
+            "cluster.cpus, or ask the cluster with --ask-cluster"
+        )
+    least = duration(3600 * plan.wall_hours)
+    return f"wall time: {least} or more on {plan.devices} device(s) at hand"
+
+
+def _costs(plan: Plan) -> Iterator[str]:
+    for row in plan.policies.itertuples():
+        money = "" if math.isnan(row.price) else f", {row.price:,.2f} in money"
+        width = getattr(row, "half_width", math.nan)
+        found = f", p* to within x/÷ {math.exp(width):.3g}" if math.isfinite(width) else ""
+        yield (
+            f"policy {row.policy}: {row.trials} trials, {row.flops:.3g} FLOPs, "
+            f"{row.hours:.3g} hours{money}{found}"
+        )
+
+
+def _expectation(plan: Plan) -> list[str]:
+    if plan.expected is None:
+        return []
+    lines = ["", f"Expected of one simulated sweep in {plan.world}:"]
+    for row in plan.expected.itertuples():
+        skills = ", ".join(f"{s} x/÷ {math.exp(w):.3g}" for s, w in row.by_skill.items())
+        lines.append(
+            f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
+            f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill; {skills})"
+        )
+    if math.isfinite(plan.efficiency):
+        lines.append(
+            f"  The best possible design would need {plan.efficiency:.0%} of these FLOPs."
+        )
+    return lines
+
+
+def _measuring(cost: Scoring | None) -> Iterator[str]:
+    """The line about what scoring adds."""
+    if cost is not None:
+        yield (
+            f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
+            f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
+        )
+
+
+def _holding(row: Any) -> str:
+    """What a trial holds, in words."""
+    if 0 < row.gpus < 1:
+        return f"{1 / row.gpus:.0f} share a GPU"
+    return "a GPU each" if row.gpus == 1 else f"{row.gpus:g} GPUs each" + row.sharded * ", sharded"
+
+
+def _gpus(number: float) -> str:
+    return f"1/{1 / number:.0f}" if 0 < number < 1 else f"{number:g}"

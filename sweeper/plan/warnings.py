@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from sweeper.budget import si
 from sweeper.search.grid import GridSearch
 from sweeper.spec.scoring import SHARE
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
+from sweeper.text import si
 from trainables.config import EPOCHS_WARNED
 
 LAW_REACH = 1.5
@@ -20,7 +20,7 @@ UNCOUNTED = 1.5
 7 B params), Zamba2 and small Mamba2 lie above."""
 
 
-def cautions(sweep: Sweep) -> Iterator[str]:
+def cautions(sweep: Spec) -> Iterator[str]:
     """Each warning in a sentence, with the remedy."""
     yield from _repetition(sweep)
     yield from _costly_scoring(sweep)
@@ -29,7 +29,7 @@ def cautions(sweep: Sweep) -> Iterator[str]:
     yield from _short_grid(sweep)
 
 
-def _repetition(sweep: Sweep) -> Iterator[str]:
+def _repetition(sweep: Spec) -> Iterator[str]:
     """Warn of classes that the smallest trials would see too often."""
     corpus, most = sweep.data.corpus, sweep.budgets[-1]
     if corpus is None:
@@ -45,7 +45,7 @@ def _repetition(sweep: Sweep) -> Iterator[str]:
             )
 
 
-def _costly_scoring(sweep: Sweep) -> Iterator[str]:
+def _costly_scoring(sweep: Spec) -> Iterator[str]:
     """Warn where scoring costs more than it should."""
     cost = sweep.scoring
     if cost is None or cost.most <= SHARE:
@@ -58,7 +58,7 @@ def _costly_scoring(sweep: Sweep) -> Iterator[str]:
     )
 
 
-def _uncounted(sweep: Sweep) -> Iterator[str]:
+def _uncounted(sweep: Spec) -> Iterator[str]:
     """Warn where 6 p t leaves out much of what a trial computes."""
     guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
     shape = sweep.shapes[sweep.space.params[guess]]
@@ -71,7 +71,7 @@ def _uncounted(sweep: Sweep) -> Iterator[str]:
         )
 
 
-def _law_range(sweep: Sweep) -> Iterator[str]:
+def _law_range(sweep: Spec) -> Iterator[str]:
     """Warn where the spec's measured laws are used outside the range they were measured in."""
     space, law = sweep.space, sweep.train.law
     for name, power in (("learning_rate", law.learning_rate), ("batch", law.batch)):
@@ -91,7 +91,7 @@ def _law_range(sweep: Sweep) -> Iterator[str]:
             )
 
 
-def _short_grid(sweep: Sweep) -> Iterator[str]:
+def _short_grid(sweep: Spec) -> Iterator[str]:
     """Warn where the sizes end within the grid's range, so that it has fewer trials than asked."""
     space, wanted = sweep.space, sweep.search.sizes_per_budget
     if sweep.search.policy != "grid":

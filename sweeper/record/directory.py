@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeper.errors import DirectoryError
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
 
 LAYOUT_VERSION = 1
 """Version of the tree above; a directory without layout.json is of version 1."""
@@ -101,7 +101,7 @@ class Directory:
                 "use the version that wrote it"
             )
 
-    def claim(self, sweep: Sweep) -> None:
+    def claim(self, sweep: Spec) -> None:
         """Make the directory this sweep's, or check that it is.
 
         Raises:
@@ -110,7 +110,7 @@ class Directory:
         """
         self._check_layout()
         if self.spec.exists():
-            theirs = Sweep.load(self.spec)
+            theirs = Spec.load(self.spec)
             different = _differences(theirs.identity, sweep.identity)
             if different:
                 raise DirectoryError(
@@ -187,7 +187,7 @@ def _locked(file: TextIO) -> bool:
     return False
 
 
-def _manifest(sweep: Sweep) -> dict[str, Any] | None:
+def _manifest(sweep: Spec) -> dict[str, Any] | None:
     """What the sweep's prepared corpus says of itself; None if it has none."""
     from trainables.manifest import read_unchanged
 

@@ -1,4 +1,4 @@
-"""What a sweep found: a view of its directory, or of a simulated sweep."""
+"""What happened in a sweep: a view of its directory, or of a simulated sweep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from sweeper.errors import SpecError, did_you_mean
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import AGGREGATE, Sweep
+from sweeper.spec.spec import AGGREGATE, Spec
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -35,7 +35,7 @@ class Outcome:
         finished: why the search stopped, or None if it has not.
     """
 
-    def __init__(self, sweep: Sweep, table: pd.DataFrame, finished: Finished | None) -> None:
+    def __init__(self, sweep: Spec, table: pd.DataFrame, finished: Finished | None) -> None:
         self.sweep, self.table, self.finished = sweep, table, finished
 
     @property
@@ -61,7 +61,7 @@ class Outcome:
         return fit_skills(self.table.loc[rows, list(FITTED)], method=method)
 
 
-class Results(Outcome):
+class Record(Outcome):
     """A sweep directory, read.
 
     Args:
@@ -70,6 +70,8 @@ class Results(Outcome):
     Raises:
         DirectoryError: there is no sweep in it.
     """
+
+    _spec: ClassVar[type[Spec]] = Spec  # what the directory's spec is read as
 
     def __init__(self, root: str | Path) -> None:
         self.directory = Directory(root).require()
@@ -82,7 +84,7 @@ class Results(Outcome):
         finally:
             ledger.close()
         super().__init__(
-            Sweep.load(self.directory.spec),
+            self._spec.load(self.directory.spec),
             table,
             Finished(**json.loads(finished)) if finished else None,
         )
@@ -91,7 +93,7 @@ class Results(Outcome):
         """Name the directory and how far it is."""
         states = self.trials["state"].value_counts().to_dict()
         counts = ", ".join(f"{n} {state}" for state, n in states.items()) or "no trials yet"
-        return f"Results({self.directory.root}: {counts})"
+        return f"{type(self).__name__}({self.directory.root}: {counts})"
 
     def questions(self, skill: str | None = None) -> pd.DataFrame:
         """Every single question's loss, for laws of repeated sampling (`fitting.pass_curves`).
@@ -137,32 +139,6 @@ class Results(Outcome):
     def spent_flops(self) -> float:
         """FLOPs that ended trials cost."""
         return float(self.trials["spent_flops"].sum())
-
-    def export(self) -> None:
-        """Write observations.parquet, fits.json and report.html beside the ledger."""
-        self.table.to_parquet(self.directory.observations, index=False)
-        if self.fittable:
-            fits = self.fit()
-            self.directory.fits.write_text(fits.to_json(), encoding="utf-8")
-            self.report(self.directory.report, fits=fits)
-
-    def report(self, path: str | Path, *, fits: Fits | None = None) -> Path:
-        """Write the sweep's report as one HTML file and return its path."""
-        from sweeper.report.report import write
-
-        return write(self, Path(path), fits or self.fit())
-
-    def replay(self) -> pd.DataFrame:
-        """Every decision of the search made again from the ledger (`sweeper.analysis.replay`)."""
-        from sweeper.analysis.replay import replay
-
-        return replay(self)
-
-    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
-        """Upload observations, fits and report to the Hugging Face Hub (`sweeper.report.hub`)."""
-        from sweeper.report.hub import push
-
-        return push(self, repository, private=private)
 
     def overhead_s(self) -> pd.Series:
         """Seconds from a slot's being free to the first training step of its next trial.

@@ -94,11 +94,3 @@ def trial_left_s(progress: Progress | None, tokens: float) -> float | None:
     if progress is None or progress.tokens_per_s <= 0:
         return None
     return max(tokens - progress.tokens, 0.0) / progress.tokens_per_s
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 12 min, 3.5 h, 2.1 d."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.2g} {unit}" if unit != "min" else f"{seconds / 60:.0f} min"
-    return f"{seconds:.0f} s"

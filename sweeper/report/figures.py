@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.analysis.conclusions import number
 from sweeper.report.svg import style, svg
+from sweeper.text import number
 
 if TYPE_CHECKING:
     from fitting import Fits

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.errors import SpecError
+from sweeper.report.report import write
 
 if TYPE_CHECKING:
-    from sweeper.record.record import Results
+    from sweeper.record.record import Record
 
 CARD = """---
 license: other
@@ -25,7 +26,7 @@ configs:
 """Head of the card, in the Hub's format; the Markdown report follows it."""
 
 
-def push(results: Results, repository: str, *, private: bool = True) -> str:
+def push(results: Record, repository: str, *, private: bool = True) -> str:
     """Upload observations, fits, spec and report as a data set of the Hub.
 
     Args:
@@ -59,13 +60,13 @@ def push(results: Results, repository: str, *, private: bool = True) -> str:
     return str(done.commit_url)
 
 
-def _gather(results: Results, folder: Path) -> None:
+def _gather(results: Record, folder: Path) -> None:
     """What is uploaded: nothing that names the machine, so neither ledger nor checkpoints."""
     fits = results.fit()
     results.table.to_parquet(folder / "observations.parquet", index=False)
     (folder / "fits.json").write_text(fits.to_json(), encoding="utf-8")
     shutil.copyfile(results.directory.spec, folder / "sweep.yaml")
-    results.report(folder / "report.html", fits=fits)
-    text = results.report(folder / "README.md", fits=fits).read_text(encoding="utf-8")
+    write(results, folder / "report.html", fits)
+    text = write(results, folder / "README.md", fits).read_text(encoding="utf-8")
     head = CARD.format(name=repr(results.sweep.name))
     (folder / "README.md").write_text(head + text, encoding="utf-8")

@@ -22,18 +22,17 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper.analysis.conclusions import (
     SUGGESTIVE,
     Contrast,
-    between,
     conclusions,
     contrasts,
-    number,
 )
 from sweeper.errors import SpecError
-from sweeper.record.record import Outcome, Results
+from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
 from sweeper.report import tables
 from sweeper.report.figures import COLOURS, figures, ramp, toggles
 from sweeper.spec.checks import MIN_STEPS
-from sweeper.spec.spec import Sweep
+from sweeper.spec.spec import Spec
+from sweeper.text import between, duration, number
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -89,7 +88,7 @@ def _text(outcome: Outcome, fits: Fits, suffix: str) -> str:
 
 def _data(outcome: Outcome, fits: Fits) -> str:
     """What the page says as numbers: fits, every trial, and how they came about."""
-    trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
+    trials = outcome.trials if isinstance(outcome, Record) else tables.trials_of(outcome.table)
     kept = _provenance(outcome)
     values = {
         "name": outcome.sweep.name,
@@ -131,7 +130,7 @@ def _cell(text: object) -> str:
 def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
     """Everything the template shows."""
     skills = _ordered(outcome, fits)
-    trials = outcome.trials if isinstance(outcome, Results) else tables.trials_of(outcome.table)
+    trials = outcome.trials if isinstance(outcome, Record) else tables.trials_of(outcome.table)
     studies = report_studies.sections(outcome)
     return {
         "name": outcome.sweep.name,
@@ -144,7 +143,7 @@ def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
         "budgets": tables.budgets(outcome.sweep, trials),
         "trials": tables.every_trial(trials, outcome.table, skills),
         "failures": tables.failures(trials),
-        "faults": tables.faults(outcome.events if isinstance(outcome, Results) else None),
+        "faults": tables.faults(outcome.events if isinstance(outcome, Record) else None),
         "wasted": _wasted(trials),
         "excluded": tables.excluded(fits.excluded),
         "warnings": list(fits.warnings),
@@ -199,13 +198,13 @@ def _provenance(outcome: Outcome) -> dict[str, Any]:
 
 def _corpus(outcome: Outcome) -> dict[str, Any] | None:
     """What the manifest of a prepared corpus says; None without one."""
-    if not isinstance(outcome, Results) or not outcome.directory.corpus.exists():
+    if not isinstance(outcome, Record) or not outcome.directory.corpus.exists():
         return None
     manifest = json.loads(outcome.directory.corpus.read_text(encoding="utf-8"))
     return tables.corpus(manifest, outcome.sweep.data)
 
 
-def _constants(sweep: Sweep) -> list[tuple[str, str, str]]:
+def _constants(sweep: Spec) -> list[tuple[str, str, str]]:
     """Name, value and source of what the numbers rest on."""
     search = sweep.search
     return [
@@ -305,12 +304,12 @@ def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:
             "detail": ", ".join(f"{n} {state}" for state, n in states.items()),
         },
     ]
-    if not isinstance(outcome, Results):
+    if not isinstance(outcome, Record):
         return cards
     return cards + _clock(outcome)
 
 
-def _clock(results: Results) -> list[dict[str, Any]]:
+def _clock(results: Record) -> list[dict[str, Any]]:
     """What only a real sweep has: time and overhead."""
     trials, waits = results.trials, results.overhead_s()
     ends = trials["ended_at"].dropna()
@@ -321,9 +320,9 @@ def _clock(results: Results) -> list[dict[str, Any]]:
         cards.append(
             {
                 "label": "Wall clock",
-                "value": _duration(wall),
+                "value": duration(wall),
                 "share": None,
-                "detail": f"{_duration(busy)} of training, side by side",
+                "detail": f"{duration(busy)} of training, side by side",
             }
         )
     if len(waits):
@@ -336,13 +335,6 @@ def _clock(results: Results) -> list[dict[str, Any]]:
             }
         )
     return cards
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fitting.errors import Status
-from sweeper.analysis.conclusions import between, exponent_interval, number, size, status_word
-from sweeper.budget import Allocation, si
+from sweeper.analysis.conclusions import exponent_interval, status_word
+from sweeper.budget import Allocation
 from sweeper.driver.faults import RESPONSES
-from sweeper.spec.spec import AGGREGATE, Sweep
+from sweeper.spec.spec import AGGREGATE, Spec
+from sweeper.text import between, number, si, size
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -164,7 +165,7 @@ def trials_of(table: pd.DataFrame) -> pd.DataFrame:
     return first.rename(columns={"status": "state"})
 
 
-def budgets(sweep: Sweep, trials: pd.DataFrame) -> list[dict[str, Any]]:
+def budgets(sweep: Spec, trials: pd.DataFrame) -> list[dict[str, Any]]:
     """One row per budget: trials, sizes and share of what was spent."""
     total = float(trials["spent_flops"].sum()) or 1.0
     rows = []

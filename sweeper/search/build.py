@@ -12,12 +12,12 @@ from sweeper.spec.presets import followed
 from sweeper.spec.search import SearchSettings
 
 if TYPE_CHECKING:
-    from sweeper.spec.spec import Sweep
+    from sweeper.spec.spec import Spec
 
 __all__ = ["build", "build_for_mixes", "policy"]
 
 
-def policy(spec: Sweep, skills: Sequence[str]) -> Search:
+def policy(spec: Spec, skills: Sequence[str]) -> Search:
     """The search a spec asks for, over sizes and budgets, and mixes where it has several.
 
     Raises:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
+from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.presets import PAPER
+from trainables.config import Data, Model
 from trainables.skills.catalog import catalog
-
-if TYPE_CHECKING:
-    from sweeper.spec.spec import Sweep
 
 MIN_STEPS = 40
 """Fewest optimiser steps of a trial (assumption: warm-up and decay need a few dozen)."""
@@ -31,82 +31,96 @@ def flops(name: str, value: object) -> float:
     return number
 
 
-def budgets(sweep: Sweep) -> None:
+def budgets(ladder: Sequence[float]) -> None:
     """Refuse budgets that are no ladder."""
-    if not sweep.budgets:
+    if not ladder:
         raise SpecError("budgets: give at least one, e.g. budgets: [1e18, 3e18, 1e19]")
-    if any(
-        low * 1.01 >= high for low, high in zip(sweep.budgets, sweep.budgets[1:], strict=False)
-    ):
-        shown = ", ".join(f"{budget:g}" for budget in sweep.budgets)
+    if any(low * 1.01 >= high for low, high in pairwise(ladder)):
+        shown = ", ".join(f"{budget:g}" for budget in ladder)
         raise SpecError(f"budgets: [{shown}] must increase, each by more than 1 %")
 
 
-def skills(sweep: Sweep) -> None:
+def skills(names: Sequence[str], data: Data) -> None:
     """Refuse skills that the data does not have."""
-    if sweep.data.source == "simulated":
+    if data.source == "simulated":
         return
-    known = [skill.name for skill in catalog(sweep.data)]
-    for name in sweep.skills:
+    known = [skill.name for skill in catalog(data)]
+    for name in names:
         if name not in known:
             raise SpecError(
                 f"skills: {name!r} is unknown{did_you_mean(name, known)}; "
-                f"`isoskill skills {sweep.data.path}".rstrip()
+                f"`isoskill skills {data.path}".rstrip()
                 + "` lists them"
             )
 
 
-def mixes(sweep: Sweep) -> None:
-    """Refuse mixes that cannot be made of the data's classes, or that the search does not know."""
-    if isinstance(sweep.mixes, str):
+def mixes(
+    named: Mapping[str, Mapping[str, float]] | str, data_of: Callable[[str], Data], policy: str
+) -> None:
+    """Refuse mixes that cannot be made of the data's classes, or that the search does not know.
+
+    Args:
+        named: ``mixes`` of the spec.
+        data_of: makes the data of one mix.
+        policy: of the search.
+    """
+    if isinstance(named, str):
         raise SpecError(
-            f"mixes: {sweep.mixes!r} is unknown; write {PAPER!r}, or names with class "
+            f"mixes: {named!r} is unknown; write {PAPER!r}, or names with class "
             "multipliers such as {base: {}, more-code: {code: 4}}"
         )
-    for name in sweep.mixes:
+    for name in named:
         try:
-            sweep.mix_data(name)
+            data_of(name)
         except ValueError as error:
             where = f"mixes.{name}"
             text = str(error).replace("data.multipliers", where)
             raise SpecError(text if text.startswith(where) else f"{where}: {text}") from None
-    if len(sweep.mixes) > 1 and sweep.search.policy == "optuna":
+    if len(named) > 1 and policy == "optuna":
         raise SpecError("search.policy: optuna knows no mixes; use adaptive or grid")
 
 
-def corpus(sweep: Sweep) -> None:
-    """Refuse a prepared corpus that does not fit the model, or is too small for the budgets."""
-    packed = sweep.data.corpus
-    if packed is None:
+def corpus(data: Data, model: Model) -> None:
+    """Refuse a prepared corpus that does not fit the model."""
+    if data.corpus is None:
         return
     try:
-        packed.check_vocabulary(sweep.model.vocabulary)
-        packed.check_context(sweep.model.context)
+        data.corpus.check_vocabulary(model.vocabulary)
+        data.corpus.check_context(model.context)
     except ValueError as error:
         raise SpecError(str(error)) from None
-    for budget in sweep.budgets:
-        _epochs(sweep, budget)
 
 
-def _epochs(sweep: Sweep, budget: float) -> None:
-    """Refuse a budget whose every trial repeats a class too often."""
-    least = sweep.space.tokens(budget, len(sweep.space.params) - 1)
-    if least <= sweep.space.max_tokens or sweep.data.corpus is None:
+def repetition(
+    data: Data, space: Space, epochs_of: Callable[[float], Mapping[str, float]]
+) -> None:
+    """Refuse a budget whose every trial repeats a class of a prepared corpus too often.
+
+    Args:
+        data: what is trained on.
+        space: the trials.
+        epochs_of: epochs of every class that so many tokens take, at most.
+    """
+    if data.corpus is None:
         return
-    epochs = sweep.epochs(least)
-    name = max(epochs, key=epochs.__getitem__)
-    had = sweep.data.corpus.classes[name].tokens
-    raise SpecError(
-        f"data.max_epochs={sweep.data.max_epochs:g}: even the largest size asks for "
-        f"{least:,} tokens on the budget {budget:.3g}, {epochs[name]:.3g} epochs of class "
-        f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
-        "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
-    )
+    for budget in space.budgets:
+        least = space.tokens(budget, len(space.params) - 1)
+        if least <= space.max_tokens:
+            continue
+        epochs = epochs_of(least)
+        name = max(epochs, key=epochs.__getitem__)
+        had = data.corpus.classes[name].tokens
+        raise SpecError(
+            f"data.max_epochs={data.max_epochs:g}: even the largest size asks for "
+            f"{least:,} tokens on the budget {budget:.3g}, {epochs[name]:.3g} epochs of class "
+            f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
+            "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
+        )
 
 
-def space(sweep: Sweep) -> None:
-    """Refuse budgets without sizes, and an allowance without budgets."""
-    places, (low, high) = sweep.space, sweep.size_range
+def space(places: Space, size_range: tuple[float, float]) -> None:
+    """Refuse budgets without sizes."""
+    low, high = size_range
     for budget in places.budgets:
         if len(places.allowed(budget)) < 3:
             raise SpecError(
@@ -116,19 +130,23 @@ def space(sweep: Sweep) -> None:
                 "or raise the budget"
                 + (" or data.max_epochs" if math.isfinite(places.max_tokens) else "")
             )
-    if sweep.allowance < sweep.seed_cost:
+
+
+def allowance(given: float, cheapest: float) -> None:
+    """Refuse an allowance that does not pay for one seed design on the cheapest budget."""
+    seed_cost = SEED_TRIALS * cheapest
+    if given < seed_cost:
         raise SpecError(
-            f"allowance: {sweep.allowance:.3g} FLOPs do not pay for one seed design "
-            f"({sweep.seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
+            f"allowance: {given:.3g} FLOPs do not pay for one seed design "
+            f"({seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
             "raise it or lower the budgets"
         )
 
 
-def trials(sweep: Sweep) -> None:
+def trials(places: Space, build: Callable[[Allocation], object]) -> None:
     """Build one trial of each budget: what a training would refuse is refused now."""
-    places = sweep.space
     for budget in places.budgets:
         try:
-            sweep.trial(places.allocation(budget, places.params[places.allowed(budget)[0]]))
+            build(places.allocation(budget, places.params[places.allowed(budget)[0]]))
         except ValueError as error:
             raise SpecError(str(error)) from error

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from sweeper.budget import si
 from sweeper.spec.devices import Device
+from sweeper.text import gigabytes, si
 from trainables.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,
@@ -223,11 +223,6 @@ def check(
                 f"{gigabytes(room)} of a GPU, a trial of {si(max(sizes))} params needs about "
                 f"{gigabytes(needed)}; give it more gpus or workers, or leave out the rules"
             )
-
-
-def gigabytes(value: float) -> str:
-    """Bytes as a person reads them."""
-    return si(value).replace("B", " G") + "B"
 
 
 def _too_large(params: int, shape: Shape, train: Train, device: Device, most: int) -> str:

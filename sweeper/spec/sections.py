@@ -1,10 +1,11 @@
-"""Two sections of a spec: which sizes may be trained, and where the sweep runs."""
+"""Sections of a spec: which sizes may be trained, where the sweep runs, what is tuned before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, device_of, local
 from sweeper.spec.placement import Resources
 
@@ -102,3 +103,68 @@ class Cluster:
     def rule(self, params: float) -> Resources:
         """The rule that holds for a size."""
         return [rule for rule in self.resources if rule.from_params <= params][-1]
+
+
+KNOBS = ("learning_rate", "batch_tokens", "beta2", "weight_decay", "warmup")
+"""What may be tuned. The first two get laws, the others one value for all allocations."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How hyperparameters are tuned before a sweep.
+
+    Attributes:
+        knobs: what is tuned (`KNOBS`), and the factor either side of the present recipe's value
+            within which it is tried; for beta2 the factor is on 1 - beta2.
+        points: (params, tokens) to tune at; empty for five small ones from the spec. A law of
+            params and tokens needs points that differ in each.
+        trials: per point; None for as many as a paraboloid in the knobs needs and one to spare.
+        sampler: Optuna's "tpe" or "gp".
+        objectives: skills whose losses are minimised; empty for the aggregate. With several, the
+            law that a run uses goes through the least geometric mean of them.
+        asha: stop the worse trials at rungs (asynchronous successive halving), after an opening
+            that is trained to its end, so that ``trials`` trainings' worth of FLOPs try more
+            values; only where the rate is constant, as a loss in the middle of a falling schedule
+            compares with nothing.
+        seed: of the sampler, and of all trainings, so that trials differ by their knobs alone.
+    """
+
+    knobs: dict[str, float] = field(default_factory=lambda: {"learning_rate": 6.0})
+    points: tuple[tuple[float, float], ...] = ()
+    trials: int | None = None
+    sampler: Literal["tpe", "gp"] = "tpe"
+    objectives: tuple[str, ...] = ()
+    asha: bool = False
+    seed: int = 0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))
+        object.__setattr__(self, "objectives", tuple(self.objectives))
+        for name, factor in self.knobs.items():
+            if name not in KNOBS:
+                raise ValueError(
+                    f"tuning.knobs: {name!r} is unknown{did_you_mean(name, KNOBS)}; "
+                    f"known: {', '.join(KNOBS)}"
+                )
+            if not 1 < factor <= 1000:
+                raise ValueError(f"tuning.knobs.{name}={factor}: give a factor above 1, e.g. 6")
+        if not self.knobs:
+            raise ValueError("tuning.knobs: name at least one, e.g. learning_rate: 6")
+        if any(len(point) != 2 or min(point) <= 0 for point in self.points):
+            raise ValueError("tuning.points: give pairs of params and tokens above 0")
+        if self.trials is not None and self.trials < 3:
+            raise ValueError(f"tuning.trials={self.trials}: a minimum needs at least 3")
+        if self.sampler not in ("tpe", "gp"):
+            raise ValueError(f"tuning.sampler={self.sampler!r}: choose tpe or gp")
+        if self.asha and len(self.objectives) > 1:
+            raise ValueError("tuning.asha: rungs rank trials by one loss; name one objective")
+        if self.seed < 0:
+            raise ValueError("tuning.seed must not be negative")
+
+    @property
+    def wanted(self) -> int:
+        """Trials per point."""
+        d = len(self.knobs)
+        return self.trials or (2 + d * (d + 3) // 2 if d < 3 else 3 * d + 2)

@@ -1,7 +1,6 @@
 """What a sweep is: a frozen, validated value, written in Python or as YAML.
 
-The three verbs hang on it: `Sweep.plan` (a table, no side effects), `Sweep.run` (Ray) and
-`Sweep.simulate` (the same search and accounting, without Ray or torch).
+It has no verbs: `sweeper.sweep.Sweep` adds those.
 """
 
 from __future__ import annotations
@@ -10,11 +9,11 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 
@@ -26,20 +25,12 @@ from sweeper.spec.presets import PAPER, SKILLS, Study, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
 from sweeper.spec.search import SearchSettings
-from sweeper.spec.sections import Cluster, Sizes
-from sweeper.tuning.points import Tuning
+from sweeper.spec.sections import Cluster, Sizes, Tuning
 from trainables.config import RUN_ONLY_DATA, Data, Model, TrialConfig
 from trainables.recipe import fewest_tokens
 from trainables.shapes import Shape, sizes, smallest
 from trainables.skills.catalog import catalog
 from trainables.training import Train
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from sweeper.plan.plan import Plan
-    from sweeper.record.record import Outcome, Results
-    from sweeper.tuning.tuned import Tuned
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -50,7 +41,7 @@ e^1.6 = 5 beyond them (docs/adaptive_study.md, section 4)."""
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Spec:
     """One sweep: which budgets, what to spend, which skills; everything else has a default.
 
     Attributes:
@@ -98,13 +89,15 @@ class Sweep:
         object.__setattr__(self, "allowance", checks.flops("allowance", self.allowance))
         object.__setattr__(self, "skills", tuple(self.skills))
         object.__setattr__(self, "trackers", tuple(self.trackers))
-        checks.budgets(self)
-        checks.skills(self)
-        checks.mixes(self)
-        checks.corpus(self)
-        checks.space(self)
+        checks.budgets(self.budgets)
+        checks.skills(self.skills, self.data)
+        checks.mixes(self.mixes, self.mix_data, self.search.policy)
+        checks.corpus(self.data, self.model)
+        checks.repetition(self.data, self.space, self.epochs)
+        checks.space(self.space, self.size_range)
+        checks.allowance(self.allowance, self.budgets[0])
         self._place()
-        checks.trials(self)
+        checks.trials(self.space, self.trial)
 
     def _fill_in(self) -> None:
         """Take from the study what the spec leaves out."""
@@ -131,7 +124,7 @@ class Sweep:
     # -- reading and writing -----------------------------------------------------------------
 
     @classmethod
-    def load(cls, path: str | Path, overrides: Mapping[str, str] | None = None) -> Sweep:
+    def load(cls, path: str | Path, overrides: Mapping[str, str] | None = None) -> Self:
         """Read a sweep from YAML.
 
         Args:
@@ -144,7 +137,7 @@ class Sweep:
         return cls.from_dict(read_yaml(path, overrides), source=str(path))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], *, source: str = "spec") -> Sweep:
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "spec") -> Self:
         """Build a sweep from nested mappings, checking every key and type.
 
         Raises:
@@ -246,11 +239,6 @@ class Sweep:
         return {name: self.mix_data(name).mix for name in self.mixes or [self.space.mix]}
 
     @property
-    def seed_cost(self) -> float:
-        """FLOPs of the smallest design a fit can start from."""
-        return checks.SEED_TRIALS * self.budgets[0]
-
-    @property
     def measured(self) -> tuple[str, ...]:
         """The skills every trial is scored on, the aggregate among them."""
         names = self.skills or tuple(skill.name for skill in catalog(self.data) if skill.default)
@@ -281,93 +269,6 @@ class Sweep:
             flops=allocation.flops,
             params=allocation.params,
         )
-
-    # -- verbs ---------------------------------------------------------------------------------
-
-    def plan(
-        self,
-        *,
-        simulate: bool = False,
-        pilot: Results | None = None,
-        tolerance: float | None = None,
-        at: float | None = None,
-    ) -> Plan:
-        """What the sweep will do and cost, as a table; no side effects.
-
-        Args:
-            simulate: also say what intervals to expect, from one simulated sweep of each policy
-                (seconds).
-            pilot: a sweep already run, for its speed, its losses and their noise.
-            tolerance: wanted half-width of the 90 % interval of ln p*: which allowance gives it
-                (half a minute).
-            at: budget it is wanted on; None for every budget.
-        """
-        from sweeper.plan.plan import plan
-
-        return plan(self, simulate=simulate, pilot=pilot, tolerance=tolerance, at=at)
-
-    def run(self, directory: str | Path, *, progress: bool = True) -> Results:
-        """Run the sweep on Ray, or go on with one that was interrupted.
-
-        Args:
-            directory: where everything the sweep knows is kept.
-            progress: print a line for every ended trial.
-
-        Raises:
-            DirectoryError: the directory holds another sweep, or another driver holds it.
-            ClusterError: no Ray cluster can be reached.
-        """
-        from sweeper.cluster.run_sweep import run
-
-        return run(self, Path(directory), progress=progress)
-
-    def tune(self, directory: str | Path, *, progress: bool = True) -> Tuned:
-        """Tune hyperparameters on Ray at a few small allocations, or go on with a tuning.
-
-        Args:
-            directory: of the sweep; ``tuning.sqlite`` and ``tuned.yaml`` are kept there.
-            progress: print a line for every ended trial.
-
-        Returns:
-            Laws and constants; ``tuned.sweep`` is this sweep with them in its ``train`` section.
-
-        Raises:
-            SpecError: what ``tuning`` asks for cannot be done.
-            DirectoryError: another driver holds the directory.
-            ClusterError: no Ray cluster can be reached.
-        """
-        from sweeper.cluster.run_tuning import run
-
-        return run(self, Path(directory), progress=progress)
-
-    def simulate(
-        self,
-        loss_fn: Callable[[Allocation, np.random.Generator], Mapping[str, float]],
-        *,
-        seed: int = 0,
-        slots: int = 1,
-    ) -> Outcome:
-        """Run the same search and accounting on a loss function, without Ray or torch.
-
-        Args:
-            loss_fn: ``loss_fn(allocation, rng) -> {skill: loss}`` in nats; a raised
-                `TrialFailed` or a NaN is a failed trial.
-            seed: of the generator given to ``loss_fn``.
-            slots: trials in training at a time; a trial lasts as long as it costs.
-
-        Returns:
-            The observations, why the search stopped, and ``fit()``.
-        """
-        from sweeper.record.record import Outcome
-        from sweeper.search.build import policy
-        from sweeper.search.simulation import probe, run
-
-        skills = probe(loss_fn, self.space, seed=seed)
-        table = run(
-            policy(self, skills), self.space, loss_fn,
-            skills=skills, allowance=self.allowance, slots=slots, seed=seed,
-        )  # fmt: skip
-        return Outcome(self, table, table.attrs["finished"])
 
 
 def trial_id(config: TrialConfig) -> str:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.budget import si
 from sweeper.errors import SpecError
+from sweeper.spec.sections import Tuning
+from sweeper.text import si
 from sweeper.tuning.points import (
-    Tuning,
     Values,
     base_trial,
     check,
@@ -31,7 +31,7 @@ from trainables.config import TrialConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.spec.spec import Sweep
+    from sweeper.spec.spec import Spec
 
 STEP = 0.55
 """Exponent of a knob's factor at which the opening tries it: with a factor of 6, values 2.7 apart,
@@ -79,7 +79,7 @@ class Studies:
         SpecError: the spec cannot be tuned as asked, or the file holds another tuning.
     """
 
-    def __init__(self, sweep: Sweep, path: Path) -> None:
+    def __init__(self, sweep: Spec, path: Path) -> None:
         import optuna
 
         check(sweep)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from sweeper.budget import si
+from sweeper.text import si
 from sweeper.tuning.points import base_trial
 from sweeper.tuning.studies import Studies
 from trainables.recipe import Law, Power, RuleName, recipe
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fitting import HyperparameterLaw
     from fitting.tuning.constants import TunedConstant
     from fitting.tuning.optima import TunedPoint
-    from sweeper.spec.spec import Sweep
+    from sweeper.spec.spec import Spec
 
 LAWS = {"learning_rate": ("params", "tokens"), "batch_tokens": ("tokens",)}
 """What each law may depend on; params alone where tokens were not varied. Batches follow tokens
@@ -59,7 +59,7 @@ class Tuned:
     compared: pd.DataFrame
     flat: Mapping[str, float]
     shift: float
-    sweep: Sweep
+    sweep: Spec
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, NaN as None."""
@@ -232,7 +232,7 @@ def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
 
 
 def _trained(
-    sweep: Sweep, laws: Mapping[str, HyperparameterLaw], constants: Mapping[str, TunedConstant]
+    sweep: Spec, laws: Mapping[str, HyperparameterLaw], constants: Mapping[str, TunedConstant]
 ) -> Any:
     """The spec's training with what was found in it."""
     fields = {"learning_rate": "learning_rate", "batch_tokens": "batch"}
@@ -255,7 +255,7 @@ def _power(law: HyperparameterLaw) -> Power:
 
 
 def _compared(
-    sweep: Sweep, points: Sequence[tuple[int, int]], names: Sequence[str]
+    sweep: Spec, points: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> pd.DataFrame:
     """The spec's present recipe and the published rules at every point."""
     import pandas as pd
@@ -278,7 +278,7 @@ def _compared(
 
 
 def _shift(
-    sweep: Sweep,
+    sweep: Spec,
     points: Mapping[str, Sequence[TunedPoint]],
     laws: Mapping[str, HyperparameterLaw],
 ) -> float:

@@ -19,10 +19,10 @@ import pandas as pd
 import pytest
 
 from fitting import fit_skills
+from sweeper import Sweep
 from sweeper.record.record import Outcome
 from sweeper.report import report
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import Sweep
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the extra `browser`: pip install -e '.[browser]'"

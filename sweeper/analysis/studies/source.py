@@ -123,9 +123,9 @@ def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
         return paper(study)
     path = Path(runs)
     if path.is_dir():
-        from sweeper.record.record import Results
+        from sweeper.record.record import Record
 
-        return of_outcome(Results(path))
+        return of_outcome(Record(path))
     return of_table(read_table(path), _read_mixes(mixes) if mixes else {})
 
 

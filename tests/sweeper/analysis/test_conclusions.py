@@ -11,7 +11,8 @@ import pytest
 from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_power_law
 from fitting.compare import pool_laws
 from fitting.skill_models import no_law
-from sweeper.analysis.conclusions import Contrast, between, conclusions, contrasts, number
+from sweeper.analysis.conclusions import Contrast, conclusions, contrasts
+from sweeper.text import between, number
 
 BUDGETS = (1e11, 2e11, 4e11)
 

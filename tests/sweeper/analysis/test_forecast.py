@@ -14,7 +14,8 @@ from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.analysis.big_run import load_trial, recommend
 from sweeper.cli import app
-from sweeper.spec.devices import Speed, device_of, speed_of
+from sweeper.plan.speed import Speed, speed_of
+from sweeper.spec.devices import device_of
 
 # Optima near 30 k params at 2e11 FLOPs: E, A, B, alpha, beta
 CONSTANTS = {

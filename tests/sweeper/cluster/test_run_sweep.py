@@ -59,7 +59,7 @@ def losses(results):
 
 
 def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(
-    ray_cluster, tmp_path, monkeypatch, capsys
+    ray_cluster, tmp_path, monkeypatch, capsys, replay
 ):
     results = simulated().run(tmp_path / "a", progress=False)
     assert results.finished.reason in ("tolerance", "allowance")
@@ -76,7 +76,7 @@ def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(
         "report.html",
     ):
         assert (tmp_path / "a" / name).stat().st_size > 0
-    assert results.replay()["same"].all()
+    assert replay(results)["same"].all()
     # Nothing is left to train: the same command starts no Ray, and says the same.
     monkeypatch.setattr("sweeper.cluster.run_sweep.connected", None)
     again = simulated().run(tmp_path / "a")

@@ -16,7 +16,7 @@ from sweeper.driver.pulse import Pulse
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import AHEAD, Live, Progress, read
-from sweeper.record.timeleft import duration, left_s, trial_left_s
+from sweeper.record.timeleft import left_s, trial_left_s
 from trainables.config import Data
 
 
@@ -169,13 +169,6 @@ def test_the_command_prints_both_forms(running):
     values = json.loads(CliRunner().invoke(app, ["status", str(directory.root), "--json"]).output)
     assert values["trials"] == {"finished": 1, "running": 1}
     assert values["events"][0]["kind"] == "worker-died"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(40, "40 s"), (800, "13 min"), (12600, "3.5 h"), (180000, "2.1 d")]
-)
-def test_durations_are_words(seconds, words):
-    assert duration(seconds) == words
 
 
 def _drawn(values):

@@ -13,8 +13,8 @@ from fitting import fit_skills
 from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
+from sweeper.plan.estimate import plan
 from sweeper.plan.expected import Need, needed, rehearsed, world_of
-from sweeper.plan.plan import plan
 from trainables.config import Data
 
 SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])

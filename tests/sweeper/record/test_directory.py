@@ -4,9 +4,9 @@ import multiprocessing
 
 import pytest
 
+from sweeper import Sweep
 from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
-from sweeper.spec.spec import Sweep
 
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
 

@@ -17,14 +17,15 @@ import pandas as pd
 import pytest
 
 from fitting import fit_skills
+from sweeper import Sweep
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.record.ledger import Ledger
-from sweeper.record.record import Outcome, Results
+from sweeper.record.record import Outcome
 from sweeper.report import report
 from sweeper.report.tables import every_trial, trials_of
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import Sweep
+from sweeper.sweep import Results
 
 BUDGETS = (1e11, 2e11, 4e11)
 WANTS = {"knowledge": 1.5, "code": 0.7, "validation": 1.0}

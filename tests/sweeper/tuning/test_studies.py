@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from fitting import tuned_points
 from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
-from sweeper.tuning.points import Tuning, points_of
+from sweeper.spec.sections import Tuning
+from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import Job, Studies
 from sweeper.tuning.tuned import conclude
 from trainables.config import Data

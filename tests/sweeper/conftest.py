@@ -1,4 +1,4 @@
-"""A finished sweep's decisions, made again from its ledger, without Ray or training.
+"""What the tests of the sweeper share: a sweep's decisions, made again from its ledger.
 
 At every start the search is given the ledger as it then was: the trials that had ended, those in
 training, and the FLOPs that were neither spent nor reserved. All three follow from the order of
@@ -9,23 +9,26 @@ answers as its last spec would.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pandas as pd
+import pytest
 
 from sweeper.budget import Allocation
 from sweeper.record.ledger import ENDED
+from sweeper.record.record import Record
 from sweeper.search.build import build
 from sweeper.search.protocol import Finished, Search
 
-if TYPE_CHECKING:
-    from sweeper.record.record import Results
 
-__all__ = ["replay"]
+@pytest.fixture(scope="session")
+def replay() -> Callable[[Record], pd.DataFrame]:
+    """Asks the search again at every start of a sweep."""
+    return _replay
 
 
-def replay(results: Results) -> pd.DataFrame:
+def _replay(results: Record) -> pd.DataFrame:
     """Ask the search again at every start of a sweep.
 
     Args:
@@ -40,7 +43,7 @@ def replay(results: Results) -> pd.DataFrame:
     state = _State(results.trials, results.table, search, sweep.allowance)
     rows = []
     for event in results.events.itertuples():
-        if event.kind in ("started", *ENDED):
+        if event.kind in ("started", "reopened", *ENDED):
             # The driver asks after every event; the fit of one is where the next begins.
             proposed = state.ask()
             if event.kind == "started":
@@ -84,8 +87,11 @@ class _State:
 
     def take(self, kind: str, trial_id: str) -> None:
         """Go on by one event."""
-        if kind == "started":
+        if kind in ("started", "reopened"):
             self.training[trial_id] = self.allocations[trial_id]
+            if kind == "reopened":
+                self.ended.remove(trial_id)
+                self.spent -= self.costs[trial_id]
         else:
             del self.training[trial_id]
             self.ended.add(trial_id)

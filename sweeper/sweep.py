@@ -1,0 +1,156 @@
+"""`Sweep` and `Results` as their users hold them: a spec and a record, with their verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from sweeper.budget import Allocation
+from sweeper.record.record import Outcome, Record
+from sweeper.spec.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fitting import Fits
+    from sweeper.plan.plan import Plan
+    from sweeper.search.protocol import Search
+    from sweeper.tuning.tuned import Tuned
+
+
+@dataclass(frozen=True)
+class Sweep(Spec):  # noqa: D101
+    __doc__ = Spec.__doc__  # the fields are described there
+
+    def policy(self, skills: Sequence[str]) -> Search:
+        """The search the spec asks for; see `sweeper.search.build.policy`."""
+        from sweeper.search.build import policy
+
+        return policy(self, skills)
+
+    def plan(
+        self,
+        *,
+        simulate: bool = False,
+        pilot: Record | None = None,
+        tolerance: float | None = None,
+        at: float | None = None,
+        devices: int | None = None,
+    ) -> Plan:
+        """What the sweep will do and cost, as a table; no side effects.
+
+        Args:
+            simulate: also say what intervals to expect, from one simulated sweep of each policy
+                (seconds).
+            pilot: a sweep already run, for its speed, its losses and their noise.
+            tolerance: wanted half-width of the 90 % interval of ln p*: which allowance gives it
+                (half a minute).
+            at: budget it is wanted on; None for every budget.
+            devices: at hand; None to count those of this machine.
+
+        Raises:
+            SpecError: tolerance or budget is no positive number, or ``at`` lacks a tolerance.
+        """
+        from sweeper.plan.estimate import plan
+
+        return plan(
+            self, simulate=simulate, pilot=pilot, tolerance=tolerance, at=at, devices=devices
+        )
+
+    def run(self, directory: str | Path, *, progress: bool = True) -> Results:
+        """Run the sweep on Ray, or go on with one that was interrupted.
+
+        Args:
+            directory: where everything the sweep knows is kept.
+            progress: print a line for every ended trial.
+
+        Raises:
+            DirectoryError: the directory holds another sweep, or another driver holds it.
+            ClusterError: no Ray cluster can be reached.
+        """
+        from sweeper.cluster.run_sweep import run
+
+        run(self, Path(directory), progress=progress, after=lambda: Results(directory).export())
+        return Results(directory)
+
+    def tune(self, directory: str | Path, *, progress: bool = True) -> Tuned:
+        """Tune hyperparameters on Ray at a few small allocations, or go on with a tuning.
+
+        Args:
+            directory: of the sweep; ``tuning.sqlite`` and ``tuned.yaml`` are kept there.
+            progress: print a line for every ended trial.
+
+        Returns:
+            Laws and constants; ``tuned.sweep`` is this sweep with them in its ``train`` section.
+
+        Raises:
+            SpecError: what ``tuning`` asks for cannot be done.
+            DirectoryError: another driver holds the directory.
+            ClusterError: no Ray cluster can be reached.
+        """
+        from sweeper.cluster.run_tuning import run
+
+        return run(self, Path(directory), progress=progress)
+
+    def simulate(
+        self,
+        loss_fn: Callable[[Allocation, np.random.Generator], Mapping[str, float]],
+        *,
+        seed: int = 0,
+        slots: int = 1,
+    ) -> Outcome:
+        """Run the same search and accounting on a loss function, without Ray or torch.
+
+        Args:
+            loss_fn: ``loss_fn(allocation, rng) -> {skill: loss}`` in nats; a raised
+                `TrialFailed` or a NaN is a failed trial.
+            seed: of the generator given to ``loss_fn``.
+            slots: trials in training at a time; a trial lasts as long as it costs.
+
+        Returns:
+            The observations, why the search stopped, and ``fit()``.
+        """
+        from sweeper.search.simulation import probe, run
+
+        skills = probe(loss_fn, self.space, seed=seed)
+        table = run(
+            self.policy(skills), self.space, loss_fn,
+            skills=skills, allowance=self.allowance, slots=slots, seed=seed,
+        )  # fmt: skip
+        return Outcome(self, table, table.attrs["finished"])
+
+
+class Results(Record):
+    """A sweep directory, read, and what can be written from it.
+
+    Args:
+        root: the directory; a sweep may be running in it.
+
+    Raises:
+        DirectoryError: there is no sweep in it.
+    """
+
+    sweep: Sweep
+    _spec: ClassVar[type[Spec]] = Sweep
+
+    def export(self) -> None:
+        """Write observations.parquet, fits.json and report.html beside the ledger."""
+        self.table.to_parquet(self.directory.observations, index=False)
+        if self.fittable:
+            fits = self.fit()
+            self.directory.fits.write_text(fits.to_json(), encoding="utf-8")
+            self.report(self.directory.report, fits=fits)
+
+    def report(self, path: str | Path, *, fits: Fits | None = None) -> Path:
+        """Write the sweep's report as one HTML file and return its path."""
+        from sweeper.report.report import write
+
+        return write(self, Path(path), fits or self.fit())
+
+    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
+        """Upload observations, fits and report to the Hugging Face Hub (`sweeper.report.hub`)."""
+        from sweeper.report.hub import push
+
+        return push(self, repository, private=private)
