@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
+from fitting.datamix.alignment import aligning_ratio
 from fitting.datamix.contrast import align
 from fitting.datamix.joint import fit_mixes
-from fitting.datamix.shares import aligning_ratio, fit_share_response, optima_by_mix, paper_mixes
+from fitting.datamix.shares import fit_share_response, optima_by_mix, paper_mixes
 from fitting.reference import mix_optima, skills_points
 from sweeper.budget import Allocation, Space
 from sweeper.search.mixes import MixSearch

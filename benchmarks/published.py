@@ -13,10 +13,12 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from akima import akima_optimum
 
 import fitting
 from fitting import Optimum, Surface, fit_isoflop, fit_power_law, fit_surface
@@ -91,12 +93,12 @@ def llama3() -> Iterator[str]:
     yield "| method | exponent of tokens | tokens (T) | params (B) | 90 % interval of params (B) |"
     yield "|---|---|---|---|---|"
     curves = [(b, seen.curve("loss", b)) for b in seen.budgets]
-    for name, options in {
-        "parabola": {},
-        "parabola, robust": {"robust": True},
-        "akima": {"method": "akima"},
+    for name, fit in {
+        "parabola": fit_isoflop,
+        "parabola, robust": partial(fit_isoflop, robust=True),
+        "akima": akima_optimum,
     }.items():
-        optima = [fit_isoflop(c["params"], c["loss"], flops=b, **options) for b, c in curves]  # type: ignore[arg-type]
+        optima = [fit(c["params"], c["loss"], flops=b) for b, c in curves]
         yield row(f"{name}, all {len(optima)} budgets", law_of(optima))
         usable = [o for o in optima if o.ok]
         yield row(f"{name}, {len(usable)} budgets with status ok", law_of(usable))
@@ -148,7 +150,7 @@ def porian() -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for setting, published in PORIAN.items():
         curves = points[points["setting"] == setting].groupby("flops")
-        akima = [fit_isoflop(c["n"], c["loss"], flops=f, method="akima") for f, c in curves]
+        akima = [akima_optimum(c["n"], c["loss"], flops=f) for f, c in curves]
         vertex = [fit_isoflop(c["n"], c["loss"], flops=f) for f, c in curves]
         usable, sure = [o for o in akima if o.ok], [o for o in vertex if o.ok]
         weighted = fit_power_law(

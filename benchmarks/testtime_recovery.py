@@ -13,14 +13,14 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-
-from fitting.checkpoints import (
+from checkpoints import (
     QUESTIONS,
     TASKS,
     checkpoint_grid,
     sample_nll,
     sample_questions,
 )
+
 from fitting.decisions.nll_law import fit_nll_law
 from fitting.decisions.pass_law import fit_pass_law
 from fitting.decisions.passk import PassCurves

@@ -26,7 +26,8 @@ from fitting import (
     fit_surface,
     prepare,
 )
-from fitting.datamix.shares import aligning_ratio, fit_share_response, slope_difference
+from fitting.datamix.alignment import aligning_ratio
+from fitting.datamix.shares import fit_share_response, slope_difference
 from fitting.plots import figure_alignment, figure_isoflops, figure_residuals, figure_shares
 from fitting.reference import (
     LLAMA3_PARAMS,

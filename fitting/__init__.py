@@ -6,18 +6,11 @@ Start with `fit_skills` for a table, `fit_isoflop` for one curve, `fit_surface` 
 
 from __future__ import annotations
 
-from fitting.compare import (
-    Comparison,
-    compare_optima,
-    compare_skills,
-    mean_of_optima,
-    optimum_of_mean_loss,
-)
+from fitting.compare import Comparison, compare_optima, compare_skills
 from fitting.datamix.composition import (
     CompositionRange,
     compose,
     composition_range,
-    optimum_under,
     share_sweep,
 )
 from fitting.decisions.nll_law import NllLaw, fit_nll_law
@@ -32,7 +25,7 @@ from fitting.decisions.serving import (
     quality_of,
     serving_optimum,
 )
-from fitting.decisions.testtime import SamplingOptimum, jackknife_optimum, sampling_frontier
+from fitting.decisions.testtime import SamplingOptimum, sampling_frontier
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.isoflop import fit_isoflop
@@ -88,10 +81,6 @@ __all__ = [
     "fit_skills",
     "fit_surface",
     "flat_factor",
-    "jackknife_optimum",
-    "mean_of_optima",
-    "optimum_of_mean_loss",
-    "optimum_under",
     "pass_at_k",
     "pass_at_k_from_counts",
     "pass_curves",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import Status
-from fitting.isoflop import t_quantile
+from fitting.regression import t_quantile
 from fitting.values import FloatArray
 
 LEAST_SIZES = 3

@@ -1,10 +1,6 @@
 """A skill's optima against an aggregate's: log ratio per budget, pooled, with a test.
 
 Legend: p* = optimum in params; log ratio = ln(p*_skill / p*_aggregate), natural.
-
-Two things are called "the average skill" in arXiv 2503.10061 and differ by up to 13 % in p*:
-the optimum of the averaged loss (its Figures 1 and 2), here `optimum_of_mean_loss`, and the mean
-of the datasets' own optima (its Figure 3), here `mean_of_optima`.
 """
 
 from __future__ import annotations
@@ -17,13 +13,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fitting.datamix.composition import Table, loss_matrix, optimum_under
+from fitting.datamix.composition import Table, loss_matrix
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw
 from fitting.mixture.contrast import SkillGap
 from fitting.reading.observations import BUDGET_TOLERANCE
-from fitting.regression import fit_parabola, t_quantile
+from fitting.regression import fit_parabola, p_value, quadratic_design, t_interval
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 Pooling = Literal["equal", "precision"]
@@ -60,8 +56,7 @@ class Comparison:
 
     def interval(self, *, level: float = 0.9) -> tuple[float, float]:
         """Central interval of the pooled log ratio."""
-        half = t_quantile(level, self.dof) * self.se
-        return self.pooled - half, self.pooled + half
+        return t_interval(self.pooled, self.se, self.dof, level=level)
 
     def __str__(self) -> str:
         """One line for a terminal."""
@@ -164,7 +159,7 @@ def pool_gap(found: Comparison, gap: SkillGap) -> Comparison:
         pooled=mean,
         se=error,
         dof=math.inf,
-        p_value=_p_value(mean, error, math.inf),
+        p_value=p_value(mean, error, math.inf),
         scatter=scatter,
     )
 
@@ -180,43 +175,7 @@ def pool_laws(found: Comparison, skill: PowerLaw, aggregate: PowerLaw) -> Compar
     mean = math.log(float(skill(middle) / aggregate(middle)))
     error = math.hypot(float(skill.log_se(middle)), float(aggregate.log_se(middle)))
     dof = min(skill.dof, aggregate.dof)
-    return replace(found, pooled=mean, se=error, dof=dof, p_value=_p_value(mean, error, dof))
-
-
-def optimum_of_mean_loss(table: Table, skills: Sequence[str]) -> list[Optimum]:
-    """Per budget, the optimum of the plain average of several skills' losses."""
-    return optimum_under(table, dict.fromkeys(skills, 1.0))
-
-
-def mean_of_optima(optima: Sequence[Optimum]) -> Optimum:
-    """The arithmetic mean of several skills' optima on one budget (Figure 3's average).
-
-    Errors are taken as independent. Without a number unless every optimum has one.
-    """
-    bad = next((o for o in optima if not o.ok), None)
-    flops = optima[0].flops if optima else math.nan
-    if bad is not None or not optima:
-        status = bad.status if bad else Status.NOT_IDENTIFIED
-        reason = f"One of the optima is unusable: {bad.reason}" if bad else "No optima given."
-        return Optimum(
-            math.nan, math.nan, status, math.nan, flops, method="mean-of-optima", reason=reason
-        )
-    params = np.array([o.params for o in optima])
-    spread = params * np.array([o.log_params_se for o in optima])
-    mean, se = float(params.mean()), float(np.sqrt(np.sum(spread**2)) / params.sum())
-    half = t_quantile(0.9, 1e9) * se
-    return Optimum(
-        params=mean,
-        log_params_se=se,
-        status=Status.OK,
-        curvature=float(np.mean([o.curvature for o in optima])),
-        flops=flops,
-        tokens=flops / (FLOPS_PER_PARAM_TOKEN * mean),
-        interval=(mean * math.exp(-half), mean * math.exp(half)),
-        method="mean-of-optima",
-        loss=float(np.mean([o.loss for o in optima])),
-        reason=f"Mean of {len(optima)} optima.",
-    )
+    return replace(found, pooled=mean, se=error, dof=dof, p_value=p_value(mean, error, dof))
 
 
 def law_optimum(law: PowerLaw, flops: float) -> Optimum:
@@ -244,9 +203,7 @@ def _partner(flops: float, aggregate: Sequence[Optimum] | PowerLaw) -> Optimum:
     for one in aggregate:
         if abs(math.log(one.flops / flops)) < BUDGET_TOLERANCE:
             return one
-    return Optimum(
-        math.nan, math.nan, Status.NOT_IDENTIFIED, math.nan, flops, reason="No aggregate here."
-    )
+    return Optimum.missing(Status.NOT_IDENTIFIED, "No aggregate here.", flops, "")
 
 
 def _paired_se(ln_p: FloatArray, losses: FloatArray) -> float:
@@ -257,11 +214,9 @@ def _paired_se(ln_p: FloatArray, losses: FloatArray) -> float:
     slopes, residuals = [], []
     for y in losses.T:
         fit = fit_parabola(ln_p, y)
-        _, c1, c2 = fit.coefficients
-        slopes.append([0.0, -1 / (2 * c2), c1 / (2 * c2**2)])
+        slopes.append(fit.vertex_gradient)
         residuals.append(y - fit.loss(ln_p))
-    x = ln_p - ln_p.mean()
-    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    design = quadratic_design(ln_p - ln_p.mean())
     inverse = np.linalg.inv(design.T @ design)
     noise = np.array(residuals) @ np.array(residuals).T / dof
     spread = noise * (np.array(slopes) @ inverse @ np.array(slopes).T)
@@ -285,7 +240,7 @@ def _pool(
         pooled=mean,
         se=error,
         dof=dof,
-        p_value=_p_value(mean, error, dof),
+        p_value=p_value(mean, error, dof),
         scatter=scatter,
         excluded=pd.DataFrame(lost, columns=["flops", "reason"]),
         pooling=pooling,
@@ -319,12 +274,3 @@ def _scatter(value: FloatArray, se: FloatArray) -> float:
     mean = float(w @ value / w.sum())
     excess = float(w @ (value - mean) ** 2) - (len(value) - 1)
     return math.sqrt(max(excess / float(w.sum() - w @ w / w.sum()), 0.0))
-
-
-def _p_value(mean: float, se: float, dof: float) -> float:
-    """Two-sided p-value of a Student-t statistic."""
-    from scipy.special import stdtr
-
-    if not se > 0:
-        return math.nan
-    return float(2 * stdtr(min(max(dof, 1.0), 1e9), -abs(mean) / se))

@@ -23,10 +23,9 @@ from fitting.methods import fit_single, on_ladder
 from fitting.mixture.contrast import skill_gap
 from fitting.mixture.lack_of_fit import Verdict
 from fitting.mixture.skills import GuardedModel, guarded_models
-from fitting.plain import plain, plain_frame, read
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
-from fitting.values import Optimum, Prediction
+from fitting.values import Optimum, Prediction, from_plain, plain, plain_frame
 
 FORMAT = 1
 """Version of the JSON form."""
@@ -373,10 +372,12 @@ def _plain_fit(fit: SkillFit) -> dict[str, Any]:
 
 def _read_fit(skill: str, values: Mapping[str, Any], book: _Book) -> SkillFit:
     optima = tuple(
-        Optimum(**{k: read(v) for k, v in o.items() if k != "status"}, status=Status(o["status"]))
+        Optimum(
+            **{k: from_plain(v) for k, v in o.items() if k != "status"}, status=Status(o["status"])
+        )
         for o in values["optima"]
     )
-    law = {k: read(v) for k, v in values["law"].items() if k != "status"}
+    law = {k: from_plain(v) for k, v in values["law"].items() if k != "status"}
     return SkillFit(
         skill=skill,
         method=values["method"],

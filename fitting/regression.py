@@ -1,12 +1,18 @@
-"""A weighted quadratic in ln p: its vertex, how sure that is, and its known bias.
+"""Least squares, once for all fits: lines, quadratics and what follows from them.
 
-Legend: x = ln p - mean(ln p); loss = c0 + c1 x + c2 x^2; vertex x* = -c1 / (2 c2).
+Weighted fits with covariance, scatter beyond known errors, t intervals, Fieller's set, and the
+quadratic in ln p with its vertex and known bias.
+
+Legend: n = points, k = coefficients; x = ln p - mean(ln p); loss = c0 + c1 x + c2 x^2; vertex
+x* = -c1 / (2 c2).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +25,116 @@ is at hand: Chinchilla's 240 points, log-Huber fit (tests/reference; Besiroglu e
 
 STUDENT_DOF = 4.0
 """Degrees of freedom of the robust fit: 5 % bad trials no longer show (assumption, as usual)."""
+
+
+class LinearFit(NamedTuple):
+    """A weighted linear fit.
+
+    Attributes:
+        coefficients: (k,).
+        inverse: (k, k) inverse of the normal matrix: the covariance at unit noise.
+        squares: weighted sum of squared residuals.
+        dof: points less coefficients.
+    """
+
+    coefficients: FloatArray
+    inverse: FloatArray
+    squares: float
+    dof: int
+
+    @property
+    def variance(self) -> float:
+        """Of one observation of unit weight; NaN without degrees of freedom."""
+        return self.squares / self.dof if self.dof > 0 else math.nan
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Of the coefficients, (k, k)."""
+        return self.inverse * self.variance
+
+
+def least_squares(
+    design: FloatArray, y: FloatArray, weights: FloatArray | None = None
+) -> LinearFit:
+    """Weighted least squares by QR; ``weights`` (n,) are relative inverse variances."""
+    root = np.ones_like(y) if weights is None else np.sqrt(weights)
+    q, r = np.linalg.qr(design * root[:, None])
+    r_inverse = np.linalg.inv(r)
+    coefficients = r_inverse @ (q.T @ (y * root))
+    residual = (y - design @ coefficients) * root
+    squares = float(residual @ residual)
+    return LinearFit(coefficients, r_inverse @ r_inverse.T, squares, len(y) - design.shape[1])
+
+
+def scattered_fit(
+    design: FloatArray, y: FloatArray, se: FloatArray, *, scatter: float | None = None
+) -> tuple[LinearFit, float]:
+    """Least squares with weights 1 / (se^2 + scatter^2); also the scatter.
+
+    Where none is given, it makes the weighted sum of squared residuals equal to its expectation
+    (Paule and Mandel 1982).
+    """
+
+    def fit(variance: float) -> LinearFit:
+        return least_squares(design, y, 1 / np.maximum(se**2 + variance, 1e-300))
+
+    dof = len(y) - design.shape[1]
+    if scatter is None:
+        # No residuals are larger than those of the mean.
+        most = len(y) / dof * float(np.var(y)) + 1e-12 if dof > 0 else 0.0
+        scatter = math.sqrt(falling_root(lambda v: fit(v).squares - dof, 0.0, most))
+    return fit(scatter**2), scatter
+
+
+def falling_root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where a falling function crosses zero, or the end of the range nearest to it."""
+    from scipy.optimize import brentq
+
+    if not (high > low and function(low) > 0):
+        return low
+    if function(high) >= 0:
+        return high
+    return float(brentq(function, low, high, xtol=1e-20, rtol=1e-14, maxiter=1000))
+
+
+def t_quantile(level: float, dof: float) -> float:
+    """Half-width of a central Student-t interval, in standard errors."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(min(max(dof, 1.0), 1e9), 0.5 + level / 2))
+
+
+def t_interval(value: float, se: float, dof: float, *, level: float = 0.9) -> tuple[float, float]:
+    """Central Student-t interval."""
+    half = t_quantile(level, dof) * se
+    return value - half, value + half
+
+
+def p_value(value: float, se: float, dof: float) -> float:
+    """Two-sided p-value of value = 0 by Student's t; NaN without a standard error."""
+    from scipy.special import stdtr
+
+    return float(2 * stdtr(min(max(dof, 1.0), 1e9), -abs(value) / se)) if se > 0 else math.nan
+
+
+def fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, float]:
+    """Fieller's interval of the zero of a line: all x where its value may be zero.
+
+    Unlike zero +- t se it is right for weak slopes too; it is bounded exactly when the slope
+    differs from zero by more than t standard errors.
+
+    Args:
+        line: intercept and slope.
+        covariance: of both.
+        t: quantile of the interval.
+    """
+    a = line[1] ** 2 - t**2 * covariance[1, 1]
+    if not a > 0:
+        return -math.inf, math.inf
+    b = 2 * (line[0] * line[1] - t**2 * covariance[0, 1])
+    c = line[0] ** 2 - t**2 * covariance[0, 0]
+    half = math.sqrt(max(b**2 - 4 * a * c, 0.0))  # the zero itself is always inside
+    return float((-b - half) / (2 * a)), float((-b + half) / (2 * a))
 
 
 @dataclass(frozen=True)
@@ -46,10 +162,15 @@ class Parabola:
         return float(self.centre - c1 / (2 * c2))
 
     @property
+    def vertex_gradient(self) -> FloatArray:
+        """Of the vertex by the coefficients, (3,)."""
+        _, c1, c2 = self.coefficients
+        return np.array([0.0, -1 / (2 * c2), c1 / (2 * c2**2)])
+
+    @property
     def vertex_se(self) -> float:
         """Standard error of the vertex by the delta method."""
-        _, c1, c2 = self.coefficients
-        slope = np.array([0.0, -1 / (2 * c2), c1 / (2 * c2**2)])
+        slope = self.vertex_gradient
         return math.sqrt(max(float(slope @ self.covariance @ slope), 0.0))
 
     def loss(self, ln_params: npt.ArrayLike) -> FloatArray:
@@ -58,21 +179,16 @@ class Parabola:
         return np.asarray(np.polynomial.polynomial.polyval(x, self.coefficients), dtype=float)
 
     def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Fieller's interval of the vertex: all x where the slope may be zero.
+        """Fieller's interval of the vertex: the zero of the slope c1 + 2 c2 x."""
+        twice = np.array([1.0, 2.0])
+        covariance = self.covariance[1:, 1:] * np.outer(twice, twice)
+        low, high = fieller(self.coefficients[1:] * twice, covariance, t_quantile(level, self.dof))
+        return self.centre + low, self.centre + high
 
-        Unlike vertex +- t se it is right for weak curvature too; it is bounded exactly when
-        the curvature differs from zero at this level.
-        """
-        t = t_quantile(level, self.dof)
-        _, c1, c2 = self.coefficients
-        v11, v12, v22 = (self.covariance[i] for i in ((1, 1), (1, 2), (2, 2)))
-        a = 4 * (c2**2 - t**2 * v22)
-        b = 4 * (c1 * c2 - t**2 * v12)
-        c = c1**2 - t**2 * v11
-        if not a > 0:
-            return (-math.inf, math.inf)
-        half = math.sqrt(max(b**2 - 4 * a * c, 0.0))  # the vertex itself is always inside
-        return (self.centre + (-b - half) / (2 * a), self.centre + (-b + half) / (2 * a))
+
+def quadratic_design(x: FloatArray) -> FloatArray:
+    """Columns 1, x, x^2, shape (n, 3)."""
+    return np.vander(x, 3, increasing=True)
 
 
 def fit_parabola(
@@ -86,17 +202,33 @@ def fit_parabola(
     """Least-squares quadratic in centred ln p; needs three distinct sizes."""
     w = np.ones_like(loss) if weights is None else weights
     centre = float(np.average(ln_params, weights=w))
-    x = ln_params - centre
-    design = np.stack([np.ones_like(x), x, x**2], axis=1)
-    dof = len(loss) - 3
+    design = quadratic_design(ln_params - centre)
+    fit, dof = least_squares(design, loss, w), float(len(loss) - 3)
+    coefficients, sigma = fit.coefficients, math.sqrt(fit.variance)
     if robust and dof > 0:
-        coefficients, inverse, sigma = _student_fit(design, loss, w)
-    else:
-        coefficients, inverse, sigma = _normal_fit(design, loss, w)
+        coefficients, sigma = _student_fit(design, loss, w, fit)
     if noise is not None:
-        sigma, dof = noise, 10**9
-    spread = sigma if dof > 0 else math.nan
-    return Parabola(centre, coefficients, inverse * spread**2, float(dof), spread)
+        sigma, dof = noise, 1e9
+    return Parabola(centre, coefficients, fit.inverse * sigma**2, dof, sigma)
+
+
+def _student_fit(
+    design: FloatArray, y: FloatArray, w: FloatArray, start: LinearFit
+) -> tuple[FloatArray, float]:
+    """Student-t regression by reweighting: coefficients, and the noise their errors imply."""
+    coefficients, sigma = start.coefficients, math.sqrt(start.variance)
+    for _ in range(100):
+        residual = (y - design @ coefficients) * np.sqrt(w)
+        robust = (STUDENT_DOF + 1) / (STUDENT_DOF + (residual / max(sigma, 1e-300)) ** 2)
+        fit = least_squares(design, y, w * robust)
+        done = np.max(np.abs(fit.coefficients - coefficients)) <= 1e-10 * np.max(
+            np.abs(fit.coefficients)
+        )
+        coefficients, sigma = fit.coefficients, math.sqrt(fit.variance)
+        if done or sigma == 0:
+            break
+    # Fisher information of a t location is (nu + 1) / (nu + 3) of a normal one's.
+    return coefficients, sigma * math.sqrt((STUDENT_DOF + 3) / (STUDENT_DOF + 1))
 
 
 def parabola_bias(
@@ -123,14 +255,13 @@ def parabola_bias(
     ln_p = np.asarray(ln_params, dtype=float)
     root = np.sqrt(np.ones_like(ln_p) if weights is None else np.asarray(weights, dtype=float))
     centre = float(ln_p.mean())
-    design = np.vander(ln_p - centre, 3, increasing=True)
     # Coefficients are linear in the losses, so that one matrix serves every step.
-    _, slope, bend = np.linalg.pinv(design * root[:, None]) * root
+    _, slope, curvature = np.linalg.pinv(quadratic_design(ln_p - centre) * root[:, None]) * root
     bias = 0.0
     for _ in range(100):  # fixed point: the true optimum is vertex - bias
         u = ln_p - (vertex - bias)
         curve = beta * np.exp(-alpha * u) + alpha * np.exp(beta * u)
-        c1, c2 = float(slope @ curve), float(bend @ curve)
+        c1, c2 = float(slope @ curve), float(curvature @ curve)
         if c2 <= 0:
             return math.nan
         step = centre - c1 / (2 * c2) - (vertex - bias)
@@ -138,49 +269,3 @@ def parabola_bias(
             return step
         bias = 0.5 * (bias + step)
     return math.nan
-
-
-def t_quantile(level: float, dof: float) -> float:
-    """Half-width of a central Student-t interval, in standard errors."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(min(max(dof, 1.0), 1e9), 0.5 + level / 2))
-
-
-def quartic_noise(ln_p: FloatArray, y: FloatArray, w: FloatArray) -> float:
-    """Noise of one loss from the residuals of a quartic: a parabola's would hold its misfit."""
-    design = np.vander((ln_p - ln_p.mean()) / np.ptp(ln_p), 5)
-    return _normal_fit(design, y, w)[2]
-
-
-def _normal_fit(
-    design: FloatArray, y: FloatArray, w: FloatArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Weighted least squares: coefficients, inverse normal matrix, noise of unit weight."""
-    root = np.sqrt(w)[:, None]
-    q, r = np.linalg.qr(design * root)
-    coefficients = np.linalg.solve(r, q.T @ (y * root[:, 0]))
-    r_inverse = np.linalg.inv(r)
-    residual = (y - design @ coefficients) * root[:, 0]
-    dof = max(len(y) - design.shape[1], 1)
-    return coefficients, r_inverse @ r_inverse.T, math.sqrt(float(residual @ residual) / dof)
-
-
-def _student_fit(
-    design: FloatArray, y: FloatArray, w: FloatArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Student-t regression by reweighting; the same three values as `_normal_fit`."""
-    n, k = design.shape
-    coefficients, inverse, sigma = _normal_fit(design, y, w)
-    for _ in range(100):
-        residual = (y - design @ coefficients) * np.sqrt(w)
-        robust = (STUDENT_DOF + 1) / (STUDENT_DOF + (residual / max(sigma, 1e-300)) ** 2)
-        new, _, _ = _normal_fit(design, y, w * robust)
-        residual = (y - design @ new) * np.sqrt(w)
-        sigma = math.sqrt(float(robust @ residual**2) / max(n - k, 1))
-        done = np.max(np.abs(new - coefficients)) <= 1e-10 * np.max(np.abs(new))
-        coefficients = new
-        if done or sigma == 0:
-            break
-    # Fisher information of a t location is (nu + 1) / (nu + 3) of a normal one's.
-    return coefficients, inverse, sigma * math.sqrt((STUDENT_DOF + 3) / (STUDENT_DOF + 1))

@@ -1,4 +1,4 @@
-"""The values every fit returns: plain, frozen, and printable.
+"""The values every fit returns: plain, frozen, and printable; and what all fits check.
 
 Legend: p = params, t = tokens, C = flops (6 p t); logarithms are natural.
 """
@@ -6,12 +6,15 @@ Legend: p = params, t = tokens, C = flops (6 p t); logarithms are natural.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from fitting.errors import Status
+from fitting.errors import FitError, FittingError, Status
 
 FLOPS_PER_PARAM_TOKEN = 6.0
 """C = 6 p t: 2 forward, 4 backward per parameter and token (Kaplan et al. 2020)."""
@@ -20,8 +23,33 @@ Z90 = 1.6448536269514722
 """Half-width of a central 90 % normal interval, in standard deviations."""
 
 
+FloatArray = npt.NDArray[np.float64]
+
+
+class Result:
+    """What every result carries: a status, and the reason it rests on."""
+
+    status: Status
+    reason: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the numbers may be planned with."""
+        return self.status is Status.OK
+
+    def required(self, throw: bool = True) -> Self:
+        """This result, if it is usable or ``throw`` is False.
+
+        Raises:
+            FitError: the status is not OK.
+        """
+        if throw and not self.ok:
+            raise FitError(self.status, f"{self.reason} {self.status.advice}".strip())
+        return self
+
+
 @dataclass(frozen=True)
-class Optimum:
+class Optimum(Result):
     """The model size of least loss on one budget.
 
     Attributes:
@@ -32,7 +60,7 @@ class Optimum:
         flops: the budget, NaN if the caller gave none.
         tokens: C / (6 p*), NaN without a budget.
         interval: 90 % interval of p*, (low, high).
-        method: "parabola", "akima", "surface" or "guarded".
+        method: "parabola", "surface" or "guarded".
         loss: fitted loss at the optimum, nats.
         reason: what the verdict rests on, for a reader.
         bias: estimated systematic error of ln p* of the method (parabolas), NaN if unknown.
@@ -52,10 +80,13 @@ class Optimum:
     bias: float = math.nan
     extrapolates: float = 1.0
 
-    @property
-    def ok(self) -> bool:
-        """Whether the number may be planned with."""
-        return self.status is Status.OK
+    @classmethod
+    def missing(
+        cls, status: Status, reason: str, flops: float, method: str, *, curvature: float = math.nan
+    ) -> Self:
+        """An optimum without a number."""
+        nan = math.nan
+        return cls(nan, nan, status, float(curvature), flops, method=method, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -67,9 +98,74 @@ class Prediction:
     extrapolates: float = 1.0
 
 
-FloatArray = npt.NDArray[np.float64]
-
-
 def bounded_exp(value: float) -> float:
     """Exponential that returns infinity instead of overflowing."""
     return math.inf if value > 700 else math.exp(value)
+
+
+def log_interval(middle: float, half: float) -> tuple[float, float]:
+    """Interval of a quantity from the half-width of the interval of its logarithm."""
+    return middle * bounded_exp(-half), middle * bounded_exp(half)
+
+
+def check_positive(**values: npt.ArrayLike) -> None:
+    """Make sure that numbers, or all numbers of an array, are finite and positive.
+
+    Raises:
+        FittingError: names the argument, and the rows of an array.
+    """
+    for name, value in values.items():
+        array = np.asarray(value, dtype=float)
+        bad = ~(np.isfinite(array) & (array > 0))
+        if array.ndim == 0 and bad:
+            raise FittingError(f"{name}={value!r}: give a positive finite number")
+        if bad.any():
+            rows = ", ".join(map(str, np.flatnonzero(bad)[:3]))
+            raise FittingError(
+                f"{name} must be finite and positive: {bad.sum()} are not (rows {rows}...); "
+                "leave them out, or call fitting.prepare, which lists them"
+            )
+
+
+def equal_columns(**values: npt.ArrayLike) -> list[FloatArray]:
+    """The arguments as flat float arrays.
+
+    Raises:
+        FittingError: they differ in length.
+    """
+    arrays = [np.asarray(v, dtype=float).ravel() for v in values.values()]
+    if len({len(a) for a in arrays}) > 1:
+        lengths = ", ".join(str(len(a)) for a in arrays)
+        raise FittingError(f"{', '.join(values)} must have one length, not {lengths}")
+    return arrays
+
+
+def as_tuples(matrix: FloatArray) -> tuple[tuple[float, ...], ...]:
+    """A matrix as nested tuples, for frozen values."""
+    return tuple(tuple(float(v) for v in row) for row in matrix)
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null, and the word."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else (None if math.isnan(value) else str(value))
+    return value
+
+
+def plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """Columns as lists, absent values as None."""
+    objects = frame.astype(object).where(frame.notna(), None)
+    return {str(name): objects[name].tolist() for name in objects}
+
+
+def from_plain(value: Any) -> Any:
+    """Undo `plain`: null is NaN in every numeric field."""
+    if value is None:
+        return math.nan
+    if isinstance(value, list):
+        return tuple(from_plain(v) for v in value)
+    return math.inf if value == "inf" else value

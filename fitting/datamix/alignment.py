@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import FittingError, Status
-from fitting.regression import t_quantile
-from fitting.values import FloatArray
+from fitting.regression import fieller, least_squares, t_quantile
+from fitting.values import FloatArray, Result, bounded_exp, equal_columns
 
 Curve = Literal["line", "quadratic", "monotone"]
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(Result):
     """The ratio of two classes at which two skills' optima meet.
 
     Attributes:
@@ -65,9 +65,7 @@ def aligning_ratio(
     """
     if curve not in get_args(Curve):
         raise FittingError(f"curve={curve!r}: choose one of {', '.join(get_args(Curve))}")
-    r, p, q = (np.asarray(v, dtype=float).ravel() for v in (ratio, first, second))
-    if not len(r) == len(p) == len(q):
-        raise FittingError("ratio, first and second must have one length")
+    r, p, q = equal_columns(ratio=ratio, first=first, second=second)
     good = np.isfinite(r) & np.isfinite(p) & np.isfinite(q) & (r > 0)
     r, p, q = r[good], p[good], q[good]
     if len(np.unique(r)) < (4 if curve == "quadratic" else 3):
@@ -78,17 +76,17 @@ def aligning_ratio(
 def _line_alignment(r: FloatArray, p: FloatArray, q: FloatArray) -> Alignment:
     """The zero of the gap's line in ln ratio."""
     x, gap, level = np.log(r), np.log(p / q), np.log(p * q) / 2
-    line, covariance, _ = weighted_line(x, gap, np.ones_like(x))
-    dof = float(len(x) - 2)
-    t = t_quantile(0.9, dof)
-    if not abs(line[1]) > t * math.sqrt(covariance[1, 1]):
+    design = np.stack([np.ones_like(x), x], axis=1)
+    fit = least_squares(design, gap)
+    line, t = fit.coefficients, t_quantile(0.9, fit.dof)
+    if not abs(line[1]) > t * math.sqrt(fit.covariance[1, 1]):
         return no_alignment(f"The optima's gap has slope {line[1]:.2g}, within noise.")
     crossing = float(-line[0] / line[1])
-    common, _, _ = weighted_line(x, level, np.ones_like(x))
-    low, high = fieller(line, covariance, t)
+    common = least_squares(design, level).coefficients
+    low, high = fieller(line, fit.covariance, t)
     return Alignment(
         ratio=math.exp(crossing),
-        interval=(math.exp(max(low, -700.0)), math.exp(min(high, 700.0))),
+        interval=(bounded_exp(low), bounded_exp(high)),
         params=math.exp(float(common[0] + common[1] * crossing)),
         within=bool(x.min() <= crossing <= x.max()),
         status=Status.OK,
@@ -141,35 +139,6 @@ def _crossing(r: FloatArray, p: FloatArray, q: FloatArray, curve: Curve) -> tupl
     if not len(sign):
         return math.nan, math.nan
     return float(grid[sign[0]]), float(one[sign[0]])
-
-
-def weighted_line(
-    x: FloatArray, y: FloatArray, w: FloatArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Weighted line, its covariance scaled by the residuals, and their spread."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    inverse = np.linalg.inv((design * w[:, None]).T @ design)
-    line = inverse @ (design.T @ (w * y))
-    residual = y - design @ line
-    variance = float(w @ residual**2) / (len(x) - 2)
-    return np.asarray(line), np.asarray(inverse * variance), math.sqrt(variance)
-
-
-def fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, float]:
-    """Interval of the zero of a line whose slope differs from zero by more than t errors.
-
-    Args:
-        line: intercept and slope.
-        covariance: of both.
-        t: quantile of the interval; the result is (-inf, inf) where the slope may be zero.
-    """
-    a = line[1] ** 2 - t**2 * covariance[1, 1]
-    if not a > 0:
-        return -math.inf, math.inf
-    b = 2 * (line[0] * line[1] - t**2 * covariance[0, 1])
-    c = line[0] ** 2 - t**2 * covariance[0, 0]
-    half = math.sqrt(max(b**2 - 4 * a * c, 0.0))
-    return float((-b - half) / (2 * a)), float((-b + half) / (2 * a))
 
 
 def no_alignment(reason: str) -> Alignment:

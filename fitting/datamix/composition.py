@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.errors import FittingError
-from fitting.isoflop import Method, fit_isoflop
+from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import CurveDraws, draw_curves
 from fitting.reading.observations import Observations, prepare
 from fitting.values import FloatArray, Optimum
@@ -55,30 +55,6 @@ class CompositionRange:
     def percent(self) -> float:
         """By how many per cent the greatest p* exceeds the least."""
         return 100 * math.expm1(self.log_ratio)
-
-
-def optimum_under(
-    table: Table,
-    weights: Mapping[str, float],
-    *,
-    method: Method = "parabola",
-    robust: bool = False,
-) -> list[Optimum]:
-    """Per budget, the optimum of the weighted mean of several losses.
-
-    Args:
-        table: observations; only trials that measured every weighted skill count.
-        weights: skill to weight, normalised here; zero weights are left out.
-        method: as in `fit_isoflop`.
-        robust: as in `fit_isoflop`.
-    """
-    shares = _normalised(weights)
-    names = list(shares)
-    w = np.array([shares[n] for n in names])
-    return [
-        fit_isoflop(np.exp(ln_p), losses @ w, flops=budget, method=method, robust=robust)
-        for budget, ln_p, losses in loss_matrix(table, names)
-    ]
 
 
 def compose(

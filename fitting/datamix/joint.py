@@ -35,7 +35,7 @@ from fitting.datamix.curves import (
 )
 from fitting.errors import FittingError
 from fitting.reading.observations import Observations, prepare
-from fitting.regression import t_quantile
+from fitting.regression import t_interval
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SCALES = (0.3, 1.0, 3.0)
@@ -55,8 +55,7 @@ class Estimate(NamedTuple):
     @property
     def interval(self) -> tuple[float, float]:
         """90 % interval."""
-        half = t_quantile(0.9, self.dof) * self.error
-        return self.value - half, self.value + half
+        return t_interval(self.value, self.error, self.dof)
 
 
 def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:

@@ -8,7 +8,7 @@ natural. Source of the experiment: arXiv 2503.10061, section on the data-mix abl
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.datamix.alignment import Alignment as Alignment
-from fitting.datamix.alignment import aligning_ratio as aligning_ratio
-from fitting.datamix.alignment import weighted_line
 from fitting.errors import FittingError, Status
-from fitting.isoflop import Method, fit_isoflop
+from fitting.isoflop import fit_isoflop
 from fitting.reading.observations import Observations, prepare
-from fitting.regression import t_quantile
-from fitting.values import FloatArray
+from fitting.regression import least_squares, p_value, t_interval, t_quantile
+from fitting.values import FloatArray, Result, as_tuples, equal_columns
 
 PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}
 """Shares of documents in arXiv 2503.10061 (legends of Figure 2; "other" is the rest)."""
@@ -77,7 +74,7 @@ def _paper_mix(name: str, factor: float) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class ShareResponse:
+class ShareResponse(Result):
     """ln p* = intercept + slope * share.
 
     Attributes:
@@ -101,11 +98,6 @@ class ShareResponse:
     reason: str = ""
 
     @property
-    def ok(self) -> bool:
-        """Whether the slope may be used."""
-        return self.status is Status.OK
-
-    @property
     def slope_se(self) -> float:
         """Standard error of the slope."""
         return math.sqrt(self.covariance[1][1])
@@ -116,8 +108,7 @@ class ShareResponse:
 
     def slope_interval(self, *, level: float = 0.9) -> tuple[float, float]:
         """Central interval of the slope."""
-        half = t_quantile(level, self.dof) * self.slope_se
-        return self.slope - half, self.slope + half
+        return t_interval(self.slope, self.slope_se, self.dof, level=level)
 
     def interval(
         self, share: npt.ArrayLike, *, level: float = 0.9
@@ -143,17 +134,12 @@ class Difference:
 def optima_by_mix(
     table: pd.DataFrame | Mapping[str, Any] | Observations,
     shares: Mapping[str, Mapping[str, float]],
-    *,
-    method: Method = "parabola",
-    robust: bool = False,
 ) -> pd.DataFrame:
     """Optimum of every skill on every budget for every mix.
 
     Args:
         table: observations with a column mix.
         shares: mix to share of each class, e.g. `paper_mixes()`.
-        method: as in `fit_isoflop`.
-        robust: as in `fit_isoflop`.
 
     Returns:
         Columns mix, skill, flops, params (NaN unless OK), se, status, reason, and one share_
@@ -165,9 +151,7 @@ def optima_by_mix(
         raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")
     rows = []
     for (mix, skill, budget), curve in seen.frame.groupby(["mix", "skill", "budget"], sort=False):
-        one = fit_isoflop(
-            curve["params"], curve["loss"], flops=float(budget), method=method, robust=robust
-        )
+        one = fit_isoflop(curve["params"], curve["loss"], flops=float(budget))
         rows.append(
             {
                 "mix": mix,
@@ -193,10 +177,9 @@ def fit_share_response(
         params: p* of the skill, shape (n,); rows that are NaN are left out and counted.
         se: standard errors of ln p* for relative weights; the residuals set the scale.
     """
-    s, y = np.asarray(share, dtype=float).ravel(), np.asarray(params, dtype=float).ravel()
-    w = np.ones_like(y) if se is None else 1 / np.asarray(se, dtype=float).ravel() ** 2
-    if not len(s) == len(y) == len(w):
-        raise FittingError("share, params and se must have one length")
+    errors = np.ones(np.size(params)) if se is None else se
+    s, y, w = equal_columns(share=share, params=params, se=errors)
+    w = 1 / w**2
     good = np.isfinite(s) & np.isfinite(y) & (y > 0) & np.isfinite(w)
     left = f"{len(s) - good.sum()} of {len(s)} mixes have no usable optimum." * bool((~good).any())
     s, y, w = s[good], y[good], w[good]
@@ -206,13 +189,13 @@ def fit_share_response(
         return ShareResponse(
             math.nan, math.nan, nan, 0.0, math.nan, (math.nan,) * 2, Status.NOT_IDENTIFIED, reason
         )
-    line, covariance, scatter = weighted_line(s, np.log(y), w / w.mean())
+    fit = least_squares(np.stack([np.ones_like(s), s], axis=1), np.log(y), w / w.mean())
     return ShareResponse(
-        intercept=float(line[0]),
-        slope=float(line[1]),
-        covariance=tuple(tuple(float(v) for v in r) for r in covariance),  # type: ignore[arg-type]
-        dof=float(len(s) - 2),
-        scatter=scatter,
+        intercept=float(fit.coefficients[0]),
+        slope=float(fit.coefficients[1]),
+        covariance=as_tuples(fit.covariance),  # type: ignore[arg-type]
+        dof=float(fit.dof),
+        scatter=math.sqrt(fit.variance),
         share_range=(float(s.min()), float(s.max())),
         reason=left,
     )
@@ -226,19 +209,4 @@ def slope_difference(first: ShareResponse, second: ShareResponse) -> Difference:
     if not se > 0:
         return Difference(value, se, math.inf, math.nan, (value, value))
     dof = (one + two) ** 2 / (one**2 / first.dof + two**2 / second.dof)
-    return Difference(value, se, dof, *_test(value, se, dof))
-
-
-def _test(value: float, se: float, dof: float) -> tuple[float, tuple[float, float]]:
-    """Two-sided p-value and 90 % interval."""
-    from scipy.special import stdtr
-
-    half = t_quantile(0.9, dof) * se
-    return float(2 * stdtr(dof, -abs(value) / se)), (value - half, value + half)
-
-
-def class_ratio(
-    mixes: Mapping[str, Mapping[str, float]], names: Sequence[str], over: str, under: str
-) -> FloatArray:
-    """Share of class ``over`` divided by share of class ``under`` for the named mixes."""
-    return np.array([mixes[name][over] / mixes[name][under] for name in names])
+    return Difference(value, se, dof, p_value(value, se, dof), t_interval(value, se, dof))

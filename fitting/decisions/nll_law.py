@@ -13,27 +13,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fitting.decisions.misfit import Misfit
 from fitting.decisions.passk import PassCurves, check_samples
-from fitting.decisions.testtime import (
-    Quantity,
-    Ranges,
-    SamplingOptimum,
-    answer,
-    log_bound,
-    log_samples,
-    log_tokens,
-    require_ok,
-    root,
-)
-from fitting.errors import FitError, Status
+from fitting.decisions.testtime import Quantity, Ranges, SamplingLaw, log_samples, log_tokens
+from fitting.errors import Status
 from fitting.laws.newton import EXPONENT_BOUNDS
 from fitting.laws.surface import Surface, fit_surface
-from fitting.values import FloatArray
+from fitting.regression import falling_root
+from fitting.values import FloatArray, as_tuples
 
 GAMMA_BOUNDS = EXPONENT_BOUNDS
 """gamma is kept inside, as the exponents of a surface are (assumption)."""
@@ -43,7 +35,7 @@ _LEAST_SHARE = 1e-6  # a samples term below this share of the loss is none
 
 
 @dataclass(frozen=True)
-class NllLaw:
+class NllLaw(SamplingLaw):
     """Mean -ln pass@k = E + A p^-alpha + B t^-beta + G k^-gamma, nats.
 
     Attributes:
@@ -73,16 +65,7 @@ class NllLaw:
     ranges: Ranges | None = None
     status: Status = Status.OK
     reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether optima may be read off it."""
-        return self.status is Status.OK
-
-    @property
-    def quantity(self) -> Quantity:
-        """What `value` is."""
-        return "-ln pass@k"
+    quantity: ClassVar[Quantity] = "-ln pass@k"
 
     @property
     def one_sample(self) -> Surface:
@@ -119,23 +102,16 @@ class NllLaw:
         samples = math.log(self.gamma * self.G) - self.gamma * log_k
         return gain - float(np.logaddexp(data, samples))
 
-    def optimum(self, train_flops: float, inference_flops: float) -> SamplingOptimum:
-        """Least -ln pass@k, by bisection of the stationarity equation, under k >= 1.
-
-        Raises:
-            FitError: the law is not identified.
-            FittingError: a budget is not positive and finite.
-        """
-        require_ok(self)
-        bound = log_bound(train_flops, inference_flops)
-
+    def _best(
+        self, bound: float, train_flops: float, inference_flops: float
+    ) -> tuple[float, float]:
         def slope(x: float) -> float:
             return self.stationarity(x, train_flops, inference_flops)
 
-        log_params = bound if slope(bound) >= 0 else root(slope, -bound - 1e3, bound)
+        log_params = falling_root(slope, -bound - 1e3, bound)
         held = log_params == bound
         se = 0.0 if held else self._log_params_se(log_params, train_flops, inference_flops)
-        return answer(self, log_params, train_flops, inference_flops, se)
+        return log_params, se
 
     def _log_params_se(self, x: float, train_flops: float, inference_flops: float) -> float:
         """Standard error of ln p* by the delta method on the stationarity equation."""
@@ -170,10 +146,7 @@ def fit_nll_law(curves: PassCurves, *, throw: bool = False) -> NllLaw:
     Raises:
         FitError: with ``throw``, the status is not OK.
     """
-    law = _fit(curves)
-    if throw and not law.ok:
-        raise FitError(law.status, law.reason)
-    return law
+    return _fit(curves).required(throw)
 
 
 def _fit(curves: PassCurves) -> NllLaw:
@@ -270,7 +243,7 @@ def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
     covariance = np.full((6, 6), math.nan) if stuck else _covariance(curves, law, residual)
     return replace(
         law,
-        covariance=tuple(tuple(float(v) for v in row) for row in covariance),
+        covariance=as_tuples(covariance),
         rmse=float(np.sqrt((residual**2).mean())),
         ranges=Ranges.of(curves),
         status=status,

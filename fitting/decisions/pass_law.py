@@ -11,24 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fitting.decisions.passk import PassCurves, check_samples
-from fitting.decisions.testtime import (
-    Quantity,
-    Ranges,
-    SamplingOptimum,
-    answer,
-    log_bound,
-    log_samples,
-    log_tokens,
-    require_ok,
-    root,
-)
-from fitting.errors import FitError, Status
-from fitting.laws.surface import Surface, fit_surface
+from fitting.decisions.testtime import Quantity, Ranges, SamplingLaw, log_samples, log_tokens
+from fitting.errors import Status
+from fitting.laws.surface import Surface, fit_surface, no_surface
+from fitting.regression import falling_root
 from fitting.values import FloatArray
 
 SMALLEST = math.log(1e3)
@@ -44,7 +36,7 @@ _MOST = 8  # ln of slope and logit of ceiling are kept within this
 
 
 @dataclass(frozen=True)
-class PassLaw:
+class PassLaw(SamplingLaw):
     """Mean pass@k of questions whose success probabilities are Beta(mu nu, (1 - mu) nu).
 
     With L the loss of one sample, mu = ceiling / (1 + exp(slope (L - middle))) is the mean
@@ -73,16 +65,7 @@ class PassLaw:
     ranges: Ranges | None = None
     status: Status = Status.OK
     reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether optima may be read off it."""
-        return self.status is Status.OK
-
-    @property
-    def quantity(self) -> Quantity:
-        """What `value` is."""
-        return "pass@k"
+    quantity: ClassVar[Quantity] = "pass@k"
 
     @property
     def one_sample(self) -> Surface:
@@ -99,15 +82,10 @@ class PassLaw:
         """Mean pass@k at a loss of one sample (nats): 1 - B(a, b + k) / B(a, b)."""
         return np.asarray(-np.expm1(self._log_fail(np.asarray(loss, dtype=float), k)))
 
-    def optimum(self, train_flops: float, inference_flops: float) -> SamplingOptimum:
-        """Greatest pass@k under k >= 1: best point of a grid in ln p, then bisected.
-
-        Raises:
-            FitError: the law is not identified.
-            FittingError: a budget is not positive and finite.
-        """
-        require_ok(self)
-        bound = log_bound(train_flops, inference_flops)
+    def _best(
+        self, bound: float, train_flops: float, inference_flops: float
+    ) -> tuple[float, float]:
+        """Best point of a grid in ln p, then the root of the slope beside it."""
         grid = np.linspace(min(SMALLEST, bound), bound, GRID)
         log_k, log_t = log_samples(grid, inference_flops), log_tokens(grid, train_flops)
         loss = self.surface.loss(np.exp(grid), np.exp(log_t))
@@ -118,8 +96,7 @@ class PassLaw:
             return -self._slope(x, train_flops, inference_flops)
 
         held = best == GRID - 1 and slope(bound) >= 0
-        log_params = bound if held else root(slope, float(low), float(high))
-        return answer(self, log_params, train_flops, inference_flops, math.nan)
+        return bound if held else falling_root(slope, float(low), float(high)), math.nan
 
     def _log_fail(self, loss: FloatArray, k: npt.ArrayLike) -> FloatArray:
         """ln of the mean probability that all k samples fail."""
@@ -171,10 +148,7 @@ def fit_pass_law(curves: PassCurves, *, throw: bool = False) -> PassLaw:
     Raises:
         FitError: with ``throw``, the status is not OK.
     """
-    law = _fit(curves)
-    if throw and not law.ok:
-        raise FitError(law.status, law.reason)
-    return law
+    return _fit(curves).required(throw)
 
 
 def _fit(curves: PassCurves) -> PassLaw:
@@ -248,5 +222,6 @@ def _starts(loss: FloatArray, curves: PassCurves) -> list[FloatArray]:
 
 def _nothing(reason: str) -> PassLaw:
     """A law without numbers."""
-    empty = Surface(*(math.nan,) * 5, status=Status.NOT_IDENTIFIED, reason=reason)
-    return PassLaw(empty, *(math.nan,) * 5, status=Status.NOT_IDENTIFIED, reason=reason)
+    return PassLaw(
+        no_surface(reason), *(math.nan,) * 5, status=Status.NOT_IDENTIFIED, reason=reason
+    )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
-from fitting.errors import FitError, FittingError
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, Prediction
+from fitting.errors import FitError
+from fitting.fits import SkillFit
+from fitting.laws.overtraining import OvertrainingLaw
+from fitting.laws.surface import Surface
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction, check_positive
 
 FACTORS = (0.5, 0.7, 1.4, 2.0)
 """Factors off p* that are looked at by default."""
@@ -22,31 +24,8 @@ _LEAST_SHARE = 1e-6
 """Equivalent FLOPs are sought down to this share of the budget (assumption: below, none cares)."""
 
 
-class SurfaceLike(Protocol):
-    """What predicts a loss and knows its optima, such as `fitting.Surface`."""
-
-    def loss(self, params: float, tokens: float, /) -> FloatArray | Prediction | float:
-        """Expected loss of an allocation, nats."""
-        ...
-
-    def optimum(self, flops: float, /) -> Optimum:
-        """Allocation of least loss on a budget."""
-        ...
-
-
-class SkillLike(Protocol):
-    """The same under the names of `fitting.SkillFit`."""
-
-    def loss(self, params: float, tokens: float, /) -> FloatArray | Prediction | float:
-        """Expected loss of an allocation, nats."""
-        ...
-
-    def at(self, flops: float, /) -> Optimum:
-        """Allocation of least loss on a budget."""
-        ...
-
-
-Model = SurfaceLike | SkillLike
+Model = Surface | OvertrainingLaw | SkillFit
+"""What predicts a loss and knows its optima."""
 
 
 def cost_of_choice(
@@ -68,10 +47,10 @@ def cost_of_choice(
         FitError: the model has no optimum on this budget.
         FittingError: flops or a factor is not positive and finite.
     """
-    _positive("flops", flops)
+    check_positive(flops=flops)
     best = _optimum(model, flops)
     for factor in factors:
-        _positive("factors", factor)
+        check_positive(factors=factor)
     rows = [_row(model, best, flops, factor * best.params) for factor in factors]
     return pd.DataFrame(rows)
 
@@ -85,11 +64,11 @@ def cost_of_overtraining(
         FitError: the model has no optimum on this budget.
         FittingError: flops or a ratio is not positive and finite.
     """
-    _positive("flops", flops)
+    check_positive(flops=flops)
     best = _optimum(model, flops)
     rows = []
     for ratio in tokens_per_param:
-        _positive("tokens_per_param", ratio)
+        check_positive(tokens_per_param=ratio)
         params = math.sqrt(flops / (FLOPS_PER_PARAM_TOKEN * ratio))
         rows.append({"tokens_per_param": ratio, **_row(model, best, flops, params)})
     return pd.DataFrame(rows)
@@ -105,7 +84,8 @@ def equivalent_flops(model: Model, loss: float, *, at_most: float) -> float:
     from scipy.optimize import brentq
 
     def gap(log_share: float) -> float:
-        return _best_loss(model, at_most * math.exp(log_share)) - loss
+        best = _optimum(model, at_most * math.exp(log_share))
+        return _loss(model, best.params, best.tokens) - loss
 
     if gap(0.0) >= 0:
         return at_most
@@ -132,14 +112,9 @@ def _row(model: Model, best: Optimum, flops: float, params: float) -> dict[str, 
     }
 
 
-def _best_loss(model: Model, flops: float) -> float:
-    best = _optimum(model, flops)
-    return _loss(model, best.params, best.tokens)
-
-
 def _optimum(model: Model, flops: float) -> Optimum:
     """The optimum on a budget, which must have numbers."""
-    best = model.optimum(flops) if hasattr(model, "optimum") else model.at(flops)
+    best = model.at(flops) if isinstance(model, SkillFit) else model.optimum(flops)
     if not math.isfinite(best.params):
         raise FitError(best.status, f"no optimum at {flops:.4g} FLOPs: {best.reason}")
     return best
@@ -149,8 +124,3 @@ def _loss(model: Model, params: float, tokens: float) -> float:
     """The expected loss as a plain number."""
     found = model.loss(params, tokens)
     return found.value if isinstance(found, Prediction) else float(np.asarray(found))
-
-
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise FittingError(f"{name}={value!r}: give positive finite numbers")

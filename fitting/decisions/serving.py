@@ -5,7 +5,7 @@ Method: Sardana and Frankle (arXiv 2401.00448). With the loss fixed, the share s
 reducible loss that is left to the tokens term settles both p and t. The cost of training and
 serving is proportional to p (t + r), r being the demand counted in training tokens, and is least
 where alpha (1 - s) / (beta s) = 1 + r / t(s): the left side falls in s, the right side rises,
-hence one root, found by bisection. Without demand r = 0 and the compute optimum comes out.
+hence one root. Without demand r = 0 and the compute optimum comes out.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import FittingError, Status
 from fitting.laws.surface import Surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
+from fitting.regression import falling_root
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Result, check_positive, log_interval
 
 SERVING_FLOPS_PER_PARAM_TOKEN = 2.0
 """One forward pass: 2 FLOPs per parameter and token (Kaplan et al. 2020)."""
@@ -28,12 +29,6 @@ MOST_FLOPS = 1e40
 _SECONDS_PER_HOUR = 3600.0
 _STEP = 1e-5  # of the numerical derivatives
 _LOGIT_LIMIT = 700.0  # beyond it a share of the loss is 0 or 1 in floating point
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise FittingError(f"{name}={value!r}: give a positive finite number")
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,7 @@ class Machine:
     utilisation: float
 
     def __post_init__(self) -> None:
-        _positive(price_per_hour=self.price_per_hour, peak_flops=self.peak_flops)
+        check_positive(price_per_hour=self.price_per_hour, peak_flops=self.peak_flops)
         if not 0 < self.utilisation <= 1:
             raise FittingError(f"utilisation={self.utilisation!r}: give a share above 0, up to 1")
 
@@ -94,7 +89,7 @@ class Prices:
     generation: float
 
     def __post_init__(self) -> None:
-        _positive(training=self.training, prompt=self.prompt, generation=self.generation)
+        check_positive(training=self.training, prompt=self.prompt, generation=self.generation)
 
     @classmethod
     def of_machines(
@@ -105,18 +100,8 @@ class Prices:
         return cls(training.price_per_flop, prompt.price_per_flop, last.price_per_flop)
 
 
-SARDANA_PRICES = Prices.of_machines(
-    Machine(1.0, 312e12, 0.5),
-    prompt=Machine(1.0, 624e12, 0.5),
-    generation=Machine(1.0, 624e12, 0.01),
-)
-"""Sardana and Frankle's utilisations (50 % training and prompts, 1 % generation) on an A100, bf16
-for training and int8 for serving (NVIDIA data sheet), at one unit of money per GPU-hour: only
-ratios of prices move the optimum."""
-
-
 @dataclass(frozen=True)
-class ServingOptimum:
+class ServingOptimum(Result):
     """The allocation of least lifetime cost at a given loss, beside the compute-optimal one.
 
     Attributes:
@@ -151,11 +136,6 @@ class ServingOptimum:
     log_params_se: float = math.nan
 
     @property
-    def ok(self) -> bool:
-        """Whether the numbers may be planned with."""
-        return self.status is Status.OK
-
-    @property
     def tokens_per_param(self) -> float:
         """t / p."""
         return self.tokens / self.params
@@ -163,8 +143,7 @@ class ServingOptimum:
     @property
     def interval(self) -> tuple[float, float]:
         """90 % interval of params."""
-        half = Z90 * self.log_params_se
-        return self.params * math.exp(-half), self.params * math.exp(half)
+        return log_interval(self.params, Z90 * self.log_params_se)
 
     @property
     def tokens_ratio(self) -> float:
@@ -189,8 +168,8 @@ def compute_optimal_tokens(surface: Surface, params: float) -> float:
         FitError: the surface has no optima.
         FittingError: params is not positive and finite.
     """
-    _usable(surface)
-    _positive(params=params)
+    surface.required()
+    check_positive(params=params)
     slope = surface.alpha * surface.A * params**-surface.alpha
     return float((surface.beta * surface.B / slope) ** (1 / surface.beta))
 
@@ -219,8 +198,8 @@ def serving_optimum(
         FitError: the surface has no optima.
         FittingError: demand, loss or a price is not a number of the right sign.
     """
-    _usable(surface)
-    _positive(loss=loss)
+    surface.required()
+    check_positive(loss=loss)
     served = demand if isinstance(demand, Demand) else Demand(prompt_tokens=float(demand))
     per_token, per_param = _cost_terms(served, prices)
     unit = "flops" if prices is None else "money"
@@ -271,13 +250,10 @@ def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, fl
         return math.log(surface.alpha / surface.beta) - logit - growth
 
     high = math.log(surface.alpha / surface.beta)  # without demand
-    low = -_LOGIT_LIMIT
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    log_rest = -math.log1p(math.exp(high))
+    logit = falling_root(excess, -_LOGIT_LIMIT, high)
+    log_rest = -math.log1p(math.exp(logit))
     log_params = (math.log(surface.A / reducible) - log_rest) / surface.alpha
-    return log_params, log_tokens(high)
+    return log_params, log_tokens(logit)
 
 
 def _log_params_se(surface: Surface, loss: float, demand: float) -> float:
@@ -326,8 +302,3 @@ def _unreachable(demand: Demand, loss: float, unit: str, why: str) -> ServingOpt
     return ServingOptimum(
         nan, nan, loss, demand, nan, nan, nan, nan, unit, Status.UNREACHABLE, reason
     )
-
-
-def _usable(surface: Surface) -> None:
-    if not surface.ok:
-        raise FitError(surface.status, f"the surface has no optima: {surface.reason}")

@@ -13,17 +13,25 @@ training budget: small models leave more samples. Here is what they share;
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fitting.decisions.passk import PassCurves
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import FitError, Status
 from fitting.laws.surface import Surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, FloatArray
+from fitting.values import (
+    FLOPS_PER_PARAM_TOKEN,
+    Z90,
+    FloatArray,
+    Result,
+    check_positive,
+    log_interval,
+)
 
 SAMPLING_FLOPS_PER_PARAM = 2.0
 """One sampled token: 2 FLOPs per parameter (Kaplan et al. 2020), as T^2 counts it."""
@@ -63,7 +71,7 @@ class Ranges:
 
 
 @dataclass(frozen=True)
-class SamplingOptimum:
+class SamplingOptimum(Result):
     """The best allocation for a training budget and a budget per token served.
 
     Attributes:
@@ -93,11 +101,6 @@ class SamplingOptimum:
     extrapolates: float = 1.0
 
     @property
-    def ok(self) -> bool:
-        """Whether the numbers may be planned with."""
-        return self.status is Status.OK
-
-    @property
     def tokens_per_param(self) -> float:
         """t / p."""
         return self.tokens / self.params
@@ -105,45 +108,66 @@ class SamplingOptimum:
     @property
     def interval(self) -> tuple[float, float]:
         """90 % interval of p*."""
-        half = Z90 * self.log_params_se
-        return self.params * math.exp(-half), self.params * math.exp(half)
+        return log_interval(self.params, Z90 * self.log_params_se)
 
 
-class SamplingLaw(Protocol):
-    """What both laws offer."""
+class SamplingLaw(Result):
+    """What both laws share: the best allocation of two budgets."""
 
-    @property
-    def status(self) -> Status:
-        """Whether optima may be read off it."""
-        ...
-
-    @property
-    def reason(self) -> str:
-        """What the status rests on."""
-        ...
+    ranges: Ranges | None
+    """What it was fitted on."""
+    quantity: ClassVar[Quantity]
+    """What `value` is."""
 
     @property
-    def ranges(self) -> Ranges | None:
-        """What it was fitted on."""
-        ...
-
-    @property
-    def quantity(self) -> Quantity:
-        """What `value` is."""
-        ...
-
-    @property
+    @abstractmethod
     def one_sample(self) -> Surface:
         """The loss of a single sample: what a law without k would be planned with."""
-        ...
 
-    def value(self, params: float, tokens: float, k: float, /) -> FloatArray:
-        """The predicted quantity."""
-        ...
+    @abstractmethod
+    def value(
+        self, params: npt.ArrayLike, tokens: npt.ArrayLike, k: npt.ArrayLike = 1.0
+    ) -> FloatArray:
+        """The predicted quantity; arguments broadcast."""
 
-    def optimum(self, train_flops: float, inference_flops: float, /) -> SamplingOptimum:
-        """The best allocation."""
-        ...
+    @abstractmethod
+    def _best(
+        self, bound: float, train_flops: float, inference_flops: float
+    ) -> tuple[float, float]:
+        """ln p* up to the bound that leaves one sample and one token, and its standard error."""
+
+    def optimum(self, train_flops: float, inference_flops: float) -> SamplingOptimum:
+        """The best allocation of both budgets under k >= 1.
+
+        Raises:
+            FitError: the law is not identified.
+            FittingError: a budget is not positive and finite.
+        """
+        self.required()
+        check_positive(train_flops=train_flops, inference_flops=inference_flops)
+        bound = min(log_samples(0.0, inference_flops), log_tokens(0.0, train_flops))
+        log_params, se = self._best(bound, train_flops, inference_flops)
+        params, tokens = math.exp(log_params), math.exp(log_tokens(log_params, train_flops))
+        k = math.exp(log_samples(log_params, inference_flops))
+        k = k if k > 1 + _ROUNDING else 1.0
+        beyond, name = (1.0, "")
+        if self.ranges is not None:
+            beyond, name = self.ranges.beyond(params=params, tokens=tokens, k=k)
+        reason = "One sample is all that is left: k = 1 fixes params." if k == 1 else ""
+        if beyond > 1:
+            reason += f" {name} leaves the fitted range by a factor of {beyond:.3g}."
+        return SamplingOptimum(
+            params=params,
+            tokens=tokens,
+            k=k,
+            train_flops=train_flops,
+            inference_flops=inference_flops,
+            value=float(self.value(params, tokens, k)),
+            quantity=self.quantity,
+            log_params_se=se,
+            reason=reason.strip() or "Interior optimum.",
+            extrapolates=beyond,
+        )
 
 
 def sampling_frontier(
@@ -164,44 +188,13 @@ def sampling_frontier(
     return pd.DataFrame([_compared(law, float(c), inference_flops) for c in train_flops])
 
 
-def jackknife_optimum(
-    fit: Callable[[PassCurves], SamplingLaw],
-    curves: PassCurves,
-    train_flops: float,
-    inference_flops: float,
-    *,
-    groups: int = 20,
-) -> SamplingOptimum:
-    """An optimum whose standard error comes from leaving out checkpoints, for any law.
-
-    Args:
-        fit: `fitting.fit_pass_law` or `fitting.fit_nll_law`.
-        curves: checkpoints; every ``groups``-th is left out together.
-        train_flops: training budget.
-        inference_flops: per token served.
-        groups: number of refits.
-
-    Raises:
-        FitError: the whole or a part of the checkpoints does not determine the law.
-        FittingError: a budget is not positive and finite, or there are fewer than two groups.
-    """
-    if not 1 < groups <= len(curves.params):
-        raise FittingError(f"groups={groups}: give 2 to {len(curves.params)}, one per checkpoint")
-    label = np.arange(len(curves.params)) % groups
-    best = fit(curves).optimum(train_flops, inference_flops)
-    parts = [fit(curves.subset(label != g)) for g in range(groups)]
-    logs = np.log([law.optimum(train_flops, inference_flops).params for law in parts])
-    variance = (groups - 1) / groups * float(((logs - logs.mean()) ** 2).sum())
-    return replace(best, log_params_se=math.sqrt(variance))
-
-
 def _compared(law: SamplingLaw, train_flops: float, inference_flops: float) -> dict[str, object]:
     best = law.optimum(train_flops, inference_flops)
     usual = law.one_sample.optimum(train_flops)
     if not usual.ok:
         raise FitError(usual.status, f"no optimum for one sample: {usual.reason}")
     k = inference_flops / (SAMPLING_FLOPS_PER_PARAM * usual.params)
-    served = k >= 1
+    value = float(law.value(usual.params, usual.tokens, k)) if k >= 1 else math.nan
     return {
         "train_flops": train_flops,
         "params": best.params,
@@ -211,10 +204,8 @@ def _compared(law: SamplingLaw, train_flops: float, inference_flops: float) -> d
         "value": best.value,
         "chinchilla_params": usual.params,
         "chinchilla_k": k,
-        "chinchilla_value": float(law.value(usual.params, usual.tokens, k))
-        if served
-        else math.nan,
-        "chinchilla_status": "ok" if served else "too large to answer once",
+        "chinchilla_value": value,
+        "chinchilla_status": "ok" if k >= 1 else "too large to answer once",
     }
 
 
@@ -226,55 +217,3 @@ def log_tokens(log_params: FloatArray | float, train_flops: float) -> Any:
 def log_samples(log_params: FloatArray | float, inference_flops: float) -> Any:
     """ln k that spends the budget per token served; of the shape of ``log_params``."""
     return math.log(inference_flops / SAMPLING_FLOPS_PER_PARAM) - log_params
-
-
-def log_bound(train_flops: float, inference_flops: float) -> float:
-    """Greatest ln p that leaves one sample and one token."""
-    for name, value in (("train_flops", train_flops), ("inference_flops", inference_flops)):
-        if not (math.isfinite(value) and value > 0):
-            raise FittingError(f"{name}={value!r}: give a positive finite number")
-    return math.log(
-        min(inference_flops / SAMPLING_FLOPS_PER_PARAM, train_flops / FLOPS_PER_PARAM_TOKEN)
-    )
-
-
-def root(falling: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function crosses zero, to the last bit."""
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if falling(middle) > 0 else (low, middle)
-    return (low + high) / 2
-
-
-def require_ok(law: SamplingLaw) -> None:
-    """Raise `FitError` unless optima may be read off the law."""
-    if law.status is not Status.OK:
-        raise FitError(law.status, law.reason)
-
-
-def answer(
-    law: SamplingLaw, log_params: float, train_flops: float, inference_flops: float, se: float
-) -> SamplingOptimum:
-    """Describe an optimum."""
-    params = math.exp(log_params)
-    tokens = train_flops / (FLOPS_PER_PARAM_TOKEN * params)
-    k = inference_flops / (SAMPLING_FLOPS_PER_PARAM * params)
-    k = k if k > 1 + _ROUNDING else 1.0
-    beyond, name = (1.0, "")
-    if law.ranges is not None:
-        beyond, name = law.ranges.beyond(params=params, tokens=tokens, k=k)
-    reason = "One sample is all that is left: k = 1 fixes params." if k == 1 else ""
-    if beyond > 1:
-        reason += f" {name} leaves the fitted range by a factor of {beyond:.3g}."
-    return SamplingOptimum(
-        params=params,
-        tokens=tokens,
-        k=k,
-        train_flops=train_flops,
-        inference_flops=inference_flops,
-        value=float(law.value(params, tokens, k)),
-        quantity=law.quantity,
-        log_params_se=se,
-        reason=reason.strip() or "Interior optimum.",
-        extrapolates=beyond,
-    )

@@ -14,6 +14,7 @@ import pandas as pd
 
 from fitting.errors import FitError, Status
 from fitting.laws import newton, surface
+from fitting.regression import quadratic_design
 from fitting.values import FloatArray
 
 
@@ -98,8 +99,8 @@ class CurveDraws:
     def vertices(self, weights: FloatArray) -> FloatArray:
         """ln p* of the weighted loss in every draw, (m,); NaN where it is concave."""
         mixed = self.draws @ weights
-        bend = np.where(mixed[:, 2] > 0, mixed[:, 2], np.nan)
-        return np.asarray(self.centre - mixed[:, 1] / (2 * bend))
+        curvature = np.where(mixed[:, 2] > 0, 2 * mixed[:, 2], np.nan)
+        return np.asarray(self.centre - mixed[:, 1] / curvature)
 
 
 def draw_curves(
@@ -124,8 +125,7 @@ def draw_curves(
     if dof < 1 or len(np.unique(ln_params)) < 3:
         return None
     centre = float(ln_params.mean())
-    x = ln_params - centre
-    design = np.stack([np.ones_like(x), x, x**2], axis=1)
+    design = quadratic_design(ln_params - centre)
     inverse = np.linalg.inv(design.T @ design)
     coefficients = inverse @ design.T @ losses
     residuals = losses - design @ coefficients

@@ -15,10 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import Status
 from fitting.laws.newton import EXPONENT_BOUNDS
 from fitting.laws.surface import Surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
+from fitting.values import (
+    FLOPS_PER_PARAM_TOKEN,
+    FloatArray,
+    Optimum,
+    Result,
+    as_tuples,
+    check_positive,
+    equal_columns,
+)
 
 MIN_POINTS = 5
 """One more than the constants."""
@@ -27,7 +35,7 @@ _LATTICE = 200  # exponents looked at before the best is refined
 
 
 @dataclass(frozen=True)
-class OvertrainingLaw:
+class OvertrainingLaw(Result):
     """L(C, M) = E + (a M^eta + b M^-eta) C^-eta.
 
     Attributes:
@@ -55,11 +63,6 @@ class OvertrainingLaw:
     ratio_range: tuple[float, float] = (math.nan, math.nan)
     status: Status = Status.OK
     reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it may be planned with."""
-        return self.status is Status.OK
 
     @property
     def best_ratio(self) -> float:
@@ -114,12 +117,14 @@ def fit_overtraining(
         FittingError: arrays of different shape, or values not finite and positive.
         FitError: with ``throw``, the status is not OK.
     """
-    p, t, y = _checked(params, tokens, loss)
+    p, t, y = equal_columns(params=params, tokens=tokens, loss=loss)
+    check_positive(params=p, tokens=t, loss=y)
     distinct = len(np.unique(np.stack([p, t]), axis=1).T)
-    law = _nothing(distinct) if distinct < MIN_POINTS else _fit(p, t, y)
-    if throw and not law.ok:
-        raise FitError(law.status, law.reason)
-    return law
+    if distinct < MIN_POINTS:
+        reason = f"{distinct} distinct allocations; four constants need {MIN_POINTS} or more."
+        law = OvertrainingLaw(*(math.nan,) * 4, status=Status.NOT_IDENTIFIED, reason=reason)
+        return law.required(throw)
+    return _fit(p, t, y).required(throw)
 
 
 def _fit(p: FloatArray, t: FloatArray, y: FloatArray) -> OvertrainingLaw:
@@ -149,7 +154,7 @@ def _fit(p: FloatArray, t: FloatArray, y: FloatArray) -> OvertrainingLaw:
         a=a,
         b=b,
         eta=eta,
-        covariance=tuple(tuple(float(v) for v in row) for row in covariance),
+        covariance=as_tuples(covariance),
         rmse=math.sqrt(cost / len(y)),
         points=len(y),
         flops_range=(float(c.min()), float(c.max())),
@@ -184,23 +189,3 @@ def _covariance(
     jacobian = jacobian / scale
     inverse = np.linalg.pinv(jacobian.T @ jacobian, hermitian=True)
     return np.asarray(inverse * cost / max(len(c) - 4, 1) / np.outer(scale, scale))
-
-
-def _checked(
-    params: npt.ArrayLike, tokens: npt.ArrayLike, loss: npt.ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    p, t, y = (np.asarray(v, dtype=float).ravel() for v in (params, tokens, loss))
-    if not len(p) == len(t) == len(y):
-        raise FittingError(
-            f"params, tokens, loss must have one length: {len(p)}, {len(t)}, {len(y)}"
-        )
-    for name, values in (("params", p), ("tokens", t), ("loss", y)):
-        if not (np.isfinite(values) & (values > 0)).all():
-            raise FittingError(f"{name} must be finite and positive: leave such rows out")
-    return p, t, y
-
-
-def _nothing(distinct: int) -> OvertrainingLaw:
-    """A law without numbers."""
-    reason = f"{distinct} distinct allocations; four constants need {MIN_POINTS} or more."
-    return OvertrainingLaw(*(math.nan,) * 4, status=Status.NOT_IDENTIFIED, reason=reason)

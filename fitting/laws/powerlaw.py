@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, FittingError, Status
-from fitting.regression import t_quantile
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+from fitting.errors import Status
+from fitting.regression import least_squares, scattered_fit, t_quantile
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Result, as_tuples, equal_columns
 
 LEAST_SE = 1e-6
 """Smallest standard error of ln p* believed: smaller ones would be a weight without bound."""
 
 
 @dataclass(frozen=True)
-class PowerLaw:
+class PowerLaw(Result):
     """quantity = coefficient * flops ** exponent.
 
     Attributes:
@@ -48,24 +48,14 @@ class PowerLaw:
     method: str = ""
 
     @property
-    def ok(self) -> bool:
-        """Whether the law may be planned with."""
-        return self.status is Status.OK
-
-    @property
     def exponent_se(self) -> float:
         """Standard error of the exponent."""
         return math.sqrt(self.covariance[1][1])
 
     @property
-    def log_coefficient_se(self) -> float:
-        """Standard error of ln a."""
-        return math.sqrt(self.covariance[0][0])
-
-    @property
     def coefficient_se(self) -> float:
         """Standard error of a, by the delta method."""
-        return self.coefficient * self.log_coefficient_se
+        return self.coefficient * math.sqrt(self.covariance[0][0])
 
     def __call__(self, flops: npt.ArrayLike) -> FloatArray:
         """The quantity at these budgets; same shape as ``flops``."""
@@ -145,24 +135,19 @@ def fit_power_law(
     """
     ln_c, ln_p, errors, note = _checked(flops, params, se)
     if len(ln_c) < 2 or np.ptp(ln_c) < 1e-6:
-        reason = f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more."
-        return _no_law(f"{reason} {note}".strip(), quantity, method, throw)
+        reason = f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more. {note}"
+        return no_law(Status.NOT_IDENTIFIED, reason.strip(), method, quantity).required(throw)
     centre = float(ln_c.mean())
-    x = ln_c - centre
-    if se is None:
-        line, covariance, spread, dof = _plain_line(x, ln_p)
-    else:
-        line, covariance, spread, dof = _weighted_line(x, ln_p, errors, scatter)
-    turn = np.array([[1.0, -centre], [0.0, 1.0]])  # from the centred intercept to ln a
-    ln_a, b = turn @ line
-    full = turn @ covariance @ turn.T
+    line, covariance, spread, dof = _line(ln_c - centre, ln_p, errors, scatter)
+    shift = np.array([[1.0, -centre], [0.0, 1.0]])  # from the centred intercept to ln a
+    ln_a, b = shift @ line
     if abs(ln_a) > 690:
         reason = f"The budgets lie too close to each other: exponent {b:.3g}."
-        return _no_law(reason, quantity, method, throw)
+        return no_law(Status.NOT_IDENTIFIED, reason, method, quantity).required(throw)
     return PowerLaw(
         coefficient=math.exp(ln_a),
         exponent=float(b),
-        covariance=tuple(tuple(float(v) for v in row) for row in full),  # type: ignore[arg-type]
+        covariance=as_tuples(shift @ covariance @ shift.T),  # type: ignore[arg-type]
         dof=dof,
         scatter=spread,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
@@ -172,83 +157,37 @@ def fit_power_law(
     )
 
 
+def no_law(status: Status, reason: str, method: str, quantity: str = "params") -> PowerLaw:
+    """A law without numbers."""
+    nan = math.nan
+    return PowerLaw(
+        nan, nan, dof=0.0, quantity=quantity, status=status, reason=reason, method=method
+    )
+
+
 def _checked(
     flops: npt.ArrayLike, params: npt.ArrayLike, se: npt.ArrayLike | None
-) -> tuple[FloatArray, FloatArray, FloatArray, str]:
+) -> tuple[FloatArray, FloatArray, FloatArray | None, str]:
     """Logarithms of the usable rows, their errors, and a note on the others."""
-    c = np.asarray(flops, dtype=float).ravel()
-    p = np.asarray(params, dtype=float).ravel()
-    e = np.zeros_like(p) if se is None else np.asarray(se, dtype=float).ravel()
-    if not len(c) == len(p) == len(e):
-        raise FittingError(
-            f"flops, params and se must have one length, not {len(c)}, {len(p)}, {len(e)}"
-        )
+    c, p, e = equal_columns(
+        flops=flops, params=params, se=np.zeros(np.size(params)) if se is None else se
+    )
     good = np.isfinite(c) & np.isfinite(p) & (c > 0) & (p > 0) & np.isfinite(e) & (e >= 0)
     left = len(c) - int(good.sum())
     note = f"{left} of {len(c)} budgets have no usable optimum." if left else ""
-    return np.log(c[good]), np.log(p[good]), np.maximum(e[good], LEAST_SE), note
+    errors = None if se is None else np.maximum(e[good], LEAST_SE)
+    return np.log(c[good]), np.log(p[good]), errors, note
 
 
-def _plain_line(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, float, float]:
-    """Ordinary least squares: line, covariance, residual scatter, degrees of freedom."""
-    line, inverse = _line(x, y, np.ones_like(x))
-    dof = len(x) - 2
-    if dof == 0:
-        return line, np.full((2, 2), math.nan), math.nan, 0.0
-    residual = y - line[0] - line[1] * x
-    scatter = math.sqrt(float(residual @ residual) / dof)
-    return line, inverse * scatter**2, scatter, float(dof)
-
-
-def _weighted_line(
-    x: FloatArray, y: FloatArray, se: FloatArray, scatter: float | None
+def _line(
+    x: FloatArray, y: FloatArray, se: FloatArray | None, scatter: float | None
 ) -> tuple[FloatArray, FloatArray, float, float]:
-    """Weighted least squares with errors given, plus scatter round the line."""
-    dof = len(x) - 2
-    if scatter is not None:
-        line, inverse = _line(x, y, 1 / (se**2 + scatter**2))
-        return line, inverse, scatter, math.inf
-    spread = _paule_mandel(x, y, se) if dof > 0 else 0.0
-    line, inverse = _line(x, y, 1 / (se**2 + spread**2))
-    # Student's t always: scatter estimated as none may still be there (Hartung and Knapp 2001).
-    return line, inverse, spread, float(dof) if dof > 0 else math.inf
-
-
-def _line(x: FloatArray, y: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weighted line (intercept, slope) and the inverse of its normal matrix."""
+    """Line, covariance, scatter round it, degrees of freedom of the covariance."""
     design = np.stack([np.ones_like(x), x], axis=1)
-    inverse = np.asarray(np.linalg.inv((design * w[:, None]).T @ design), dtype=float)
-    return inverse @ (design.T @ (w * y)), inverse
-
-
-def _paule_mandel(x: FloatArray, y: FloatArray, se: FloatArray) -> float:
-    """Scatter at which the weighted sum of squared residuals equals its expectation."""
-    dof = len(x) - 2
-
-    def excess(variance: float) -> float:
-        w = 1 / (se**2 + variance)
-        line, _ = _line(x, y, w)
-        return float(w @ (y - line[0] - line[1] * x) ** 2) - dof
-
-    low, high = 0.0, float(np.var(y)) + 1e-12
-    if excess(low) <= 0:
-        return 0.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return math.sqrt(high)
-
-
-def _no_law(reason: str, quantity: str, method: str, throw: bool) -> PowerLaw:
-    """A law without numbers, or the error that stands for it."""
-    if throw:
-        raise FitError(Status.NOT_IDENTIFIED, reason)
-    return PowerLaw(
-        coefficient=math.nan,
-        exponent=math.nan,
-        dof=0.0,
-        quantity=quantity,
-        status=Status.NOT_IDENTIFIED,
-        reason=reason,
-        method=method,
-    )
+    if se is None:
+        fit = least_squares(design, y)
+        return fit.coefficients, fit.covariance, math.sqrt(fit.variance), float(fit.dof)
+    fit, found = scattered_fit(design, y, se, scatter=scatter)
+    # Student's t always: scatter estimated as none may still be there (Hartung and Knapp 2001).
+    dof = float(fit.dof) if fit.dof > 0 and scatter is None else math.inf
+    return fit.coefficients, fit.inverse, found, dof

@@ -15,11 +15,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import FittingError, Status
 from fitting.laws import newton
-from fitting.laws.powerlaw import PowerLaw
+from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.regression import t_quantile
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp
+from fitting.values import (
+    FLOPS_PER_PARAM_TOKEN,
+    FloatArray,
+    Optimum,
+    Result,
+    as_tuples,
+    check_positive,
+    equal_columns,
+    log_interval,
+)
 
 HUBER_DELTA = 1e-3
 """Width of the Huber function of log residuals (Hoffmann et al. 2022, section 3.3)."""
@@ -31,7 +40,7 @@ LossFunction = Literal["log-huber", "least-squares"]
 
 
 @dataclass(frozen=True)
-class Surface:
+class Surface(Result):
     """L(p, t) = E + A p^-alpha + B t^-beta.
 
     Attributes:
@@ -66,11 +75,6 @@ class Surface:
     reason: str = ""
 
     @property
-    def ok(self) -> bool:
-        """Whether optima may be read off it."""
-        return self.status is Status.OK
-
-    @property
     def exponent(self) -> float:
         """b of p*(C) = a C^b: beta / (alpha + beta)."""
         return self.beta / (self.alpha + self.beta)
@@ -83,21 +87,12 @@ class Surface:
     def optimum(self, flops: float) -> Optimum:
         """The allocation of least loss on a budget, in closed form."""
         if not self.ok:
-            return Optimum(
-                params=math.nan,
-                log_params_se=math.nan,
-                status=self.status,
-                curvature=math.nan,
-                flops=flops,
-                method="surface",
-                reason=self.reason,
-            )
-        params = float(self.law()(flops))
+            return Optimum.missing(self.status, self.reason, flops, "surface")
+        law = self.law()
+        params = float(law(flops))
         tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
         first, second = self.A * params**-self.alpha, self.B * tokens**-self.beta
-        law = self.law()
         se = float(law.log_se(flops))
-        half = t_quantile(0.9, law.dof) * se
         return Optimum(
             params=params,
             log_params_se=se,
@@ -105,7 +100,7 @@ class Surface:
             curvature=self.alpha**2 * first + self.beta**2 * second,
             flops=flops,
             tokens=tokens,
-            interval=(params * bounded_exp(-half), params * bounded_exp(half)),
+            interval=log_interval(params, t_quantile(0.9, law.dof) * se),
             method="surface",
             loss=self.E + first + second,
             reason=self.reason or f"Surface through {self.points} points.",
@@ -116,18 +111,15 @@ class Surface:
         """p*(C) = a C^b, exact for this surface; errors by the delta method."""
         total = self.alpha + self.beta
         if not self.ok:
-            return PowerLaw(
-                math.nan, math.nan, status=self.status, reason=self.reason, method="surface"
-            )
+            return no_law(self.status, self.reason, "surface")
         ratio = math.log(self.alpha * self.A / (self.beta * self.B))
         ln_six = math.log(FLOPS_PER_PARAM_TOKEN)
         ln_a = (ratio - self.beta * ln_six) / total
         jacobian = self._law_jacobian(ln_a)
-        covariance = jacobian @ np.array(self.covariance) @ jacobian.T
         return PowerLaw(
             coefficient=math.exp(ln_a),
             exponent=self.exponent,
-            covariance=tuple(tuple(float(v) for v in row) for row in covariance),  # type: ignore[arg-type]
+            covariance=as_tuples(jacobian @ np.array(self.covariance) @ jacobian.T),  # type: ignore[arg-type]
             dof=float(max(self.points - 5, 1)) if self.points else math.inf,
             flops_range=self.flops_range,
             scatter=0.0,
@@ -176,10 +168,10 @@ def fit_surface(
         FitError: with ``throw``, the status is not OK.
     """
     points, w, used = prepare_points(params, tokens, loss, loss_function, delta, weights)
-    surface = _no_surface(used) if used < MIN_POINTS else _fit(points, w)
-    if throw and not surface.ok:
-        raise FitError(surface.status, surface.reason)
-    return surface
+    if used < MIN_POINTS:
+        reason = f"{used} distinct allocations; five constants need {MIN_POINTS} or more."
+        return no_surface(reason).required(throw)
+    return _fit(points, w).required(throw)
 
 
 def prepare_points(
@@ -191,19 +183,11 @@ def prepare_points(
     weights: npt.ArrayLike | None,
 ) -> tuple[newton.Points, FloatArray, int]:
     """Check the arrays of a surface fit; also the number of distinct allocations."""
-    p, t, y = (np.asarray(v, dtype=float).ravel() for v in (params, tokens, loss))
-    w = np.ones_like(y) if weights is None else np.asarray(weights, dtype=float).ravel()
-    if not len(p) == len(t) == len(y) == len(w):
-        lengths = ", ".join(str(len(v)) for v in (p, t, y, w))
-        raise FittingError(f"params, tokens, loss, weights must have one length, not {lengths}")
-    for name, values in (("params", p), ("tokens", t), ("loss", y), ("weights", w + 1)):
-        bad = ~(np.isfinite(values) & (values > 0))
-        if bad.any():
-            rows = ", ".join(map(str, np.flatnonzero(bad)[:3]))
-            raise FittingError(
-                f"{name} must be finite and positive: {bad.sum()} are not (rows {rows}...); "
-                "leave them out, or call observations.prepare, which lists them"
-            )
+    ones = np.ones(np.size(loss)) if weights is None else weights
+    p, t, y, w = equal_columns(params=params, tokens=tokens, loss=loss, weights=ones)
+    check_positive(params=p, tokens=t, loss=y)
+    if not (np.isfinite(w) & (w >= 0)).all():
+        raise FittingError("weights must be finite and not negative")
     if loss_function not in ("log-huber", "least-squares"):
         raise FittingError(
             f"loss_function is 'log-huber' or 'least-squares', not {loss_function!r}"
@@ -253,7 +237,7 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
         beta=float(beta),
         objective=float(value),
         at_bound=at_bound,
-        covariance=tuple(tuple(float(v) for v in row) for row in covariance),
+        covariance=as_tuples(covariance),
         centre=points.centre,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
         points=len(points.loss),
@@ -289,7 +273,6 @@ def _at_bound(points: newton.Points, theta: FloatArray) -> tuple[str, ...]:
     return tuple(name for name, hit in zip(names, tight, strict=True) if hit)
 
 
-def _no_surface(distinct: int) -> Surface:
+def no_surface(reason: str) -> Surface:
     """A surface without numbers."""
-    reason = f"{distinct} distinct allocations; five constants need {MIN_POINTS} or more."
     return Surface(*(math.nan,) * 5, status=Status.NOT_IDENTIFIED, reason=reason)

@@ -2,9 +2,7 @@
 
 from fitting.plots.figures import (
     COLOURS,
-    draw_isoflops,
     figure_alignment,
-    figure_fits,
     figure_isoflops,
     figure_laws,
     figure_mix_curves,
@@ -14,9 +12,7 @@ from fitting.plots.figures import (
 
 __all__ = [
     "COLOURS",
-    "draw_isoflops",
     "figure_alignment",
-    "figure_fits",
     "figure_isoflops",
     "figure_laws",
     "figure_mix_curves",

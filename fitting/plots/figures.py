@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from fitting.compare import Comparison, law_optimum
-from fitting.datamix.shares import Alignment, ShareResponse
+from fitting.datamix.alignment import Alignment
+from fitting.datamix.shares import ShareResponse
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw
 from fitting.plots.drawing import (
@@ -42,54 +43,6 @@ if TYPE_CHECKING:
 
 _LEGEND_ROWS = 16
 _SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
-
-
-class SkillFitLike(Protocol):
-    """What a figure needs of one skill's fit."""
-
-    @property
-    def optima(self) -> Sequence[Optimum]:
-        """Per budget."""
-
-    @property
-    def law(self) -> PowerLaw:
-        """Of params."""
-
-    @property
-    def observations(self) -> pd.DataFrame:
-        """Columns params, loss and budget or flops."""
-
-
-def figure_fits(
-    fits: Mapping[str, SkillFitLike],
-    *,
-    skills: Sequence[str] | None = None,
-    aggregate: str | PowerLaw | None = None,
-) -> Figure:
-    """Figures 1a, 1b, ... side by side: one panel of isoFLOP curves per skill.
-
-    Args:
-        fits: skill to its fit, e.g. what `fit_skills` returns.
-        skills: which ones, in order; all by default.
-        aggregate: name of the skill, or the law, whose optima are marked in black.
-    """
-    names = list(skills) if skills else list(fits)
-    figure = new_figure(4.6 * len(names) + 1.8, 4.4)
-    for i, name in enumerate(names):
-        axes = figure.add_subplot(1, len(names), i + 1)
-        other = fits[aggregate].law if isinstance(aggregate, str) else aggregate
-        one = fits[name]
-        last = i == len(names) - 1
-        draw_isoflops(
-            axes,
-            one.observations,
-            one.optima,
-            law=one.law,
-            aggregate=other,
-            title=name,
-            legend=last,
-        )
-    return figure
 
 
 def figure_isoflops(

@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import Status, TableError
+from fitting.regression import least_squares
 from fitting.tuning.optima import FLAT_SHARE
 from fitting.tuning.quadratic import determined
-from fitting.values import FloatArray
+from fitting.values import FloatArray, Result
 
 WINDOW = 0.05
 """Share above an allocation's best loss within which trials count (assumption: wider than
@@ -29,7 +30,7 @@ WINDOW = 0.05
 
 
 @dataclass(frozen=True)
-class TunedConstant:
+class TunedConstant(Result):
     """The best value of one hyperparameter over all allocations.
 
     Attributes:
@@ -49,11 +50,6 @@ class TunedConstant:
     curvature: float
     status: Status
     reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the number may be used."""
-        return self.status is Status.OK
 
 
 def tuned_constants(
@@ -111,14 +107,15 @@ def _pooled(
             "raise tuning.trials or tune fewer knobs at a time"
         )
         return {name: _nothing(name, Status.NOT_IDENTIFIED, reason) for name in names}
-    inverse = np.linalg.inv(design.T @ design)
-    found = inverse @ (design.T @ y)
-    residual = y - design @ found
-    variance = float(residual @ residual) / (len(y) - design.shape[1])
+    fit = least_squares(design, y)
     first = design.shape[1] - 2 * len(names)
     return {
         name: _constant(
-            name, found[i : i + 2], variance * inverse[i : i + 2, i : i + 2], centre[name], frame
+            name,
+            fit.coefficients[i : i + 2],
+            fit.covariance[i : i + 2, i : i + 2],
+            centre[name],
+            frame,
         )
         for name, i in zip(names, range(first, design.shape[1], 2), strict=True)
     }

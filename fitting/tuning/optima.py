@@ -2,7 +2,7 @@
 
 Legend: p = params, t = tokens, C = flops = 6 p t; z = ln of a hyperparameter; losses in nats.
 
-On each allocation ln loss near its minimum is a paraboloid in the logarithms of the
+On each allocation ln loss near its minimum is a quadratic in the logarithms of the
 hyperparameters that were varied; its vertex is the optimum, its curvature tells how much a wrong
 value costs. All allocations share one estimate of the noise. The optima then give a log-log law.
 """
@@ -17,18 +17,24 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from fitting.errors import FitError, FittingError, Status, TableError
-from fitting.laws.surface import Surface
+from fitting.errors import FittingError, Status, TableError
 from fitting.reading.observations import group_budgets
+from fitting.regression import scattered_fit
 from fitting.tuning.published import HyperparameterLaw, Quantity
-from fitting.tuning.quadratic import Bowl, determined, fit_bowl, vertex, vertex_se
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+from fitting.tuning.quadratic import (
+    ResponseSurface,
+    determined,
+    fit_response,
+    vertex,
+    vertex_se,
+)
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Result, as_tuples
 
 FLAT_SHARE = 0.0025
 """Loss within .25 % of the best counts as no worse (DeepSeek LLM, arXiv 2401.02954)."""
 
 WINDOW = 0.01
-"""Share above the best loss within which the paraboloid is fitted. Measured on the 1911 trials of
+"""Share above the best loss within which the quadratic is fitted. Measured on the 1911 trials of
 Step Law (arXiv 2503.04715): within 1 % all 17 allocations have an optimum, on average 6 % below
 the published law; within 2 % rates come out a fifth too low, as the loss is steeper above."""
 
@@ -39,7 +45,7 @@ _ALIASES = {"lr": "learning_rate", "batch": "batch_tokens"}
 
 
 @dataclass(frozen=True)
-class TunedPoint:
+class TunedPoint(Result):
     """The best value of one hyperparameter at one allocation.
 
     Attributes:
@@ -49,7 +55,7 @@ class TunedPoint:
         log_se: standard error of ln value.
         flat: values between which the loss stays within .25 % of the least.
         curvature: d2 ln loss / d(ln value)2, the other hyperparameters held at their best.
-        loss: least loss by the paraboloid, nats.
+        loss: least loss by the quadratic, nats.
         trials: number of trials fitted.
         status: OK, EDGE, CONCAVE or NOT_IDENTIFIED.
         reason: what the status rests on.
@@ -65,11 +71,6 @@ class TunedPoint:
     trials: int
     status: Status
     reason: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the number may be used."""
-        return self.status is Status.OK
 
 
 def tuned_points(
@@ -89,10 +90,10 @@ def tuned_points(
     # Tokens are whole batches, so that trials of one allocation differ by a part of a batch.
     keys = [group_budgets(frame[name].to_numpy()) for name in ("params", "tokens")]
     groups = [g for _, g in frame.groupby(keys, sort=True)]
-    bowls = [fit_bowl(g, _QUANTITIES, window) for g in groups]
-    spare = sum(b.spare for b in bowls)
-    variance = sum(b.squares for b in bowls) / spare if spare else math.nan
-    return tuple(_point(g, b, quantity, variance) for g, b in zip(groups, bowls, strict=True))
+    fits = [fit_response(g, _QUANTITIES, window) for g in groups]
+    dof = sum(f.dof for f in fits)
+    variance = sum(f.squares for f in fits) / dof if dof else math.nan
+    return tuple(_point(g, f, quantity, variance) for g, f in zip(groups, fits, strict=True))
 
 
 def fit_hyperparameter(
@@ -118,10 +119,7 @@ def fit_hyperparameter(
         FitError: with ``throw``, the trials do not determine the law.
     """
     points = tuned_points(trials, quantity, window=window)
-    law = fit_points(points, quantity, predictors=predictors)
-    if throw and not law.ok:
-        raise FitError(law.status, law.reason)
-    return law
+    return fit_points(points, quantity, predictors=predictors).required(throw)
 
 
 def fit_points(
@@ -136,11 +134,10 @@ def fit_points(
     good = [p for p in points if p.ok]
     lost = [f"{p.status} at {p.params:.3g} params: {p.reason}" for p in points if not p.ok]
     note = f" Left out: {'; '.join(lost)}" if lost else ""
-    used = [1, *(i for i, n in enumerate(("params", "tokens"), 2) if n in predictors)]
-    design = np.array([[1.0, math.log(p.params), math.log(p.tokens)] for p in good])
-    columns = [i - 1 for i in used]
-    design = design.reshape(-1, 3)
-    if not determined(design[:, columns]):
+    columns = [0, *(i for i, n in enumerate(get_args(Predictor), 1) if n in predictors)]
+    rows = [[1.0, math.log(p.params), math.log(p.tokens)] for p in good]
+    design = np.array(rows).reshape(-1, 3)[:, columns]
+    if not determined(design):
         reason = (
             f"{len(good)} usable optima do not tell {' and '.join(predictors)} apart: tune at "
             f"allocations that differ in each, or name fewer predictors.{note}"
@@ -149,17 +146,16 @@ def fit_points(
             quantity, math.nan, math.nan, math.nan, status=Status.NOT_IDENTIFIED, reason=reason
         )
     z = np.log([p.value for p in good])
-    found, covariance, scatter = _line(design[:, columns], z, np.array([p.log_se for p in good]))
+    fit, scatter = scattered_fit(design, z, np.nan_to_num([p.log_se for p in good]))
     whole, errors = np.zeros(3), np.zeros((3, 3))
-    whole[columns], errors[np.ix_(columns, columns)] = found, covariance
-    dof = float(len(good) - len(columns))
+    whole[columns], errors[np.ix_(columns, columns)] = fit.coefficients, fit.inverse
     return HyperparameterLaw(
         quantity,
         math.exp(whole[0]),
         float(whole[1]),
         float(whole[2]),
-        covariance=tuple(tuple(float(v) for v in row) for row in errors),
-        dof=dof if dof > 0 else math.inf,
+        covariance=as_tuples(errors),
+        dof=float(fit.dof) if fit.dof > 0 else math.inf,
         scatter=scatter,
         params_range=_range([p.params for p in good]),
         tokens_range=_range([p.tokens for p in good]),
@@ -179,43 +175,6 @@ def flat_factor(points: Sequence[TunedPoint]) -> float:
     if not widths:
         raise FittingError("no allocation has an optimum to tell the flat width from")
     return math.exp(float(np.mean(widths)))
-
-
-def mistuned_optimum(
-    surface: Surface, flops: float, *, curvature: float, exponent_error: float, tuned_at: float
-) -> float:
-    """Factor by which p*(flops) moves where the law's exponent of params is wrong.
-
-    The rate is then off by (p / tuned_at)^exponent_error, which multiplies the loss by
-    exp(curvature / 2 * ln(off)^2).
-
-    Args:
-        surface: loss with everything tuned.
-        flops: budget.
-        curvature: d2 ln loss / d(ln rate)2, as `TunedPoint.curvature` has it.
-        exponent_error: assumed less true exponent of params.
-        tuned_at: params at which the rate is right.
-
-    Returns:
-        p* mistuned / p* tuned.
-
-    Raises:
-        FitError: the surface has no optima.
-    """
-    from scipy.optimize import minimize_scalar
-
-    if not surface.ok:
-        raise FitError(surface.status, f"the surface has no optima: {surface.reason}")
-    centre = math.log(surface.optimum(flops).params)
-
-    def log_loss(shift: float) -> float:
-        params = math.exp(centre + shift)
-        tuned = float(surface.loss(params, flops / (FLOPS_PER_PARAM_TOKEN * params)))
-        off = exponent_error * (centre + shift - math.log(tuned_at))
-        return math.log(tuned) + curvature / 2 * off**2
-
-    found = minimize_scalar(log_loss, bracket=(-0.1, 0.1), tol=1e-10)
-    return math.exp(float(found.x))
 
 
 def recipe_shift(
@@ -251,67 +210,45 @@ def recipe_shift(
     return math.exp(float(found.x))
 
 
-def _point(group: pd.DataFrame, bowl: Bowl, quantity: Quantity, variance: float) -> TunedPoint:
-    """Read one knob's optimum off a paraboloid."""
+def _point(
+    group: pd.DataFrame, fit: ResponseSurface, quantity: Quantity, variance: float
+) -> TunedPoint:
+    """Read one hyperparameter's optimum off a quadratic response surface."""
     params, tokens = float(group["params"].median()), float(group["tokens"].median())
 
     def nothing(status: Status, reason: str) -> TunedPoint:
         nan = math.nan
         return TunedPoint(
-            params, tokens, nan, nan, (nan, nan), nan, nan, bowl.trials, status, reason
+            params, tokens, nan, nan, (nan, nan), nan, nan, fit.trials, status, reason
         )
 
-    if quantity not in bowl.knobs or not len(bowl.constants):
+    if quantity not in fit.names or not len(fit.constants):
         return nothing(
             Status.NOT_IDENTIFIED, f"{len(group)} trials do not fix a minimum of {quantity}"
         )
-    d, i = len(bowl.knobs), bowl.knobs.index(quantity)
-    lowest, hessian = vertex(bowl.constants, d)
+    d, i = len(fit.names), fit.names.index(quantity)
+    lowest, hessian = vertex(fit.constants, d)
     if np.linalg.eigvalsh(hessian).min() <= 0:
         return nothing(Status.CONCAVE, "ln loss does not curve upwards")
-    z = lowest + bowl.centre
-    tried = np.log(group[list(bowl.knobs)].to_numpy())
+    z = lowest + fit.centre
+    tried = np.log(group[list(fit.names)].to_numpy())
     if (z <= tried.min(axis=0)).any() or (z >= tried.max(axis=0)).any():
-        at = ", ".join(f"{k} {math.exp(v):.3g}" for k, v in zip(bowl.knobs, z, strict=True))
+        at = ", ".join(f"{k} {math.exp(v):.3g}" for k, v in zip(fit.names, z, strict=True))
         return nothing(Status.EDGE, f"the minimum ({at}) lies outside the values tried")
     value, curvature = math.exp(z[i]), float(hessian[i, i])
     half = math.exp(math.sqrt(2 * math.log1p(FLAT_SHARE) / curvature))
-    least = float(bowl.constants[0] + bowl.constants[1 : 1 + d] @ lowest / 2)
+    least = float(fit.constants[0] + fit.constants[1 : 1 + d] @ lowest / 2)
     return TunedPoint(
         params=params,
         tokens=tokens,
         value=value,
-        log_se=vertex_se(bowl, i, variance),
+        log_se=vertex_se(fit, i, variance),
         flat=(value / half, value * half),
         curvature=curvature,
         loss=math.exp(least),
-        trials=bowl.trials,
+        trials=fit.trials,
         status=Status.OK,
     )
-
-
-def _line(
-    design: FloatArray, z: FloatArray, se: FloatArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Weighted least squares with scatter beyond the errors (Paule and Mandel 1982)."""
-    dof = len(z) - design.shape[1]
-    own = np.nan_to_num(se) ** 2
-
-    def solve(scatter: float) -> tuple[FloatArray, FloatArray, float]:
-        w = 1 / np.maximum(own + scatter, 1e-300)
-        inverse = np.asarray(np.linalg.inv((design * w[:, None]).T @ design))
-        found = inverse @ (design.T @ (w * z))
-        return found, inverse, float(w @ (z - design @ found) ** 2)
-
-    low, high = 0.0, float(np.var(z)) + 1e-12
-    if dof > 0 and solve(0.0)[2] > dof:
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if solve(middle)[2] > dof else (low, middle)
-    else:
-        high = 0.0
-    found, inverse, _ = solve(high)
-    return found, inverse, math.sqrt(high)
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

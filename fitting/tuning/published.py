@@ -16,9 +16,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FitError, FittingError, Status
-from fitting.isoflop import t_quantile
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+from fitting.errors import Status
+from fitting.regression import t_quantile
+from fitting.values import (
+    FLOPS_PER_PARAM_TOKEN,
+    FloatArray,
+    Result,
+    check_positive,
+    log_interval,
+)
 
 Quantity = Literal["learning_rate", "batch_tokens"]
 
@@ -45,7 +51,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class HyperparameterLaw:
+class HyperparameterLaw(Result):
     """quantity = coefficient * params^params_exponent * tokens^tokens_exponent.
 
     Attributes:
@@ -78,26 +84,10 @@ class HyperparameterLaw:
     status: Status = Status.OK
     reason: str = ""
 
-    @property
-    def ok(self) -> bool:
-        """Whether it may be used."""
-        return self.status is Status.OK
-
     def __call__(self, params: npt.ArrayLike, tokens: npt.ArrayLike) -> FloatArray:
         """The quantity at these allocations; arguments broadcast."""
         p, t = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
         return np.asarray(self.coefficient * p**self.params_exponent * t**self.tokens_exponent)
-
-    def of_flops(self, flops: npt.ArrayLike) -> FloatArray:
-        """The quantity at these budgets, for laws that depend on 6 p t only.
-
-        Raises:
-            FittingError: params and tokens matter differently.
-        """
-        if self.params_exponent != self.tokens_exponent:
-            raise FittingError(f"{self.quantity} is not a function of flops alone here")
-        c = np.asarray(flops, dtype=float) / FLOPS_PER_PARAM_TOKEN
-        return np.asarray(self.coefficient * c**self.params_exponent)
 
     def log_se(self, params: float, tokens: float) -> float:
         """Standard error of ln quantity at one allocation."""
@@ -116,17 +106,12 @@ class HyperparameterLaw:
             FitError: the law is not identified.
             FittingError: params or tokens is not positive and finite.
         """
-        if not self.ok:
-            raise FitError(self.status, self.reason)
-        for name, value in (("params", params), ("tokens", tokens)):
-            if not (math.isfinite(value) and value > 0):
-                raise FittingError(f"{name}={value!r}: give a positive finite number")
+        self.required()
+        check_positive(params=params, tokens=tokens)
         middle = float(self(params, tokens))
         half = t_quantile(0.9, self.dof) * self.log_se(params, tokens)
         beyond, warning = self._beyond(params, tokens)
-        return Recommendation(
-            middle, (middle * math.exp(-half), middle * math.exp(half)), beyond, warning
-        )
+        return Recommendation(middle, log_interval(middle, half), beyond, warning)
 
     def _beyond(self, params: float, tokens: float) -> tuple[float, str]:
         """Greatest factor out of the ranges, and a sentence on it."""

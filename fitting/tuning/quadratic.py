@@ -1,4 +1,4 @@
-"""A paraboloid through the trials of one allocation, in the logarithms of what was varied.
+"""A quadratic response surface through one allocation's trials, in logs of what was varied.
 
 Legend: z = ln of the d hyperparameters that vary, n = trials; losses in nats.
 """
@@ -12,26 +12,27 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fitting.regression import least_squares
 from fitting.values import FloatArray
 
-SPARE = 2
-"""Trials beyond the constants of a paraboloid; the window is widened until there are as many."""
+LEAST_DOF = 2
+"""Trials beyond the constants; the window is widened until there are as many (assumption)."""
 
 
 @dataclass(frozen=True)
-class Bowl:
-    """A paraboloid in the knobs that vary: ln loss = row(z - centre) @ constants."""
+class ResponseSurface:
+    """A quadratic in the hyperparameters that vary: ln loss = row(z - centre) @ constants."""
 
-    knobs: tuple[str, ...]
+    names: tuple[str, ...]
     centre: FloatArray  # (d,)
     constants: FloatArray  # 1, d linear, d (d + 1) / 2 quadratic; empty if not fitted
     inverse: FloatArray  # of the normal matrix
     squares: float
-    spare: int
+    dof: int
     trials: int
 
 
-def fit_bowl(group: pd.DataFrame, names: Sequence[str], window: float) -> Bowl:
+def fit_response(group: pd.DataFrame, names: Sequence[str], window: float) -> ResponseSurface:
     """Fit one allocation's trials near its best.
 
     Args:
@@ -39,12 +40,12 @@ def fit_bowl(group: pd.DataFrame, names: Sequence[str], window: float) -> Bowl:
         names: hyperparameters that may vary.
         window: share above the best loss within which trials are fitted.
     """
-    knobs = tuple(k for k in names if k in group and group[k].nunique() > 1)
+    varied = tuple(k for k in names if k in group and group[k].nunique() > 1)
     y = np.log(group["loss"].to_numpy())
-    z = np.log(group[list(knobs)].to_numpy().reshape(len(group), -1))
-    need = 1 + len(knobs) * (len(knobs) + 3) // 2
+    z = np.log(group[list(varied)].to_numpy().reshape(len(group), -1))
+    need = 1 + len(varied) * (len(varied) + 3) // 2
     order = np.argsort(y, kind="stable")
-    inside = max(int((y <= y.min() + window).sum()), need + SPARE)
+    inside = max(int((y <= y.min() + window).sum()), need + LEAST_DOF)
     while True:
         rows = order[:inside]
         centre = z[rows].mean(axis=0)
@@ -53,13 +54,10 @@ def fit_bowl(group: pd.DataFrame, names: Sequence[str], window: float) -> Bowl:
             break
         if inside >= len(y):
             none = np.empty(0)
-            return Bowl(knobs, centre, none, none, 0.0, 0, len(rows))
+            return ResponseSurface(varied, centre, none, none, 0.0, 0, len(rows))
         inside += 1
-    inverse = np.asarray(np.linalg.inv(design.T @ design))
-    constants = inverse @ (design.T @ y[rows])
-    residual = y[rows] - design @ constants
-    squares = float(residual @ residual)
-    return Bowl(knobs, centre, constants, inverse, squares, len(rows) - need, len(rows))
+    fit = least_squares(design, y[rows])
+    return ResponseSurface(varied, centre, *fit, len(rows))
 
 
 def _rows(z: FloatArray) -> FloatArray:
@@ -77,16 +75,16 @@ def vertex(constants: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
     return np.asarray(-np.linalg.solve(hessian, constants[1 : 1 + d])), hessian
 
 
-def vertex_se(bowl: Bowl, i: int, variance: float) -> float:
+def vertex_se(fit: ResponseSurface, i: int, variance: float) -> float:
     """Standard error of one coordinate of the vertex, by the delta method."""
-    d = len(bowl.knobs)
-    slope = np.empty(len(bowl.constants))
-    for j, value in enumerate(bowl.constants):
+    d = len(fit.names)
+    slope = np.empty(len(fit.constants))
+    for j, value in enumerate(fit.constants):
         step = np.zeros(len(slope))
         step[j] = 1e-6 * max(abs(float(value)), 1e-6)
-        high, low = (vertex(bowl.constants + s * step, d)[0][i] for s in (1, -1))
+        high, low = (vertex(fit.constants + s * step, d)[0][i] for s in (1, -1))
         slope[j] = (high - low) / (2 * step[j])
-    return math.sqrt(max(float(slope @ bowl.inverse @ slope) * variance, 0.0))
+    return math.sqrt(max(float(slope @ fit.inverse @ slope) * variance, 0.0))
 
 
 def determined(design: FloatArray) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
-from fitting.isoflop import t_quantile
+from fitting.regression import t_quantile
 from sweeper.text import between, number, si
 
 if TYPE_CHECKING:

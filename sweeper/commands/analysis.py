@@ -164,7 +164,7 @@ def _remarks(fits: Fits) -> list[str]:
 
 
 def _json(values: dict[str, Any]) -> str:
-    from fitting.plain import plain
+    from fitting.values import plain
 
     return json.dumps(plain(values), indent=2, allow_nan=False)
 

@@ -63,7 +63,7 @@ class Tuned:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, NaN as None."""
-        from fitting.plain import plain
+        from fitting.values import plain
 
         values: dict[str, Any] = plain(
             {

@@ -7,12 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.compare import (
-    compare_optima,
-    compare_skills,
-    mean_of_optima,
-    optimum_of_mean_loss,
-)
+from fitting.compare import compare_optima, compare_skills
 from fitting.errors import FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
@@ -122,27 +117,6 @@ def test_precision_weights_lean_on_the_sure_budgets() -> None:
     assert compare_optima(skill, base).pooled == pytest.approx(0.18)
     assert compare_optima(skill, base, pooling="precision").pooled == pytest.approx(0.1, abs=1e-3)
     assert "5 budgets" in str(compare_optima(skill, base))
-
-
-def test_the_two_averages_differ() -> None:
-    data = table(0.8)
-    data.loc[data["skill"] == "facts", "loss"] *= 3  # a steeper curve draws the averaged loss
-    of_mean = optimum_of_mean_loss(data, ["facts", "all"])[0]
-    parts = [
-        fit_isoflop(g["params"], g["loss"], flops=6e18)
-        for _, g in data[data["flops"] == 6e18].groupby("skill")
-    ]
-    mean_of = mean_of_optima(parts)
-    assert mean_of.params == pytest.approx(np.mean([p.params for p in parts]))
-    assert of_mean.params > 1.1 * mean_of.params
-    assert mean_of.interval[0] < mean_of.params < mean_of.interval[1]
-
-
-def test_mean_of_optima_without_a_number() -> None:
-    bad = replace(optimum(1e19, 1e8), status=Status.FLAT, reason="Flat.")
-    found = mean_of_optima([optimum(1e19, 1e8), bad])
-    assert found.status is Status.FLAT and math.isnan(found.params)
-    assert mean_of_optima([]).status is Status.NOT_IDENTIFIED
 
 
 def test_unknown_skill() -> None:

@@ -13,18 +13,18 @@ def deepseek_flops(layers: int, width: int, context: int, tokens: float) -> floa
 
 
 def test_deepseek_rule_at_round_budgets() -> None:
-    assert DEEPSEEK.learning_rate.of_flops(1e20) == pytest.approx(0.3118 * 10**-2.5)
-    assert DEEPSEEK.batch_tokens.of_flops(1e20) == pytest.approx(0.2920 * 10**6.542)
+    assert DEEPSEEK.learning_rate(1, 1e20 / 6) == pytest.approx(0.3118 * 10**-2.5)
+    assert DEEPSEEK.batch_tokens(1, 1e20 / 6) == pytest.approx(0.2920 * 10**6.542)
 
 
 def test_deepseek_models_were_trained_by_their_rule() -> None:
     """7 B: 4.2e-4, 2304 sequences of 4096; 67 B: 3.2e-4, 4608 (table 2), both on 2 T tokens."""
     small = deepseek_flops(30, 4096, 4096, 2e12)
     large = deepseek_flops(95, 8192, 4096, 2e12)
-    assert DEEPSEEK.learning_rate.of_flops(small) == pytest.approx(4.2e-4, rel=0.03)
-    assert DEEPSEEK.learning_rate.of_flops(large) == pytest.approx(3.2e-4, rel=0.03)
-    assert DEEPSEEK.batch_tokens.of_flops(small) == pytest.approx(2304 * 4096, rel=0.1)
-    assert DEEPSEEK.batch_tokens.of_flops(large) == pytest.approx(4608 * 4096, rel=0.1)
+    assert DEEPSEEK.learning_rate(1, small / 6) == pytest.approx(4.2e-4, rel=0.03)
+    assert DEEPSEEK.learning_rate(1, large / 6) == pytest.approx(3.2e-4, rel=0.03)
+    assert DEEPSEEK.batch_tokens(1, small / 6) == pytest.approx(2304 * 4096, rel=0.1)
+    assert DEEPSEEK.batch_tokens(1, large / 6) == pytest.approx(4608 * 4096, rel=0.1)
 
 
 def test_porian_rule_at_a_hundred_million() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from benchmarks.checkpoints import QUESTIONS, checkpoint_grid
 from fitting import Status, fit_nll_law, fit_pass_law, pass_curves
-from fitting.checkpoints import QUESTIONS, checkpoint_grid
 from sweeper import Allocation, Results, Sizes, SpecError, Sweep
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fitting.plain import plain
+from fitting.values import plain
 from sweeper.analysis.studies import datamix, skills, validation
 from sweeper.analysis.studies.datamix import DatamixStudy
 from sweeper.analysis.studies.skills import SkillsStudy

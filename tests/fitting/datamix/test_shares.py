@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fitting.datamix.alignment import aligning_ratio
 from fitting.datamix.shares import (
     PAPER_BASELINE,
-    aligning_ratio,
-    class_ratio,
     fit_share_response,
     multiply,
     optima_by_mix,
@@ -129,7 +128,6 @@ def test_optima_by_mix() -> None:
     )
     with pytest.raises(FittingError, match="no shares given for mix 'base'"):
         optima_by_mix(pd.concat(frames), {"code×4": mixes["code×4"]})
-    np.testing.assert_allclose(class_ratio(mixes, ["base"], "code", "knowledge"), 0.1992 / 0.5844)
 
 
 def test_the_papers_aligning_ratio_by_its_own_kind_of_curve() -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from fitting.decisions.serving import (
-    SARDANA_PRICES,
     Demand,
     Machine,
     Prices,
@@ -17,6 +16,12 @@ from fitting.decisions.serving import (
 from fitting.errors import FitError, FittingError, Status
 from fitting.laws.bootstrap import bootstrap_surface
 from fitting.laws.surface import Surface, fit_surface
+
+A100 = (312e12, 0.5), (624e12, 0.5), (624e12, 0.01)
+SARDANA_PRICES = Prices.of_machines(
+    Machine(1.0, *A100[0]), prompt=Machine(1.0, *A100[1]), generation=Machine(1.0, *A100[2])
+)
+"""Sardana and Frankle's utilisations on an A100, bf16 for training and int8 for serving."""
 
 SURFACE = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.36)
 WANTED = 2.1

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.checkpoints import (
+from benchmarks.checkpoints import (
     OVERTRAINED,
     QUESTIONS,
     TASKS,
@@ -18,7 +18,7 @@ from fitting.checkpoints import (
 from fitting.decisions.nll_law import NllLaw, fit_nll_law
 from fitting.decisions.pass_law import PassLaw, fit_pass_law
 from fitting.decisions.passk import pass_curves
-from fitting.decisions.testtime import jackknife_optimum, sampling_frontier
+from fitting.decisions.testtime import sampling_frontier
 from fitting.errors import FitError, FittingError, Status
 from fitting.laws.surface import Surface
 
@@ -256,23 +256,3 @@ def test_from_results_per_question_to_a_plan() -> None:
         assert law.optimum(2.56e19, 140e9).params < usual / 3
     # The additive law of -ln pass@k misses these questions by far more than noise.
     assert fit_nll_law(exact).status is fit_nll_law(drawn).status is Status.MISFIT
-
-
-def test_leaving_checkpoints_out_gives_the_error_too() -> None:
-    curves = sample_nll(TASKS["recall"], 0.003, np.random.default_rng(5))
-    delta = fit_nll_law(curves).optimum(2.56e19, C_INFERENCE)
-    jack = jackknife_optimum(fit_nll_law, curves, 2.56e19, C_INFERENCE)
-    assert jack.params == delta.params
-    assert jack.log_params_se == pytest.approx(delta.log_params_se, rel=0.5)
-    with pytest.raises(FittingError, match="groups=1"):
-        jackknife_optimum(fit_nll_law, curves, 2.56e19, C_INFERENCE, groups=1)
-
-
-def test_error_of_the_second_law() -> None:
-    off = []
-    truth = QUESTIONS.optimum(2.56e19, C_INFERENCE).params
-    for seed in range(4):
-        curves = sample_questions(QUESTIONS, 300, np.random.default_rng(seed))
-        best = jackknife_optimum(fit_pass_law, curves, 2.56e19, C_INFERENCE, groups=5)
-        off.append(math.log(best.params / truth) / best.log_params_se)
-    assert 0.3 < np.sqrt(np.mean(np.square(off))) < 2.0

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.checkpoints import QUESTIONS, checkpoint_grid
 from fitting import FitError, Fits, FittingError, Status, Surface, fit_skills, serving_optimum
-from fitting.checkpoints import QUESTIONS, checkpoint_grid
 from fitting.decisions.tradeoffs import (
     one_run,
     pareto_front,

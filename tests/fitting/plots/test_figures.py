@@ -10,7 +10,8 @@ import pytest
 
 from fitting import plots
 from fitting.compare import compare_optima
-from fitting.datamix.shares import aligning_ratio, fit_share_response
+from fitting.datamix.alignment import aligning_ratio
+from fitting.datamix.shares import fit_share_response
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
@@ -49,15 +50,16 @@ def crosses(figure: object, colour: str) -> int:
     )
 
 
-def test_isoflop_panels_of_fits(fits: dict[str, Fit], tmp_path: Path) -> None:
-    figure = plots.figure_fits(fits, aggregate=LLAMA3_PARAMS)
-    assert [a.get_title() for a in figure.axes] == ["code", "knowledge"]
+def test_isoflop_panel_with_the_aggregates_law(fits: dict[str, Fit], tmp_path: Path) -> None:
+    one = fits["code"]
+    figure = plots.figure_isoflops(
+        one.observations, one.optima, law=one.law, aggregate=LLAMA3_PARAMS, title="code"
+    )
+    assert [a.get_title() for a in figure.axes] == ["code"]
     figure.savefig(tmp_path / "fits.png", dpi=60)
     assert (tmp_path / "fits.png").stat().st_size > 10_000
     figure.savefig(tmp_path / "fits.pdf")
-    named = plots.figure_fits(fits, skills=["code"], aggregate="knowledge")
-    assert len(named.axes) == 1
-    assert crosses(named, "black") == 9
+    assert crosses(figure, "black") == 9
 
 
 def test_every_optimum_has_a_cross_and_unusable_ones_are_named(fits: dict[str, Fit]) -> None:

@@ -12,7 +12,7 @@ from fitting.tuning.optima import (
     FLAT_SHARE,
     fit_hyperparameter,
     flat_factor,
-    mistuned_optimum,
+    recipe_shift,
     tuned_points,
 )
 
@@ -133,11 +133,19 @@ def test_too_few_rates_and_upside_down() -> None:
 
 def test_mistuned_rates_move_the_optimum() -> None:
     best = SURFACE.optimum(1e21).params
-    same = mistuned_optimum(SURFACE, 1e21, curvature=CURVATURE, exponent_error=0.3, tuned_at=best)
-    assert same == pytest.approx(1.0, abs=1e-4)
+
+    def shift(tuned_at: float) -> float:
+        return recipe_shift(
+            lambda p, t: float(SURFACE.loss(p, t)),
+            1e21,
+            params=best,
+            curvature=CURVATURE,
+            log_off=lambda p, _: 0.3 * math.log(p / tuned_at),
+        )
+
+    assert shift(best) == pytest.approx(1.0, abs=1e-4)
     # Rates right for small models and too high for large ones make small ones look better.
-    kwargs = {"curvature": CURVATURE, "tuned_at": best / 100}
-    off = mistuned_optimum(SURFACE, 1e21, exponent_error=0.3, **kwargs)
+    off = shift(best / 100)
     assert off < 0.9
     sizes = best * np.exp(np.linspace(-2, 1, 3001))
     loss = SURFACE.loss(sizes, 1e21 / (6 * sizes))

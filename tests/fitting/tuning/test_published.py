@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fitting.errors import FitError, FittingError, Status
-from fitting.tuning.published import DEEPSEEK, PORIAN, PUBLISHED, STEP_LAW, HyperparameterLaw
+from fitting.tuning.published import DEEPSEEK, PORIAN, PUBLISHED, HyperparameterLaw
 
 LAW = HyperparameterLaw(
     "learning_rate",
@@ -53,13 +53,6 @@ def test_published_rules_are_of_a_sane_size(name: str) -> None:
     assert rule.learning_rate.source and rule.learning_rate.quantity == "learning_rate"
     assert rule.batch_tokens.quantity == "batch_tokens"
     assert str(rule.batch_tokens).startswith("batch_tokens = ")
-
-
-def test_laws_of_flops_alone() -> None:
-    rule = DEEPSEEK.batch_tokens
-    assert rule.of_flops(6e18) == pytest.approx(float(rule(1e8, 1e10)))
-    with pytest.raises(FittingError, match="not a function of flops alone"):
-        STEP_LAW.learning_rate.of_flops(1e20)
 
 
 def test_bad_input() -> None:
