@@ -1,0 +1,141 @@
+"""How far a foreign trainer is: ``progress.jsonl``, or lines of its output."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROGRESS = "progress.jsonl"
+"""Lines such as {"tokens": 1048576, "loss": 3.21}, appended by the trainer as it goes on."""
+
+READ_BYTES = 2**20
+"""Most of the file that is read at a look; of more, the end."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a share of the training is a share of.
+
+    Attributes:
+        tokens: of the whole trial.
+        batch_tokens: of one step; 0 if that is not known.
+    """
+
+    tokens: int
+    batch_tokens: int = 0
+
+
+class Heartbeat:
+    """Follows one attempt.
+
+    Args:
+        directory: of the trial.
+        whole: the training.
+        pattern: of lines of the output, or "" for `PROGRESS`.
+
+    Attributes:
+        at: monotonic seconds of the last sign of progress, or of the start.
+        tokens: trained on, as far as is known.
+        seen: whether there was any sign.
+    """
+
+    def __init__(self, directory: Path, whole: Whole, pattern: str = "") -> None:
+        self.at = time.monotonic()
+        self.tokens, self.loss, self.seen = 0.0, math.nan, False
+        self._path, self._whole = directory / PROGRESS, whole
+        self._pattern = re.compile(pattern) if pattern else None
+        self._place = _size(self._path)  # what earlier attempts have written is no news
+        self._resumed_at = 0.0
+        self._began = (self.at, 0.0)
+
+    def look(self, tail: str) -> dict[str, Any] | None:
+        """Metrics to report where there is progress since the last look.
+
+        Args:
+            tail: the end of the output.
+        """
+        found = self._in_output(tail) if self._pattern else self._in_file()
+        tokens = _tokens(found, self._whole) if found else None
+        if found is None or tokens is None or (self.seen and tokens == self.tokens):
+            return None
+        now = time.monotonic()
+        if not self.seen:
+            stated = _number(found.get("resumed_at_tokens"))
+            self._resumed_at = stated if math.isfinite(stated) else tokens
+            self._began = (now, tokens)
+        self.at, self.tokens, self.seen = now, tokens, True
+        self.loss = _number(found.get("loss"))
+        return self._metrics()
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Speed since the first sign; 0 before the second."""
+        first_at, first = self._began
+        return max(self.tokens - first, 0.0) / (self.at - first_at) if self.at > first_at else 0.0
+
+    def _metrics(self) -> dict[str, Any]:
+        said = {"tokens": self.tokens, "tokens_per_s": self.tokens_per_s}
+        if math.isfinite(self.loss):
+            said["train_loss"] = self.loss
+        return {**said, "resumed_at_tokens": self._resumed_at}
+
+    def _in_output(self, tail: str) -> dict[str, Any] | None:
+        assert self._pattern is not None
+        found = list(self._pattern.finditer(tail))
+        return found[-1].groupdict() if found else None
+
+    def _in_file(self) -> dict[str, Any] | None:
+        size = _size(self._path)
+        if size < self._place:
+            self._place = 0  # written anew
+        if size == self._place:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(max(self._place, size - READ_BYTES))
+            block = file.read(READ_BYTES)
+            end = block.rfind(b"\n") + 1
+            self._place = file.tell() - len(block) + end
+        lines = [_object(line) for line in block[:end].splitlines()[-50:]]
+        told = [line for line in lines if line and _tokens(line, self._whole) is not None]
+        return told[-1] if told else None
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _tokens(found: Mapping[str, Any], whole: Whole) -> float | None:
+    """Tokens that a sign of progress stands for; None where it says nothing of them."""
+    tokens = _number(found.get("tokens"))
+    if math.isfinite(tokens):
+        return tokens
+    step, steps = (_number(found.get(name)) for name in ("step", "steps"))
+    if step >= 0 and steps > 0:
+        return whole.tokens * min(step / steps, 1.0)
+    if step >= 0 and whole.batch_tokens:
+        return min(step * whole.batch_tokens, float(whole.tokens))
+    return None
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(str(value).replace(",", "").replace("_", ""))
+    except ValueError:
+        return math.nan

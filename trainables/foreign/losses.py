@@ -1,0 +1,201 @@
+"""What a foreign trainer measured: read from ``losses.json``, or from a log it writes anyway."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.foreign.placeholders import require_known
+from trainables.foreign.settings import Log
+
+LOSSES = "losses.json"
+"""Written whole (to another name, then renamed) by the trainer: the trial's end."""
+
+LOG_BYTES = 256 * 2**20
+"""Largest log that is read (assumption: above, it is no log of losses)."""
+
+
+class LossesError(Exception):
+    """The trainer has ended, but its losses cannot be used; the training is kept."""
+
+
+def read(directory: Path, skills: Mapping[str, str], log: Log | None) -> dict[str, Any] | None:
+    """Losses by skill as a ledger takes them; None where there are none yet.
+
+    Args:
+        directory: of the trial.
+        skills: skill -> class.
+        log: where they are, if not in `LOSSES`.
+
+    Returns:
+        Skill -> ``nll, tokens, bytes, examples, class``; a plain loss counts as one token's.
+
+    Raises:
+        LossesError: the file is no JSON, misses a skill, or holds something else than numbers.
+    """
+    if log is not None:
+        found = _from_log(directory, skills, log)
+    else:
+        try:
+            text = (directory / LOSSES).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        found = _parsed(text)
+    return None if found is None else sums(found, skills, where=log.file if log else LOSSES)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise LossesError(
+            f"{LOSSES}: is no whole JSON ({error}); write it to another name and rename it"
+        ) from None
+    if not isinstance(found, dict):
+        raise LossesError(f'{LOSSES}: is no object such as {{"code": 2.31}}')
+    return found
+
+
+def sums(found: Mapping[str, Any], skills: Mapping[str, str], *, where: str) -> dict[str, Any]:
+    """Losses as a ledger takes them, each checked.
+
+    Args:
+        found: skill -> nats per token, or ``{"nll": sum, "tokens": n, "bytes": n}``.
+        skills: skill -> class.
+        where: they come from, for messages.
+
+    Raises:
+        LossesError: a skill is missing or unknown, or a value is no number.
+    """
+    for name in found:
+        try:
+            require_known(name, skills, f"{where}: skill {name!r}")
+        except ValueError as error:
+            raise LossesError(f"{error} (trainer.skills)") from None
+    missing = [name for name in skills if name not in found]
+    if missing:
+        raise LossesError(f"{where}: no loss of {', '.join(missing)}, named by trainer.skills")
+    return {name: _sum(name, found[name], kind, where) for name, kind in skills.items()}
+
+
+def _sum(name: str, value: Any, kind: str, where: str) -> dict[str, Any]:
+    parts = value if isinstance(value, dict) else {"nll": value, "tokens": 1}
+    tokens = parts.get("tokens", 0)
+    for key in ("nll", "tokens", "bytes"):
+        part = parts.get(key, 0)
+        if part is None and key == "nll":  # JSON has no NaN, and its writers say null
+            continue
+        if isinstance(part, bool) or not isinstance(part, int | float):
+            shown = f"{part!r} is text" if isinstance(part, str) else f"{part!r} is no number"
+            raise LossesError(f"{where}: {name}: {shown}; write nats per token, as 2.31")
+    if "nll" not in parts or not tokens > 0:
+        raise LossesError(
+            f"{where}: {name}: write nats per token, or "
+            f'{{"nll": sum over the targets, "tokens": their number, "bytes": theirs}}'
+        )
+    nll = math.nan if parts["nll"] is None else float(parts["nll"])
+    whole = {"tokens": int(tokens), "bytes": int(parts.get("bytes", 0))}
+    return {"nll": nll, **whole, "examples": int(parts.get("examples", 1)), "class": kind}
+
+
+def diverged(losses: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why the losses are no result: which is not finite; "" if all are."""
+    bad = [name for name, loss in losses.items() if not math.isfinite(loss["nll"])]
+    return f"loss of {', '.join(bad)} is not finite" if bad else ""
+
+
+# -- logs ----------------------------------------------------------------------------------------
+
+
+def _from_log(directory: Path, skills: Mapping[str, str], log: Log) -> dict[str, Any] | None:
+    files = sorted(directory.glob(log.file), key=lambda path: path.stat().st_mtime)
+    found: dict[str, Any] = {}
+    keys = {skill: log.keys.get(skill, skill) for skill in skills}
+    for path in files:
+        if path.stat().st_size > LOG_BYTES:
+            raise LossesError(f"{path}: is larger than {LOG_BYTES / 2**20:.0f} MiB")
+        found |= _last_values(path, keys)
+    return found or None
+
+
+def _last_values(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The last value of each key in one file, by skill."""
+    if "tfevents" in path.name:
+        last = dict(_events(path))
+        return {skill: last[key] for skill, key in keys.items() if key in last}
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if path.suffix in (".csv", ".tsv"):
+        rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ",")
+        documents: Iterable[Any] = ({k: _number(v) for k, v in row.items()} for row in rows)
+    else:
+        documents = _documents(text)
+    found = {}
+    for document in documents:
+        for skill, key in keys.items():
+            for value in _values(document, key):
+                found[skill] = value
+    return found
+
+
+def _number(text: Any) -> Any:
+    """A cell's number; None for an empty one, and what it says where that is none."""
+    try:
+        return float(text) if text else None
+    except (ValueError, TypeError):
+        return text
+
+
+def _documents(text: str) -> Iterator[Any]:
+    """One JSON document, or those of the lines; a last line that is cut is left out."""
+    try:
+        yield json.loads(text)
+        return
+    except ValueError:
+        pass
+    for line in text.splitlines():
+        if line.startswith("{"):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _values(document: Any, key: str) -> Iterator[Any]:
+    """Values of a key, or of a dotted path, wherever they are in a document, in its order."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _values(item, key)
+    elif isinstance(document, dict):
+        if document.get(key) is not None:
+            yield document[key]
+        head, _, rest = key.partition(".")
+        if rest and head in document:
+            yield from _values(document[head], rest)
+        for name, item in document.items():
+            if isinstance(item, dict | list) and name != head:
+                yield from _values(item, key)
+
+
+def _events(path: Path) -> Iterator[tuple[str, float]]:
+    """Tags and values of a TensorBoard event file (TFRecord: length, check, data, check)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, place = path.read_bytes(), 0
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from("<Q", data, place)
+        body = data[place + 12 : place + 12 + length]
+        place += length + 16
+        if len(body) < length:
+            return  # cut: still being written, or its writer was killed
+        for value in Event.FromString(body).summary.value:
+            if value.HasField("simple_value"):
+                yield value.tag, float(value.simple_value)
+            elif len(value.tensor.float_val) == 1:  # as TensorFlow 2 writes them
+                yield value.tag, float(value.tensor.float_val[0])
+            elif len(value.tensor.tensor_content) == 4:
+                yield value.tag, float(struct.unpack("<f", value.tensor.tensor_content)[0])
