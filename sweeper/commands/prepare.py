@@ -53,6 +53,7 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     corpus = summary(manifest)
     lines = [f"\n{'class':<16}{'documents':>12}{'tokens':>10}{'held out':>10}{'bytes/token':>13}"]
     lines += [_class(name, entry) for name, entry in manifest["classes"].items()]
+    lines += _replaced(manifest["classes"])
     lines += _skills(manifest["skills"])
     lines += ["", *_contamination(manifest["contamination"])]
     return [
@@ -71,6 +72,14 @@ def _class(name: str, entry: dict[str, Any]) -> str:
         f"{name:<16}{entry['documents']:>12,}{si(entry['tokens']):>10}"
         f"{si(entry['validation']['tokens']):>10}{entry['bytes'] / entry['tokens']:>13.2f}"
     )
+
+
+def _replaced(entries: dict[str, Any]) -> list[str]:
+    return [
+        f"  {name}: characters that could not be decoded, here or before: {entry['replaced']}"
+        for name, entry in entries.items()
+        if entry["replaced"]
+    ]
 
 
 def _skills(entries: dict[str, Any]) -> list[str]:

@@ -332,8 +332,11 @@ def test_runs_are_equal_where_tokens_are() -> None:
         ({"files": "prose*.jsonl", "where": {"lang": "de"}}, "no column 'lang'"),
         ({"files": "prose*.jsonl", "where": {"language": "fr"}}, "no document with text where"),
         ({"files": ["prose*.jsonl", "code/*.py"]}, "several kinds"),
-        ({"files": "broken.jsonl"}, "broken.jsonl cannot be read"),
-        ({"files": "broken.parquet"}, r"sources\.0\.files: broken\.parquet: .*not a parquet file"),
+        ({"files": "broken.jsonl"}, r"broken.jsonl, line 1: is not JSON .*one object a line"),
+        (
+            {"files": "broken.parquet"},
+            r"sources\.0: broken\.parquet is no sound parquet file .*copy it again",
+        ),
         ({"hub": "no-such-name/no-such-set"}, "seems to be offline, or the id is wrong"),
     ],
 )

@@ -13,6 +13,9 @@ import pytest
 from datasets import Dataset, Features, List, Value
 from datasets.features import ClassLabel
 
+from trainables.prepare import PrepareError
+from trainables.prepare.skills import examples
+from trainables.prepare.spec import SkillSource
 from trainables.skills.benchmarks import (
     Benchmark,
     BenchmarkError,
@@ -253,8 +256,8 @@ def test_own_jsonl_is_read_by_column_names_or_templates(tmp_path: Any) -> None:
     plain = Benchmark(
         "mine", "json", "train", "q", "a", "sums", dataset_kwargs={"data_files": str(path)}
     )
-    examples = {e.context: e.targets for e in load(plain).examples}
-    assert examples == {"2+2 ": ("4", "four"), "1+1 ": ("2",)}
+    found = {e.context: e.targets for e in load(plain).examples}
+    assert found == {"2+2 ": ("4", "four"), "1+1 ": ("2",)}
     jinja = replace(plain, doc_to_text="{{q}}=\n", doc_to_target="{{a}}", target_delimiter="")
     assert {e.context: e.targets for e in load(jinja).examples}["2+2=\n"] == ("4", "four")
     first = replace(jinja, doc_to_target="{{a[0]}}")
@@ -267,17 +270,18 @@ def test_own_jsonl_is_read_by_column_names_or_templates(tmp_path: Any) -> None:
 def test_a_local_copy_stands_in_for_the_hub(tmp_path: Any) -> None:
     path = tmp_path / "humaneval.jsonl"
     _table("humaneval").to_json(path)
-    loaded = load(NINETEEN["humaneval"], path=str(path))
+    loaded = examples(SkillSource("humaneval", path=str(path)))
     assert loaded.examples[0].context == "def f():\n"
     _table("humaneval").to_parquet(tmp_path / "humaneval.parquet")
-    assert load(NINETEEN["humaneval"], path=str(tmp_path / "humaneval.parquet")) == loaded
+    parquet = SkillSource("humaneval", path=str(tmp_path / "humaneval.parquet"))
+    assert examples(parquet) == loaded
 
 
 def test_what_cannot_be_had_is_said_with_the_remedy(tmp_path: Any) -> None:
     with pytest.raises(BenchmarkError, match=r"cat-lm: CAT-LM's pairs .*columns code, test"):
         load(find("cat-lm"))
-    with pytest.raises(BenchmarkError, match=r"skills.mbpp: .*gone.jsonl.* cannot be loaded"):
-        load(find("mbpp"), path=str(tmp_path / "gone.jsonl"))
+    with pytest.raises(PrepareError, match=r"skills.mbpp: there is no file .*gone.jsonl"):
+        examples(SkillSource("mbpp", path=str(tmp_path / "gone.jsonl")))
     with pytest.raises(BenchmarkError, match=r"'humanevl' is no benchmark .*mean 'humaneval'"):
         find("humanevl")
 

@@ -42,6 +42,7 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
         "documents": documents,
         "tokens": sum(record["tokens"] for record in records),
         "bytes": sum(record["bytes"] for record in records),
+        "replaced": sum(record["replaced"] for record in records),
         "shards": [
             {key: record[key] for key in ("file", "tokens", "sha256")}
             for record in records

@@ -22,7 +22,16 @@ from trainables.prepare import skills, tokenizer
 from trainables.prepare.collect import class_entry, contamination_of
 from trainables.prepare.files import FULL, write_bytes
 from trainables.prepare.pool import Say, cores, drop_broken, open_pool, write_shards
-from trainables.prepare.shards import WORK, DiskFull, Job, is_held_out, text_hash
+from trainables.prepare.shards import (
+    WORK,
+    DiskFull,
+    Job,
+    as_bytes,
+    forget_from,
+    is_held_out,
+    records_of,
+    text_hash,
+)
 from trainables.prepare.sources import Part, open_part, parts_of, texts
 from trainables.prepare.spec import Corpora, PrepareError
 
@@ -122,13 +131,20 @@ def _same_as_before(corpora: Corpora, parts: list[Part], root: Path) -> None:
     if changed:
         raise PrepareError(
             f"{root} was prepared from another spec ({', '.join(changed)} differ); choose another "
-            "directory. Only shares, skills, ngram and name may change in place"
+            "directory. Only shares, skills, ngram, undecodable and name may change in place"
         )
-    if found != before["parts"]:
+    records = [records_of(root, part) for part in parts]
+    many = len(found) != len(before["parts"]) and any(records)
+    pairs = zip(parts, records, found, before["parts"], strict=False)
+    differing = [(part, made) for part, made, now, then in pairs if now != then and made]
+    if many or any(made[-1]["ended"] for _, made in differing):
         raise PrepareError(
-            f"{root}: the source files have changed since it was begun (their number or sizes "
-            "differ); choose another directory, or restore them"
+            f"{root}: source files have changed since their shards were written (their number or "
+            "sizes differ); choose another directory, or restore them"
         )
+    for part, made in differing:  # it was not finished: perhaps a damaged file was mended
+        forget_from(root, part, made[0]["file"])
+    _write(path, {"spec": spec, "parts": found})
 
 
 def _sample(corpora: Corpora, parts: list[Part]) -> Iterator[str]:
@@ -137,7 +153,7 @@ def _sample(corpora: Corpora, parts: list[Part]) -> Iterator[str]:
     for part in parts:
         left = most
         for text in texts(open_part(part), part.source, where=f"classes.{part.document_class}"):
-            data = text.encode(errors="replace")
+            data = as_bytes(text)
             if not is_held_out(text_hash(data, corpora.seed), corpora.validation):
                 yield data.decode()
                 left -= len(data)

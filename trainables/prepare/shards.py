@@ -20,9 +20,10 @@ import numpy as np
 
 from trainables.corpora.prepared import token_type
 from trainables.prepare.files import FULL, file_hash, flush, partial, write_bytes
+from trainables.prepare.rows import REPLACEMENT
 from trainables.prepare.sources import Part, open_part, texts
 from trainables.prepare.spec import PrepareError
-from trainables.prepare.tokenizer import open_tokenizer, vocabulary_size
+from trainables.prepare.tokenizer import open_tokenizer, pieces, vocabulary_size
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,6 +34,9 @@ WORK = "work"
 BATCH_DOCUMENTS, BATCH_BYTES = 256, 2**20
 """Documents tokenised at a time, and the bytes from which fewer do (assumption: keeps every
 thread of the tokenizer busy, and a shard from growing far beyond its size)."""
+
+ENCODED_CHARACTERS = 2**18
+"""Of a text tokenised at a time: the library needs some hundred bytes for each (assumption)."""
 
 Told = Callable[[int, int], None]
 """Called with bytes of text and tokens after each batch."""
@@ -68,6 +72,7 @@ class _Counts:
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
+    replaced: int = 0
     held_out: list[tuple[str, int, int]] = field(default_factory=list)
 
 
@@ -112,16 +117,23 @@ def _fill(
         batch = _batch(rows)
         if not batch:
             return True
-        encodings = tokenizer.encode_batch_fast(
-            [data.decode() for data in batch], add_special_tokens=False
-        )
         before = shard.counts.tokens
-        for data, encoding in zip(batch, encodings, strict=True):
-            tokens = np.array([*encoding.ids, job.begin], dtype=dtype)
+        for data, ids in zip(batch, _encoded(batch, tokenizer), strict=True):
+            tokens = np.array([*ids, job.begin], dtype=dtype)
             key = text_hash(data, job.seed)
             shard.add(tokens, key, len(data), held_out=is_held_out(key, job.validation))
+            shard.counts.replaced += data.count(REPLACEMENT.encode())
         told(sum(map(len, batch)), shard.counts.tokens - before)
     return False
+
+
+def _encoded(batch: list[bytes], tokenizer: Tokenizer) -> Iterator[list[int]]:
+    """Token ids of each text; a long one is tokenised piece by piece."""
+    parts = [list(pieces(data.decode(), ENCODED_CHARACTERS)) for data in batch]
+    flat = [part for document in parts for part in document]
+    found = iter(tokenizer.encode_batch_fast(flat, add_special_tokens=False))
+    for document in parts:
+        yield [token for encoding in islice(found, len(document)) for token in encoding.ids]
 
 
 def _batch(rows: Iterator[str]) -> list[bytes]:
@@ -131,8 +143,16 @@ def _batch(rows: Iterator[str]) -> list[bytes]:
         text = next(rows, None)
         if text is None:
             break
-        batch.append(text.encode(errors="replace"))
+        batch.append(as_bytes(text))
     return batch
+
+
+def as_bytes(text: str) -> bytes:
+    """A text as UTF-8; half a surrogate pair, which JSON can spell, counts as replaced."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
 
 
 def text_hash(data: bytes, seed: int) -> str:
@@ -199,6 +219,7 @@ class _Shard:
             "documents": self.counts.documents,
             "tokens": self.counts.tokens,
             "bytes": self.counts.text_bytes,
+            "replaced": self.counts.replaced,
             "sha256": self._sha256.hexdigest(),
             "held_out": self.counts.held_out,
             "taken": self._taken,

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.prepare.files import file_hash, partial
+from trainables.prepare.rows import Reading, Unreadable, kind_of, read_rows
 from trainables.prepare.spec import PrepareError, SkillSource
-from trainables.skills.benchmarks import Benchmark, BenchmarkError, Loaded, find, load
+from trainables.skills.benchmarks import (
+    Benchmark,
+    BenchmarkError,
+    Loaded,
+    convert,
+    find,
+    load,
+)
 from trainables.skills.encode import Encoded, encode
 from trainables.skills.paper import NINETEEN
 
@@ -73,11 +83,46 @@ def examples(source: SkillSource) -> Loaded:
                 include_path=source.include_path,
                 limit=source.limit,
             )
-        if source.dataset_path is None and (source.name in NINETEEN or source.path is None):
-            return load(find(source.name), limit=source.limit, path=source.path)
-        return load(_own(source), limit=source.limit, path=source.path)
+        of_catalog = source.dataset_path is None and (
+            source.name in NINETEEN or source.path is None
+        )
+        benchmark = find(source.name) if of_catalog else _own(source)
+        if source.path is None:
+            return load(benchmark, limit=source.limit)
+        local = replace(
+            benchmark,
+            dataset_kwargs={"data_files": source.path},
+            note="",  # it speaks of the hub's dataset
+        )
+        return convert(local, _Table(source.path), limit=source.limit)
+    except Unreadable as error:
+        raise PrepareError(f"skills.{source.name}: {error}") from error
     except BenchmarkError as error:
         raise PrepareError(str(error)) from error
+
+
+class _Table:
+    """The rows of a local file."""
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_file():
+            raise Unreadable(f"there is no file {path}; give JSON lines, CSV or parquet")
+        if kind_of(path) == "text":
+            raise Unreadable(f"{path} is no table; give JSON lines, CSV or parquet")
+        self._rows = [row for _, row in read_rows(path, Reading())]
+        names: dict[str, None] = {}
+        for row in self._rows:
+            names |= dict.fromkeys(row)
+        self.column_names = list(names)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        return [row.get(column) for row in self._rows]
+
+    def select(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [dict.fromkeys(self.column_names) | self._rows[row] for row in rows]
 
 
 def _own(source: SkillSource) -> Benchmark:

@@ -1,17 +1,16 @@
-"""Documents of a source, in parts that processes take, through the datasets library."""
+"""Documents of a source, in parts that processes take: local files, or the datasets library."""
 
 from __future__ import annotations
 
 import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from trainables.prepare.rows import COMPRESSED, PARQUET, Reading, Unreadable, kind_of, read_rows
 from trainables.prepare.spec import Corpora, PrepareError, Source
-
-if TYPE_CHECKING:
-    from datasets import IterableDataset
 
 PART_BYTES = 2**24
 """Bytes of local files in a part (assumption: seconds of work, so that progress shows)."""
@@ -22,10 +21,54 @@ PART_DOCUMENTS = 10_000
 MOST_PARTS = 4096
 """Of one source: enough for the cores of a node, and few enough to list."""
 
-ROWS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
-"""Files that hold a document per row, by suffix, and the builder that reads them."""
 
-COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
+class Rows(Protocol):
+    """Rows of a source, of which a place can be marked and found again."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows from the place on."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the last row."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> object:
+        """Go to a place."""
+        ...
+
+
+class Local:
+    """Rows of local files, one file after the other.
+
+    Attributes:
+        place: file and place of the last row, for messages.
+    """
+
+    def __init__(self, files: list[str], reading: Reading) -> None:
+        self._files, self._reading = files, reading
+        self._file, self._taken = 0, 0
+        self.place = ""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows from the place on."""
+        skipped = self._taken
+        for i in range(self._file, len(self._files)):
+            self._file, self._taken = i, skipped
+            rows = islice(read_rows(self._files[i], self._reading), skipped, None)
+            for place, row in rows:
+                self._taken += 1
+                self.place = f"{self._files[i]}, {place}"
+                yield row
+            skipped = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the last row."""
+        return {"file": self._file, "taken": self._taken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a place."""
+        self._file, self._taken = state["file"], state["taken"]
 
 
 @dataclass(frozen=True)
@@ -75,61 +118,63 @@ def parts_of(corpora: Corpora) -> list[Part]:
 
 def _parts(where: str, name: str, source: Source, first: int) -> list[Part]:
     """The parts of one source."""
-    dataset = open_source(source, where=where)
-    if next(texts(dataset, source, where=where), None) is None:
+    files = _files(source)
+    _check_kinds(files, source, where)
+    opened: Any = _open_local(source, files) if files else _open_hub(source, where=where)
+    if next(texts(opened, source, where=where), None) is None:
         raise PrepareError(
             f"{where}: {source} has no document with text"
             + (f" where {source.where}" if source.where else "")
         )
-    files = _files(source)
     sizes = sum(Path(file).stat().st_size for file in files)
-    wanted = sizes // PART_BYTES if files else MOST_PARTS
-    count = max(1, min(wanted, dataset.num_shards, MOST_PARTS))
+    count = min(sizes // PART_BYTES, len(files)) if files else opened.num_shards
+    count = max(1, min(count, MOST_PARTS))
     limits: list[int | None] = [None] * count
     if source.limit is not None:
         count = min(count, max(1, source.limit // PART_DOCUMENTS))
         limits = [source.limit // count + (i < source.limit % count) for i in range(count)]
-    plain = bool(files) and _builder(source, where=where)[0] != "parquet"
-    plain = plain and not files[0].endswith(COMPRESSED)
+    plain = bool(files) and kind_of(files[0]) != PARQUET and not files[0].endswith(COMPRESSED)
     weight = sizes / count if files else 1.0
     return [
         Part(name, source, first + i, i, count, weight, plain, limits[i]) for i in range(count)
     ]
 
 
-def open_part(part: Part) -> IterableDataset:
-    """The rows of a part; ``state_dict`` and ``load_state_dict`` mark and find a place."""
-    dataset = open_source(part.source, where=f"classes.{part.document_class}")
-    return dataset if part.of == 1 else dataset.shard(num_shards=part.of, index=part.index)
+def open_part(part: Part) -> Rows:
+    """The rows of a part."""
+    files = _files(part.source)
+    if files:
+        first, last = (len(files) * k // part.of for k in (part.index, part.index + 1))
+        return _open_local(part.source, files[first:last])
+    dataset = _open_hub(part.source, where=f"classes.{part.document_class}")
+    rows: Rows = dataset.shard(num_shards=part.of, index=part.index) if part.of > 1 else dataset
+    return rows
 
 
-def open_source(source: Source, *, where: str) -> IterableDataset:
-    """The rows of a source, streamed.
+def _open_local(source: Source, files: list[str]) -> Local:
+    columns = (source.text, *source.where)
+    reading = Reading(source.encoding, source.undecodable == "replace", columns)
+    return Local(files, reading)
+
+
+def _open_hub(source: Source, *, where: str) -> Any:
+    """The rows of a dataset, streamed: an `IterableDataset`.
 
     Args:
         source: what to open.
         where: its field in the spec, for messages.
 
     Raises:
-        PrepareError: no file matches or is of its kind, or the Hub does not know or reach it.
+        PrepareError: the Hub does not know or reach it.
     """
     from datasets import disable_progress_bars, load_dataset
 
     disable_progress_bars()
-    if source.hub is None:
-        builder, options = _builder(source, where=where)
-        try:
-            return load_dataset(
-                builder, data_files=_files(source), split="train", streaming=True, **options
-            )
-        except (OSError, ValueError) as error:
-            files = ", ".join(source.files)
-            raise PrepareError(f"{where}.files: {files}: {_first_line(error)}") from error
     try:
         return load_dataset(
             source.hub, source.config, split=source.split, revision=source.revision, streaming=True
         )
-    except (OSError, ValueError) as error:  # what datasets raises for the Hub and for a split
+    except (OSError, ValueError, RuntimeError) as error:  # of the Hub, a split, a loading script
         raise PrepareError(_no_hub(where, source, error)) from error
 
 
@@ -150,60 +195,60 @@ def _files(source: Source) -> list[str]:
     return sorted(file for file in found if Path(file).is_file())
 
 
-def _builder(source: Source, *, where: str) -> tuple[str, dict[str, Any]]:
-    """Which builder of datasets reads a source's files, with its options."""
-    kinds = {ROWS.get(_suffix(file), "text") for file in _files(source)}
-    if not kinds:
+def _check_kinds(files: list[str], source: Source, where: str) -> None:
+    """See that a source's files are there, and can be read alike."""
+    if source.files and not files:
         raise PrepareError(
             f"{where}.files: no file matches {', '.join(source.files)} (from {Path.cwd()})"
         )
+    kinds = {kind_of(file) for file in files}
     if len(kinds) > 1:
         raise PrepareError(
             f"{where}.files: {', '.join(source.files)} matches files of several kinds "
             f"({', '.join(sorted(kinds))}); make a source of each"
         )
-    kind = kinds.pop()
-    if kind == "text":
-        return kind, {"sample_by": "document", "encoding_errors": "replace"}
-    return kind, {}
 
 
-def _suffix(file: str) -> str:
-    suffixes = [s for s in Path(file).suffixes if s not in COMPRESSED]
-    return suffixes[-1] if suffixes else ""
-
-
-def texts(dataset: IterableDataset, source: Source, *, where: str) -> Iterator[str]:
+def texts(rows: Rows, source: Source, *, where: str) -> Iterator[str]:
     """The texts of a source's rows, empty ones left out.
 
     Raises:
         PrepareError: a row has no such column, the column is no text, or a file cannot be read.
     """
+    column = "text" if source.files and kind_of(_files(source)[0]) == "text" else source.text
     try:
-        for row in dataset:
-            if all(_cell(row, name, where) == value for name, value in source.where.items()):
-                text = _cell(row, "text" if _whole(source) else source.text, where)
+        for row in rows:
+            there = getattr(rows, "place", "") or str(source)
+            wanted = source.where.items()
+            if all(_same(_cell(row, name, where, there), value) for name, value in wanted):
+                text = _cell(row, column, where, there)
                 if not isinstance(text, str | None):
                     raise PrepareError(
-                        f"{where}.text: column {source.text!r} holds {type(text).__name__}, "
-                        "not text"
+                        f"{where}.text: {there}: column {source.text!r} holds "
+                        f"{type(text).__name__} ({str(text)[:40]}), not text"
                     )
                 if text:
                     yield text
     except PrepareError:
         raise
-    except (OSError, ValueError, TypeError) as error:
+    except Unreadable as error:
+        raise PrepareError(f"{where}: {error}") from error
+    except Exception as error:  # the datasets library passes on whatever its readers raise
         raise PrepareError(f"{where}: {source} cannot be read: {_first_line(error)}") from error
 
 
-def _whole(source: Source) -> bool:
-    """Whether each file is a document."""
-    return bool(source.files) and _suffix(_files(source)[0]) not in ROWS
+def _same(cell: Any, value: Any) -> bool:
+    """Whether a cell holds a value; the cells of a CSV file are all text."""
+    if isinstance(cell, str) and not isinstance(value, str):
+        return cell.lower() == str(value).lower()
+    return bool(cell == value)
 
 
-def _cell(row: dict[str, Any], name: str, where: str) -> Any:
+def _cell(row: dict[str, Any], name: str, where: str, there: str) -> Any:
     if name not in row:
-        raise PrepareError(f"{where}: no column {name!r}; there are {', '.join(sorted(row))}")
+        raise PrepareError(
+            f"{where}: {there}: no column {name!r}; there are {', '.join(map(str, sorted(row)))}"
+        )
     return row[name]
 
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from trainables.skills.benchmarks import LIMIT
 
 
 class PrepareError(ValueError):
     """A corpus cannot be prepared: names the field or file, and the remedy."""
+
+
+def _is_codec(name: str) -> bool:
+    try:
+        return "a".encode(name).decode(name) == "a"
+    except (LookupError, UnicodeError):
+        return False
 
 
 def _require(condition: bool, message: str) -> None:
@@ -28,11 +35,14 @@ class Source:
         config: its configuration, where it has several.
         split: its split.
         revision: its git revision; pin it to prepare the same again.
-        files: local files by glob; parquet and JSON lines (also compressed) give a document per
-            row, any other file is one document.
+        files: local files by glob; parquet, Arrow, CSV and JSON lines (the last two also
+            compressed) give a document per row, any other file is one document.
         text: the column that holds the text.
         where: keeps the rows whose columns have these values, such as {language: Python}.
         limit: most documents to take, spread evenly over a large source's files; None for all.
+        encoding: of text files, CSV and JSON lines: a Python codec's name.
+        undecodable: "refuse" names the first byte that is not of the encoding; "replace" puts
+            U+FFFD there. What was replaced is counted, here or by whoever wrote the files.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -45,9 +55,16 @@ class Source:
     text: str = "text"
     where: dict[str, str | int | bool] = field(default_factory=dict)
     limit: int | None = None
+    encoding: str = "utf-8"
+    undecodable: Literal["refuse", "replace"] = "refuse"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files))
+        _require(
+            _is_codec(self.encoding),
+            f"classes.*.sources.encoding: {self.encoding!r} is unknown; utf-8, latin-1, cp1252, "
+            "utf-16 and shift_jis are some that Python knows",
+        )
         _require(
             (self.hub is None) != (not self.files),
             "classes.*.sources: each source needs either hub: ID or files: GLOB",
@@ -233,6 +250,8 @@ class Corpora:
             del values[key]
         for entry in values["classes"].values():
             del entry["share"]
+            for source in entry["sources"]:
+                del source["undecodable"]  # whatever was written before had nothing to replace
         return values
 
 

@@ -27,6 +27,10 @@ USUAL = (END_OF_TEXT, "<|begin_of_text|>", "<s>", "<bos>", "</s>", "<eos>", "[CL
 
 DIRECTORY = "tokenizer"
 
+LEARNED_CHARACTERS = 2**12
+"""Of the pieces a tokenizer learns from: the time of learning grows with the square of a word,
+and an unbroken line is one word (assumption: longer than any that is worth learning from)."""
+
 
 def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> None:
     """Load or train the tokenizer and keep it, with the bytes of its tokens.
@@ -44,6 +48,17 @@ def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> No
     tokenizer.save_pretrained(root / DIRECTORY)
     # Last, and at once: where this file is, the tokenizer is whole.
     write_bytes(root / TOKEN_BYTES, _token_bytes(tokenizer).astype("<u2").tobytes())
+
+
+def pieces(text: str, most: int) -> Iterator[str]:
+    """A text in pieces of at most so many characters, parted before a blank where there is one."""
+    first = 0
+    while len(text) - first > most:
+        cut = max(text.rfind(blank, first + 1, first + most) for blank in (" ", "\n"))
+        cut = cut if cut > 0 else first + most
+        yield text[first:cut]
+        first = cut
+    yield text[first:]
 
 
 def open_tokenizer(root: Path) -> Tokenizer:
@@ -141,7 +156,7 @@ def _capped(sample: Iterable[str], most: int) -> Iterator[str]:
     for text in sample:
         if most <= 0:
             return
-        yield text
+        yield from pieces(text[:most], LEARNED_CHARACTERS)
         most -= len(text.encode(errors="replace"))
 
 

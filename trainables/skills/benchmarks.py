@@ -13,11 +13,11 @@ from __future__ import annotations
 import ast
 import difflib
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from trainables.skills.encode import Example
 
@@ -116,13 +116,12 @@ def find(name: str) -> Benchmark:
     return NINETEEN[name]
 
 
-def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = None) -> Loaded:
-    """Fetch a benchmark's examples.
+def load(benchmark: Benchmark, *, limit: int | None = LIMIT) -> Loaded:
+    """Fetch a benchmark's examples from the hub.
 
     Args:
         benchmark: which one.
         limit: most examples to take, None for all.
-        path: local JSON lines or parquet file with the benchmark's columns, instead of the hub.
 
     Raises:
         BenchmarkError: it cannot be fetched, lacks a column, or has no target at all.
@@ -130,22 +129,7 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = 
     from datasets import load_dataset  # heavy
     from datasets.exceptions import DatasetGenerationError
 
-    if path is None and not benchmark.dataset_path:
-        raise BenchmarkError(
-            f"skills.{benchmark.task}: {benchmark.note} Give path: a JSON lines file with the "
-            f"columns {', '.join(benchmark.columns)}"
-        )
-    if path is not None:
-        kind = "parquet" if Path(path).suffix == ".parquet" else "json"
-        benchmark = replace(
-            benchmark,
-            dataset_path=kind,
-            dataset_name=None,
-            dataset_kwargs={"data_files": path},
-            test_split="train",
-            note="",  # it speaks of the hub's dataset
-        )
-    elif not benchmark.dataset_path:
+    if not benchmark.dataset_path:
         raise BenchmarkError(
             f"skills.{benchmark.task}: {benchmark.note} Give path: a JSON lines file with the "
             f"columns {', '.join(benchmark.columns)}"
@@ -166,16 +150,34 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT, path: str | None = 
     return convert(benchmark, dataset, limit=limit)
 
 
-def convert(benchmark: Benchmark, dataset: Any, *, limit: int | None = LIMIT) -> Loaded:
+class Rows(Protocol):
+    """Rows with columns: a `datasets.Dataset`, or what was read from a file."""
+
+    column_names: list[str]
+
+    def __len__(self) -> int:
+        """How many rows."""
+        ...
+
+    def __getitem__(self, column: str) -> Sequence[Any]:
+        """A column."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> Iterable[Doc]:
+        """Some rows."""
+        ...
+
+
+def convert(benchmark: Benchmark, dataset: Rows, *, limit: int | None = LIMIT) -> Loaded:
     """Turn rows into examples.
 
     Args:
         benchmark: says how.
-        dataset: a `datasets.Dataset`.
+        dataset: its rows.
         limit: most rows to take, None for all.
 
     Raises:
-        BenchmarkError: a column is missing, or no row has a target.
+        BenchmarkError: a column is missing, a row's target is no text, or no row has a target.
     """
     missing = [name for name in benchmark.columns if name not in dataset.column_names]
     if missing:
@@ -206,9 +208,33 @@ def _example(benchmark: Benchmark, doc: Doc, name: str) -> Example | None:
             f"skills.{benchmark.task}: row {name!r} of {benchmark} does not fit its templates: "
             f"{type(error).__name__}: {first_line(error)}"
         ) from error
-    targets = [target] if isinstance(target, str) or target is None else list(target)
-    kept = tuple(str(t) for t in targets if t is not None and str(t).strip())
-    return Example(f"{text}{benchmark.target_delimiter}", kept, name) if kept else None
+    try:
+        targets = [_spelled(t) for t in (target if isinstance(target, list) else [target])]
+        context = _spelled(text)
+    except TypeError as error:
+        raise BenchmarkError(
+            f"skills.{benchmark.task}: row {name!r} of {benchmark}: {error}; write it as text, or "
+            "make text of it with a template in doc_to_text and doc_to_target"
+        ) from None
+    kept = tuple(t for t in targets if t.strip())
+    return Example(f"{context}{benchmark.target_delimiter}", kept, name) if kept else None
+
+
+def _spelled(value: Any) -> str:
+    """A context or a target as text; a number as it is written, nothing as nothing.
+
+    Raises:
+        TypeError: it is something else, of which there is no one way to write it.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError(
+            f"holds {str(value)[:40]} ({type(value).__name__}), neither text nor number"
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise TypeError(f"holds {value}, neither text nor a number")
+    return str(value)
 
 
 def apply(template: Template, doc: Doc) -> Any:
