@@ -28,7 +28,7 @@ from cluster import free_port
 
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
 from sweeper.cluster.connect import ENVIRONMENT
-from trainables.config import Data
+from trainables.data import Data
 
 RESULT = Path(__file__).parent / "results" / "autoscaling.md"
 HEAD_ID = "f" * 51 + "00000"  # what the fake provider calls the head

@@ -13,8 +13,10 @@ import sys
 import time
 from itertools import product
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import Data
 from trainables.engine.loop import LocalContext, train
+from trainables.families import Model
 from trainables.progress import counted
 from trainables.shapes import solve
 from trainables.skills import catalog

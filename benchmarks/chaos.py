@@ -39,7 +39,7 @@ from sweeper.errors import IsoskillError
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import read as read_live
 from sweeper.spec.sections import Cluster as Where
-from trainables.config import Data
+from trainables.data import Data
 from trainables.training import Train
 
 CHECKPOINT_S = 1.0

@@ -30,7 +30,7 @@ from sweeper.cluster.connect import ENVIRONMENT
 from sweeper.driver.faults import RESPONSES
 from sweeper.errors import DirectoryError
 from sweeper.text import si
-from trainables.config import Data
+from trainables.data import Data
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "cluster.md"

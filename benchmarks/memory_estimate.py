@@ -17,12 +17,11 @@ import logging
 import torch
 from torch import Tensor
 
-from trainables.config import Model
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build
-from trainables.families import FAMILIES
+from trainables.families import FAMILIES, Model, Shape
 from trainables.memory import CONTEXT_BYTES, estimate
-from trainables.shapes import Shape, solve
+from trainables.shapes import solve
 from trainables.training import Train
 
 

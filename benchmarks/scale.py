@@ -43,7 +43,8 @@ from sweeper.driver.driver import Driver, Start
 from sweeper.record.ledger import Ledger
 from sweeper.search.build import build
 from sweeper.search.simulation import probe
-from trainables.config import Data, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import Data
 
 RESULTS = Path(__file__).parent / "results"
 RAW = RESULTS / "scale.json"

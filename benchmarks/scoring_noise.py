@@ -16,8 +16,10 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import Data
 from trainables.engine.loop import LocalContext, train
+from trainables.families import Model
 from trainables.shapes import solve
 from trainables.training import Train
 

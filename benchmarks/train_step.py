@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.config import Data, Model
 from trainables.corpora import Stream
+from trainables.data import Data
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build
 from trainables.engine.optim import make_optimizer
+from trainables.families import Model
 from trainables.recipe import recipe
 from trainables.shapes import solve
 from trainables.training import Train

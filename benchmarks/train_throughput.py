@@ -41,11 +41,12 @@ from transformers import (
     get_cosine_schedule_with_warmup,
 )
 
-from trainables.config import Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext
 from trainables.engine import loop
 from trainables.engine.model import library_config
-from trainables.shapes import Shape, solve
+from trainables.families import Model, Shape
+from trainables.shapes import solve
 from trainables.training import Train
 
 RESULTS = Path(__file__).parent / "results" / "train_throughput.md"

@@ -27,8 +27,8 @@ from sweeper.record.ledger import Ledger
 from sweeper.search.build import build
 from sweeper.search.protocol import Search
 from sweeper.sweep import Results
-from trainables.config import Data
 from trainables.context import LocalContext
+from trainables.data import Data
 from trainables.engine.loop import train
 
 WORLDS = (3141, 5926, 5358, 9793, 2384)

@@ -20,10 +20,11 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 from sweeper import SearchSettings, Sizes, Sweep
 from sweeper.commands.prepare import load_corpora
-from trainables.config import PAPER_SHARES, Data, Model
 from trainables.corpora import code, knowledge
 from trainables.corpora.documents import Documents, Family
 from trainables.corpora.vocabulary import SPELLING
+from trainables.data import PAPER_SHARES, Data
+from trainables.families import Model
 from trainables.manifest import read_manifest, summary
 from trainables.prepare.run import prepare
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from trainables.progress import duration as duration
+
 
 def si(value: float) -> str:
     """Three significant figures with an SI suffix: 1.3B, 124M, 68.2k."""
@@ -34,11 +36,3 @@ def between(interval: tuple[float, float], pattern: str = "", *, word: str = "â€
 def gigabytes(value: float) -> str:
     """Bytes with a decimal suffix: 1.3 GB, 124 MB."""
     return si(value).replace("B", " G") + "B"
-
-
-def duration(seconds: float, *, digits: int = 3) -> str:
-    """Seconds in the largest unit that they are 1.5 of: 40 s, 12.5 min, 3.5 h, 2.1 d."""
-    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.{digits}g} {unit}"
-    return f"{seconds:.{digits}g} s"

@@ -1,71 +1,332 @@
-"""The one door to training data, whatever it comes from.
+"""What is trained on: classes of documents, their shares, and where they come from.
 
-`open_data` gives an object whose `sequences(first, count)` is a pure function of the spec, the
-trial's seed and the numbers asked for: a resumed trial goes on exactly where it stopped, and
-workers take slices of one and the same batch.
+Each source is a class of its own. `Data(source="prepared", ...)`, and ``data: {source: ...}`` in a
+spec, make one of the class that the source names.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
+from trainables.families.checks import nearest, require
+from trainables.manifest import Corpus, read_manifest, summary
 
-from trainables.config import Data
-from trainables.corpora.documents import Documents, IntArray
-from trainables.corpora.prepared import Prepared
-from trainables.corpora.stream import Stream, check_vocabulary, evaluation_sets
-from trainables.corpora.vocabulary import BEGIN, SIZE, TOKEN_BYTES
+CLASSES = ("knowledge", "code", "other")
+"""Document classes of the built-in corpora."""
+
+PAPER_SHARES = {"knowledge": 0.584, "code": 0.199, "other": 0.217}
+"""Share of documents per class in the paper's base mix (Roberts et al. 2025, table 2)."""
+
+DOCUMENTS = 256
+"""Most held-out documents per class by default: their draw adds at most 3 % to the variance
+between seeds (measured, benchmarks/results/scoring_noise.md)."""
+
+EPOCHS_WARNED = 4.0
+"""Repeats of a document up to which they are worth nearly as much as new ones (Muennighoff et al.
+2023, section 6)."""
+
+RUN_ONLY_DATA = ("path", "max_epochs")
+"""Settings that decide no loss: a prepared corpus is known by its manifest's hash."""
 
 
-class TrainingData(Protocol):
-    """One trial's data.
+@dataclass(frozen=True, init=False)
+class Data:
+    """What every source has: classes of documents and their shares.
 
     Attributes:
-        vocabulary: tokens there are.
-        begin: token that stands before every sequence.
-        token_bytes: bytes of text of each token, for bits per byte.
+        source: "builtin" generates documents; "prepared" reads what `isoskill prepare` wrote;
+            "simulated" draws losses from a surface.
+        shares: class -> share of documents, normalised; by default those of the prepared corpus,
+            or the paper's base mix. Classes it does not name share the rest of 1 as they do there.
+        multipliers: class -> factor on its share before normalising (the paper's mix knob).
+        world_seed: which world (facts, templates, topics) the documents describe, and the order
+            of a prepared corpus.
+        evaluation_documents: held-out documents (sequences of a prepared corpus) scored per
+            class, the same in every trial; None: in a sweep as many as keep scoring below 3 % of
+            every trial's FLOPs (`sweeper.spec.scoring`), `DOCUMENTS` at most.
     """
 
-    vocabulary: int
-    begin: int
-    token_bytes: IntArray
+    source: str = "builtin"
+    shares: dict[str, float] = field(default_factory=dict)
+    multipliers: dict[str, float] = field(default_factory=dict)
+    world_seed: int = 0
+    evaluation_documents: int | None = None
 
-    def sequences(self, first: int, count: int) -> IntArray:
-        """Sequences first..first+count of the trial, (count, context) tokens."""
+    def __new__(cls, *, source: str = "builtin", **values: Any) -> Data:
+        """Make one of the class that the source names."""
+        return object.__new__(_of(source) if cls is Data else cls)
 
-    def evaluation_sets(self) -> dict[str, Documents]:
-        """Held-out documents by class, the same for every trial."""
+    def __post_init__(self) -> None:
+        self._check_parts()
+        object.__setattr__(self, "shares", self._filled_shares())
+        require(
+            sum(self._weights().values()) > 0,
+            "data.shares times data.multipliers leave nothing to train on; "
+            "give at least one class a positive share",
+        )
+        require(
+            self.evaluation_documents is None or self.evaluation_documents >= 1,
+            "data.evaluation_documents must be at least 1, or left out for as many as are cheap",
+        )
+
+    @property
+    def corpus(self) -> Corpus | None:
+        """What the prepared corpus holds; None for other sources."""
+        return None
+
+    @property
+    def documents(self) -> int:
+        """Held-out documents scored per class."""
+        return self.evaluation_documents or DOCUMENTS
+
+    @property
+    def _default_shares(self) -> dict[str, float]:
+        return PAPER_SHARES
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The document classes there are."""
+        return tuple(self._default_shares)
+
+    def _filled_shares(self) -> dict[str, float]:
+        """The shares, what they leave of 1 divided among the classes they do not name."""
+        default, named = self._default_shares, sum(self.shares.values())
+        others = {name: share for name, share in default.items() if name not in self.shares}
+        if not self.shares:
+            return dict(default)
+        require(
+            not others or named <= 1 + 1e-9,
+            f"data.shares: {', '.join(self.shares)} add up to {named:g}, which leaves nothing for "
+            f"{', '.join(others)}; name every class (0 leaves one out), or move one class by "
+            "data.multipliers",
+        )
+        left = 1 - named
+        if not sum(others.values()) or left <= 1e-9:
+            return self.shares
+        filled = _normalised(others)
+        return {n: self.shares.get(n, left * filled.get(n, 0.0)) for n in default}
+
+    def _check_parts(self) -> None:
+        """Check that shares and multipliers are numbers of known classes."""
+        for name, part in (("shares", self.shares), ("multipliers", self.multipliers)):
+            for key, value in part.items():
+                require(
+                    key in self.classes,
+                    f"data.{name}: {key!r} is no document class; use {', '.join(self.classes)}",
+                )
+                require(
+                    math.isfinite(value) and value >= 0,
+                    f"data.{name}.{key} must be a number not below 0, got {value}",
+                )
+
+    def _weights(self) -> dict[str, float]:
+        """Shares times multipliers, not yet normalised."""
+        return {c: self.shares.get(c, 0.0) * self.multipliers.get(c, 1.0) for c in self.classes}
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """Share of training documents per class, after multipliers; sums to 1."""
+        return _normalised(self._weights())
+
+    @property
+    def token_mix(self) -> dict[str, float]:
+        """Share of training tokens per class: the mix, by the mean length of documents."""
+        return _normalised(self._in_tokens(self._weights()))
+
+    @property
+    def reference_mix(self) -> dict[str, float]:
+        """Weight of each class in the validation loss: its tokens without multipliers.
+
+        The aggregate of a mix ablation thus stays comparable between its arms.
+        """
+        return _normalised(
+            self._in_tokens({name: self.shares.get(name, 0.0) for name in self.classes})
+        )
+
+    def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
+        """Weights of documents as weights of tokens; built-in documents are of one length."""
+        return weights
+
+    def epochs(self, tokens: float) -> dict[str, float]:
+        """How often a trial of so many tokens sees each class; empty for generated data."""
+        return {}
+
+    @property
+    def max_tokens(self) -> float:
+        """Most tokens a trial may have by ``max_epochs``."""
+        return math.inf
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, kind: Any, handler: Any) -> Any:
+        """Let a spec's section become the class that its source names."""
+        if cls is not Data:
+            return handler(kind)
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(_read)
 
 
-class BuiltIn(Stream):
-    """The generated corpora."""
+@dataclass(frozen=True, kw_only=True)
+class BuiltIn(Data):
+    """Documents generated on the fly: see `trainables.corpora`.
 
-    vocabulary, begin, token_bytes = SIZE, BEGIN, np.asarray(TOKEN_BYTES)
-
-    def __init__(self, data: Data, *, context: int, seed: int) -> None:
-        super().__init__(data, context=context, seed=seed)
-        self._data = data
-
-    def evaluation_sets(self) -> dict[str, Documents]:
-        """Held-out documents of each class, and of questions never asked in training."""
-        return evaluation_sets(self._data, self._context)
-
-
-def open_data(data: Data, *, context: int, seed: int, vocabulary: int) -> TrainingData:
-    """Open the training data of one trial.
-
-    Args:
-        data: what is trained on.
-        context: tokens of a sequence.
-        seed: the trial's, for the order.
-        vocabulary: the model's.
-
-    Raises:
-        ValueError: the corpus is missing or has changed, or is not the model's.
+    Attributes:
+        entities: entities of the knowledge world.
+        attributes: facts per entity.
+        values: distinct values per attribute (6 bits at 64).
+        zipf: exponent of the entities' frequency, rank shifted by 8 (natural text is near 1).
+        qa_share: share of entities asked about in training; the rest test generalisation.
+        grades: hardest grade of the code ladder; programs have 1..grades functions a line.
+        ladder: exponent of the grades' frequency, grade^-ladder.
     """
-    if data.corpus is not None:
-        data.corpus.check_vocabulary(vocabulary)
-        return Prepared(data, context=context, seed=seed)
-    check_vocabulary(vocabulary)
-    return BuiltIn(data, context=context, seed=seed)
+
+    source: Literal["builtin"] = "builtin"
+    entities: int = 512
+    attributes: int = 4
+    values: int = 64
+    zipf: float = 1.0
+    qa_share: float = 0.8
+    grades: int = 6
+    ladder: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(2 <= self.entities <= 262144, "data.entities must lie in 2..262144")
+        require(1 <= self.attributes <= 8, "data.attributes must lie in 1..8")
+        require(2 <= self.values <= 64, "data.values must lie in 2..64")
+        require(self.zipf >= 0, "data.zipf must not be negative (0 makes all facts alike)")
+        require(
+            round(self.qa_share * self.entities) in range(self.entities),
+            "data.qa_share must lie in [0, 1) and leave at least one entity held out",
+        )
+        require(1 <= self.grades <= 6, "data.grades must lie in 1..6")
+        require(self.ladder >= 0, "data.ladder must not be negative (0 makes grades alike)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Data):
+    """Documents that `isoskill prepare` tokenised and packed.
+
+    Attributes:
+        path: directory of the prepared corpus, on storage every node sees.
+        max_epochs: refuse trials that would see a class more often; None only warns above
+            `EPOCHS_WARNED`.
+        corpus: what it holds; read from ``path``, kept in resolved specs.
+    """
+
+    source: Literal["prepared"] = "prepared"
+    path: str = ""
+    max_epochs: float | None = None
+    corpus: Corpus | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.path), "data.path: is needed for data.source: prepared")
+        require(
+            self.max_epochs is None or self.max_epochs > 0,
+            "data.max_epochs must be positive, or left out to be warned only",
+        )
+        object.__setattr__(self, "path", str(Path(self.path).resolve()))
+        if self.corpus is None:
+            object.__setattr__(self, "corpus", summary(read_manifest(self.path)))
+        super().__post_init__()
+
+    @property
+    def packed(self) -> Corpus:
+        """What the corpus holds, read by now."""
+        assert self.corpus is not None
+        return self.corpus
+
+    @property
+    def _default_shares(self) -> dict[str, float]:
+        return {name: entry.share for name, entry in self.packed.classes.items()}
+
+    def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
+        """Weights of documents as weights of tokens."""
+        counts = self.packed.classes
+        return {name: weight * counts[name].mean_tokens for name, weight in weights.items()}
+
+    def epochs(self, tokens: float) -> dict[str, float]:
+        """How often a trial of so many tokens sees each class."""
+        counts = self.packed.classes
+        return {n: tokens * share / counts[n].tokens for n, share in self.token_mix.items()}
+
+    @property
+    def max_tokens(self) -> float:
+        """Most tokens a trial may have by ``max_epochs``."""
+        return (
+            math.inf
+            if self.max_epochs is None
+            else self.max_epochs / max(self.epochs(1.0).values())
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated(Data):
+    """Losses drawn from surfaces, nothing trained: see `trainables.simulated`.
+
+    Attributes:
+        surface: skill -> parameters E, A, B, alpha, beta of E + A/p^alpha + B/t^beta.
+        noise: standard deviation of a loss between seeds, nats.
+    """
+
+    source: Literal["simulated"] = "simulated"
+    surface: dict[str, dict[str, float]] = field(default_factory=dict)
+    noise: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.noise >= 0, "data.noise must not be negative")
+
+
+SOURCES: dict[str, type[Data]] = {
+    "builtin": BuiltIn, "prepared": Prepared, "simulated": Simulated,
+}  # fmt: skip
+"""The classes by the name of their source."""
+
+
+def _of(source: object) -> type[Data]:
+    """The class of a source."""
+    known = " or ".join(map(repr, SOURCES))
+    require(source in SOURCES, f"data.source: {source!r} is unknown; use {known}")
+    return SOURCES[str(source)]
+
+
+def _read(values: object) -> Data:
+    """The section of a spec, or data as they are.
+
+    A field of another source at its default is passed over: specs resolved before the sources
+    were split hold them all.
+    """
+    from pydantic import TypeAdapter  # kept out of import time, which planning pays
+
+    if isinstance(values, Data):
+        return values
+    require(
+        isinstance(values, Mapping),
+        f"data: write a section, such as {{key: value}}, got {values!r}",
+    )
+    assert isinstance(values, Mapping)
+    kind = _of(values.get("source", "builtin"))
+    known = [entry.name for entry in fields(kind)]
+    own = {name: value for name, value in values.items() if name in known}
+    for name in values.keys() - own.keys():
+        there = {s: f for s, k in SOURCES.items() for f in fields(k) if f.name == name}
+        require(
+            bool(there),
+            f"data.{name}: unknown key{nearest(str(name), known)}; known: {', '.join(known)}",
+        )
+        source, entry = next(iter(there.items()))
+        usual = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        empty = values[name] == usual
+        require(empty, f"data.{name}: only data.source: {source} has it; leave it out")
+    return TypeAdapter(kind).validate_python(own)
+
+
+def _normalised(weights: dict[str, float]) -> dict[str, float]:
+    """Weights that sum to 1."""
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 from typing import TypedDict, Unpack
 
-from trainables.shapes import Shape
+from trainables.families import Shape
 
 WEIGHT_BYTES = 4
 """Master weights and gradients are float32."""

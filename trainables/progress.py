@@ -74,12 +74,12 @@ def left(share: float | None, elapsed_s: float) -> str:
     """Time left in words, if the rest goes as the share that is done has gone."""
     if share is None or share < TELLING:
         return "time left not known yet"
-    return f"about {duration(elapsed_s * (1 - share) / share)} left"
+    return f"about {duration(elapsed_s * (1 - share) / share, digits=2)} left"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words."""
-    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+def duration(seconds: float, *, digits: int = 3) -> str:
+    """Seconds in the largest unit that they are 1.5 of: 40 s, 12.5 min, 3.5 h, 2.1 d."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.{digits}g} {unit}"
+    return f"{seconds:.{digits}g} s"

@@ -1,31 +1,17 @@
-"""From a parameter count to a model that can be built, and what it costs. Pure Python.
-
-Three counts of parameters are kept side by side, since published exponents differ by counting
-convention as much as by effect (Pearce & Song 2024, Porian et al. 2024). Of a mixture of experts
-they count what one token passes, since that is what 6 p t pays for; `params_total` counts all.
-"""
+"""From a parameter count to a model that can be built. Pure Python."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
-from trainables.families import FAMILIES, Tally
+from trainables.families import FAMILIES, Count, Model, Shape
 
-if TYPE_CHECKING:
-    from trainables.config import Model
-
-Count = Literal["params_with_head", "params_total", "params_without_embeddings"]
-
-FLOPS_PER_WEIGHT = 6
-"""2 forward and 4 backward per weight of a matrix product and token (Kaplan et al. 2020, 2.1)."""
-
-TRAINING_FLOPS = 3
-"""Forward and backward over forward (same source): every product has two gradients."""
+__all__ = ["Count", "Shape", "sizes", "smallest", "solve"]
 
 MAX_RATIO = 1.06
 """Consecutive sizes of the ladder are no farther apart than this (assumption: a tenth of the
@@ -53,100 +39,6 @@ MIN_STATE = 16
 
 STATE_STEP = 16
 """States of wide models are multiples of this (assumption: what scan kernels tile by)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A causal model ready to be built.
-
-    Attributes:
-        layers: blocks.
-        width: residual stream.
-        heads: query heads.
-        kv_heads: key-value heads.
-        head_dim: width of one head; even.
-        ffn_width: hidden units of the feed-forward block, or of one expert.
-        vocabulary: rows of the embedding.
-        context: tokens per sequence.
-        tied: whether the head is the transposed input embedding.
-        family: architecture, a key of `trainables.families.FAMILIES`.
-        state: state per channel of recurrent mixers; 0 without them.
-        every: in hybrids, one layer in so many attends; 0 in others.
-        experts: feed-forward blocks a token chooses from; 0 for a dense model.
-        active_experts: how many of them it passes.
-        extra: further fields of transformers' configuration.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn_width: int
-    vocabulary: int
-    context: int
-    tied: bool
-    family: str = "llama"
-    state: int = 0
-    every: int = 0
-    experts: int = 0
-    active_experts: int = 0
-    extra: dict[str, Any] = field(default_factory=dict, hash=False)
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "width", "heads", "kv_heads", "ffn_width", "vocabulary", "context"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"shape.{name} must be at least 1, got {getattr(self, name)}")
-        if self.family not in FAMILIES:
-            raise ValueError(f"shape.family: {self.family!r} is not one of {', '.join(FAMILIES)}")
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"shape.head_dim must be even, got {self.head_dim}")
-        if self.heads % self.kv_heads:
-            raise ValueError(
-                f"shape.heads ({self.heads}) must be a multiple of shape.kv_heads "
-                f"({self.kv_heads})"
-            )
-
-    @cached_property
-    def body(self) -> Tally:
-        """What lies between input embedding and head."""
-        return FAMILIES[self.family].body(self)
-
-    @property
-    def _embedding(self) -> int:
-        return self.vocabulary * self.width
-
-    @property
-    def params_with_head(self) -> int:
-        """All parameters a token passes but the input lookup: p of 6pt unless the spec differs."""
-        return self.params_without_embeddings + self._embedding
-
-    @property
-    def params_total(self) -> int:
-        """Every parameter, idle experts too; of a tied dense model the same as with head."""
-        lookup = 0 if self.tied else self._embedding
-        return self.params_with_head + lookup + round(self.body.idle)
-
-    @property
-    def params_without_embeddings(self) -> int:
-        """Parameters of the blocks and the last norm only, those a token passes."""
-        return round(self.body.matrices + self.body.vectors)
-
-    def flops_per_token(self, convention: Literal["6p", "exact"] = "6p") -> int:
-        """Training FLOPs per token.
-
-        Args:
-            convention: "6p" is six times `params_with_head`; "exact" counts matrix products,
-                attention over the whole context, convolutions, scans, and shared blocks as often
-                as they are used, as torch's FLOP counter does (see `trainables.families.tally`
-                for the one operation that it does not see).
-        """
-        if convention == "6p":
-            return FLOPS_PER_WEIGHT * self.params_with_head
-        matrices = self.body.matrices + self._embedding
-        return round(FLOPS_PER_WEIGHT * matrices + TRAINING_FLOPS * self.body.forward)
 
 
 def solve(params: float, model: Model, *, count: Count = "params_with_head") -> Shape:

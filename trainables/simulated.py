@@ -10,6 +10,7 @@ import numpy as np
 
 from trainables.config import TrialConfig
 from trainables.context import Context
+from trainables.data import Simulated
 
 SURFACES: dict[str, dict[str, float]] = {
     "knowledge": {"E": 0.6, "A": 400.0, "B": 900.0, "alpha": 0.62, "beta": 0.50},
@@ -37,10 +38,12 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
         ValueError: a skill has no surface, or its surface lacks a parameter.
     """
     shape, started = config.shape, time.time()
-    surfaces = config.data.surface or SURFACES
-    names = config.skills or tuple(surfaces)
+    data = config.data
+    if not isinstance(data, Simulated):
+        raise ValueError(f"data.source: {data.source} has no surfaces to draw losses from")
+    names = config.skills or tuple(data.surface or SURFACES)
     tokens = round(config.tokens / shape.context) * shape.context
-    losses = {name: _measure(name, surfaces, config, tokens) for name in names}
+    losses = {name: _measure(name, config, data, tokens) for name in names}
     mean = sum(entry["nll"] for entry in losses.values()) / len(losses) / EXAMPLES
     record = {
         "status": "finished",
@@ -66,12 +69,10 @@ EXAMPLES = 1000
 """Target tokens a simulated skill claims to have been measured on (assumption)."""
 
 
-def _measure(
-    name: str, surfaces: dict[str, dict[str, float]], config: TrialConfig, tokens: int
-) -> dict[str, Any]:
+def _measure(name: str, config: TrialConfig, data: Simulated, tokens: int) -> dict[str, Any]:
     """One skill's simulated sums."""
     try:
-        surface = surfaces[name]
+        surface = (data.surface or SURFACES)[name]
         E, A, B, alpha, beta = (surface[key] for key in ("E", "A", "B", "alpha", "beta"))
     except KeyError as missing:
         raise ValueError(
@@ -79,8 +80,8 @@ def _measure(
             "E, A, B, alpha and beta"
         ) from None
     params = config.shape.params_with_head
-    entropy = [config.data.world_seed, config.seed, params, tokens, zlib.crc32(name.encode())]
-    noise = config.data.noise * np.random.default_rng(entropy).standard_normal()
+    entropy = [data.world_seed, config.seed, params, tokens, zlib.crc32(name.encode())]
+    noise = data.noise * np.random.default_rng(entropy).standard_normal()
     loss = E + A * params**-alpha + B * tokens**-beta + noise
     group = "aggregate" if name == "validation" else name.split("-")[0]
     sums = {"nll": float(loss * EXAMPLES), "tokens": EXAMPLES, "bytes": 4 * EXAMPLES}

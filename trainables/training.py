@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
-from trainables.recipe import Law, RuleName
+from trainables.families.checks import require
+
+RuleName = Literal["width", "llama3", "deepseek", "porian", "steplaw"]
 
 OWN_NUMBERS = (
     "batch_tokens", "learning_rate", "reference_width", "width_exponent", "beta2", "warmup",
@@ -30,10 +32,72 @@ RUN_ONLY = (
 identity."""
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise a ValueError that names the field and the remedy unless the condition holds."""
-    if not condition:
-        raise ValueError(message)
+@dataclass(frozen=True)
+class Power:
+    """coefficient * params^params_exponent * tokens^tokens_exponent.
+
+    Attributes:
+        coefficient: at one parameter and one token.
+        params_exponent: of `Shape.params_with_head`; 0 where params do not matter.
+        tokens_exponent: of the trial's tokens; below 1 in a batch, or no training would be long
+            enough for its own batch.
+        params_range: least and greatest params it was measured at; None if unknown.
+        tokens_range: least and greatest tokens.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    coefficient: float
+    params_exponent: float = 0.0
+    tokens_exponent: float = 0.0
+    params_range: tuple[float, float] | None = None
+    tokens_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("params_range", "tokens_range"):
+            ends = getattr(self, name)
+            if ends is not None and not 0 < ends[0] <= ends[1]:
+                raise ValueError(f"train.law: {name} must be two ascending numbers, got {ends}")
+        if not (math.isfinite(self.coefficient) and self.coefficient > 0):
+            raise ValueError(f"train.law: coefficient must be positive, got {self.coefficient}")
+        for exponent in (self.params_exponent, self.tokens_exponent):
+            if not -2 < exponent < 2:
+                raise ValueError(f"train.law: an exponent must lie in (-2, 2), got {exponent}")
+
+    def __call__(self, params: float, tokens: float) -> float:
+        """The value at one allocation."""
+        logarithm = self.params_exponent * math.log(params) + self.tokens_exponent * math.log(
+            tokens
+        )
+        return self.coefficient * math.exp(logarithm)
+
+    def beyond(self, params: float, tokens: float) -> float:
+        """Greatest factor by which an allocation leaves the measured ranges; 1 inside them."""
+        pairs = ((params, self.params_range), (tokens, self.tokens_range))
+        factors = [max(r[0] / value, value / r[1]) for value, r in pairs if r is not None]
+        return max(1.0, *factors) if factors else 1.0
+
+
+@dataclass(frozen=True)
+class Law:
+    """Measured laws that take the place of the rule's; None leaves the rule's.
+
+    Attributes:
+        learning_rate: peak rate per step.
+        batch: tokens per step.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    learning_rate: Power | None = None
+    batch: Power | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch.tokens_exponent >= 1:
+            raise ValueError(
+                f"train.law.batch.tokens_exponent={self.batch.tokens_exponent}: must be below 1, "
+                "or longer trainings would have fewer steps"
+            )
 
 
 @dataclass(frozen=True)

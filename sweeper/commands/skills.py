@@ -34,7 +34,7 @@ def skills(directory: Corpus = None, as_json: AsJson = False) -> None:
 def _measurable(directory: Path | None) -> list[dict[str, Any]]:
     """Skills that a sweep on some data can name now."""
     from sweeper.errors import SpecError
-    from trainables.config import Data
+    from trainables.data import Data
     from trainables.manifest import read_manifest
     from trainables.skills.catalog import catalog
 

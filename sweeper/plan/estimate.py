@@ -15,7 +15,7 @@ from sweeper.search.grid import GridSearch
 from sweeper.spec.placement import shown, working
 from sweeper.spec.search import SearchSettings
 from sweeper.spec.spec import Spec
-from trainables.config import Data
+from trainables.data import Data
 
 if TYPE_CHECKING:
     from fitting.synthetic import World

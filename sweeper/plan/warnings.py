@@ -9,7 +9,7 @@ from sweeper.search.grid import GridSearch
 from sweeper.spec.scoring import SHARE
 from sweeper.spec.spec import Spec
 from sweeper.text import si
-from trainables.config import EPOCHS_WARNED
+from trainables.data import EPOCHS_WARNED
 
 LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents

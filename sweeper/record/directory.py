@@ -189,12 +189,13 @@ def _locked(file: TextIO) -> bool:
 
 def _manifest(sweep: Spec) -> dict[str, Any] | None:
     """What the sweep's prepared corpus says of itself; None if it has none."""
+    from trainables.data import Prepared
     from trainables.manifest import read_unchanged
 
-    if sweep.data.corpus is None:
+    if not isinstance(sweep.data, Prepared):
         return None
     try:
-        return read_unchanged(sweep.data.path, sweep.data.corpus)
+        return read_unchanged(sweep.data.path, sweep.data.packed)
     except ValueError as error:
         raise DirectoryError(str(error)) from error
 

@@ -18,7 +18,7 @@ from sweeper.text import between, number, si, size
 
 if TYPE_CHECKING:
     from fitting import Fits
-    from trainables.config import Data
+    from trainables.data import Data
 
 BEYOND = 10.0
 """How far beyond the largest budget the laws are shown (assumption: one decade is what people

@@ -9,7 +9,8 @@ from itertools import pairwise
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.presets import PAPER
-from trainables.config import Data, Model
+from trainables.data import Data, Prepared
+from trainables.families import Model
 from trainables.skills.catalog import catalog
 
 MIN_STEPS = 40
@@ -49,7 +50,7 @@ def skills(names: Sequence[str], data: Data) -> None:
         if name not in known:
             raise SpecError(
                 f"skills: {name!r} is unknown{did_you_mean(name, known)}; "
-                f"`isoskill skills {data.path}".rstrip()
+                f"`isoskill skills {getattr(data, 'path', '')}".rstrip()
                 + "` lists them"
             )
 
@@ -101,7 +102,7 @@ def repetition(
         space: the trials.
         epochs_of: epochs of every class that so many tokens take, at most.
     """
-    if data.corpus is None:
+    if not isinstance(data, Prepared):
         return
     for budget in space.budgets:
         least = space.tokens(budget, len(space.params) - 1)
@@ -109,7 +110,7 @@ def repetition(
             continue
         epochs = epochs_of(least)
         name = max(epochs, key=epochs.__getitem__)
-        had = data.corpus.classes[name].tokens
+        had = data.packed.classes[name].tokens
         raise SpecError(
             f"data.max_epochs={data.max_epochs:g}: even the largest size asks for "
             f"{least:,} tokens on the budget {budget:.3g}, {epochs[name]:.3g} epochs of class "

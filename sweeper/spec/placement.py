@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from sweeper.spec.devices import Device
 from sweeper.text import gigabytes, si
+from trainables.families import Shape
 from trainables.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,
@@ -17,7 +18,6 @@ from trainables.memory import (
     estimate,
     most_tokens,
 )
-from trainables.shapes import Shape
 from trainables.training import Train
 
 SHARED = ((10e6, 8), (30e6, 4), (100e6, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from trainables.config import Data
+from trainables.data import Data
 from trainables.skills.catalog import catalog
 
 Study = Literal["", "datamix", "validation", "skills"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.budget import Space
-from trainables.config import DOCUMENTS, Data
+from trainables.data import DOCUMENTS, Data
 from trainables.skills.catalog import EXAMPLES, resolve
 
 SHARE = 0.03

@@ -26,9 +26,11 @@ from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
 from sweeper.spec.search import SearchSettings
 from sweeper.spec.sections import Cluster, Sizes, Tuning
-from trainables.config import RUN_ONLY_DATA, Data, Model, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import RUN_ONLY_DATA, Data
+from trainables.families import Model, Shape
 from trainables.recipe import fewest_tokens
-from trainables.shapes import Shape, sizes, smallest
+from trainables.shapes import sizes, smallest
 from trainables.skills.catalog import catalog
 from trainables.training import Train
 
@@ -170,7 +172,7 @@ class Spec:
         for key in ("name", "allowance", "trackers", "search", "cluster", "tuning", "study"):
             del values[key]
         for key in RUN_ONLY_DATA:
-            del values["data"][key]
+            values["data"].pop(key, None)
         # The default follows from sizes and budgets: a search may not change it half-way.
         values["data"]["evaluation_documents"] = self.documents
         return values

@@ -10,8 +10,8 @@ from typing import Any
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.spec import AGGREGATE, Spec
 from trainables.config import TrialConfig
-from trainables.recipe import Power
 from trainables.shapes import solve
+from trainables.training import Power
 
 Values = dict[str, float]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from sweeper.text import si
 from sweeper.tuning.points import base_trial
 from sweeper.tuning.studies import Studies
-from trainables.recipe import Law, Power, RuleName, recipe
-from trainables.training import Train
+from trainables.recipe import recipe
+from trainables.training import Law, Power, RuleName, Train
 
 if TYPE_CHECKING:
     import pandas as pd

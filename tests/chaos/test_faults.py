@@ -12,7 +12,7 @@ import pytest
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
 from sweeper.cluster import searcher
 from sweeper.cluster.searcher import free
-from trainables.config import Data
+from trainables.data import Data
 from trainables.training import Train
 
 pytestmark = pytest.mark.ray

@@ -15,8 +15,8 @@ from fitting import Status, fit_nll_law, fit_pass_law, pass_curves
 from sweeper import Allocation, Results, Sizes, SpecError, Sweep
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from trainables.config import Data
 from trainables.context import LocalContext
+from trainables.data import Data
 from trainables.engine.loop import train
 from trainables.trainer import keep_questions
 from trainables.training import Train

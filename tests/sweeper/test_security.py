@@ -16,8 +16,8 @@ from sweeper.record.ledger import Ledger
 from sweeper.record.redaction import redact
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
-from trainables.config import Data
 from trainables.context import LocalContext
+from trainables.data import Data
 from trainables.simulated import SURFACES, train
 
 ROOT = Path(__file__).resolve().parents[2]

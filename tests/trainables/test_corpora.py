@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from trainables.config import CLASSES, Data
 from trainables.corpora import Documents, Family, Stream, evaluation_sets, knowledge
 from trainables.corpora import vocabulary as v
 from trainables.corpora.stream import check_vocabulary
+from trainables.data import CLASSES, Data
 
 CONTEXT = 60
 DATA = Data(evaluation_documents=256)

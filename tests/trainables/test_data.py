@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.config import Data
 from trainables.corpora.prepared import permuted
-from trainables.data import open_data
+from trainables.corpora.training_data import open_data
+from trainables.data import Data
 
 CONTEXT = 8
 VOCABULARY = 1000

@@ -14,15 +14,16 @@ from torch import distributed, nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext
+from trainables.data import Data
 from trainables.engine.loop import train
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build, library_config
 from trainables.engine.parallel import _shard
-from trainables.families import FAMILIES
+from trainables.families import FAMILIES, Model, Shape
 from trainables.families.tally import SCAN_FLOPS, mamba
-from trainables.shapes import Shape, solve
+from trainables.shapes import solve
 from trainables.training import Train
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.config import Model
 from trainables.engine.model import Network, build
-from trainables.families import FAMILIES
+from trainables.families import FAMILIES, Model
 from trainables.memory import estimate, most_tokens
 from trainables.shapes import solve
 

@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext
-from trainables.data import open_data
+from trainables.corpora.training_data import open_data
+from trainables.data import Data
 from trainables.engine.loop import train
+from trainables.families import Model
 from trainables.manifest import read_manifest, summary
 from trainables.prepare import Corpora, PrepareError
 from trainables.prepare.contamination import runs
@@ -420,7 +422,7 @@ def test_time_left_is_said_when_it_can_be_known() -> None:
     plain = Progress([_part(i, 1000.0, plain=True) for i in range(2)], said.append)
     plain.told(0, 500, 100)
     assert plain.share() == pytest.approx(0.25)
-    assert left(plain.share(), 10.0) == "about 30 seconds left"
+    assert left(plain.share(), 10.0) == "about 30 s left"
     packed = Progress([_part(i, 1000.0, plain=False) for i in range(2)], said.append)
     packed.told(0, 5000, 1000)
     assert packed.share() is None

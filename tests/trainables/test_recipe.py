@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from fitting.tuning.published import PORIAN, STEP_LAW
-from trainables.config import Model, TrialConfig
-from trainables.recipe import Law, Power, Recipe, fewest_tokens, recipe
-from trainables.shapes import Shape, solve
-from trainables.training import Train
+from trainables.config import TrialConfig
+from trainables.families import Model, Shape
+from trainables.recipe import Recipe, fewest_tokens, recipe
+from trainables.shapes import solve
+from trainables.training import Law, Power, Train
 
 LARGE = Model(vocabulary=32_000, context=2048, tied=False)
 SMALL = solve(2e4, Model())

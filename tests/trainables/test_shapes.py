@@ -12,9 +12,8 @@ from typing import Literal, get_args
 
 import pytest
 
-from trainables.config import Model
-from trainables.families import FAMILIES
-from trainables.shapes import Count, Shape, sizes, solve
+from trainables.families import FAMILIES, Count, Model, Shape
+from trainables.shapes import sizes, solve
 
 LARGE = Model(vocabulary=32_000, context=2048, tied=False, kv_groups=4)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext
+from trainables.data import Data
+from trainables.families import Model
 from trainables.shapes import solve
 from trainables.simulated import train
 from trainables.skills import catalog

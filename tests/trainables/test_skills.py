@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trainables.config import Data
 from trainables.corpora import evaluation_sets
 from trainables.corpora import vocabulary as v
+from trainables.data import Data
 from trainables.skills import catalog, resolve
 from trainables.skills.scoring import Score, score_skills
 

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext
+from trainables.data import Data
 from trainables.engine.loop import train
+from trainables.families import Model
 from trainables.prepare import Corpora
 from trainables.prepare.run import prepare
 from trainables.prepare.spec import spelled_out

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainables.config import Model
 from trainables.corpora import Documents
 from trainables.engine.loss import Objective
 from trainables.engine.model import build
+from trainables.families import Model
 from trainables.shapes import solve
 from trainables.skills.encode import Encoded
 from trainables.skills.scoring import Workers, _of_documents, _of_examples, sequence_nll

@@ -1,7 +1,8 @@
-"""Built-in corpora: three classes of documents, generated on the fly and seeded.
+"""Training data: built-in corpora, generated and seeded, or prepared ones, mapped. Floor 6 of 9.
 
-Read `stream` first: it mixes the classes by document. `knowledge`, `code` and `other` each turn
-a generator of random numbers into documents; `vocabulary` spells their tokens.
+Read `training_data` first: it opens either. `stream` mixes the built-in classes by document;
+`knowledge`, `code` and `other` each turn a generator of random numbers into documents;
+`vocabulary` spells their tokens; `prepared` reads what `isoskill prepare` packed.
 """
 
 from trainables.corpora.documents import Documents, Family

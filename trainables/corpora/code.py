@@ -15,9 +15,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Data
 from trainables.corpora import vocabulary as v
 from trainables.corpora.documents import Documents, Family, IntArray
+from trainables.data import BuiltIn
 
 
 def _library() -> IntArray:
@@ -38,7 +38,7 @@ LIBRARY_WEIGHTS: npt.NDArray[np.float64] = 1 / (1.0 + np.arange(len(LIBRARY)))
 """Zipf frequency of the functions (assumption)."""
 
 
-def documents(data: Data, rng: np.random.Generator, count: int, *, context: int) -> Documents:
+def documents(data: BuiltIn, rng: np.random.Generator, count: int, *, context: int) -> Documents:
     """Write random programs and execute them.
 
     Args:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Data
 from trainables.corpora import vocabulary as v
 from trainables.corpora.documents import Documents, Family, IntArray, pack
+from trainables.data import BuiltIn
 
 RANK_SHIFT = 8
 """Flattens the head of the Zipf law, so that no entity fills the corpus (assumption)."""
@@ -55,7 +55,7 @@ class World:
     asked: npt.NDArray[np.bool_]
 
     @classmethod
-    def build(cls, data: Data) -> World:
+    def build(cls, data: BuiltIn) -> World:
         """Draw the facts that ``data.world_seed`` names."""
         rng = np.random.default_rng([data.world_seed, 1])
         long = data.entities > v.SYLLABLES**2

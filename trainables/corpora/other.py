@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Data
 from trainables.corpora import vocabulary as v
 from trainables.corpora.documents import Documents, Family
+from trainables.data import BuiltIn
 
 TOPICS = 8
 CONCENTRATION = 0.1
@@ -23,7 +23,7 @@ class Topics:
     cumulated: npt.NDArray[np.float64]
 
     @classmethod
-    def build(cls, data: Data) -> Topics:
+    def build(cls, data: BuiltIn) -> Topics:
         """Draw the topics that ``data.world_seed`` names."""
         rng = np.random.default_rng([data.world_seed, 2])
         rows = rng.dirichlet(np.full(v.SYMBOLS, CONCENTRATION), size=(TOPICS, v.SYMBOLS))

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Data
 from trainables.corpora.documents import Documents, Family, IntArray
+from trainables.data import Prepared
 from trainables.manifest import TOKEN_BYTES, read_unchanged
 
 BLOCK = 512
@@ -36,7 +36,7 @@ def token_type(vocabulary: int) -> np.dtype[Any]:
     return np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
 
 
-class Prepared:
+class Packed:
     """One trial's view of a prepared corpus.
 
     Attributes:
@@ -48,12 +48,10 @@ class Prepared:
         ValueError: the directory is missing, has changed, or a class is shorter than a sequence.
     """
 
-    def __init__(self, data: Data, *, context: int, seed: int) -> None:
-        if data.corpus is None:
-            raise ValueError("data.source: prepared, but data.corpus was not read")
-        root, manifest = Path(data.path), read_unchanged(data.path, data.corpus)
-        data.corpus.check_context(context)
-        self.vocabulary, self.begin = data.corpus.vocabulary, data.corpus.begin
+    def __init__(self, data: Prepared, *, context: int, seed: int) -> None:
+        root, manifest = Path(data.path), read_unchanged(data.path, data.packed)
+        data.packed.check_context(context)
+        self.vocabulary, self.begin = data.packed.vocabulary, data.packed.begin
         self.token_bytes = np.fromfile(root / TOKEN_BYTES, dtype="<u2").astype(np.int64)
         self._data, self._context = data, context
         self._root, self._manifest = root, manifest

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
-from trainables.config import CLASSES, Data
 from trainables.corpora import code, knowledge, other, vocabulary
 from trainables.corpora.documents import Documents, IntArray
+from trainables.data import CLASSES, BuiltIn
 
 BLOCK = 512
 """Documents generated at a time: small batches would cost more in calls than in numbers."""
@@ -29,7 +29,7 @@ class Generate(Protocol):
         """Generate ``count`` documents."""
 
 
-def _generators(data: Data, context: int) -> dict[str, Generate]:
+def _generators(data: BuiltIn, context: int) -> dict[str, Generate]:
     """The generator of each class."""
     world, topics = knowledge.World.build(data), other.Topics.build(data)
     return {
@@ -39,7 +39,7 @@ def _generators(data: Data, context: int) -> dict[str, Generate]:
     }
 
 
-def evaluation_sets(data: Data, context: int) -> dict[str, Documents]:
+def evaluation_sets(data: BuiltIn, context: int) -> dict[str, Documents]:
     """Held-out documents of each class, and of questions about entities never asked about.
 
     They do not depend on a trial's seed: every trial is scored on the same documents.
@@ -58,10 +58,12 @@ def evaluation_sets(data: Data, context: int) -> dict[str, Documents]:
 
 
 class Stream:
-    """The training documents of one trial, mixed by document."""
+    """The training documents of one trial, mixed by document: see `training_data.TrainingData`."""
 
-    def __init__(self, data: Data, *, context: int, seed: int) -> None:
-        self._generators = _generators(data, context)
+    vocabulary, begin, token_bytes = vocabulary.SIZE, vocabulary.BEGIN, vocabulary.TOKEN_BYTES
+
+    def __init__(self, data: BuiltIn, *, context: int, seed: int) -> None:
+        self._data, self._generators = data, _generators(data, context)
         self._cumulated = np.cumsum([data.mix[name] for name in CLASSES])
         self._entropy = (data.world_seed, TRAINING, seed)
         self._context = context
@@ -78,6 +80,10 @@ class Stream:
             parts.append(self._tokens[offset : offset + count])
             first, count = first + len(parts[-1]), count - len(parts[-1])
         return np.concatenate(parts)
+
+    def evaluation_sets(self) -> dict[str, Documents]:
+        """Held-out documents of each class, and of questions never asked in training."""
+        return evaluation_sets(self._data, self._context)
 
     def _generate(self, block: int) -> IntArray:
         """Generate one block, its classes in shares as near to the mix as can be."""

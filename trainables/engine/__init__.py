@@ -1,1 +1,1 @@
-"""One training in plain torch: model, step, loss, checkpoints, the loop. Floor 4 of trainables."""
+"""One training in plain torch: model, step, loss, checkpoints, the loop. Floor 8 of 9."""

@@ -20,7 +20,7 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.context import Context, LocalContext, checkpoints
-from trainables.data import open_data
+from trainables.corpora.training_data import open_data
 from trainables.engine import checkpoint
 from trainables.engine.checkpoint import CheckpointError
 from trainables.engine.export import to_hf

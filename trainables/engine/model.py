@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from trainables.families import FAMILIES
-from trainables.shapes import Shape
+from trainables.families import FAMILIES, Shape
 
 INIT_SCALE = 0.6
 """Initial weights have standard deviation INIT_SCALE / sqrt(width). The usual 0.02 is meant for

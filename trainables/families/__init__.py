@@ -1,11 +1,9 @@
-"""Model families: closed forms of what transformers would build. Pure Python."""
+"""Models in closed form: what each family builds, holds and costs. Pure Python. Floor 2 of 9."""
 
-from trainables.families.dense import DENSE, MIXTURES
 from trainables.families.family import Family
-from trainables.families.recurrent import RECURRENT
+from trainables.families.known import FAMILIES
+from trainables.families.model import Model
+from trainables.families.shape import Count, Shape
 from trainables.families.tally import Tally
 
-__all__ = ["FAMILIES", "Family", "Tally"]
-
-FAMILIES: dict[str, Family] = {**DENSE, **MIXTURES, **RECURRENT}
-"""By transformers' model type."""
+__all__ = ["FAMILIES", "Count", "Family", "Model", "Shape", "Tally"]

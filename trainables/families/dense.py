@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainables.families import tally
+from trainables.families.dimensions import Dimensions
 from trainables.families.family import Family, Fields, common
 from trainables.families.tally import Tally
 
-if TYPE_CHECKING:
-    from trainables.shapes import Shape
 
-
-def attention(shape: Shape, *, qkv_bias: bool = False, qk_norm: int = 0) -> Tally:
+def attention(shape: Dimensions, *, qkv_bias: bool = False, qk_norm: int = 0) -> Tally:
     """Attention over the whole context; ``attention_bias`` is read from the extra fields."""
     bias = bool(shape.extra.get("attention_bias", False))
     return tally.attention(
@@ -21,7 +17,7 @@ def attention(shape: Shape, *, qkv_bias: bool = False, qk_norm: int = 0) -> Tall
     )  # fmt: skip
 
 
-def fields(shape: Shape) -> Fields:
+def fields(shape: Dimensions) -> Fields:
     """Llama's names, which most families took over."""
     return common(shape) | {
         "intermediate_size": shape.ffn_width,
@@ -32,42 +28,42 @@ def fields(shape: Shape) -> Fields:
     }
 
 
-def without_head_dim(shape: Shape) -> Fields:
+def without_head_dim(shape: Dimensions) -> Fields:
     """The same for configuration classes that divide width by heads themselves."""
     values = fields(shape)
     del values["head_dim"]
     return values
 
 
-def stack(shape: Shape, mixer: Tally, feed_forward: Tally) -> Tally:
+def stack(shape: Dimensions, mixer: Tally, feed_forward: Tally) -> Tally:
     """Layers of mixer, feed-forward block and a norm for each, and the last norm."""
     layer = mixer + feed_forward + tally.norm(shape.width) * 2
     return layer * shape.layers + tally.norm(shape.width)
 
 
-def _gated(shape: Shape) -> Tally:
+def _gated(shape: Dimensions) -> Tally:
     bias = bool(shape.extra.get("mlp_bias", False))
     return tally.gated(shape.width, shape.ffn_width, bias=bias)
 
 
-def _llama(shape: Shape) -> Tally:
+def _llama(shape: Dimensions) -> Tally:
     return stack(shape, attention(shape), _gated(shape))
 
 
-def _qwen2(shape: Shape) -> Tally:
+def _qwen2(shape: Dimensions) -> Tally:
     return stack(shape, attention(shape, qkv_bias=True), _gated(shape))
 
 
-def _qwen3(shape: Shape) -> Tally:
+def _qwen3(shape: Dimensions) -> Tally:
     return stack(shape, attention(shape, qk_norm=2 * shape.head_dim), _gated(shape))
 
 
-def _olmo2(shape: Shape) -> Tally:
+def _olmo2(shape: Dimensions) -> Tally:
     whole = (shape.heads + shape.kv_heads) * shape.head_dim
     return stack(shape, attention(shape, qk_norm=whole), _gated(shape))
 
 
-def _gpt_neox(shape: Shape) -> Tally:
+def _gpt_neox(shape: Dimensions) -> Tally:
     bias = bool(shape.extra.get("attention_bias", True))
     mixer = tally.attention(
         shape.width, shape.heads, shape.heads, shape.head_dim, shape.context,
@@ -78,33 +74,33 @@ def _gpt_neox(shape: Shape) -> Tally:
     return layer * shape.layers + norm
 
 
-def _gpt_neox_fields(shape: Shape) -> Fields:
+def _gpt_neox_fields(shape: Dimensions) -> Fields:
     values = without_head_dim(shape)
     del values["num_key_value_heads"]
     return values
 
 
-def _mixtral(shape: Shape) -> Tally:
+def _mixtral(shape: Dimensions) -> Tally:
     return stack(shape, attention(shape), experts(shape))
 
 
-def _qwen3_moe(shape: Shape) -> Tally:
+def _qwen3_moe(shape: Dimensions) -> Tally:
     return stack(shape, attention(shape, qk_norm=2 * shape.head_dim), experts(shape))
 
 
-def experts(shape: Shape) -> Tally:
+def experts(shape: Dimensions) -> Tally:
     """The router and the experts of one layer."""
     return tally.experts(shape.width, shape.ffn_width, shape.experts, shape.active_experts)
 
 
-def _mixtral_fields(shape: Shape) -> Fields:
+def _mixtral_fields(shape: Dimensions) -> Fields:
     return fields(shape) | {
         "num_local_experts": shape.experts,
         "num_experts_per_tok": shape.active_experts,
     }
 
 
-def _qwen3_moe_fields(shape: Shape) -> Fields:
+def _qwen3_moe_fields(shape: Dimensions) -> Fields:
     return fields(shape) | {
         "moe_intermediate_size": shape.ffn_width,
         "num_experts": shape.experts,

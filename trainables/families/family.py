@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from trainables.families.dimensions import Dimensions
 from trainables.families.tally import Tally
-
-if TYPE_CHECKING:
-    from trainables.shapes import Shape
 
 Fields = dict[str, Any]
 
@@ -35,8 +33,8 @@ class Family:
         attends: whether there are attention layers at all.
     """
 
-    body: Callable[[Shape], Tally]
-    fields: Callable[[Shape], Fields]
+    body: Callable[[Dimensions], Tally]
+    fields: Callable[[Dimensions], Fields]
     ffn_ratio: float | None = 8 / 3
     head_multiple: int = 2
     granule: int = 2
@@ -49,7 +47,7 @@ class Family:
     attends: bool = True
 
 
-def common(shape: Shape) -> Fields:
+def common(shape: Dimensions) -> Fields:
     """Fields that all families share. No token is special, so no embedding row stays untrained."""
     return {
         "vocab_size": shape.vocabulary,
@@ -62,7 +60,7 @@ def common(shape: Shape) -> Fields:
     }
 
 
-def attending(shape: Shape) -> tuple[int, ...]:
+def attending(shape: Dimensions) -> tuple[int, ...]:
     """Layers of a hybrid that attend: the middle one of each period, as in Jamba (AI21 2024)."""
     period = min(shape.every, shape.layers)
     return tuple(i for i in range(shape.layers) if i % period == period // 2)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trainables.families import dense, tally
+from trainables.families.dimensions import Dimensions
 from trainables.families.family import Family, Fields, attending, common
 from trainables.families.tally import Tally
-
-if TYPE_CHECKING:
-    from trainables.shapes import Shape
 
 CHUNK = 256
 """Longest chunk of a Mamba-2 scan: transformers' default."""
@@ -27,12 +23,12 @@ def state_head_dim(width: int) -> int:
     return next(fitting, 2)
 
 
-def chunk(shape: Shape) -> int:
+def chunk(shape: Dimensions) -> int:
     """Tokens per chunk of a Mamba-2 scan; longer than the context would only be padding."""
     return min(CHUNK, shape.context)
 
 
-def _mamba2_mixer(shape: Shape) -> Tally:
+def _mamba2_mixer(shape: Dimensions) -> Tally:
     head_dim = state_head_dim(shape.width)
     return tally.mamba2(
         shape.width, 2 * shape.width // head_dim, head_dim, shape.state, shape.context,
@@ -40,12 +36,12 @@ def _mamba2_mixer(shape: Shape) -> Tally:
     )  # fmt: skip
 
 
-def _mamba2(shape: Shape) -> Tally:
+def _mamba2(shape: Dimensions) -> Tally:
     norm = tally.norm(shape.width)
     return (_mamba2_mixer(shape) + norm) * shape.layers + norm
 
 
-def _mamba2_fields(shape: Shape) -> Fields:
+def _mamba2_fields(shape: Dimensions) -> Fields:
     head_dim = state_head_dim(shape.width)
     return common(shape) | {
         "num_heads": 2 * shape.width // head_dim,
@@ -56,7 +52,7 @@ def _mamba2_fields(shape: Shape) -> Fields:
     }
 
 
-def _jamba(shape: Shape) -> Tally:
+def _jamba(shape: Dimensions) -> Tally:
     attends = len(attending(shape))
     mixed = dense.attention(shape) * attends
     scanned = tally.mamba(shape.width, shape.state) * (shape.layers - attends)
@@ -68,7 +64,7 @@ def _jamba(shape: Shape) -> Tally:
     return mixed + scanned + feed_forward + tally.norm(shape.width) * (2 * shape.layers + 1)
 
 
-def _jamba_fields(shape: Shape) -> Fields:
+def _jamba_fields(shape: Dimensions) -> Fields:
     period = min(shape.every, shape.layers)
     values = dense.without_head_dim(shape)
     return values | {
@@ -80,12 +76,12 @@ def _jamba_fields(shape: Shape) -> Fields:
     }
 
 
-def adapter_rank(shape: Shape) -> int:
+def adapter_rank(shape: Dimensions) -> int:
     """Rank of Zamba2's adapters: 1/16 of the width, as about in the published models, or less."""
     return max(1, min(ADAPTER_RANK, shape.width // 16))
 
 
-def _zamba2(shape: Shape) -> Tally:
+def _zamba2(shape: Dimensions) -> Tally:
     width, uses = shape.width, len(attending(shape))
     # One block is shared by all hybrid layers; it reads the embedding beside the residual stream.
     shared = (
@@ -102,7 +98,7 @@ def _zamba2(shape: Shape) -> Tally:
     return layers + shared + shared.again(uses - 1) + own * uses + tally.norm(width)
 
 
-def _zamba2_fields(shape: Shape) -> Fields:
+def _zamba2_fields(shape: Dimensions) -> Fields:
     attends = attending(shape)
     values = dense.without_head_dim(shape)
     return values | {
@@ -117,7 +113,7 @@ def _zamba2_fields(shape: Shape) -> Fields:
     }
 
 
-def _lfm2(shape: Shape) -> Tally:
+def _lfm2(shape: Dimensions) -> Tally:
     width, attends = shape.width, len(attending(shape))
     filtered = Tally(matrices=4 * width * width, kept=5 * width)
     filtered += tally.convolution(width, LFM2_KERNEL, bias=False)
@@ -127,7 +123,7 @@ def _lfm2(shape: Shape) -> Tally:
     return mixers + feed_forward + tally.norm(width) * (2 * shape.layers + 1)
 
 
-def _lfm2_fields(shape: Shape) -> Fields:
+def _lfm2_fields(shape: Dimensions) -> Fields:
     attends = attending(shape)
     return dense.without_head_dim(shape) | {
         "block_auto_adjust_ff_dim": False,

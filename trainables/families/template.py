@@ -1,4 +1,4 @@
-"""What a spec may say of a family: its dials, further fields, or a config.json to follow.
+"""What transformers' configurations say of a family: its fields, or a config.json to follow.
 
 transformers' configuration classes are read as source text, since importing them takes five
 seconds and torch.
@@ -7,17 +7,15 @@ seconds and torch.
 from __future__ import annotations
 
 import ast
-import difflib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainables.families import FAMILIES
-
-if TYPE_CHECKING:
-    from trainables.config import Model
+from trainables.families.checks import nearest
+from trainables.families.known import FAMILIES
 
 OLD_NAMES = ("rope_theta", "rope_scaling")
 """Fields of transformers 4 that its successors still read."""
@@ -38,41 +36,12 @@ OWN = (
 """Fields that follow from the size and the spec's own names, or that the counts assume."""
 
 
-def check_family(model: Model) -> None:
-    """Check that the family exists and has what the spec asks of it.
+def check_fields(family: str, fields: dict[str, Any]) -> None:
+    """Refuse further fields that the library does not know, or that are not further.
 
     Raises:
-        ValueError: names the field, and what may stand there.
+        ValueError: names the field.
     """
-    family = FAMILIES.get(model.family)
-    if family is None:
-        raise ValueError(
-            f"model.family: {model.family!r} is unknown{_nearest(model.family, FAMILIES)}; "
-            f"use one of {', '.join(FAMILIES)}"
-        )
-    has = {
-        "ffn_ratio": family.ffn_ratio is not None,
-        "state": family.state > 0,
-        "attention_every": family.every > 0,
-        "experts": family.experts is not None,
-        "active_experts": family.experts is not None,
-    }
-    for name, there in has.items():
-        value = getattr(model, name)
-        if value is not None and not there:
-            raise ValueError(f"model.{name}: {model.family} has none; leave it out")
-        if value is not None and not value > 0:
-            raise ValueError(f"model.{name}={value}: must be positive, or left out")
-    if family.always_tied and not model.tied:
-        raise ValueError(f"model.tied: {model.family} shares its weights; leave it out")
-    experts, active = model.mixture
-    if active > experts:
-        raise ValueError(f"model.active_experts={active}: there are only {experts} experts")
-    _check_fields(model.family, model.extra)
-
-
-def _check_fields(family: str, fields: dict[str, Any]) -> None:
-    """Refuse further fields that the library does not know, or that are not further."""
     known = [*known_fields(family), *OLD_NAMES]
     for name in fields:
         if name in OWN:
@@ -83,7 +52,7 @@ def _check_fields(family: str, fields: dict[str, Any]) -> None:
         if name not in known:
             raise ValueError(
                 f"model.config.{name}: no field of transformers' {family} configuration"
-                f"{_nearest(name, [k for k in known if k not in OWN])}"
+                f"{nearest(name, [k for k in known if k not in OWN])}"
             )
 
 
@@ -102,16 +71,18 @@ def known_fields(family: str) -> tuple[str, ...]:
     )
 
 
-def template(model: Model) -> dict[str, Any]:
+def template(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Family, proportions and further fields that a config.json gives a model.
 
-    The size comes from the sweep, vocabulary and context from its data. Proportions that the
-    spec gives stay.
+    The size comes from the sweep, vocabulary and context from its data.
+
+    Args:
+        path: of the file.
+        given: the model's own fields; those that are not at their defaults stay.
 
     Raises:
         ValueError: the file cannot be read, or its family is unknown or another than the spec's.
     """
-    path = str(model.config)
     try:
         values = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
@@ -121,13 +92,11 @@ def template(model: Model) -> dict[str, Any]:
         raise ValueError(
             f"model.config: {path!r} is of model_type {family!r}; known are {', '.join(FAMILIES)}"
         )
-    if model.family not in ("llama", family):
-        raise ValueError(f"model.family: {model.family!r}, but {path!r} is of a {family}")
+    if given["family"] not in ("llama", family):
+        raise ValueError(f"model.family: {given['family']!r}, but {path!r} is of a {family}")
     found = _proportions(family, values)
     defaults = {"aspect": 64.0, "kv_groups": 1}
-    kept = {
-        name: value for name, value in found.items() if getattr(model, name) == defaults.get(name)
-    }
+    kept = {name: value for name, value in found.items() if given[name] == defaults.get(name)}
     known = [*known_fields(family), *OLD_NAMES]
     extra = {k: v for k, v in values.items() if k in known and k not in OWN}
     return {"family": family, **kept, "config": extra}
@@ -167,8 +136,3 @@ def _period(values: dict[str, Any]) -> int | None:
         return max(1, round(int(values["num_hidden_layers"]) / len(attend)))
     period = values.get("attn_layer_period")
     return None if period is None else int(period)
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainables.config import Data
 from trainables.corpora.documents import Family
+from trainables.data import Data
 from trainables.manifest import Corpus
 
 EXAMPLES = "skills"

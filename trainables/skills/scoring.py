@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Data
 from trainables.corpora import Documents
+from trainables.data import Data, Prepared
 from trainables.skills.catalog import EXAMPLES, Skill
 from trainables.skills.encode import Encoded, IntArray
 
@@ -85,7 +85,7 @@ def read_examples(skills: Sequence[Skill], data: Data, *, context: int) -> dict[
     """
     sets = {}
     for skill in skills:
-        if not skill.documents.startswith(f"{EXAMPLES}/"):
+        if not isinstance(data, Prepared) or not skill.documents.startswith(f"{EXAMPLES}/"):
             continue
         encoded = Encoded.load(Path(data.path, f"{skill.documents}.npz")).within(context)
         if not encoded.ids:

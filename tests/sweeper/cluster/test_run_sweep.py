@@ -23,7 +23,7 @@ from sweeper import (
 )
 from sweeper.budget import Allocation
 from sweeper.record.ledger import Ledger
-from trainables.config import Data
+from trainables.data import Data
 
 pytestmark = pytest.mark.ray
 

@@ -15,7 +15,7 @@ from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.search.build import policy
-from trainables.config import Data
+from trainables.data import Data
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from sweeper import SpecError, Sweep
 from sweeper.cluster import tracking
 from sweeper.cluster.tracking import Shown, allocation, check, metrics
-from trainables.config import Data
+from trainables.data import Data
 
 SURFACE = {
     name: {"E": 1.2, "A": 150, "B": 300, "alpha": 0.5, "beta": 0.45}

@@ -17,7 +17,7 @@ from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import AHEAD, Live, Progress, read
 from sweeper.record.timeleft import left_s, trial_left_s
-from trainables.config import Data
+from trainables.data import Data
 
 
 @pytest.fixture

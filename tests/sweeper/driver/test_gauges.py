@@ -19,7 +19,7 @@ from sweeper.driver.driver import Start
 from sweeper.driver.gauges import METRICS, Gauges
 from sweeper.driver.grafana import dashboard, write
 from sweeper.record.ledger import Ledger
-from trainables.config import Data
+from trainables.data import Data
 
 SURFACE = {
     "knowledge": {"E": 1.5, "A": 200, "B": 150, "alpha": 0.5, "beta": 0.45},

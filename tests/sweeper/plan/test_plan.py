@@ -15,7 +15,7 @@ from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
 from sweeper.plan.estimate import plan
 from sweeper.plan.expected import Need, needed, rehearsed, world_of
-from trainables.config import Data
+from trainables.data import Data
 
 SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])
 GPUS = Cluster(device="h100", gpus=4, mfu=0.2, price_per_hour=2.0, resources=(Resources(gpus=1),))

@@ -10,7 +10,7 @@ import yaml
 from sweeper import Results, SpecError, Sweep
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from trainables.config import Data
+from trainables.data import Data
 
 
 @pytest.fixture

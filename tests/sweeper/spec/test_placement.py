@@ -13,8 +13,8 @@ import pytest
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.spec.devices import DEVICES, local
 from sweeper.spec.placement import by_size, fitted, need
-from trainables.config import Model
-from trainables.shapes import Shape, solve
+from trainables.families import Model, Shape
+from trainables.shapes import solve
 from trainables.training import Train
 
 MODEL = Model(vocabulary=32_000, context=2048, kv_groups=4)

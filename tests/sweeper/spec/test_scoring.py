@@ -10,8 +10,9 @@ import pytest
 
 from sweeper import SearchSettings, Sizes, Sweep
 from sweeper.spec.scoring import FEWEST, SHARE
-from trainables.config import DOCUMENTS, Data, Model
 from trainables.corpora import evaluation_sets
+from trainables.data import DOCUMENTS, Data
+from trainables.families import Model
 from trainables.manifest import ClassCounts, Corpus, SkillCounts
 from trainables.skills import resolve
 from trainables.skills.scoring import score_skills

@@ -8,7 +8,7 @@ from sweeper import Sweep
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.spec.spec import AGGREGATE, trial_id
-from trainables.config import PAPER_SHARES
+from trainables.data import PAPER_SHARES
 
 SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
 

@@ -16,9 +16,8 @@ from sweeper.spec.sections import Tuning
 from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import Job, Studies
 from sweeper.tuning.tuned import conclude
-from trainables.config import Data
-from trainables.recipe import Law, Power
-from trainables.training import Train
+from trainables.data import Data
+from trainables.training import Law, Power, Train
 
 SIZES = Sizes(7e3, 2.5e5)
 POINTS = ((1e4, 5e5), (3e4, 5e5), (9e4, 5e5), (1e4, 1.5e6), (3e4, 1.5e6))

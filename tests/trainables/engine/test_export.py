@@ -10,10 +10,9 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
-from trainables.config import Model
 from trainables.engine.export import to_hf
 from trainables.engine.model import build
-from trainables.families import FAMILIES
+from trainables.families import FAMILIES, Model
 from trainables.shapes import solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainables.config import Model
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build
-from trainables.shapes import Shape, solve
+from trainables.families import Model, Shape
+from trainables.shapes import solve
 
 MODELS = [
     (7e3, Model()),

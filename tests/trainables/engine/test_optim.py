@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trainables.config import Model
 from trainables.engine.model import build
 from trainables.engine.optim import make_optimizer, rate_at
+from trainables.families import Model
 from trainables.recipe import recipe
 from trainables.shapes import solve
 from trainables.training import Train

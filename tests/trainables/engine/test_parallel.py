@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
 from trainables.context import LocalContext, checkpoints
+from trainables.data import Data
 from trainables.engine.checkpoint import read_progress
 from trainables.engine.loop import train
+from trainables.families import Model
 from trainables.shapes import solve
 from trainables.trainer import evaluate
 from trainables.training import Train

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.config import Data, Model, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import Data
 from trainables.engine.loop import LocalContext, train
 from trainables.engine.loss import Objective
+from trainables.families import Model
 from trainables.shapes import solve
 from trainables.training import Train
 

@@ -1,0 +1,56 @@
+"""The one door to training data, whatever it comes from.
+
+`open_data` gives an object whose `sequences(first, count)` is a pure function of the spec, the
+trial's seed and the numbers asked for: a resumed trial goes on exactly where it stopped, and
+workers take slices of one and the same batch.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trainables.corpora.documents import Documents, IntArray
+from trainables.corpora.prepared import Packed
+from trainables.corpora.stream import Stream, check_vocabulary
+from trainables.data import BuiltIn, Data, Prepared
+
+
+class TrainingData(Protocol):
+    """One trial's data.
+
+    Attributes:
+        vocabulary: tokens there are.
+        begin: token that stands before every sequence.
+        token_bytes: bytes of text of each token, for bits per byte.
+    """
+
+    vocabulary: int
+    begin: int
+    token_bytes: IntArray
+
+    def sequences(self, first: int, count: int) -> IntArray:
+        """Sequences first..first+count of the trial, (count, context) tokens."""
+
+    def evaluation_sets(self) -> dict[str, Documents]:
+        """Held-out documents by class, the same for every trial."""
+
+
+def open_data(data: Data, *, context: int, seed: int, vocabulary: int) -> TrainingData:
+    """Open the training data of one trial.
+
+    Args:
+        data: what is trained on.
+        context: tokens of a sequence.
+        seed: the trial's, for the order.
+        vocabulary: the model's.
+
+    Raises:
+        ValueError: the corpus is missing or has changed, or is not the model's.
+    """
+    if isinstance(data, Prepared):
+        data.packed.check_vocabulary(vocabulary)
+        return Packed(data, context=context, seed=seed)
+    if not isinstance(data, BuiltIn):
+        raise ValueError(f"data.source: {data.source} holds nothing to train on")
+    check_vocabulary(vocabulary)
+    return Stream(data, context=context, seed=seed)

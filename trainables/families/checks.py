@@ -1,0 +1,18 @@
+"""How values complain: the cause first, then the remedy, naming the field."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise a ValueError that names the field and the remedy unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
