@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.presets import PAPER
+from sweeper.spec.sections import Sizes
 from trainables.data import Data, Prepared
 from trainables.families import Model
 from trainables.skills.catalog import catalog
@@ -43,6 +45,9 @@ def budgets(ladder: Sequence[float]) -> None:
 
 def skills(names: Sequence[str], data: Data) -> None:
     """Refuse skills that the data does not have."""
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise SpecError(f"skills: {', '.join(twice)}: given twice; name each skill once")
     if data.source == "simulated":
         return
     known = [skill.name for skill in catalog(data)]
@@ -117,6 +122,18 @@ def repetition(
             f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
             "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
         )
+
+
+def size_range(asked: Sizes, low: float, high: float) -> None:
+    """Refuse a given end of the sizes that lies beyond the other, which the budgets suggest."""
+    if low <= high:
+        return
+    name, other, suggested = ("low", "high", high) if asked.low else ("high", "low", low)
+    beyond = "above the largest" if asked.low else "below the smallest"
+    raise SpecError(
+        f"sizes.{name}={getattr(asked, name):g} is {beyond} size that the budgets suggest, "
+        f"{suggested:.3g} params; give sizes.{other} too, or other budgets"
+    )
 
 
 def space(places: Space, size_range: tuple[float, float]) -> None:

@@ -13,6 +13,21 @@ from sweeper.errors import SpecError, did_you_mean
 
 T = TypeVar("T")
 
+
+class _OnceEach(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, where YAML's loaders keep the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+                raise SpecError(
+                    f"{key.value}: given twice, in lines {lines[key.value]} and {line}; keep one"
+                )
+        return super().construct_mapping(node, deep)
+
+
 RETIRED = (("search", "cooldown"),)
 """Section and key of settings that are no more: specs which older versions resolved hold them, as
 null, and are read as if they did not."""
@@ -29,10 +44,14 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
         SpecError: it cannot be read, or is no mapping.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _OnceEach)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file; give a YAML file such as sweep.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    except (OSError, yaml.YAMLError) as error:
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
@@ -56,10 +75,17 @@ def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        lines = [_explain(cls, dict(e)) for e in error.errors()]
+        told = error.errors()
+        told = [e for e in told if not _of_other_type(e["loc"])] or told[:1]
+        lines = [_explain(cls, dict(e)) for e in told]
         raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
     except SpecError as error:
         raise SpecError(f"{source}: {error}") from None
+
+
+def _of_other_type(path: tuple[int | str, ...]) -> bool:
+    """Whether a complaint is about the plain form of a field that has another, such as mixes."""
+    return bool(path) and path[-1] in ("str", "int", "float")
 
 
 def _override(values: dict[str, Any], key: str, text: str) -> None:
@@ -69,7 +95,7 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
         if not isinstance(values, dict):
             raise SpecError(f"--set {key}: {parent} is a value, not a section")
     try:
-        values[last] = yaml.safe_load(text)
+        values[last] = yaml.load(text, _OnceEach)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {key}: {text!r} is not a YAML value") from error
 

@@ -190,8 +190,10 @@ class Spec:
     @cached_property
     def shapes(self) -> dict[int, Shape]:
         """The models that can be built in the range of sizes, by params."""
+        low, high = self.size_range
+        checks.size_range(self.sizes, low, high)
         try:
-            built = sizes(*self.size_range, self.model, count=self.sizes.count)
+            built = sizes(low, high, self.model, count=self.sizes.count)
         except ValueError as error:
             raise SpecError(f"sizes: {error}") from error
         return {int(getattr(shape, self.sizes.count)): shape for shape in built}

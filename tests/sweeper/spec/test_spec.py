@@ -53,6 +53,11 @@ def test_an_unquoted_1e18_is_a_number(tmp_path):
         (SPEC + "cluster: {resources: [{from_params: 5}]}", "the first rule starts at from_par"),
         ("budgets: 1e11\nallowance: 6e12", "budgets: write a list, such as [a, b], got '1e11'"),
         (SPEC + "data: 3", "data: write a section, such as {key: value}, got 3"),
+        (SPEC + "allowance: 1e13", "allowance: given twice, in lines"),
+        (SPEC + "sizes:\n  low: 8e3\n  low: 9e3", "low: given twice, in lines"),
+        (SPEC + "skills: [code, code]", "skills: code: given twice"),
+        (SPEC + "sizes: {low: 6e7}", "sweep.yaml: sizes.low=6e+07 is above the largest size"),
+        (SPEC + "sizes: {high: 60}", "sweep.yaml: sizes.high=60 is below the smallest size"),
         (SPEC + "cluster: {cpus: 0}", "cluster.cpus=0: give 1 or more"),
         (SPEC + "mixes: {a: {poetry: 2}}", "sweep.yaml: mixes.a: 'poetry' is no document class"),
         ("- a list", "a spec is a mapping"),
@@ -64,6 +69,22 @@ def test_bad_input_names_the_field_and_the_remedy(tmp_path, text, message):
         load(tmp_path, text)
     assert message in str(refused.value)
     assert "sweep.yaml" in str(refused.value)
+
+
+def test_no_field_is_named_twice_and_no_type_of_pythons_is(tmp_path):
+    for text in ("sizes: {low: 6, high: 8e4}", "sizes: {low: 6e7}", "mixes: 5", "mixes: {a: 5}"):
+        with pytest.raises(SpecError) as refused:
+            load(tmp_path, SPEC + text)
+        said = str(refused.value).partition("sweep.yaml: ")[2]
+        assert "\n" not in said
+        assert said.count(f"{text.partition(':')[0]}:") <= 1
+        assert ".str" not in said
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path):
+    text = "base: &base {low: 8e3}\n" + SPEC + "sizes: {<<: *base, low: 9e3}\n"
+    with pytest.raises(SpecError, match="base: unknown key"):  # and nothing else
+        load(tmp_path, text)
 
 
 def test_a_missing_file_is_refused(tmp_path):
