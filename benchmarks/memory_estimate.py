@@ -20,7 +20,7 @@ from torch import Tensor
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build
 from trainables.families import FAMILIES, Model, Shape
-from trainables.memory import CONTEXT_BYTES, estimate
+from trainables.families.memory import CONTEXT_BYTES, estimate
 from trainables.shapes import solve
 from trainables.training import Train
 

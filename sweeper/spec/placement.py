@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sweeper.spec.devices import Device
 from sweeper.text import gigabytes, si
 from trainables.families import Shape
-from trainables.memory import (
+from trainables.families.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,
     Memory,

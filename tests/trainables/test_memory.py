@@ -10,7 +10,7 @@ import torch
 
 from trainables.engine.model import Network, build
 from trainables.families import FAMILIES, Model
-from trainables.memory import estimate, most_tokens
+from trainables.families.memory import estimate, most_tokens
 from trainables.shapes import solve
 
 logging.getLogger("transformers").setLevel(logging.ERROR)  # that fast kernels are missing

@@ -88,7 +88,7 @@ def test_impossible_shapes_are_refused(change: dict[str, int], message: str) -> 
 
 def test_planning_loads_neither_torch_nor_transformers() -> None:
     check = (
-        "import sys, trainables.config, trainables.memory, trainables.simulated; "
+        "import sys, trainables.config, trainables.families.memory, trainables.simulated; "
         "from trainables.skills.catalog import catalog; catalog(); "
         "sys.exit(bool({'torch', 'transformers', 'ray'} & set(sys.modules)))"
     )

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from trainables import memory
 from trainables.engine.model import Network
+from trainables.families import memory
 
 
 class Objective(nn.Module):

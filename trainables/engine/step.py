@@ -12,7 +12,7 @@ from trainables.engine.loss import Objective
 from trainables.engine.optim import make_optimizer, rate_at
 from trainables.engine.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.families import Shape
-from trainables.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
+from trainables.families.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
 from trainables.training import Train
 
 MEMORY_SHARE = 0.8

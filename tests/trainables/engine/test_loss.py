@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables import memory
 from trainables.engine.loss import summed_loss, token_nll
+from trainables.families import memory
 
 TOKENS, WIDTH, VOCABULARY = 50, 12, 37
 

@@ -1,6 +1,6 @@
 """How much memory a training step needs on each device, estimated in closed form. Pure Python.
 
-Weights and optimiser are exact; activations are the tally of `trainables.families`, which
+Weights and optimiser are exact; activations are the tally of the family, which
 tests/trainables/test_memory.py holds against what autograd keeps on the CPU; what a GPU adds is
 an assumption until it has been measured there.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass, replace
 from typing import TypedDict, Unpack
 
-from trainables.families import Shape
+from trainables.families.shape import Shape
 
 WEIGHT_BYTES = 4
 """Master weights and gradients are float32."""
