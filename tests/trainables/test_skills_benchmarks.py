@@ -21,10 +21,9 @@ from trainables.skills.benchmarks import (
     BenchmarkError,
     apply,
     convert,
-    find,
     load,
 )
-from trainables.skills.paper import NINETEEN
+from trainables.skills.paper import NINETEEN, find
 
 S, I32, I64 = Value("string"), Value("int32"), Value("int64")
 

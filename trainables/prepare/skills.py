@@ -15,11 +15,10 @@ from trainables.skills.benchmarks import (
     BenchmarkError,
     Loaded,
     convert,
-    find,
     load,
 )
 from trainables.skills.encode import Encoded, encode
-from trainables.skills.paper import NINETEEN
+from trainables.skills.paper import NINETEEN, find
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,7 +11,6 @@ would measure how well a model takes hints rather than what it knows.
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -96,24 +95,6 @@ class Loaded(NamedTuple):
     examples: list[Example]
     skipped: int
     note: str
-
-
-def find(name: str) -> Benchmark:
-    """One of the paper's benchmarks by name.
-
-    Raises:
-        BenchmarkError: there is none of this name; the message has the nearest.
-    """
-    from trainables.skills.paper import NINETEEN
-
-    if name not in NINETEEN:
-        near = difflib.get_close_matches(name, NINETEEN, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise BenchmarkError(
-            f"skills: {name!r} is no benchmark of the catalog{hint} (`isoskill skills` lists "
-            "them; for your own examples give a path to JSON lines)"
-        )
-    return NINETEEN[name]
 
 
 def load(benchmark: Benchmark, *, limit: int | None = LIMIT) -> Loaded:

@@ -10,9 +10,10 @@ tables of those schemas; nothing was fetched from the hub itself.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
-from trainables.skills.benchmarks import Benchmark, Doc, by_name
+from trainables.skills.benchmarks import Benchmark, BenchmarkError, Doc, by_name
 
 _MXEVAL = "https://raw.githubusercontent.com/amazon-science/mxeval/main/data/mbxp"
 _PACK = "hf://datasets/bigcode/humanevalpack@48dbcf3b8935a9f4077f4f0622c9a931f5a453a5/data"
@@ -378,3 +379,19 @@ NINETEEN = by_name(
     ]
 )
 """By name: nine that the paper formed its hypotheses on, ten held out to confirm them."""
+
+
+def find(name: str) -> Benchmark:
+    """One of the paper's benchmarks by name.
+
+    Raises:
+        BenchmarkError: there is none of this name; the message has the nearest.
+    """
+    if name not in NINETEEN:
+        near = difflib.get_close_matches(name, NINETEEN, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise BenchmarkError(
+            f"skills: {name!r} is no benchmark of the catalog{hint} (`isoskill skills` lists "
+            "them; for your own examples give a path to JSON lines)"
+        )
+    return NINETEEN[name]
