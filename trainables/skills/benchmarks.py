@@ -261,8 +261,3 @@ def sample_order(names: Sequence[str]) -> list[int]:
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, or its type's name."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def by_name(entries: Iterable[Benchmark]) -> dict[str, Benchmark]:
-    """Benchmarks by their task's name."""
-    return {entry.task: entry for entry in entries}
