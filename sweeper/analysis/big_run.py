@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import yaml
 
 from sweeper.errors import SpecError
 from sweeper.plan.speed import devices_of, speed_of
-from sweeper.spec.placement import working
+from sweeper.spec.placement import Placement, place
 from sweeper.spec.spec import Spec
 from sweeper.text import gigabytes, si
 from trainables.config import TrialConfig
@@ -157,12 +157,12 @@ def recommend(
             f"{found.status.advice}",
         )
     trial = _trial(sweep, flops, found.params)
-    rule = sweep.cluster.rule(trial.params)
+    placement = _placement(sweep, trial)
     speed = speed_of(sweep.cluster, measured)
     batch = trial.recipe.batch * trial.shape.context
     hours = speed.hours(trial.tokens * trial.shape.flops_per_token(sweep.flops), trial.params)
     price = sweep.cluster.price_per_hour
-    memory = working(trial.shape, batch, trial.train, sweep.cluster.hardware, rule)
+    memory = placement.memory(trial.shape, trial.params, batch)
     fits = {best.skill: best, **(losses or {})}
     return BigRun(
         trial=trial,
@@ -170,7 +170,7 @@ def recommend(
         losses={
             name: one_run(fit, trial.params, trial.tokens) for name, fit in fits.items() if fit.ok
         },
-        devices=devices_of(rule),
+        devices=devices_of(placement.rule(trial.params)),
         device=sweep.cluster.device,
         memory_bytes=int(memory.total),
         device_hours=hours,
@@ -223,6 +223,18 @@ def _trial(sweep: Spec, flops: float, params: float) -> TrialConfig:
         flops=flops,
         params=counted,
     )
+
+
+def _placement(sweep: Spec, trial: TrialConfig) -> Placement:
+    """What the run holds: the spec's rules, or those its own memory asks for."""
+    cluster = sweep.cluster
+    if cluster.resources:
+        return replace(sweep.placement, train=trial.train)
+    shapes = {int(trial.params): trial.shape}
+    try:
+        return place(shapes, trial.train, cluster.hardware, gpus=cluster.gpus)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
 
 
 def _warnings(trial: TrialConfig, extrapolates: float) -> tuple[str, ...]:

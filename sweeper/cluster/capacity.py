@@ -44,7 +44,7 @@ class Capacity:
                 have not come back for `cluster.hang_s`.
         """
         total = self._total()
-        wanted = demand(self._sweep.cluster.rule(params))
+        wanted = demand(self._sweep.placement.rule(params))
         if not training:
             self._require(params, wanted, total)
         return self._beside(wanted, training, total)
@@ -52,12 +52,12 @@ class Capacity:
     def has_room(self, params: float, training: list[int]) -> bool:
         """As `fits`, on the nodes that are here now."""
         self._total()
-        return self._beside(demand(self._sweep.cluster.rule(params)), training, self._here)
+        return self._beside(demand(self._sweep.placement.rule(params)), training, self._here)
 
     def _beside(
         self, wanted: dict[str, float], training: list[int], total: dict[str, float]
     ) -> bool:
-        held = [demand(self._sweep.cluster.rule(p)) for p in training]
+        held = [demand(self._sweep.placement.rule(p)) for p in training]
         return all(
             sum(each.get(name, 0.0) for each in held) + amount <= total.get(name, 0.0) + 1e-9
             for name, amount in wanted.items()

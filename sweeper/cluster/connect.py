@@ -8,6 +8,7 @@ import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sweeper.errors import ClusterError
@@ -35,12 +36,13 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connected(cluster: Cluster, name: str = "") -> Iterator[str]:
+def connected(cluster: Cluster, name: str = "", *, worker_groups: bool = False) -> Iterator[str]:
     """Connect to Ray, yield the dashboard's URL (or nothing), and leave Ray as it was found.
 
     Args:
         cluster: where, and with what.
         name: of the sweep; Ray's list of jobs carries it.
+        worker_groups: whether trials run in them: Ray frees their slots only with its dashboard.
 
     Raises:
         ClusterError: nothing answers at the address, or a Ray of our own does not start.
@@ -53,6 +55,8 @@ def connected(cluster: Cluster, name: str = "") -> Iterator[str]:
         address = _url(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR))
         yield f"http://{address}" if address else ""
         return
+    if worker_groups:
+        cluster = replace(cluster, dashboard=True)
     address = _connect(cluster, name)
     try:
         yield f"http://{address}" if address else ""
@@ -93,7 +97,7 @@ def _start(cluster: Cluster, quiet: dict[str, Any]) -> Any:
                     address="local",
                     num_cpus=cluster.cpus,
                     num_gpus=cluster.gpus,
-                    include_dashboard=cluster.dashboard or needs_dashboard(cluster),
+                    include_dashboard=cluster.dashboard,
                     dashboard_host="127.0.0.1",
                     **quiet,
                 )
@@ -143,11 +147,6 @@ def _warn_of_open_door(address: str) -> None:
             "RAY_AUTH_MODE=token (see SECURITY.md)",
             stacklevel=2,
         )
-
-
-def needs_dashboard(cluster: Cluster) -> bool:
-    """Whether trials run in worker groups, whose slots Ray frees only with its dashboard on."""
-    return any(rule.workers > 0 for rule in cluster.resources)
 
 
 def _knock(address: str) -> None:

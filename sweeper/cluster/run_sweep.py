@@ -76,7 +76,8 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
                     print(f"nothing is left to train: {kept} trials have ended and are kept")
                 _close(ledger, over)
             else:
-                with connected(sweep.cluster, sweep.name) as dashboard:
+                groups = sweep.placement.worker_groups
+                with connected(sweep.cluster, sweep.name, worker_groups=groups) as dashboard:
                     pulse, gauges, left = _watchers(sweep, directory, ledger, dashboard)
                     shown = Progress(sweep, ledger, dashboard, progress, left)
                     listeners += [shown, pulse, gauges]

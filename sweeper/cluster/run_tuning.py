@@ -29,7 +29,7 @@ def run(sweep: Spec, path: Path, *, progress: bool = True) -> Tuned:
     with directory.driven():
         directory.trials.mkdir(parents=True, exist_ok=True)
         studies = Studies(sweep, directory.tuning)
-        with connected(sweep.cluster):
+        with connected(sweep.cluster, worker_groups=sweep.placement.worker_groups):
             _run(studies, directory, progress=progress)
         found = conclude(studies)
         found.save(directory.tuned)
@@ -91,7 +91,7 @@ class StudySearcher(Searcher):
         if not isinstance(job, Job):
             return None if job else str(Searcher.FINISHED)
         self._jobs[trial_id] = job
-        rule = self._studies.sweep.cluster.rule(job.config.params)
+        rule = self._studies.sweep.placement.rule(job.config.params)
         where = self._directory.trials / f"tune-{job.point}-{job.number}"
         return {
             "name": job.name,

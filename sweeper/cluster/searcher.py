@@ -97,7 +97,7 @@ class LedgerSearcher(Searcher):
         return self._config(start)
 
     def _config(self, start: Start) -> dict[str, Any]:
-        rule = self._sweep.cluster.rule(start.allocation.params)
+        rule = self._sweep.placement.rule(start.allocation.params)
         return {
             "name": str(start.allocation).replace(" ", ","),
             "trial": {

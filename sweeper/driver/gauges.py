@@ -167,7 +167,7 @@ class Gauges:
         self._set("isoskill_progress", metrics["tokens"] / allocation.tokens, trial=name)
         device = DEVICES.get(self._sweep.cluster.device)
         if device:
-            rule = self._sweep.cluster.rule(allocation.params)
+            rule = self._sweep.placement.rule(allocation.params)
             peak = device.peak_flops * max(rule.workers, 1) * (rule.gpus or rule.cpus)
             per_token = self._sweep.space.cost(allocation) / allocation.tokens
             self._set("isoskill_mfu", speed * per_token / peak, trial=name)

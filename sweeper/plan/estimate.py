@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,8 +13,6 @@ from sweeper.plan.plan import Plan
 from sweeper.plan.speed import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.plan.warnings import cautions
 from sweeper.search.grid import GridSearch
-from sweeper.spec.placement import shown, working
-from sweeper.spec.search import SearchSettings
 from sweeper.spec.spec import Spec
 from trainables.data import Data
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    sweep: Spec,
+    spec: Spec,
     *,
     simulate: bool = False,
     pilot: Record | None = None,
@@ -34,7 +33,7 @@ def plan(
     """Work out a sweep's trials, FLOPs, tokens, memory and cost.
 
     Args:
-        sweep: the spec.
+        spec: of the sweep.
         simulate: also run every policy once on a stand-in world, to say what intervals to
             expect; takes seconds.
         pilot: a sweep already run: its speed, and for simulations its losses and noise.
@@ -46,100 +45,94 @@ def plan(
     Raises:
         SpecError: the spec names a device nobody knows, or a number is not positive.
     """
-    alike = pilot is not None and pilot.sweep.cluster.device == sweep.cluster.device
-    speed = speed_of(sweep.cluster, measured_in(pilot) if pilot and alike else None)
-    table = pd.DataFrame([_budget(sweep, flops, speed) for flops in sweep.budgets])
-    price = math.nan if sweep.cluster.price_per_hour is None else sweep.cluster.price_per_hour
-    costs = _policies(sweep, table, price).set_index("policy", drop=False)
-    hours = min(_hours(sweep, table), float(costs.loc[sweep.search.policy, "hours"]))
-    here = devices_at_hand(sweep.cluster) if devices is None else devices
+    alike = pilot is not None and pilot.sweep.cluster.device == spec.cluster.device
+    speed = speed_of(spec.cluster, measured_in(pilot) if pilot and alike else None)
+    table = pd.DataFrame([_budget(spec, flops, speed) for flops in spec.budgets])
+    price = math.nan if spec.cluster.price_per_hour is None else spec.cluster.price_per_hour
+    designs = _designs(spec)
+    costs = _policies(spec, table, designs)
+    own = costs.set_index("policy").loc[spec.search.policy]
+    hours = min(_hours(spec, table), float(own["hours"]))
+    here = devices_at_hand(spec.cluster) if devices is None else devices
     whole = Plan(
         table=table,
-        trials=_trials(sweep),
-        allowance=sweep.allowance,
+        trials=_trials(spec, designs),
+        allowance=spec.allowance,
         device_hours=hours,
         price=hours * price,
-        device=sweep.cluster.device,
-        placement=pd.DataFrame(
-            list(shown(sweep.shapes, sweep.train, sweep.cluster.hardware, sweep.cluster.resources))
-        ),
+        device=spec.cluster.device,
+        placement=pd.DataFrame(list(spec.placement.rows())),
         speed=speed.source,
         devices=here,
-        wall_hours=_wall_hours(sweep, table, hours, here),
-        policies=costs.reset_index(drop=True),
-        warnings=(*cautions(sweep),),
-        scoring=sweep.scoring,
-        shares=_moved(sweep.data),
+        wall_hours=_wall_hours(spec, table, hours, here),
+        policies=costs.assign(price=costs["hours"] * price),
+        warnings=(*cautions(spec, designs["grid"]),),
+        scoring=spec.scoring,
+        shares=_moved(spec.data),
     )
     if not simulate and tolerance is None:
         return whole
     from sweeper.plan.expected import needed, world_of
 
-    world = world_of(sweep, None if pilot is None else pilot.fit())
+    world = world_of(spec, None if pilot is None else pilot.fit())
     if simulate:
-        whole = _simulated(whole, sweep, world, price)
+        whole = _with_simulation(whole, spec, world, price)
     if tolerance is not None:
-        whole = replace(whole, need=needed(sweep, world, tolerance=tolerance, at=at))
+        whole = replace(whole, need=needed(spec, world, tolerance=tolerance, at=at))
     return whole
 
 
-def _wall_hours(sweep: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
+def _wall_hours(spec: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
     """Device-hours shared among the devices, but no less than the longest trial."""
     if not devices:
         return math.nan
     last = table.iloc[-1]
-    alone = float(last["hours"]) / devices_of(sweep.cluster.rule(float(last["params"])))
+    alone = float(last["hours"]) / devices_of(spec.placement.rule(float(last["params"])))
     return max(hours / devices, alone)
 
 
-def _policies(sweep: Spec, table: pd.DataFrame, price: float) -> pd.DataFrame:
+def _policies(
+    spec: Spec, table: pd.DataFrame, designs: Mapping[str, Mapping[float, int]]
+) -> pd.DataFrame:
     """What each policy would spend: the grids what they are made of, the adaptive one all."""
-    rows = []
-    for name in policies():
-        if name == "adaptive":
-            few, many = _affordable(sweep)
-            trials, flops, hours = f"{few} to {many}", sweep.allowance, _hours(sweep, table)
-        else:
-            counts = _design(sweep, name)
-            trials = str(sum(counts.values()))
-            flops = sum(n * budget for budget, n in counts.items())
-            hours = float(table["hours"] @ table["flops"].map(counts).fillna(0))
+    few, many = _affordable(spec)
+    rows = [
+        {"policy": "adaptive", "trials": f"{few} to {many}", "flops": spec.allowance}
+        | {"hours": _hours(spec, table)}
+    ]
+    for name, counts in designs.items():
+        flops = sum(n * budget for budget, n in counts.items())
+        hours = float(table["hours"] @ table["flops"].map(counts).fillna(0))
         rows.append(
-            {"policy": name, "trials": trials, "flops": flops, "hours": hours}
-            | {"price": hours * price}
+            {"policy": name, "trials": str(sum(counts.values())), "flops": flops, "hours": hours}
         )
     return pd.DataFrame(rows)
 
 
-def _hours(sweep: Spec, table: pd.DataFrame) -> float:
+def _hours(spec: Spec, table: pd.DataFrame) -> float:
     """Device-hours of the allowance, spent on all budgets alike."""
-    return sweep.allowance / sum(sweep.budgets) * float(table["hours"].sum())
+    return spec.allowance / sum(spec.budgets) * float(table["hours"].sum())
 
 
-def policies() -> tuple[str, ...]:
-    """Names of the ways to search."""
-    return tuple(get_args(get_type_hints(SearchSettings)["policy"]))
-
-
-def _simulated(shown: Plan, sweep: Spec, world: World, price: float) -> Plan:
+def _with_simulation(shown: Plan, spec: Spec, world: World, price: float) -> Plan:
     """Add what one simulated sweep of each policy spends and finds."""
-    from sweeper.plan.expected import NOISE, rehearsed
+    from sweeper.plan.expected import NOISE, simulate_policy
 
     hours_per_flop = shown.device_hours / shown.allowance
     rows, own = [], None
-    for name in policies():
-        found = rehearsed(sweep, world, policy=name)
-        own = found if name == sweep.search.policy else own
+    for name in shown.policies["policy"]:
+        found = simulate_policy(spec, world, policy=name)
+        own = found if name == spec.search.policy else own
         hours = found.flops * hours_per_flop
         rows.append(
             {"policy": name, "trials": str(len(found.trials)), "flops": found.flops}
             | {"hours": hours, "price": hours * price, "half_width": float(found.widths.max())}
         )
     assert own is not None
-    counts = own.trials.groupby("flops").size().reindex(sweep.budgets, fill_value=0)
+    counts = own.trials.groupby("flops").size().reindex(spec.budgets, fill_value=0)
     expected = pd.DataFrame(
         {
-            "flops": sweep.budgets,
+            "flops": spec.budgets,
             "trials": counts.to_numpy(),
             "half_width": own.widths.max(axis=0),
             "by_skill": [dict(zip(own.skills, row, strict=True)) for row in own.widths.T.tolist()],
@@ -148,6 +141,8 @@ def _simulated(shown: Plan, sweep: Spec, world: World, price: float) -> Plan:
     name = "the pilot's world"
     if world.name != "pilot":
         name = f"a stand-in world with noise of {NOISE:g} nats"
+    if len(spec.mixes) > 1:
+        name += ", alike under every mix"
     return replace(
         shown,
         policies=pd.DataFrame(rows),
@@ -163,17 +158,16 @@ def _moved(data: Data) -> dict[str, float]:
     return {} if usual == data.mix else data.mix
 
 
-def _budget(sweep: Spec, flops: float, speed: Speed) -> dict[str, Any]:
-    space = sweep.space
+def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
+    space = spec.space
     allowed = [space.params[i] for i in space.allowed(flops)]
-    guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+    guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
-    trial = sweep.trial(allocation)
-    batch_tokens = trial.recipe.batch * sweep.model.context
-    rule = sweep.cluster.rule(allocation.params)
+    trial = spec.trial(allocation)
+    batch_tokens = trial.recipe.batch * spec.model.context
 
     def most_epochs(tokens: int) -> float:
-        return max(sweep.epochs(tokens).values(), default=0.0)
+        return max(spec.epochs(tokens).values(), default=0.0)
 
     return {
         "flops": flops,
@@ -184,36 +178,35 @@ def _budget(sweep: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
         "steps": trial.recipe.steps,
-        "memory_bytes": working(
-            trial.shape, batch_tokens, trial.train, sweep.cluster.hardware, rule
-        ).total,
-        "gpus": rule.devices,
+        "memory_bytes": spec.placement.memory(trial.shape, allocation.params, batch_tokens).total,
+        "gpus": spec.placement.rule(allocation.params).devices,
         "hours": speed.hours(flops, allocation.params),
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
 
 
-def _trials(sweep: Spec) -> tuple[int, int]:
+def _trials(spec: Spec, designs: Mapping[str, Mapping[float, int]]) -> tuple[int, int]:
     """Fewest and most trials of the spec's policy."""
-    if sweep.search.policy == "adaptive":
-        return _affordable(sweep)
-    affordable, left = 0, sweep.allowance
-    for flops, wanted in _design(sweep, sweep.search.policy).items():
+    if spec.search.policy not in designs:
+        return _affordable(spec)
+    affordable, left = 0, spec.allowance
+    for flops, wanted in designs[spec.search.policy].items():
         here = min(wanted, int(left / flops))
         affordable, left = affordable + here, left - here * flops
     return affordable, affordable
 
 
-def _affordable(sweep: Spec) -> tuple[int, int]:
-    """Trials the allowance pays for on the dearest budget alone, and on the cheapest."""
-    return int(sweep.allowance / sweep.budgets[-1]), int(sweep.allowance / sweep.budgets[0])
+def _affordable(spec: Spec) -> tuple[int, int]:
+    """Trials the allowance pays for on the most expensive budget alone, and on the cheapest."""
+    return int(spec.allowance / spec.budgets[-1]), int(spec.allowance / spec.budgets[0])
 
 
-def _design(sweep: Spec, policy: str) -> dict[float, int]:
-    """Trials per budget of a policy that fixes them."""
-    mixes = max(len(sweep.mixes), 1)
-    if policy == "grid":
-        foreseen = GridSearch(sweep.search, sweep.space).foreseen()
-        return {flops: n * mixes for flops, n in foreseen.items()}
-    return dict.fromkeys(sweep.budgets, sweep.search.sizes_per_budget * mixes)
+def _designs(spec: Spec) -> dict[str, dict[float, int]]:
+    """Trials per budget of the policies that fix them; Optuna's knows no mixes."""
+    mixes = max(len(spec.mixes), 1)
+    foreseen = GridSearch(spec.search, spec.space).foreseen()
+    designs = {"grid": {flops: n * mixes for flops, n in foreseen.items()}}
+    if mixes == 1:
+        designs["optuna"] = dict.fromkeys(spec.budgets, spec.search.sizes_per_budget)
+    return designs

@@ -10,23 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from fitting.values import Z90, FloatArray
 from sweeper.errors import SpecError
-from sweeper.search.build import build
+from sweeper.search import build
 from sweeper.search.history import finished, guess
+from sweeper.search.mixes import LEAST_TRIALS as LEAST_TRIALS_OF_MIXES
+from sweeper.search.protocol import Search
 from sweeper.search.simulation import run
-from sweeper.spec.search import SearchSettings
+from sweeper.spec.presets import followed
+from sweeper.spec.sections import Cluster, Sizes
+from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
     from fitting import Fits
-    from fitting.mixture.fit import Guarded
     from fitting.synthetic import Truth, World
-    from sweeper.spec.spec import Spec
 
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
@@ -48,6 +50,9 @@ second)."""
 
 LADDER_STEP = 10.0
 """Factor between the budgets of a longer ladder that is looked at (assumption)."""
+
+LEAST_FITTED = 5
+"""Finished trials that a simulated sweep must have to be fitted at all."""
 
 LEAST_TRIALS = 12
 """Trials of the smallest design proposed (assumption: an opening and one more)."""
@@ -132,39 +137,46 @@ class Need:
         )
 
 
-def world_of(sweep: Spec, pilot: Fits | None = None) -> World:
-    """The world to rehearse in: a pilot's surfaces and noise, or a stand-in.
+def world_of(spec: Spec, pilot: Fits | None = None) -> World:
+    """The world to simulate in: a pilot's surfaces and noise, or a stand-in.
 
     Raises:
         SpecError: no skill of the pilot has a surface.
     """
     from fitting.synthetic import World, stand_in
 
-    space, settings = sweep.space, sweep.search
+    space, names = spec.space, spec.measured
     if pilot is None:
-        centre = guess(space.budgets[0], settings.tokens_per_param)
-        return stand_in(space.budgets[0], centre, skills=len(sweep.measured), noise=NOISE)
+        centre = guess(space.budgets[0], spec.search.tokens_per_param)
+        world = stand_in(space.budgets[0], centre, skills=len(names), noise=NOISE)
+        truths = tuple(replace(t, name=n) for t, n in zip(world.truths, names, strict=True))
+        return replace(world, truths=truths)
     truths = tuple(truth for name in pilot if (truth := _truth(pilot, name)) is not None)
     if not truths:
-        raise SpecError("--pilot: no skill of it has a surface to rehearse with; plan without it")
+        raise SpecError("pilot: no skill of it has a surface to simulate with; plan without it")
     return World("pilot", truths, bad_share=0.05)
 
 
-def rehearsed(sweep: Spec, world: World, *, policy: str | None = None, seed: int = 0) -> Policy:
-    """One simulated sweep in a world, by the spec's policy or another."""
+def simulate_policy(
+    spec: Spec, world: World, *, policy: str | None = None, seed: int = 0
+) -> Policy:
+    """One simulated sweep in a world, by the spec's policy or another.
+
+    A world knows no mixes: a sweep over several finds the same optima under each.
+    """
     from sweeper.search.adaptive import AdaptiveSearch
 
-    settings = replace(sweep.search, policy=policy or sweep.search.policy)  # type: ignore[arg-type]
-    search = build(settings, sweep.space, world.skills)
-    table = _sweep(sweep, world, settings, seed=seed)
-    budgets = sweep.budgets
+    spec = _searching(spec, policy=policy or spec.search.policy)
+    search = build.policy(spec, world.skills)
+    table = _simulated(spec, world, search, seed=seed)
     efficiency = search.efficiency(table) if isinstance(search, AdaptiveSearch) else math.nan
-    return Policy(
-        settings.policy, table, _widths(table, budgets, world), world.skills, budgets, efficiency
-    )
+    widths = _mix_widths if len(spec.mixes) > 1 else _widths
+    found = widths(finished(table), spec, world)
+    skills, rows = tuple(found), np.array(list(found.values()))
+    return Policy(spec.search.policy, table, rows, skills, spec.budgets, efficiency)
 
 
-def needed(sweep: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:
+def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:
     """Allowance at which nine simulated sweeps in ten reach a tolerance.
 
     The design that the search itself chose in one simulated sweep is repeated, with new noise, to
@@ -179,19 +191,24 @@ def needed(sweep: Spec, world: World, *, tolerance: float, at: float | None = No
     Raises:
         SpecError: tolerance or budget is no positive number.
     """
-    for option, value in (("--tolerance", tolerance), ("--at", 1.0 if at is None else at)):
+    for name, value in (("tolerance", tolerance), ("at", 1.0 if at is None else at)):
         if not (math.isfinite(value) and value > 0):
-            raise SpecError(f"{option} {value:g}: give a positive number")
-    targets = sweep.budgets if at is None else (at,)
-    design = _design(sweep, world, tolerance, at)
-    floor = _wide(design, world, sweep.budgets, targets, ENDLESS_TRIALS)
+            raise SpecError(f"{name}={value:g}: give a positive number")
+    if len(spec.mixes) > 1:
+        raise SpecError(
+            f"tolerance: which allowance gives it is worked out for one mix, and the spec has "
+            f"{len(spec.mixes)}; simulate this allowance instead, or leave mixes out"
+        )
+    targets = spec.budgets if at is None else (at,)
+    design = _design(spec, world, tolerance, at)
+    floor = _wide(design, world, spec.budgets, targets, ENDLESS_TRIALS)
     if floor > tolerance:
-        top = math.nan if at is None else _ladder_top(sweep, world, tolerance, at)
+        top = math.nan if at is None else _ladder_top(spec, world, tolerance, at)
         return Need(tolerance, targets, math.nan, 0, floor, top)
     low, high = math.log(LEAST_TRIALS), math.log(ENDLESS_TRIALS)
     while high - low > 0.05:
         middle = (low + high) / 2
-        width = _wide(design, world, sweep.budgets, targets, round(math.exp(middle)))
+        width = _wide(design, world, spec.budgets, targets, round(math.exp(middle)))
         low, high = (low, middle) if width <= tolerance else (middle, high)
     trials = MARGIN * math.exp(high)
     mean = float(design["flops"].mean())
@@ -213,36 +230,51 @@ def _truth(pilot: Fits, name: str) -> Truth | None:
     return Truth(name, surface.E, surface.A, surface.alpha, surface.B, surface.beta, noise)
 
 
-def _sweep(sweep: Spec, world: World, settings: SearchSettings, *, seed: int) -> pd.DataFrame:
+def _searching(spec: Spec, **settings: Any) -> Spec:
+    return replace(spec, search=replace(spec.search, **settings))
+
+
+def _simulated(spec: Spec, world: World, search: Search, *, seed: int = 0) -> pd.DataFrame:
     return run(
-        build(settings, sweep.space, world.skills),
-        sweep.space,
+        search,
+        spec.space,
         lambda allocation, rng: world.loss(allocation.params, allocation.tokens, rng),
         skills=world.skills,
-        allowance=sweep.allowance,
+        allowance=spec.allowance,
         seed=seed,
     )
 
 
-def _widths(table: pd.DataFrame, budgets: Sequence[float], world: World) -> FloatArray:
-    """Widths on every budget of a ladder, (S, n), in the world's order of skills."""
+def _widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
+    """Widths of every skill on every budget of the ladder, (n,) each."""
     from fitting.mixture.fit import fit_guarded
 
-    found = finished(table)
-    if found["trial_id"].nunique() < 5:
-        return np.full((len(world.skills), len(budgets)), math.nan)
-    fit = fit_guarded(found, ladder=budgets)
-    return _in_order(fit, Z90 * fit.log_optimum(budgets)[1], world)
+    if found["trial_id"].nunique() < LEAST_FITTED:
+        return dict.fromkeys(world.skills, np.full(len(spec.budgets), math.nan))
+    fit = fit_guarded(found, ladder=spec.budgets)
+    widths = Z90 * fit.log_optimum(spec.budgets)[1]
+    return {skill: widths[fit.skills.index(skill)] for skill in world.skills}
 
 
-def _in_order(fit: Guarded, values: FloatArray, world: World) -> FloatArray:
-    return np.asarray(values[[fit.skills.index(s) for s in world.skills]])
+def _mix_widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
+    """The same under the widest mix, of the skills that follow a class of documents."""
+    from fitting.datamix.joint import fit_mixes
+
+    classes = followed(world.skills, spec.data.classes, data=spec.data)
+    found = found[found["skill"].isin(list(classes))]
+    if found["trial_id"].nunique() < LEAST_TRIALS_OF_MIXES:
+        return dict.fromkeys(classes, np.full(len(spec.budgets), math.nan))
+    fits = fit_mixes(found, spec.mix_shares, classes, budgets=spec.budgets)
+    return {
+        skill: np.array([Z90 * fit.log_optimum(flops)[1].max() for flops in spec.budgets])
+        for skill, fit in fits.items()
+    }
 
 
-def _design(sweep: Spec, world: World, tolerance: float, at: float | None) -> pd.DataFrame:
+def _design(spec: Spec, world: World, tolerance: float, at: float | None) -> pd.DataFrame:
     """Trials (flops, params, tokens) that the search chooses in one simulated sweep."""
-    settings = replace(sweep.search, policy="adaptive", tolerance=tolerance, target_flops=at)
-    table = _sweep(sweep, world, settings, seed=0)
+    spec = _searching(spec, policy="adaptive", tolerance=tolerance, target_flops=at)
+    table = _simulated(spec, world, build.policy(spec, world.skills))
     trials = table[table["status"] == "finished"].drop_duplicates("trial_id")
     return trials[["flops", "params", "tokens"]].reset_index(drop=True)
 
@@ -282,32 +314,34 @@ def _drawn_width(
     return float(Z90 * fit.log_optimum(targets)[1].max())
 
 
-def _ladder_top(sweep: Spec, world: World, tolerance: float, at: float) -> float:
+def _ladder_top(spec: Spec, world: World, tolerance: float, at: float) -> float:
     """A largest budget, some steps above the present one, from which the tolerance is had."""
-    from sweeper.spec.sections import Sizes
-
-    budgets = list(sweep.budgets)
+    budgets = list(spec.budgets)
     while budgets[-1] * LADDER_STEP < at * 1.01:
         budgets.append(budgets[-1] * LADDER_STEP)
-        wider = replace(
-            sweep,
-            budgets=tuple(budgets),
-            allowance=40 * sum(budgets),
-            sizes=Sizes(count=sweep.sizes.count),
-        )
-        design = _spread_design(wider)
+        try:
+            wider = replace(
+                spec,
+                budgets=tuple(budgets),
+                allowance=40 * sum(budgets),
+                sizes=Sizes(count=spec.sizes.count),
+                cluster=Cluster(device="cpu-core"),  # what it would be trained on is not asked
+            )
+        except SpecError:  # no such sizes, or no such data: no answer either
+            return math.nan
+        design = _design_of_reach(wider)
         if _wide(design, world, wider.budgets, (at,), ENDLESS_TRIALS) <= tolerance:
             return budgets[-1]
     return math.nan
 
 
-def _spread_design(sweep: Spec) -> pd.DataFrame:
+def _design_of_reach(spec: Spec) -> pd.DataFrame:
     """Seven sizes on every budget, all over the reach."""
     rows = []
-    for flops in sweep.budgets:
-        centre = guess(flops, sweep.search.tokens_per_param)
-        for offset in np.linspace(-sweep.search.reach, sweep.search.reach, 7):
-            a = sweep.space.allocation(flops, math.exp(centre + offset))
+    for flops in spec.budgets:
+        centre = guess(flops, spec.search.tokens_per_param)
+        for offset in np.linspace(-spec.search.reach, spec.search.reach, 7):
+            a = spec.space.allocation(flops, math.exp(centre + offset))
             rows.append((flops, float(a.params), float(a.tokens)))
     return pd.DataFrame(rows, columns=["flops", "params", "tokens"]).drop_duplicates()
 

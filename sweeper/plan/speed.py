@@ -101,9 +101,9 @@ def devices_at_hand(cluster: Cluster) -> int:
 
 def measured_in(record: Record) -> pd.DataFrame:
     """Trials of a sweep with the number of devices each held, for `speed_of`."""
-    cluster = record.sweep.cluster
+    placement = record.sweep.placement
     return record.trials.assign(
-        devices=[devices_of(cluster.rule(p)) for p in record.trials["params"]]
+        devices=[devices_of(placement.rule(p)) for p in record.trials["params"]]
     )
 
 

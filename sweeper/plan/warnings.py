@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from sweeper.search.grid import GridSearch
 from sweeper.spec.scoring import SHARE
 from sweeper.spec.spec import Spec
 from sweeper.text import si
@@ -20,13 +19,18 @@ UNCOUNTED = 1.5
 7 B params), Zamba2 and small Mamba2 lie above."""
 
 
-def cautions(sweep: Spec) -> Iterator[str]:
-    """Each warning in a sentence, with the remedy."""
+def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
+    """Each warning in a sentence, with the remedy.
+
+    Args:
+        sweep: the spec.
+        grid: trials per budget that its grid would train, under all mixes.
+    """
     yield from _repetition(sweep)
     yield from _costly_scoring(sweep)
     yield from _uncounted(sweep)
     yield from _law_range(sweep)
-    yield from _short_grid(sweep)
+    yield from _short_grid(sweep, grid)
 
 
 def _repetition(sweep: Spec) -> Iterator[str]:
@@ -91,13 +95,13 @@ def _law_range(sweep: Spec) -> Iterator[str]:
             )
 
 
-def _short_grid(sweep: Spec) -> Iterator[str]:
+def _short_grid(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     """Warn where the sizes end within the grid's range, so that it has fewer trials than asked."""
     space, wanted = sweep.space, sweep.search.sizes_per_budget
     if sweep.search.policy != "grid":
         return
-    foreseen = GridSearch(sweep.search, space).foreseen()
-    short = {flops: n for flops, n in foreseen.items() if n < wanted}
+    mixes = max(len(sweep.mixes), 1)
+    short = {flops: n // mixes for flops, n in grid.items() if n < wanted * mixes}
     if short:
         counts = ", ".join(f"{n} on {flops:.3g}" for flops, n in short.items())
         yield (

@@ -63,6 +63,96 @@ class Resources:
         return self.gpus * max(1, self.workers)
 
 
+@dataclass(frozen=True)
+class Placement:
+    """What the trials of a sweep hold, by size, and how they are trained to fit it.
+
+    Attributes:
+        rules: ascending in ``from_params``: the spec's, or made from the memory models need.
+        device: what trials run on.
+        train: how the spec trains.
+        shapes: the models, by params.
+    """
+
+    rules: tuple[Resources, ...]
+    device: Device
+    train: Train
+    shapes: Mapping[int, Shape]
+
+    def rule(self, params: float) -> Resources:
+        """The rule that holds for a size."""
+        return [rule for rule in self.rules if rule.from_params <= params][-1]
+
+    def trained(self, shape: Shape, params: float) -> Train:
+        """How a model of a size is trained; see `fitted`."""
+        return fitted(self.train, shape, self.device, self.rule(params))
+
+    @property
+    def worker_groups(self) -> bool:
+        """Whether some trials run on several workers."""
+        return any(rule.workers > 0 for rule in self.rules)
+
+    def memory(self, shape: Shape, params: float, batch_tokens: int) -> Memory:
+        """What each device of a trial holds with the micro-batch that the loop will choose.
+
+        Args:
+            shape: the model.
+            params: its size.
+            batch_tokens: of one step, on all workers.
+        """
+        rule, train = self.rule(params), self.trained(shape, params)
+        own = math.ceil(batch_tokens / max(1, rule.workers))
+        if train.micro_batch:
+            own = min(own, train.micro_batch * shape.context)
+        elif rule.gpus and self.device.is_gpu:
+            own = min(own, GPU_MICRO_TOKENS, _most(shape, train, self.device, rule))
+        else:
+            own = min(own, CPU_MICRO_TOKENS)
+        return estimate(shape, max(own, shape.context), **_settings(train, rule))
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row per rule on GPUs: sizes from and to, what a trial holds, the largest's need."""
+        for rule, sizes in _held(self.shapes, self.rules):
+            if rule.gpus and self.device.is_gpu:
+                largest = self.shapes[max(sizes)]
+                way = fitted(self.train, largest, self.device, rule)
+                yield {
+                    "params_low": min(sizes),
+                    "params_high": max(sizes),
+                    "gpus": rule.devices,
+                    "sharded": rule.workers > 1 and way.parallel == "fsdp",
+                    "recompute": way.recompute,
+                    "memory_bytes": need(largest, self.train, self.device, rule).total,
+                    "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
+                }
+
+
+def place(
+    shapes: Mapping[int, Shape],
+    train: Train,
+    device: Device,
+    *,
+    rules: tuple[Resources, ...] = (),
+    gpus: int | None = None,
+) -> Placement:
+    """What trials hold: by rules, which are checked, or by those that memory asks for.
+
+    Args:
+        shapes: the models, by params.
+        train: how they are trained.
+        device: what they are trained on.
+        rules: of the spec; none to make them.
+        gpus: how many there are; None if that is not known.
+
+    Raises:
+        ValueError: a model does not fit; the message says what would help.
+    """
+    if rules:
+        _check(shapes, train, device, rules)
+    made = rules or by_size(shapes, train, device, gpus=gpus)
+    return Placement(made, device, train, shapes)
+
+
 def by_size(
     shapes: Mapping[int, Shape], train: Train, device: Device, *, gpus: int | None = None
 ) -> tuple[Resources, ...]:
@@ -154,47 +244,6 @@ def _settings(train: Train, rule: Resources) -> Settings:
     }
 
 
-def working(
-    shape: Shape, batch_tokens: int, train: Train, device: Device, rule: Resources
-) -> Memory:
-    """What each device of a trial holds with the micro-batch that the loop will choose.
-
-    Args:
-        shape: the model.
-        batch_tokens: of one step, on all workers.
-        train: how it is trained.
-        device: what on.
-        rule: how many of them.
-    """
-    own = math.ceil(batch_tokens / max(1, rule.workers))
-    if train.micro_batch:
-        own = min(own, train.micro_batch * shape.context)
-    elif rule.gpus and device.is_gpu:
-        own = min(own, GPU_MICRO_TOKENS, _most(shape, train, device, rule))
-    else:
-        own = min(own, CPU_MICRO_TOKENS)
-    return estimate(shape, max(own, shape.context), **_settings(train, rule))
-
-
-def shown(
-    shapes: Mapping[int, Shape], train: Train, device: Device, rules: tuple[Resources, ...]
-) -> Iterator[dict[str, Any]]:
-    """A row per rule on GPUs: sizes from and to, what a trial holds, what the largest needs."""
-    for rule, sizes in _held(shapes, rules):
-        if rule.gpus and device.is_gpu:
-            largest = shapes[max(sizes)]
-            way = fitted(train, largest, device, rule)
-            yield {
-                "params_low": min(sizes),
-                "params_high": max(sizes),
-                "gpus": rule.devices,
-                "sharded": rule.workers > 1 and way.parallel == "fsdp",
-                "recompute": way.recompute,
-                "memory_bytes": need(largest, train, device, rule).total,
-                "device_bytes": device.memory_bytes * min(1.0, rule.gpus),
-            }
-
-
 def _held(
     shapes: Mapping[int, Shape], rules: tuple[Resources, ...]
 ) -> Iterator[tuple[Resources, list[int]]]:
@@ -206,14 +255,10 @@ def _held(
             yield rule, sizes
 
 
-def check(
+def _check(
     shapes: Mapping[int, Shape], train: Train, device: Device, rules: tuple[Resources, ...]
 ) -> None:
-    """Check that the largest model of every rule fits its share of a GPU.
-
-    Raises:
-        ValueError: names the rule, the need and the remedy.
-    """
+    """Check that the largest model of every rule fits its share of a GPU."""
     for rule, sizes in _held(shapes, rules):
         room = device.memory_bytes * min(1.0, rule.gpus)
         needed = need(shapes[max(sizes)], train, device, rule).total

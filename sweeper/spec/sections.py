@@ -47,8 +47,8 @@ class Cluster:
         cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
             may grow to: so many trials are asked for, and their waiting brings the nodes.
         gpus: the same of GPUs.
-        resources: rules by size, ascending in ``from_params``; left out, a sweep makes its own
-            from the memory its models need on the device (`sweeper.spec.placement`).
+        resources: rules by size, ascending in ``from_params``; left out, they are made from the
+            memory that models need on the device (`sweeper.spec.placement`).
         retries: restarts of a trial after faults (docs/faults.md), before it counts as failed.
         hang_s: seconds without a report after which a trial's process is killed and the trial
             started again; longer than ten steps, the start of a process, and its scoring.
@@ -73,7 +73,10 @@ class Cluster:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "resources", tuple(self.resources))
+        rules = tuple(self.resources)
+        if rules == (Resources(),):  # what earlier versions wrote where nobody had
+            rules = ()
+        object.__setattr__(self, "resources", rules)
         starts = [rule.from_params for rule in self.resources]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise ValueError(
@@ -99,10 +102,6 @@ class Cluster:
     def hardware(self) -> Device:
         """What is known of the device."""
         return device_of(self.device)
-
-    def rule(self, params: float) -> Resources:
-        """The rule that holds for a size."""
-        return [rule for rule in self.resources if rule.from_params <= params][-1]
 
 
 KNOBS = ("learning_rate", "batch_tokens", "beta2", "weight_decay", "warmup")

@@ -20,7 +20,7 @@ import yaml
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.spec import checks
-from sweeper.spec.placement import by_size, check, fitted
+from sweeper.spec.placement import Placement, place
 from sweeper.spec.presets import PAPER, SKILLS, Study, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
@@ -98,7 +98,6 @@ class Spec:
         checks.repetition(self.data, self.space, self.epochs)
         checks.space(self.space, self.size_range)
         checks.allowance(self.allowance, self.budgets[0])
-        self._place()
         checks.trials(self.space, self.trial)
 
     def _fill_in(self) -> None:
@@ -110,18 +109,6 @@ class Spec:
             object.__setattr__(self, "mixes", PAPER)
         if self.mixes == PAPER:
             object.__setattr__(self, "mixes", paper_multipliers())
-
-    def _place(self) -> None:
-        """Check the rules of what trials hold, or make them."""
-        cluster, shapes = self.cluster, self.shapes
-        try:
-            if cluster.resources:
-                check(shapes, self.train, cluster.hardware, cluster.resources)
-                return
-            rules = by_size(shapes, self.train, cluster.hardware, gpus=cluster.gpus)
-        except ValueError as error:
-            raise SpecError(str(error)) from None
-        object.__setattr__(self, "cluster", replace(cluster, resources=rules))
 
     # -- reading and writing -----------------------------------------------------------------
 
@@ -217,6 +204,16 @@ class Spec:
             mix=next(iter(self.mixes), "base"),
         )
 
+    @cached_property
+    def placement(self) -> Placement:
+        """What trials hold: ``cluster.resources``, or rules made for the device; never stored."""
+        cluster = self.cluster
+        rules, gpus = cluster.resources, cluster.gpus
+        try:
+            return place(self.shapes, self.train, cluster.hardware, rules=rules, gpus=gpus)
+        except ValueError as error:
+            raise SpecError(str(error)) from None
+
     def mix_data(self, mix: str) -> Data:
         """The data of one mix."""
         if not self.mixes or isinstance(self.mixes, str):
@@ -262,13 +259,13 @@ class Spec:
 
     def trial(self, allocation: Allocation) -> TrialConfig:
         """The training that an allocation stands for, made to fit what its trial holds."""
-        shape, rule = self.shapes[allocation.params], self.cluster.rule(allocation.params)
+        shape = self.shapes[allocation.params]
         return TrialConfig(
             shape=shape,
             tokens=allocation.tokens,
             seed=allocation.seed,
             data=replace(self.mix_data(allocation.mix), evaluation_documents=self.documents),
-            train=fitted(self.train, shape, self.cluster.hardware, rule),
+            train=self.placement.trained(shape, allocation.params),
             skills=self.measured,
             flops=allocation.flops,
             params=allocation.params,

@@ -14,7 +14,7 @@ from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
 from sweeper.plan.estimate import plan
-from sweeper.plan.expected import Need, needed, rehearsed, world_of
+from sweeper.plan.expected import Need, needed, simulate_policy, world_of
 from trainables.data import Data
 
 SWEEP = Sweep(budgets=[1e11, 2e11, 4e11], allowance=3e12, skills=["code"])
@@ -78,7 +78,7 @@ def test_a_pilots_world_has_its_surfaces_and_its_noise(pilot):
         best = math.exp(truth.log_optimum(2e11))
         assert best == pytest.approx(pilot[truth.name].at(2e11).params, rel=0.1)
     quiet, loud = (
-        rehearsed(SWEEP, w, policy="grid").widths.max() for w in (world, world_of(SWEEP))
+        simulate_policy(SWEEP, w, policy="grid").widths.max() for w in (world, world_of(SWEEP))
     )
     assert quiet < 0.5 * loud
 
@@ -143,3 +143,40 @@ def test_moved_shares_are_shown():
     assert "shares of documents" not in str(SWEEP.plan())
     moved = replace(SWEEP, data=Data(shares={"code": 0.3})).plan()
     assert "shares of documents: knowledge 0.51, code 0.3, other 0.19" in str(moved)
+
+
+def test_a_longer_ladder_is_looked_at_whatever_the_devices(monkeypatch):
+    """Sizes beyond the sweep's devices or rules are no reason to refuse the question."""
+
+    def width(design, world, ladder, targets, trials):
+        return 0.05 if ladder[-1] >= 1e22 else 0.5
+
+    monkeypatch.setattr("sweeper.plan.expected._wide", width)
+    monkeypatch.setattr("sweeper.plan.expected._design", lambda *_: None)
+    one = Cluster(device="h100", gpus=1)
+    for cluster in (one, replace(one, resources=(Resources(gpus=1.0),))):
+        sweep = Sweep(budgets=[1e18, 1e19], allowance=1e21, skills=["code"], cluster=cluster)
+        need = needed(sweep, world_of(sweep), tolerance=0.1, at=1e25)
+        assert need.ladder_top == pytest.approx(1e22)
+
+
+MIXES = {
+    "budgets": [1e11, 2e11], "allowance": 1.5e12, "skills": ["code", "knowledge"],
+    "mixes": {"base": {}, "code": {"code": 4}, "knowledge": {"knowledge": 3}},
+}  # fmt: skip
+
+
+def test_a_simulated_plan_searches_over_the_mixes():
+    sweep = Sweep.from_dict(MIXES)
+    found = sweep.plan(simulate=True)
+    assert list(found.policies["policy"]) == ["adaptive", "grid"]  # optuna knows no mixes
+    one = simulate_policy(sweep, world_of(sweep))
+    assert one.trials["mix"].nunique() > 1
+    assert set(found.expected["by_skill"][0]) == {"code", "knowledge"}  # validation follows none
+    assert np.isfinite(found.expected["half_width"]).all()
+    assert "alike under every mix" in str(found)
+
+
+def test_an_allowance_over_mixes_is_not_guessed():
+    with pytest.raises(SpecError, match="worked out for one mix"):
+        Sweep.from_dict(MIXES).plan(tolerance=0.1)

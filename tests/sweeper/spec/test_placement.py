@@ -75,7 +75,7 @@ def test_training_is_made_leaner_only_where_it_must(shapes: dict[int, Shape]) ->
 
 def test_a_spec_without_rules_makes_its_own_and_a_trial_follows_them() -> None:
     sweep = large()
-    rules = sweep.cluster.resources
+    rules = sweep.placement.rules
     assert rules[0].gpus < 1
     assert rules[-1].workers > 8
     assert Sweep.from_dict(sweep.to_dict()) == sweep
@@ -87,7 +87,7 @@ def test_a_spec_without_rules_makes_its_own_and_a_trial_follows_them() -> None:
 
 def test_what_trials_hold_does_not_change_what_they_are() -> None:
     one, other = large(), large(cluster={"device": "b200"})
-    assert one.cluster.resources != other.cluster.resources
+    assert one.placement.rules != other.placement.rules
     assert one.identity == other.identity
     allocation = one.space.allocation(1e22, 7e10)
     assert one.trial(allocation).identity() == other.trial(allocation).identity()
@@ -112,7 +112,7 @@ def test_what_cannot_fit_is_refused_with_the_remedy(cluster: dict[str, Any], mes
 def test_rules_of_the_spec_win() -> None:
     rules = (Resources(gpus=1.0), Resources(from_params=1e9, workers=64, gpus=1.0))
     cluster = Cluster(device="h200", resources=rules)
-    assert replace(large(), cluster=cluster).cluster.resources == rules
+    assert replace(large(), cluster=cluster).placement.rules == rules
 
 
 def test_a_plan_says_what_trials_hold() -> None:
@@ -162,3 +162,30 @@ def test_this_machines_gpu_is_read_from_its_driver(tmp_path: Path) -> None:
         card.mkdir(exist_ok=True)
         (card / "information").write_text(f"Model: \t\t {model}\nIRQ: 12\n")
         assert local(tmp_path) == name
+
+
+def test_what_trials_hold_is_made_for_the_device_and_not_kept(tmp_path: Path) -> None:
+    """A spec resolved on a CPU takes GPUs when it is given some."""
+    Sweep.from_dict(
+        {"budgets": [1e18], "allowance": 1e20, "cluster": {"device": "cpu-core"}}
+    ).save(tmp_path / "sweep.yaml")
+    moved = Sweep.load(tmp_path / "sweep.yaml", {"cluster.device": "h100"})
+    assert moved.placement.rules[0].gpus > 0
+    assert moved.cluster.resources == () == large().cluster.resources
+    back = replace(moved, cluster=replace(moved.cluster, device="cpu-core"))
+    assert back.placement.rules == (Resources(),)
+
+
+def test_the_rules_of_a_cpu_in_an_old_spec_do_not_hold_on_gpus() -> None:
+    old = {"device": "h100", "resources": [{"from_params": 0, "workers": 0, "cpus": 1, "gpus": 0}]}
+    assert large(cluster=old).placement.rules == large().placement.rules
+
+
+def test_a_run_of_another_size_holds_what_it_needs() -> None:
+    """A recommended run is placed by its own memory, not by the rules of the sweep's sizes."""
+    from sweeper.analysis.big_run import _placement
+
+    small = large(sizes={"low": 3e6, "high": 1e8}, budgets=[1e18])
+    big = large().trial(large().space.allocation(1e22, 7e10))
+    assert small.placement.rule(big.params).devices <= 1
+    assert _placement(small, big).rule(big.params).devices > 8
