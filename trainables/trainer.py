@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import tempfile
 import time
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialConfig
-from trainables.context import KEPT, Context, LocalContext, stop_asked
+from trainables.context import KEPT, Context, LocalContext, checkpoints, stop_asked
 
 Report = Callable[[dict[str, Any]], None]
 
 QUESTIONS = "questions.parquet"
 """Every question's loss, in a trial's directory: skill, example, nll (nats), target_tokens."""
+
+RAYS_LIST = "checkpoint_manager_snapshot.json"
+"""Where Ray Train (2.60) lists a run's checkpoints."""
 
 
 def run_trial(
@@ -69,6 +73,7 @@ def run_trial(
         )
         return keep_questions(trainer.fit().return_value, directory)
     resources = dict(resources_per_worker or {"CPU": 1})
+    _tidy(directory, run_name(name, directory))
     trainer = TorchTrainer(
         _train_in_group,
         train_loop_config={"trial": config.to_dict(), "directory": str(directory.resolve())},
@@ -94,6 +99,17 @@ def run_name(name: str, directory: Path) -> str:
     """The name of a group's run, and of its place in the trial's directory: safe as a path."""
     shown = f"{name},{directory.name}" if name else directory.name
     return re.sub(r"[^\w.=+,-]+", "-", shown, flags=re.ASCII)
+
+
+def _tidy(directory: Path, run: str) -> None:
+    """Make a group's place ready for another start.
+
+    Ray Train's own list of checkpoints, which a cut or stale copy of would end every start, is
+    not needed: the loop finds its checkpoints by itself. Without it their old ones are ours.
+    """
+    (directory / run / RAYS_LIST).unlink(missing_ok=True)
+    for path in checkpoints(directory)[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_questions(returned: Mapping[str, Any], directory: Path) -> dict[str, Any]:

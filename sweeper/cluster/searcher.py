@@ -17,7 +17,7 @@ from ray.tune.search import Searcher
 
 from sweeper.cluster.capacity import Capacity
 from sweeper.driver.driver import Driver, Start
-from sweeper.driver.faults import kind_of_death
+from sweeper.driver.faults import first_words, kind_of_death
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory
 from sweeper.search.protocol import Finished
@@ -167,8 +167,8 @@ class LedgerSearcher(Searcher):
             silent = self._sweep.cluster.hang_s
             return "hung", f"no sign of progress for {silent:g} s (cluster.hang_s)"
         said = _error_text(tune_trial)
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        return kind_of_death(said), lines[-1] if lines else "its process died"
+        last = said.rpartition("ray.exceptions.")[2]  # the rest is Tune's own code
+        return kind_of_death(said), first_words(last.partition(": ")[2]) or "its process died"
 
     # -- looked at now and then ---------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from sweeper.driver.faults import kind_of
+from sweeper.driver.faults import kind_of, reason_of
 from sweeper.record.redaction import redact
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def train_trial(config: dict[str, Any]) -> None:
             max_failures=0,  # the driver retries
         )
     except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
-        text = redact(f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-3)}")
+        text = redact(f"{reason_of(error)}\n{traceback.format_exc(limit=-3)}")
         record = {"status": "failed", "kind": kind_of(error), "reason": text}
     print(f"{name}: {record['status']}", flush=True)
     tune.report({"record": json.dumps(record)})

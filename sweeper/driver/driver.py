@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import Allocation
-from sweeper.driver.faults import MOST_RETURNS, RESPONSES, UNFINISHED
+from sweeper.driver.faults import ENDS_THE_SWEEP, MOST_RETURNS, RESPONSES, UNFINISHED
+from sweeper.errors import DirectoryError
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished, Search
 from sweeper.spec.spec import Spec, trial_id
@@ -200,6 +201,8 @@ class Driver:
         start = self._training.get(trial)
         if start is None:
             return
+        if kind in ENDS_THE_SWEEP:
+            raise DirectoryError(_first_line(reason))
         response, progress = RESPONSES[kind], self._ledger.progress(trial)
         tokens = self._attempts[trial].tokens
         allowed = self._sweep.cluster.retries if response.counts else MOST_RETURNS

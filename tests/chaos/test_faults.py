@@ -12,7 +12,9 @@ import pytest
 from sweeper import Cluster, SearchSettings, Sizes, Sweep
 from sweeper.cluster import searcher
 from sweeper.cluster.searcher import free
+from sweeper.driver.faults import kind_of, reason_of
 from trainables.data import Data
+from trainables.trainer import RAYS_LIST, run_trial
 from trainables.training import Train
 
 pytestmark = pytest.mark.ray
@@ -91,3 +93,45 @@ def test_slots_of_a_dead_group_are_given_back(ray_cluster):
             return
         time.sleep(0.1)
     raise AssertionError("the slots are still held")
+
+
+def of_group(root):
+    """Processes of a group's workers, by rank of their start, once there is a checkpoint."""
+    if not any(root.glob("*/checkpoint_*")):
+        return []
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return sorted(found)
+
+
+def test_a_killed_worker_of_a_group_is_known_and_its_trial_goes_on(ray_cluster, tmp_path):
+    """With Ray's own exceptions, and with the list that Ray keeps of checkpoints cut off."""
+    space = SWEEP.space
+    allocation = space.allocation(space.budgets[0], min(space.params))
+    config = SWEEP.trial(allocation)
+    died = []
+
+    def train():
+        try:
+            run_trial(config, directory=tmp_path, workers=2, max_failures=0)
+        except Exception as error:
+            died.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    while not (workers := of_group(tmp_path)):
+        assert thread.is_alive(), died
+        time.sleep(0.05)
+    os.kill(workers[-1], signal.SIGKILL)
+    thread.join(60)
+    assert kind_of(died[0]) == "worker-died"
+    assert reason_of(died[0]).startswith("worker ")
+    assert "killed, out of memory, or crashed" in reason_of(died[0])
+    for path in tmp_path.glob(f"*/{RAYS_LIST}"):
+        path.write_text(path.read_text()[:20])
+    record = run_trial(config, directory=tmp_path, workers=2, max_failures=0)
+    assert record["status"] == "finished"
+    assert record["resumed_at_tokens"] > 0
