@@ -19,7 +19,7 @@ import pandas as pd
 
 from sweeper import Cluster, Sizes, Sweep
 from sweeper.spec.sections import Tuning
-from sweeper.tuning.points import base_trial, points_of, turned
+from sweeper.tuning.points import base_trial, points_of, with_hyperparameters
 from sweeper.tuning.studies import Studies
 from sweeper.tuning.tuned import Tuned, conclude
 
@@ -47,7 +47,7 @@ def grid(sweep: Sweep) -> pd.DataFrame:
     rows = []
     for point in points_of(replace(sweep, tuning=Tuning(points=COMPARED))):
         for rate in RATES:
-            config = turned(base_trial(sweep, point), {"learning_rate": float(rate)})
+            config = with_hyperparameters(base_trial(sweep, point), {"learning_rate": float(rate)})
             record = train(config, LocalContext(device="cpu"))
             loss = record["losses"]["validation"]
             rows.append((*point, rate, loss["nll"] / loss["tokens"]))

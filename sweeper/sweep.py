@@ -83,7 +83,7 @@ class Sweep(Spec):  # noqa: D101
             progress: print a line for every ended trial.
 
         Returns:
-            Laws and constants; ``tuned.sweep`` is this sweep with them in its ``train`` section.
+            Laws; ``tuned.sweep`` is this sweep with them in its ``train`` section.
 
         Raises:
             SpecError: what ``tuning`` asks for cannot be done.

@@ -22,11 +22,11 @@ def tune(
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tune learning rate, batch and more at a few small allocations, and fit their laws."""
-    from sweeper.record.directory import Directory
+    """Tune learning rate and batch at a few small allocations, and fit their laws."""
+    from sweeper.record.directory import Directory, safe_name
 
     sweep = load(spec, set_)
-    directory = out or Path("sweeps") / sweep.name
+    directory = out or Path("sweeps") / safe_name(sweep.name)
     found = sweep.tune(directory, progress=not as_json)
     if as_json:
         print(found.to_json())
@@ -37,7 +37,6 @@ def tune(
 
 def _use(found: Tuned, tuned: Path, directory: Path) -> str:
     """What the written spec is good for."""
-    laws = [law.ok for law in found.laws.values()]
-    if not any([*laws, *(one.ok for one in found.constants.values())]):
+    if not any(law.ok for law in found.laws.values()):
         return ", the spec as it was: nothing was found to put in it; raise tuning.trials"
     return f": `isoskill run {tuned} --out {directory}` uses what was found"

@@ -111,7 +111,7 @@ class Directory:
         self._check_layout()
         if self.spec.exists():
             theirs = Spec.load(self.spec)
-            different = _differences(theirs.identity, sweep.identity)
+            different = differences(theirs.identity, sweep.identity)
             if different:
                 raise DirectoryError(
                     f"{self.root} belongs to another sweep: {'; '.join(different)}. "
@@ -221,12 +221,13 @@ def _replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """What two nests of plain values differ in, in words: of the first "there", then "here"."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = sorted(ours.keys() | theirs.keys())
         return [
             line
             for key in keys
-            for line in _differences(ours.get(key), theirs.get(key), f"{path}.{key}".lstrip("."))
+            for line in differences(ours.get(key), theirs.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if ours == theirs else [f"{path} is {ours!r} there and {theirs!r} here"]

@@ -104,8 +104,8 @@ class Cluster:
         return device_of(self.device)
 
 
-KNOBS = ("learning_rate", "batch_tokens", "beta2", "weight_decay", "warmup")
-"""What may be tuned. The first two get laws, the others one value for all allocations."""
+HYPERPARAMETERS = ("learning_rate", "batch_tokens")
+"""What may be tuned; each gets a law."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class Tuning:
     """How hyperparameters are tuned before a sweep.
 
     Attributes:
-        knobs: what is tuned (`KNOBS`), and the factor either side of the present recipe's value
-            within which it is tried; for beta2 the factor is on 1 - beta2.
+        knobs: what is tuned (`HYPERPARAMETERS`), and the factor either side of the spec's value
+            within which it is tried.
         points: (params, tokens) to tune at; empty for five small ones from the spec. A law of
             params and tokens needs points that differ in each.
-        trials: per point; None for as many as a paraboloid in the knobs needs and one to spare.
+        trials: per point; None for as many as a quadratic needs, and one more.
         sampler: Optuna's "tpe" or "gp".
         objectives: skills whose losses are minimised; empty for the aggregate. With several, the
             law that a run uses goes through the least geometric mean of them.
@@ -125,7 +125,7 @@ class Tuning:
             that is trained to its end, so that ``trials`` trainings' worth of FLOPs try more
             values; only where the rate is constant, as a loss in the middle of a falling schedule
             compares with nothing.
-        seed: of the sampler, and of all trainings, so that trials differ by their knobs alone.
+        seed: of the sampler, and of all trainings, so that trials differ by what is tuned alone.
     """
 
     knobs: dict[str, float] = field(default_factory=lambda: {"learning_rate": 6.0})
@@ -142,10 +142,10 @@ class Tuning:
         object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))
         object.__setattr__(self, "objectives", tuple(self.objectives))
         for name, factor in self.knobs.items():
-            if name not in KNOBS:
+            if name not in HYPERPARAMETERS:
                 raise ValueError(
-                    f"tuning.knobs: {name!r} is unknown{did_you_mean(name, KNOBS)}; "
-                    f"known: {', '.join(KNOBS)}"
+                    f"tuning.knobs: {name!r} is unknown{did_you_mean(name, HYPERPARAMETERS)}; "
+                    f"known: {', '.join(HYPERPARAMETERS)}"
                 )
             if not 1 < factor <= 1000:
                 raise ValueError(f"tuning.knobs.{name}={factor}: give a factor above 1, e.g. 6")
@@ -166,4 +166,4 @@ class Tuning:
     def wanted(self) -> int:
         """Trials per point."""
         d = len(self.knobs)
-        return self.trials or (2 + d * (d + 3) // 2 if d < 3 else 3 * d + 2)
+        return self.trials or 2 + d * (d + 3) // 2

@@ -1,11 +1,10 @@
-"""What is tuned before a sweep: the knobs, the (params, tokens) of it, the trainings they make."""
+"""What is tuned before a sweep: where in params and tokens, and the trainings that makes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.spec import AGGREGATE, Spec
@@ -47,8 +46,7 @@ def check(sweep: Spec) -> None:
     """Refuse what cannot be tuned as asked.
 
     Raises:
-        SpecError: rungs under a falling rate, an objective nobody measures, a knob the rule
-            brings itself.
+        SpecError: rungs under a falling rate, or an objective nobody measures.
     """
     settings, train = sweep.tuning, sweep.train
     if settings.asha and train.final < 1 and train.schedule != "wsd":
@@ -63,16 +61,6 @@ def check(sweep: Spec) -> None:
                 f"tuning.objectives: {name!r} is not measured"
                 f"{did_you_mean(name, sweep.measured)}; measured: {', '.join(sweep.measured)}"
             )
-    for name in ("beta2", "warmup"):
-        if name in settings.knobs and train.rule != "width":
-            raise SpecError(
-                f"tuning.knobs.{name}: train.rule {train.rule!r} brings its own; "
-                "tune it under rule 'width'"
-            )
-    if "weight_decay" in settings.knobs and train.weight_decay <= 0:
-        raise SpecError("tuning.knobs.weight_decay: factors of 0 are 0; set train.weight_decay")
-    if "warmup" in settings.knobs and train.warmup <= 0:
-        raise SpecError("tuning.knobs.warmup: factors of 0 are 0; set train.warmup")
 
 
 def objectives_of(sweep: Spec) -> tuple[str, ...]:
@@ -81,14 +69,14 @@ def objectives_of(sweep: Spec) -> tuple[str, ...]:
 
 
 def base_trial(sweep: Spec, point: tuple[int, int]) -> TrialConfig:
-    """The training of a point as the spec has it, before anything is tuned."""
+    """The training of a point as the spec has it, of the reference mix, before tuning."""
     params, tokens = point
     shape = solve(params, sweep.model, count=sweep.sizes.count)
     return TrialConfig(
         shape=shape,
         tokens=tokens,
         seed=sweep.tuning.seed,
-        data=sweep.data,
+        data=replace(sweep.mix_data(sweep.space.mix), evaluation_documents=sweep.documents),
         train=replace(sweep.train, checkpoint_every_s=0.0),
         skills=tuple(dict.fromkeys((*objectives_of(sweep), *sweep.measured))),
         flops=float(tokens * shape.flops_per_token(sweep.flops)),
@@ -96,28 +84,21 @@ def base_trial(sweep: Spec, point: tuple[int, int]) -> TrialConfig:
     )
 
 
-def present(config: TrialConfig, knobs: Sequence[str]) -> Values:
-    """What the recipe gives the knobs now; 1 - beta2 stands for beta2."""
-    recipe, train = config.recipe, config.train
+def current_values(config: TrialConfig, names: Sequence[str]) -> Values:
+    """What the recipe gives the hyperparameters now."""
+    recipe = config.recipe
     values = {
         "learning_rate": recipe.learning_rate,
         "batch_tokens": float(recipe.batch * config.shape.context),
-        "beta2": 1 - recipe.beta2,
-        "weight_decay": train.weight_decay,
-        "warmup": train.warmup,
     }
-    return {name: values[name] for name in knobs}
+    return {name: values[name] for name in names}
 
 
-def turned(config: TrialConfig, values: Mapping[str, float]) -> TrialConfig:
-    """The same training with other values of the knobs."""
-    train, law = config.train, config.train.law
+def with_hyperparameters(config: TrialConfig, values: Mapping[str, float]) -> TrialConfig:
+    """The same training with other values of what is tuned."""
+    law = config.train.law
     if "learning_rate" in values:
         law = replace(law, learning_rate=Power(values["learning_rate"]))
     if "batch_tokens" in values:
         law = replace(law, batch=Power(values["batch_tokens"]))
-    changes: dict[str, Any] = {"law": law}
-    if "beta2" in values:
-        changes["beta2"] = 1 - values["beta2"]
-    changes |= {name: values[name] for name in ("weight_decay", "warmup") if name in values}
-    return replace(config, train=replace(train, **changes))
+    return replace(config, train=replace(config.train, law=law))

@@ -8,6 +8,7 @@ asked for.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpecError
+from sweeper.record.directory import differences
 from sweeper.spec.sections import Tuning
 from sweeper.text import si
 from sweeper.tuning.points import (
     Values,
     base_trial,
     check,
+    current_values,
     objectives_of,
     points_of,
-    present,
-    turned,
+    with_hyperparameters,
 )
 from trainables.config import TrialConfig
 
@@ -34,11 +36,11 @@ if TYPE_CHECKING:
     from sweeper.spec.spec import Spec
 
 STEP = 0.55
-"""Exponent of a knob's factor at which the opening tries it: with a factor of 6, values 2.7 apart,
+"""Exponent of a factor at which the opening tries it: with a factor of 6, values 2.7 apart,
 over which the loss of Step Law's trials is still near a parabola (assumption)."""
 
 FIRST_MORE = 2
-"""Further trials at the cheapest allocation, whose rate nothing foretells yet (assumption)."""
+"""Further trials at the cheapest allocation, whose rate nothing predicts yet (assumption)."""
 
 BEYOND_EDGE = 2
 """Trials added where the minimum lies outside the values tried (assumption)."""
@@ -69,7 +71,7 @@ class Studies:
     """One Optuna study per point: what to train next, and every outcome.
 
     Points are tuned one after the other, cheapest first: each starts from the law through those
-    before it, so that the dear ones need few trials. Trials of one point run side by side.
+    before it, so that the expensive ones need few trials. Trials of one point run side by side.
 
     Args:
         sweep: the spec.
@@ -85,7 +87,7 @@ class Studies:
         check(sweep)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sweep, self.points = sweep, points_of(sweep)
-        self.objectives = objectives_of(sweep)
+        self.objectives, self._path = objectives_of(sweep), path
         self._storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         self._studies: dict[int, Any] = {}
         self._running: dict[tuple[int, int], Any] = {}
@@ -140,8 +142,8 @@ class Studies:
                 for name, (low, high) in bounds.items()
             }
         )
-        config = turned(base_trial(self.sweep, self.points[point]), trial.params)
-        trial.set_user_attr("realised", present(config, list(bounds)))
+        config = with_hyperparameters(base_trial(self.sweep, self.points[point]), trial.params)
+        trial.set_user_attr("realised", current_values(config, list(bounds)))
         trial.set_user_attr("flops", config.flops)
         self._running[point, trial.number] = trial
         p, t = self.points[point]
@@ -162,7 +164,7 @@ class Studies:
         return job.number >= self._opening and bool(trial.should_prune())
 
     def ended(self, job: Job, record: Mapping[str, Any], *, pruned: bool = False) -> None:
-        """Keep a trial's outcome, whatever its verdict."""
+        """Keep a trial's outcome, whatever it is."""
         import optuna
 
         trial = self._running.pop((job.point, job.number))
@@ -185,10 +187,9 @@ class Studies:
             study.tell(trial, state=state.FAIL)
 
     def table(self, point: int | None = None) -> pd.DataFrame:
-        """Finished trials: params, tokens, flops, the knobs, a column per skill, and objective.
+        """Finished trials: params, tokens, flops, what is tuned, each skill, and objective.
 
-        ``objective`` is the geometric mean of the objectives' losses, nats; ``beta2`` holds
-        1 - beta2.
+        ``objective`` is the geometric mean of the objectives' losses, nats.
         """
         import pandas as pd
 
@@ -213,6 +214,13 @@ class Studies:
         return pd.DataFrame(rows)
 
     @property
+    def reasons(self) -> list[str]:
+        """Why trials failed or diverged, each reason once, the latest last."""
+        trials = [t for study in self._studies.values() for t in study.get_trials(deepcopy=False)]
+        said = [t.user_attrs.get("reason") for t in sorted(trials, key=lambda t: t._trial_id)]
+        return list(dict.fromkeys(text for text in said if text))
+
+    @property
     def flops(self) -> float:
         """Spent on all trials, pruned and failed ones included."""
         return float(
@@ -228,7 +236,7 @@ class Studies:
 
     @property
     def _opening(self) -> int:
-        """Trials of a point before the sampler chooses: the centre, each knob down and up."""
+        """Trials of a point before the sampler chooses: the centre, each value down and up."""
         return 2 * len(self.sweep.tuning.knobs) + 1
 
     def _name(self, point: int) -> str:
@@ -244,14 +252,29 @@ class Studies:
             if self._name(point) not in known:
                 continue
             study = self._load(point)
-            if set(study.user_attrs["bounds"]) != set(self.sweep.tuning.knobs):
-                raise SpecError(
-                    f"tuning.knobs: {self._storage.url} holds a tuning of "
-                    f"{', '.join(study.user_attrs['bounds'])}; use another directory"
-                )
+            self._require_ours(point, study)
             for trial in study.get_trials(deepcopy=False, states=[_state("RUNNING")]):
                 study.tell(trial.number, state=_state("FAIL"))
                 study.enqueue_trial(trial.params)
+
+    def _require_ours(self, point: int, study: Any) -> None:
+        """Refuse the trials of another spec: their losses say nothing of this one's."""
+        theirs, ours = study.user_attrs.get("of"), self._identity(point)
+        if theirs is None:
+            different = ["it was written by another version"]
+        else:
+            different = differences(theirs, ours)
+        if different:
+            raise SpecError(
+                f"{self._path} holds the tuning of another spec: {'; '.join(different)}. "
+                "Use another directory, or make the spec agree"
+            )
+
+    def _identity(self, point: int) -> dict[str, Any]:
+        """What decides the outcomes of a point's trials, but for the values that are tuned."""
+        tuned = {"knobs": sorted(self.sweep.tuning.knobs), "objectives": self.objectives}
+        values = base_trial(self.sweep, self.points[point]).identity() | {"tuning": tuned}
+        return dict(json.loads(json.dumps(values)))
 
     def _study(self, point: int) -> Any:
         if point not in self._studies:
@@ -278,8 +301,9 @@ class Studies:
         return study
 
     def _open(self, point: int) -> None:
-        """Set a new study's bounds, and its opening: the centre, and each knob down and up."""
+        """Set a new study's bounds, and its opening: the centre, and each value down and up."""
         study, knobs = self._studies[point], self.sweep.tuning.knobs
+        study.set_user_attr("of", self._identity(point))
         centre = self._centre(point)
         study.set_user_attr(
             "bounds", {name: (centre[name] / f, centre[name] * f) for name, f in knobs.items()}
@@ -291,11 +315,13 @@ class Studies:
 
     def _centre(self, point: int) -> Values:
         """Where a point's search starts: the law through the points before it, or the recipe."""
-        start = present(base_trial(self.sweep, self.points[point]), list(self.sweep.tuning.knobs))
+        start = current_values(
+            base_trial(self.sweep, self.points[point]), list(self.sweep.tuning.knobs)
+        )
         table = self.table()
         for name in start:
-            if point > 0 and not table.empty and name in ("learning_rate", "batch_tokens"):
-                guess = _foretold(table, name, self.points[point], start[name])
+            if point > 0 and not table.empty:
+                guess = _predicted(table, name, self.points[point])
                 start[name] = min(max(guess, start[name] / 10), start[name] * 10)
         return start
 
@@ -303,7 +329,7 @@ class Studies:
     def _counted(study: Any) -> float:
         """Trainings a point has had: a trial stopped at a rung counts as the share it took.
 
-        Trials that failed for want of luck do not count, within reason.
+        The first two failed trials do not count: they are tried again.
         """
         trials = study.get_trials(deepcopy=False)
         lost = [t for t in trials if t.state == _state("FAIL")]
@@ -327,11 +353,8 @@ def _sampler(settings: Tuning, opening: int, point: int) -> Any:
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=opening, constant_liar=True)
 
 
-def _foretold(table: pd.DataFrame, name: str, point: tuple[int, int], start: float) -> float:
-    """A knob at a new point: the present recipe's value, times what the tuned points were off.
-
-    With two or more points of different sizes what they were off is a power of params.
-    """
+def _predicted(table: pd.DataFrame, name: str, point: tuple[int, int]) -> float:
+    """The best value at a new point: a power of params through the points before it."""
     import numpy as np
 
     from fitting import tuned_points

@@ -1,11 +1,12 @@
-"""What a tuning found: laws, constants, how flat the optimum is, and the spec that uses them."""
+"""What a tuning found: laws, how flat the optimum is, and the spec that uses them."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import HyperparameterLaw
-    from fitting.tuning.constants import TunedConstant
     from fitting.tuning.optima import TunedPoint
     from sweeper.spec.spec import Spec
 
@@ -41,13 +41,12 @@ class Tuned:
         points: per law's hyperparameter, the optimum at every point.
         laws: by hyperparameter, through the objectives' least geometric mean.
         skill_laws: the same by hyperparameter and skill, where there are several objectives.
-        constants: of the hyperparameters that have one value for all allocations.
         compared: one row per point: params, tokens, the law's rate, the spec's present one, and
             each published rule's.
         flat: by hyperparameter, the factor off the optimum that costs .25 % of the loss.
         shift: factor by which the present recipe's mistuning moves p* at the largest budget, in a
             world like the pilot's or the stand-in's; NaN where it cannot be said.
-        sweep: the spec with laws and constants in its ``train`` section.
+        sweep: the spec with the laws in its ``train`` section.
     """
 
     table: pd.DataFrame
@@ -55,59 +54,32 @@ class Tuned:
     points: Mapping[str, Sequence[TunedPoint]]
     laws: Mapping[str, HyperparameterLaw]
     skill_laws: Mapping[str, Mapping[str, HyperparameterLaw]]
-    constants: Mapping[str, TunedConstant]
     compared: pd.DataFrame
     flat: Mapping[str, float]
     shift: float
     sweep: Spec
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, NaN as None."""
+    def to_json(self) -> str:
+        """The outcome as JSON text; what is not known is null."""
         from fitting.values import plain
 
-        values: dict[str, Any] = plain(
-            {
-                "trials": len(self.table),
-                "flops": self.flops,
-                "laws": {name: _law(law) for name, law in self.laws.items()},
-                "skills": {
-                    name: {skill: _law(law) for skill, law in by_skill.items()}
-                    for name, by_skill in self.skill_laws.items()
-                },
-                "constants": {
-                    name: {
-                        "value": _shown(name, one.value),
-                        "status": str(one.status),
-                        "reason": one.reason,
-                    }
-                    for name, one in self.constants.items()
-                },
-                "points": {
-                    name: [
-                        {
-                            "params": p.params,
-                            "tokens": p.tokens,
-                            "value": p.value,
-                            "log_se": p.log_se,
-                            "flat": list(p.flat),
-                            "status": str(p.status),
-                            "reason": p.reason,
-                        }
-                        for p in points
-                    ]
-                    for name, points in self.points.items()
-                },
-                "flat": dict(self.flat),
-                "compared": self.compared.to_dict(orient="records"),
-                "shift": self.shift,
-                "train": self.sweep.to_dict()["train"],
-            }
-        )
-        return values
-
-    def to_json(self) -> str:
-        """The same as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+        values = {
+            "trials": len(self.table),
+            "flops": self.flops,
+            "laws": {name: _law(law) for name, law in self.laws.items()},
+            "skills": {
+                name: {skill: _law(law) for skill, law in by_skill.items()}
+                for name, by_skill in self.skill_laws.items()
+            },
+            "points": {
+                name: [asdict(point) for point in points] for name, points in self.points.items()
+            },
+            "flat": dict(self.flat),
+            "compared": self.compared.to_dict(orient="records"),
+            "shift": self.shift,
+            "train": self.sweep.to_dict()["train"],
+        }
+        return json.dumps(plain(values), indent=2, allow_nan=False)
 
     def save(self, path: Path) -> None:
         """Write the spec that uses what was found."""
@@ -118,8 +90,6 @@ class Tuned:
         lines = [f"{len(self.table)} trials, {self.flops:.3g} FLOPs"]
         for name, law in self.laws.items():
             lines += ["", *self._law_lines(name, law)]
-        for name, one in self.constants.items():
-            lines.append(_constant_line(name, one))
         if math.isfinite(self.shift):
             lines += [
                 "",
@@ -166,51 +136,46 @@ class Tuned:
 
 
 def conclude(studies: Studies) -> Tuned:
-    """Fit laws and constants through a tuning's trials, and write them into the spec.
+    """Fit laws through a tuning's trials, and write them into the spec.
 
     Raises:
         SpecError: no trial has finished.
     """
-    from fitting import FittingError, flat_factor
-    from fitting.tuning.constants import tuned_constants, without
     from sweeper.errors import SpecError
 
-    sweep, table = studies.sweep, studies.table()
+    sweep, table, names = studies.sweep, studies.table(), list(studies.sweep.tuning.knobs)
     if table.empty:
-        raise SpecError("tune: no trial has finished; its database says why (tuning.sqlite)")
-    knobs = list(sweep.tuning.knobs)
-    with_laws = [name for name in knobs if name in LAWS]
-    rest = [name for name in knobs if name not in LAWS]
-    trials = table.rename(columns={"objective": "loss"})
-    constants = tuned_constants(trials, rest, with_laws=with_laws) if rest else {}
-    skills = ["objective", *studies.objectives]
-    table[skills] = table[skills].mul(without(table, constants), axis=0)
-    points = {name: _points(table, name) for name in with_laws}
-    laws = {name: _fit(points[name], name) for name in with_laws}
-    several = len(studies.objectives) > 1
-    skill_laws = {
-        name: {s: _fit(_points(table, name, s), name) for s in studies.objectives}
-        for name in with_laws
-        if several
-    }
-    flat = {}
-    for name in with_laws:
-        try:
-            flat[name] = flat_factor(points[name])
-        except FittingError:  # no point has an optimum: its line says so
-            continue
+        why = f": {studies.reasons[-1]}" if studies.reasons else ""
+        raise SpecError(f"tune: no trial has finished{why}; correct the spec and tune again")
+    points = {name: _points(table, name) for name in names}
+    laws = {name: _fit(points[name], name) for name in names}
+    several = studies.objectives if len(studies.objectives) > 1 else ()
     return Tuned(
-        table=studies.table(),
+        table=table,
         flops=studies.flops,
         points=points,
         laws=laws,
-        skill_laws=skill_laws,
-        constants=constants,
-        compared=_compared(sweep, studies.points, with_laws),
-        flat=flat,
+        skill_laws={
+            name: {skill: _fit(_points(table, name, skill), name) for skill in several}
+            for name in names
+            if several
+        },
+        compared=_compared(sweep, studies.points, names),
+        flat=_flat(points),
         shift=_shift(sweep, points, laws),
-        sweep=replace(sweep, train=_trained(sweep, laws, constants)),
+        sweep=replace(sweep, train=_trained(sweep.train, laws)),
     )
+
+
+def _flat(points: Mapping[str, Sequence[TunedPoint]]) -> dict[str, float]:
+    """How far off its optimum each value may be for .25 % of the loss, where that is known."""
+    from fitting import FittingError, flat_factor
+
+    flat = {}
+    for name, found in points.items():
+        with suppress(FittingError):  # no point has an optimum: its line says so
+            flat[name] = flat_factor(found)
+    return flat
 
 
 def _points(table: pd.DataFrame, name: str, skill: str = "objective") -> tuple[TunedPoint, ...]:
@@ -231,17 +196,11 @@ def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
     return next((law for law in (*spare, *laws) if law.ok), laws[0])
 
 
-def _trained(
-    sweep: Spec, laws: Mapping[str, HyperparameterLaw], constants: Mapping[str, TunedConstant]
-) -> Any:
-    """The spec's training with what was found in it."""
+def _trained(train: Train, laws: Mapping[str, HyperparameterLaw]) -> Train:
+    """The spec's training with the laws that were found."""
     fields = {"learning_rate": "learning_rate", "batch_tokens": "batch"}
     found = {fields[name]: _power(law) for name, law in laws.items() if law.ok}
-    changes: dict[str, Any] = {
-        name: _shown(name, one.value) for name, one in constants.items() if one.ok
-    }
-    law = Law(**{**vars(sweep.train.law), **found})
-    return replace(sweep.train, law=law, **changes)
+    return replace(train, law=Law(**{**vars(train.law), **found}))
 
 
 def _power(law: HyperparameterLaw) -> Power:
@@ -329,28 +288,9 @@ def _described(law: HyperparameterLaw) -> str:
 
 
 def _law(law: HyperparameterLaw) -> dict[str, Any]:
-    halves = [law.half_width(i) if law.ok else math.nan for i in (1, 2)]
-    exponents = (law.params_exponent, law.tokens_exponent)
-    return {
-        "coefficient": law.coefficient,
-        "params_exponent": law.params_exponent,
-        "tokens_exponent": law.tokens_exponent,
-        "params_exponent_interval": [exponents[0] - halves[0], exponents[0] + halves[0]],
-        "tokens_exponent_interval": [exponents[1] - halves[1], exponents[1] + halves[1]],
-        "params_range": list(law.params_range),
-        "tokens_range": list(law.tokens_range),
-        "status": str(law.status),
-        "reason": law.reason,
-    }
-
-
-def _shown(name: str, value: float) -> float:
-    """beta2 was tuned as 1 - beta2."""
-    return 1 - value if name == "beta2" else value
-
-
-def _constant_line(name: str, one: TunedConstant) -> str:
-    if not one.ok:
-        return f"{name} stays: {one.status} ({one.reason})"
-    low, high = sorted(_shown(name, v) for v in one.flat)
-    return f"{name} = {_shown(name, one.value):.4g} (within .25 % from {low:.4g} to {high:.4g})"
+    """A law with the 90 % intervals of its exponents, as plain values."""
+    values = asdict(law)
+    for i, name in ((1, "params_exponent"), (2, "tokens_exponent")):
+        half = law.half_width(i) if law.ok else math.nan
+        values[f"{name}_interval"] = [values[name] - half, values[name] + half]
+    return values

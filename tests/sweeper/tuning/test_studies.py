@@ -32,16 +32,14 @@ def true_rate(params, tokens):
     return 0.02 * (params / 3e4) ** -0.6 * (tokens / 5e5) ** 0.2
 
 
-def loss_at(config, *, skew=0.3, decay=0.02, beta=0.03):
+def loss_at(config, *, skew=0.3):
     """A loss with one best recipe, steeper above the best rate than below, as real ones are."""
-    recipe, train = config.recipe, config.train
+    recipe = config.recipe
     p, t = config.params, config.tokens
     z = math.log(recipe.learning_rate / true_rate(p, t))
     b = math.log(recipe.batch * 60 / (480 * (t / 5e5) ** 0.5))
-    extra = 0.01 * math.log(train.weight_decay / decay) ** 2
-    extra += 0.01 * math.log((1 - recipe.beta2) / beta) ** 2
     bowl = 0.02 * z**2 * (1 + skew * math.tanh(z)) + 0.01 * b**2
-    return (1.6 + 180 * p**-0.5 + 900 * t**-0.5) * math.exp(bowl + extra)
+    return (1.6 + 180 * p**-0.5 + 900 * t**-0.5) * math.exp(bowl)
 
 
 def record_of(config, *, status="finished", **change):
@@ -128,7 +126,7 @@ def test_an_interrupted_tuning_goes_on(tmp_path):
     with sqlite3.connect(path) as database:  # optuna's own tables, which its dashboard reads
         names = {row[0] for row in database.execute("SELECT study_name FROM studies")}
     assert len(names) == 2 and "p=9.97k t=500k" in names
-    with pytest.raises(SpecError, match="use another directory"):
+    with pytest.raises(SpecError, match="Use another directory"):
         Studies(sweep_of(knobs={"batch_tokens": 4}), path)
 
 
@@ -151,18 +149,37 @@ def test_several_skills_are_tuned_together(tmp_path):
     assert "for code: learning_rate" in str(found)
 
 
-def test_constants_and_the_batch_law_are_found(tmp_path):
-    knobs = {"learning_rate": 4, "batch_tokens": 4, "weight_decay": 6, "beta2": 4}
-    sweep = sweep_of(knobs=knobs, trials=20, points=(POINTS[0], POINTS[3]))
+def test_the_batch_law_is_found(tmp_path):
+    knobs = {"learning_rate": 4, "batch_tokens": 4}
+    sweep = sweep_of(knobs=knobs, trials=10, points=(POINTS[0], POINTS[3]))
     studies = Studies(sweep, tmp_path / "tuning.sqlite")
     tune(studies)
     found = conclude(studies)
-    assert found.constants["weight_decay"].value == pytest.approx(0.02, rel=0.25)
-    assert found.sweep.train.beta2 == pytest.approx(0.97, abs=0.01)
-    assert found.sweep.train.weight_decay == found.constants["weight_decay"].value
     assert found.laws["batch_tokens"].tokens_exponent == pytest.approx(0.5, abs=0.25)
+    assert found.sweep.train.law.batch is not None
     text = json.loads(found.to_json(), parse_constant=pytest.fail)
-    assert text["constants"]["beta2"]["value"] == pytest.approx(0.97, abs=0.01)
+    assert text["laws"]["batch_tokens"]["status"] == "ok"
+    assert len(text["points"]["learning_rate"]) == 2
+
+
+def test_trials_of_another_spec_are_not_taken_for_ones_own(tmp_path):
+    path, sweep = tmp_path / "tuning.sqlite", sweep_of(points=POINTS[:1])
+    tune(Studies(sweep, path))
+    assert Studies(sweep, path).next() is False
+    other = replace(sweep, data=Data(shares={"code": 0.9}))
+    with pytest.raises(SpecError, match=r"another spec: data\.shares\.code is 0.199 there"):
+        Studies(other, path)
+    changed = replace(sweep, train=Train(weight_decay=0.5))
+    with pytest.raises(SpecError, match="weight_decay is"):
+        Studies(changed, path)
+
+
+def test_the_reference_mix_is_tuned(tmp_path):
+    mixes = {"more-code": {"code": 4.0}, "base": {}}
+    sweep = replace(sweep_of(points=POINTS[:1]), mixes=mixes)
+    job = Studies(sweep, tmp_path / "tuning.sqlite").next()
+    assert job.config.data.mix == sweep.mix_data("more-code").mix != sweep.data.mix
+    assert job.config.data.evaluation_documents == sweep.documents
 
 
 def test_diverged_trials_count_against_their_values_and_not_in_the_law(tmp_path):
@@ -180,8 +197,17 @@ def test_diverged_trials_count_against_their_values_and_not_in_the_law(tmp_path)
 def test_a_tuning_without_a_finished_trial_is_said(tmp_path):
     studies = Studies(sweep_of(points=POINTS[:1]), tmp_path / "tuning.sqlite")
     tune(studies, most=12, outcome=lambda config: {"status": "failed", "reason": "broken"})
-    with pytest.raises(SpecError, match="no trial has finished"):
+    with pytest.raises(SpecError, match="no trial has finished: broken"):
         conclude(studies)
+
+
+def test_a_name_does_not_lead_out_of_the_folder_of_sweeps(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Sweep, "tune", lambda self, where, progress: asked.append(where) or 1 / 0)
+    replace(sweep_of(), name="../../x").save(tmp_path / "sweep.yaml")
+    CliRunner().invoke(app, ["tune", str(tmp_path / "sweep.yaml")])
+    assert asked[0].resolve().parent == tmp_path / "sweeps"
 
 
 def test_rungs_need_a_constant_rate(tmp_path):
@@ -229,6 +255,7 @@ def test_rungs_of_wsd_end_with_its_constant_part(tmp_path):
     [
         ({"knobs": {"learning_rat": 4}}, "did you mean 'learning_rate'"),
         ({"knobs": {"learning_rate": 0.5}}, "a factor above 1"),
+        ({"knobs": {"beta2": 4}}, "known: learning_rate, batch_tokens"),
         ({"knobs": {}}, "name at least one"),
         ({"points": ((1e4,),)}, "pairs of params and tokens"),
         ({"trials": 2}, "at least 3"),
@@ -248,11 +275,6 @@ def test_what_the_spec_cannot_tune_is_refused(tmp_path):
         return str(error.value)
 
     assert "did you mean 'code'" in refused(sweep_of(objectives=("cod",)))
-    porian = replace(sweep_of(knobs={"beta2": 4}), train=Train(rule="porian"))
-    assert "brings its own" in refused(porian)
-    assert "factors of 0" in refused(
-        replace(sweep_of(knobs={"weight_decay": 4}), train=Train(weight_decay=0.0))
-    )
     with pytest.raises(ValueError, match="two ascending numbers"):
         Law(learning_rate=Power(1.0, params_range=(3.0, 1.0)))
 
