@@ -1,0 +1,231 @@
+"""A sweep whose trials somebody else launches: ask for the next ones, tell what became of them.
+
+No Ray and no torch. The ledger, the search and the accounting are those of `Sweep.run`; a Slurm
+user's loop is twenty lines (examples/12_trainers/slurm).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeper.budget import Allocation
+from sweeper.driver.faults import MOST_RETURNS, RESPONSES
+from sweeper.errors import SpecError, did_you_mean
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
+from sweeper.search.build import policy
+from sweeper.search.protocol import Finished
+from sweeper.spec.spec import Spec, trial_id
+
+RETURNED = "returned"
+"""Key in the ledger of trials that were given back, to be handed out again first."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial to launch.
+
+    Attributes:
+        id: by which `tell` knows it; the same trial has the same id for ever.
+        allocation: size, tokens, seed and mix.
+        directory: where it keeps its checkpoints, the same at every attempt.
+        command: of the spec's trainer, filled; empty without one.
+        attempt: 1 for the first.
+    """
+
+    id: str
+    allocation: Allocation
+    directory: Path
+    command: tuple[str, ...] = ()
+    attempt: int = 1
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the allocation's and the size's beside the rest."""
+        own = {"id": self.id, "attempt": self.attempt, "directory": str(self.directory)}
+        return {**self.row, **own, **asdict(self.allocation), "command": list(self.command)}
+
+
+@contextmanager
+def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Directory, Ledger]]:
+    """A directory held as its driver holds it, for the length of one question."""
+    directory = Directory(root)
+    with directory.driven():
+        directory.claim(spec)
+        ledger = Ledger(directory.ledger)
+        try:
+            yield directory, ledger
+        finally:
+            ledger.close()
+
+
+def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
+    """Reserve the next trials, those that were given back first.
+
+    Args:
+        spec: of the sweep.
+        root: its directory, made if absent.
+        n: how many at most.
+
+    Returns:
+        Trials to launch; none where the search waits for those that are out; `Finished` when it
+        asks for no more.
+
+    Raises:
+        SpecError: ``n`` is not positive. DirectoryError: as of `Sweep.run`.
+    """
+    if n < 1:
+        raise SpecError(f"n={n}: ask for one trial or more")
+    with _opened(spec, root) as (directory, ledger):
+        back = _returned(ledger)
+        out = ledger.allocations("running")
+        again = [(trial, out[trial]) for trial in back if trial in out][:n]
+        spent, reserved = ledger.totals()
+        search = policy(spec, spec.measured)
+        proposed = search.propose(
+            ledger.observations(), list(out.values()), spec.allowance - spent - reserved,
+            n - len(again),
+        ) if n > len(again) else []  # fmt: skip
+        if isinstance(proposed, Finished):
+            if not out:
+                _close(ledger, proposed)
+                return proposed
+            proposed = []
+        chosen = again + [(trial_id(spec.trial(a)), a) for a in proposed]
+        for trial, allocation in chosen:
+            ledger.reserve(trial, allocation, allocation.flops)
+        _keep(ledger, [trial for trial in back if trial not in dict(chosen)])
+        return [_asked(spec, directory, ledger, *each) for each in chosen]
+
+
+def _asked(
+    spec: Spec, directory: Directory, ledger: Ledger, trial: str, allocation: Allocation
+) -> Asked:
+    place = (directory.trials / trial).resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    config = spec.trial(allocation)
+    attempt = ledger.progress(trial).attempts
+    if not hasattr(config, "trainer"):
+        return Asked(trial, allocation, place, attempt=attempt)
+    from trainables.foreign.command import Place, arguments
+
+    rule = spec.cluster.rule(allocation.params)
+    held = {"gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": 1}
+    command = arguments(config, Place(place, {}, held))
+    return Asked(trial, allocation, place, tuple(command), attempt, dict(config.row))
+
+
+def tell(
+    spec: Spec,
+    root: str | Path,
+    trial: str,
+    losses: Mapping[str, Any] | None = None,
+    *,
+    failed: str = "",
+    kind: str = "error",
+    tokens: float | None = None,
+) -> str:
+    """Record what became of a trial that was asked for.
+
+    Args:
+        spec: of the sweep.
+        root: its directory.
+        trial: its id.
+        losses: skill -> nats per token, or sums; NaN for one that diverged. Left out, those of
+            ``losses.json`` in the trial's directory.
+        failed: why there are none, instead.
+        kind: of a failure, a key of `sweeper.driver.faults.RESPONSES`: "worker-died",
+            "node-lost", "interrupted" and the like are handed out again, "error" is not.
+        tokens: it was trained on when it failed.
+
+    Returns:
+        What it is now: "finished", "diverged", "failed", or "running" where it is to be launched
+        again.
+
+    Raises:
+        SpecError: no such trial is out, or the losses are not the spec's skills.
+    """
+    with _opened(spec, root) as (directory, ledger):
+        allocation = _out(ledger, trial)
+        cost = spec.space.cost(allocation)
+        if failed:
+            share = min(max((tokens or 0.0) / allocation.tokens, 0.0), 1.0)
+            return _failed(spec, ledger, trial, failed, kind, share * cost, round(tokens or 0))
+        record = _measured(spec, directory, trial, allocation, losses)
+        ledger.settle(trial, record, spent_flops=cost)
+        return str(record["status"])
+
+
+def _out(ledger: Ledger, trial: str) -> Allocation:
+    """The allocation of a trial that is out."""
+    out = ledger.allocations("running")
+    if trial in out:
+        return out[trial]
+    ended = ledger.allocations("finished", "diverged", "failed")
+    if trial in ended:
+        raise SpecError(f"trial {trial} has ended already; what was told of it first counts")
+    near = did_you_mean(trial, out)
+    raise SpecError(f"trial {trial!r} was not asked for{near}; out: {', '.join(out) or 'none'}")
+
+
+def _measured(
+    spec: Spec,
+    directory: Directory,
+    trial: str,
+    allocation: Allocation,
+    losses: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    from trainables.foreign import losses as written
+    from trainables.foreign.command import measured
+
+    config = spec.trial(allocation)
+    classes = getattr(config, "classes", None) or dict.fromkeys(spec.measured, "")
+    try:
+        if losses is not None:
+            found = written.sums(losses, classes, where=f"losses of {trial}")
+        else:
+            log = config.trainer.losses if hasattr(config, "trainer") else None
+            found = written.read(directory.trials / trial, classes, log) or {}
+            if not found:
+                place = directory.trials / trial / written.LOSSES
+                raise SpecError(f"{place}: is not there; give the losses, or say why it failed")
+    except written.LossesError as error:
+        raise SpecError(str(error)) from None
+    return measured(config, found)
+
+
+def _failed(
+    spec: Spec, ledger: Ledger, trial: str, why: str, kind: str, spent: float, tokens: int
+) -> str:
+    """Give a trial back or settle it as failed, as the driver would."""
+    if kind not in RESPONSES:
+        raise SpecError(
+            f"kind {kind!r} is unknown{did_you_mean(kind, RESPONSES)}; known: "
+            f"{', '.join(RESPONSES)}"
+        )
+    response, progress = RESPONSES[kind], ledger.progress(trial)
+    allowed = spec.cluster.retries if response.counts else MOST_RETURNS
+    if response.retried and progress.faults < allowed and progress.attempts <= MOST_RETURNS:
+        ledger.fault(trial, kind, why, tokens=tokens, counts=response.counts)
+        _keep(ledger, [*_returned(ledger), trial])
+        return "running"
+    ledger.fail(trial, why, spent_flops=spent + progress.wasted_flops, fault=kind)
+    return "failed"
+
+
+def _returned(ledger: Ledger) -> list[str]:
+    return list(json.loads(ledger.meta(RETURNED) or "[]"))
+
+
+def _keep(ledger: Ledger, trials: list[str]) -> None:
+    ledger.set_meta(RETURNED, json.dumps(trials))
+
+
+def _close(ledger: Ledger, reason: Finished) -> None:
+    ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))

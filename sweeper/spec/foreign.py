@@ -1,0 +1,167 @@
+"""A sweep that a foreign trainer trains: its sizes, its allocations, what its command may name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sweeper.errors import SpecError
+from trainables.foreign import ladder
+from trainables.foreign.imports import require
+from trainables.foreign.ladder import Rung
+from trainables.foreign.placeholders import ALWAYS, Value, check, names_in
+from trainables.foreign.settings import Trainer
+from trainables.recipe import fewest_tokens, recipe
+from trainables.shapes import Shape
+from trainables.training import Train
+
+RECIPE = ("learning_rate", "batch", "batch_tokens", "beta2", "warmup_steps", "steps")
+"""Placeholders that `train` decides: peak rate, sequences and tokens per step, ..."""
+
+STEPPED = ("batch", "batch_tokens", "steps", "warmup_steps")
+"""Those of them by which a trainer takes whole steps of our batch."""
+
+MOST_ROUNDING = 0.01
+"""Largest share of a budget that is lost to whole granules."""
+
+LEAST_TOKENS_PER_PARAM = 0.1
+"""Fewest tokens per parameter of a trial (assumption: no optimum that was published lies within a
+factor ten of it, Hoffmann et al. 2022 have 20)."""
+
+Size = Shape | Rung
+
+
+def rungs(
+    rows: Sequence[Mapping[str, Value]], granule: int, low: float | None, high: float | None
+) -> dict[int, Rung]:
+    """The sizes of a ladder within a range, by params."""
+    sizes = {int(row["params"]): Rung(int(row["params"]), granule, row) for row in rows}
+    return {p: size for p, size in sizes.items() if (low or 0) <= p <= (high or p)}
+
+
+def read_ladder(
+    source: str | Sequence[Mapping[str, Value]], workdir: str
+) -> tuple[dict[str, Value], ...]:
+    """The rows of ``sizes.ladder``, as a resolved spec keeps them.
+
+    Raises:
+        SpecError: it cannot be read; the message names the row.
+    """
+    try:
+        return tuple(ladder.read(source, workdir))
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+
+
+def columns(size: Size) -> dict[str, Value]:
+    """What a command may name of a size: its row of the ladder, or its dimensions."""
+    if isinstance(size, Rung):
+        return dict(size.columns)
+    found = {k: v for k, v in asdict(size).items() if isinstance(v, int | float | str)}
+    counts = ("params_total", "params_without_embeddings")
+    return {**found, "tied": int(size.tied), **{name: getattr(size, name) for name in counts}}
+
+
+def recipe_of(train: Train, size: Size, tokens: int) -> dict[str, Value]:
+    """The recipe's numbers by placeholder.
+
+    Raises:
+        ValueError: the rule needs a column that the ladder does not have.
+    """
+    found = recipe(train, size, tokens)
+    return {
+        "learning_rate": found.learning_rate,
+        "batch": found.batch,
+        "batch_tokens": found.batch * size.context,
+        "beta2": found.beta2,
+        "warmup_steps": found.warmup,
+        "steps": found.steps,
+    }
+
+
+def named(trainer: Trainer) -> set[str]:
+    """The placeholders of a trainer's command."""
+    return {name for argument in trainer.command for name in names_in(argument)}
+
+
+def used_recipe(
+    trainer: Trainer, train: Train, size: Size, tokens: int, row: Mapping[str, Value]
+) -> dict[str, Value]:
+    """The part of the recipe that a trainer is given: what it names, or all for a function.
+
+    Raises:
+        SpecError: the command names a part that cannot be worked out.
+    """
+    wanted = (set(RECIPE) if trainer.call else named(trainer) & set(RECIPE)) - row.keys()
+    if not wanted:
+        return {}
+    try:
+        found = recipe_of(train, size, tokens)
+    except ValueError as error:
+        if trainer.call:
+            return {}
+        names = ", ".join(f"{{{name}}}" for name in sorted(wanted))
+        raise SpecError(f"trainer.command: {names}: {error}") from None
+    return {name: found[name] for name in RECIPE if name in wanted}
+
+
+def fewest(trainer: Trainer, train: Train, size: Size, steps: int) -> int:
+    """Fewest tokens of a trial of a size: steps enough, and a budget met within 1 %."""
+    least = max(trainer.granule / MOST_ROUNDING, LEAST_TOKENS_PER_PARAM * _params(size))
+    stepped = bool(named(trainer) & set(STEPPED) - columns(size).keys())
+    return max(int(least), fewest_tokens(train, size, steps) if stepped else 0)
+
+
+def _params(size: Size) -> int:
+    return size.params_with_head
+
+
+def check_trainer(
+    trainer: Trainer, sizes: Mapping[int, Size], classes: Sequence[str], skills: Sequence[str]
+) -> None:
+    """Refuse what a trainer cannot be given, before anything runs.
+
+    Args:
+        trainer: of the spec.
+        sizes: that may be trained.
+        classes: of documents, for ``{share.CLASS}``.
+        skills: those the spec names.
+
+    Raises:
+        SpecError: an unknown placeholder or skill, or a function that is not there.
+    """
+    from sweeper.errors import did_you_mean
+
+    shared = set.intersection(*(set(columns(size)) for size in sizes.values()))
+    known = dict.fromkeys(
+        [*ALWAYS, *sorted(shared), *RECIPE, *(f"share.{name}" for name in classes)]
+    )
+    try:
+        check(trainer.command, list(known), field="trainer.command")
+        check(trainer.evaluate, list(known), field="trainer.evaluate")
+        if trainer.call:
+            require(trainer.call, trainer.workdir, field="trainer.call")
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+    for name in skills:
+        if name not in trainer.skills:
+            near = did_you_mean(name, trainer.skills)
+            raise SpecError(
+                f"skills: {name!r} is unknown{near}; trainer.skills names "
+                f"{', '.join(trainer.skills)}"
+            )
+
+
+def require_resources(given: Sequence[Any]) -> None:
+    """Refuse to guess what trials of unknown memory hold.
+
+    Raises:
+        SpecError: the spec has no rules.
+    """
+    if not given:
+        raise SpecError(
+            "cluster.resources: what a model of sizes.ladder needs of memory is not known; say "
+            "what its trials hold, by size, such as resources: [{gpus: 1, cpus: 8}, "
+            "{from_params: 3e9, gpus: 8, cpus: 64}], or on a CPU [{cpus: 1}]"
+        )
