@@ -39,7 +39,7 @@ class Data:
 
     Attributes:
         source: "builtin" generates documents; "prepared" reads what `isoskill prepare` wrote;
-            "simulated" draws losses from a surface.
+            "simulated" draws losses from a surface; "own" is what a trainer of the user's brings.
         shares: class -> share of documents, normalised; by default those of the prepared corpus,
             or the paper's base mix. Classes it does not name share the rest of 1 as they do there.
         multipliers: class -> factor on its share before normalising (the paper's mix knob).
@@ -282,8 +282,19 @@ class Simulated(Data):
         require(self.noise >= 0, "data.noise must not be negative")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Own(Data):
+    """Documents that a trainer of the user's brings: their classes are those of ``shares``."""
+
+    source: Literal["own"] = "own"
+
+    @property
+    def _default_shares(self) -> dict[str, float]:
+        return self.shares or {"all": 1.0}
+
+
 SOURCES: dict[str, type[Data]] = {
-    "builtin": BuiltIn, "prepared": Prepared, "simulated": Simulated,
+    "builtin": BuiltIn, "prepared": Prepared, "simulated": Simulated, "own": Own,
 }  # fmt: skip
 """The classes by the name of their source."""
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
-from trainables.families import Shape
 from trainables.training import Train
 
 PUBLISHED_WARMUP_STEPS = 2000
@@ -24,6 +24,33 @@ is left to the schedule)."""
 USUAL_BETA2 = 0.95
 """Second moment of DeepSeek LLM (2401.02954, section 2.3) and Llama 2 (2307.09288, section 2.2);
 for Llama 3's sweep, which prints none, and Step Law (2503.04715) an assumption."""
+
+
+class Sized(Protocol):
+    """What a rule may ask of a model: a shape, or a size that a user states."""
+
+    @property
+    def width(self) -> int:
+        """Of the residual stream."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a sequence."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the embedding."""
+
+    @property
+    def params_with_head(self) -> int:
+        """All parameters but the input embedding's."""
+
+    @property
+    def params_without_embeddings(self) -> int:
+        """Those of the blocks."""
+
+    def flops_per_token(self, convention: Literal["6p", "exact"] = "6p") -> float:
+        """Training FLOPs per token."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,7 @@ class _Advice:
     warmup: Callable[[int], float] = field(default=lambda steps: PUBLISHED_WARMUP_STEPS)
 
 
-def recipe(settings: Train, shape: Shape, tokens: int) -> Recipe:
+def recipe(settings: Train, shape: Sized, tokens: int) -> Recipe:
     """The recipe of one trial.
 
     Args:
@@ -77,7 +104,7 @@ def recipe(settings: Train, shape: Shape, tokens: int) -> Recipe:
     return Recipe(rate, batch, advice.beta2, warmup, steps)
 
 
-def fewest_tokens(settings: Train, shape: Shape, steps: int) -> int:
+def fewest_tokens(settings: Train, shape: Sized, steps: int) -> int:
     """Fewest tokens on which a model takes so many steps.
 
     The batch may grow with the tokens, more slowly than they do, so the answer is the limit of
@@ -90,7 +117,7 @@ def fewest_tokens(settings: Train, shape: Shape, steps: int) -> int:
     return tokens
 
 
-def _width(settings: Train, shape: Shape, tokens: int) -> _Advice:
+def _width(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """The spec's own numbers, the rate falling with the width."""
     return _Advice(
         learning_rate=settings.peak_rate(shape.width),
@@ -106,7 +133,7 @@ def _between(value: float, low: tuple[float, float], high: tuple[float, float]) 
     return low[1] * math.pow(high[1] / low[1], min(max(share, 0.0), 1.0))
 
 
-def _llama3(settings: Train, shape: Shape, tokens: int) -> _Advice:
+def _llama3(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """Llama 3's isoFLOP sweep (arXiv 2407.21783, section 3.2.1).
 
     Printed are ranges: peak rates 2e-4 to 4e-4 by size for 40 M to 16 B params, batches of 250 K
@@ -120,7 +147,7 @@ def _llama3(settings: Train, shape: Shape, tokens: int) -> _Advice:
     )
 
 
-def _deepseek(settings: Train, shape: Shape, tokens: int) -> _Advice:
+def _deepseek(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """DeepSeek LLM (arXiv 2401.02954, equation 1), measured from 1e17 to 1e20 FLOPs.
 
     Its C counts the blocks' matrix products, attention included, and no embedding or head. Its
@@ -141,7 +168,7 @@ PORIAN_LARGE_BATCH = 128 * PORIAN_SEQUENCE
 """Largest batch at which they found beta2 = .95 poor, tokens."""
 
 
-def _porian(settings: Train, shape: Shape, tokens: int) -> _Advice:
+def _porian(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """Porian et al. 2024 (arXiv 2406.19146, section 3.4), fitted on 25 to 110 M params.
 
     Params are linear layers and head; near 20 tokens per parameter, constant rate, decay 1e-4.
@@ -158,7 +185,7 @@ def _porian(settings: Train, shape: Shape, tokens: int) -> _Advice:
     )
 
 
-def _steplaw(settings: Train, shape: Shape, tokens: int) -> _Advice:
+def _steplaw(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """Step Law (Li et al. 2025, arXiv 2503.04715), for .2 to 1.1 B params and 4 to 100 B tokens.
 
     Params without embeddings. Its cosine ended at a rate of 1e-5 whatever the peak; decay .1.
@@ -170,7 +197,7 @@ def _steplaw(settings: Train, shape: Shape, tokens: int) -> _Advice:
     )
 
 
-_RULES: dict[str, Callable[[Train, Shape, int], _Advice]] = {
+_RULES: dict[str, Callable[[Train, Sized, int], _Advice]] = {
     "width": _width,
     "llama3": _llama3,
     "deepseek": _deepseek,

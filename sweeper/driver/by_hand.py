@@ -22,6 +22,8 @@ from sweeper.record.ledger import Ledger
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec, trial_id
+from trainables.foreign.command import Place, arguments, measured
+from trainables.foreign.losses import LOSSES, LossesError, read, sums
 
 RETURNED = "returned"
 """Key in the ledger of trials that were given back, to be handed out again first."""
@@ -82,6 +84,11 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
     """
     if n < 1:
         raise SpecError(f"n={n}: ask for one trial or more")
+    if spec.trainer is None:
+        raise SpecError(
+            "trainer: a sweep launched by hand says by trainer.skills what its trainings measure, "
+            "such as {code: code, validation: aggregate}"
+        )
     with _opened(spec, root) as (directory, ledger):
         back = _returned(ledger)
         out = ledger.allocations("running")
@@ -109,13 +116,9 @@ def _asked(
 ) -> Asked:
     place = (directory.trials / trial).resolve()
     place.mkdir(parents=True, exist_ok=True)
-    config = spec.trial(allocation)
+    config = spec.foreign_trial(allocation)
     attempt = ledger.progress(trial).attempts
-    if not hasattr(config, "trainer"):
-        return Asked(trial, allocation, place, attempt=attempt)
-    from trainables.foreign.command import Place, arguments
-
-    rule = spec.cluster.rule(allocation.params)
+    rule = spec.placement.rule(allocation.params)
     held = {"gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": 1}
     command = arguments(config, Place(place, {}, held))
     return Asked(trial, allocation, place, tuple(command), attempt, dict(config.row))
@@ -181,22 +184,15 @@ def _measured(
     allocation: Allocation,
     losses: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    from trainables.foreign import losses as written
-    from trainables.foreign.command import measured
-
-    config = spec.trial(allocation)
-    classes = getattr(config, "classes", None) or dict.fromkeys(spec.measured, "")
+    config, place = spec.foreign_trial(allocation), directory.trials / trial
     try:
         if losses is not None:
-            found = written.sums(losses, classes, where=f"losses of {trial}")
-        else:
-            log = config.trainer.losses if hasattr(config, "trainer") else None
-            found = written.read(directory.trials / trial, classes, log) or {}
-            if not found:
-                place = directory.trials / trial / written.LOSSES
-                raise SpecError(f"{place}: is not there; give the losses, or say why it failed")
-    except written.LossesError as error:
+            return measured(config, sums(losses, config.classes, where=f"losses of {trial}"))
+        found = read(place, config.classes, config.trainer.losses)
+    except LossesError as error:
         raise SpecError(str(error)) from None
+    if found is None:
+        raise SpecError(f"{place / LOSSES}: is not there; give the losses, or say why it failed")
     return measured(config, found)
 
 

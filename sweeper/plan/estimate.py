@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sweeper.budget import Allocation
 from sweeper.plan.plan import Plan
 from sweeper.plan.speed import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.plan.warnings import cautions
@@ -163,8 +164,7 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
     allowed = [space.params[i] for i in space.allowed(flops)]
     guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
-    trial = spec.trial(allocation)
-    batch_tokens = trial.recipe.batch * spec.model.context
+    steps, memory_bytes = _working(spec, allocation)
 
     def most_epochs(tokens: int) -> float:
         return max(spec.epochs(tokens).values(), default=0.0)
@@ -177,13 +177,24 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "params": allocation.params,
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
-        "steps": trial.recipe.steps,
-        "memory_bytes": spec.placement.memory(trial.shape, allocation.params, batch_tokens).total,
+        "steps": steps,
+        "memory_bytes": memory_bytes,
         "gpus": spec.placement.rule(allocation.params).devices,
         "hours": speed.hours(flops, allocation.params),
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
+
+
+def _working(spec: Spec, allocation: Allocation) -> tuple[float, float]:
+    """Steps of a trial, and bytes that each of its devices holds; NaN where a trainer decides."""
+    if spec.trainer is not None:
+        steps = spec.foreign_trial(allocation).recipe.get("steps", math.nan)
+        return float(steps), math.nan
+    trial = spec.own_trial(allocation)
+    batch_tokens = trial.recipe.batch * spec.model.context
+    held = spec.placement.memory(trial.shape, allocation.params, batch_tokens)
+    return trial.recipe.steps, held.total
 
 
 def _trials(spec: Spec, designs: Mapping[str, Mapping[float, int]]) -> tuple[int, int]:

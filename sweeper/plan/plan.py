@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +148,8 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
             "guess p*": [si(v) for v in table["params"]],
             "tokens": [si(v) for v in table["tokens"]],
             "t/p": [f"{v:.3g}" for v in table["tokens_per_param"]],
-            "steps": table["steps"],
-            "memory": [gigabytes(v) for v in table["memory_bytes"]],
+            "steps": [_known(v, "{:.0f}".format) for v in table["steps"]],
+            "memory": [_known(v, gigabytes) for v in table["memory_bytes"]],
             "time": [duration(3600 * v) for v in table["hours"]],
         }
     )
@@ -159,6 +159,10 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
         pairs = zip(table["epochs"], table["epochs_most"], strict=True)
         shown["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
     return shown
+
+
+def _known(value: float, shown: Callable[[float], str]) -> str:
+    return "unknown" if math.isnan(value) else shown(value)
 
 
 def _documents(plan: Plan) -> list[str]:

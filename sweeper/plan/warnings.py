@@ -64,6 +64,8 @@ def _costly_scoring(sweep: Spec) -> Iterator[str]:
 
 def _uncounted(sweep: Spec) -> Iterator[str]:
     """Warn where 6 p t leaves out much of what a trial computes."""
+    if sweep.trainer is not None:
+        return
     guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
     shape = sweep.shapes[sweep.space.params[guess]]
     ratio = shape.flops_per_token("exact") / shape.flops_per_token("6p")

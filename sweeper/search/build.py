@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sweeper.budget import Space
 from sweeper.errors import SpecError
 from sweeper.search.protocol import Search
-from sweeper.spec.presets import followed
 from sweeper.spec.search import SearchSettings
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def policy(spec: Spec, skills: Sequence[str]) -> Search:
     """
     if len(spec.mixes) < 2:
         return build(spec.search, spec.space, skills)
-    classes = followed(skills, spec.data.classes, data=spec.data)
+    classes = spec.followed(skills)
     if not classes:
         raise SpecError(
             f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "

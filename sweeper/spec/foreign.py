@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from sweeper.errors import SpecError
+from sweeper.budget import Space
+from sweeper.errors import SpecError, did_you_mean
+from sweeper.spec.sections import Cluster, Sizes
+from sweeper.text import si
+from trainables.data import Data, Own
+from trainables.families import Shape
 from trainables.foreign import ladder
 from trainables.foreign.imports import require
 from trainables.foreign.ladder import Rung
 from trainables.foreign.placeholders import ALWAYS, Value, check, names_in
 from trainables.foreign.settings import Trainer
 from trainables.recipe import fewest_tokens, recipe
-from trainables.shapes import Shape
 from trainables.training import Train
 
 RECIPE = ("learning_rate", "batch", "batch_tokens", "beta2", "warmup_steps", "steps")
@@ -29,15 +33,17 @@ LEAST_TOKENS_PER_PARAM = 0.1
 """Fewest tokens per parameter of a trial (assumption: no optimum that was published lies within a
 factor ten of it, Hoffmann et al. 2022 have 20)."""
 
+LEAST_SIZES = 3
+"""Sizes that a budget needs: fewer have no curve."""
+
 Size = Shape | Rung
 
 
-def rungs(
-    rows: Sequence[Mapping[str, Value]], granule: int, low: float | None, high: float | None
-) -> dict[int, Rung]:
-    """The sizes of a ladder within a range, by params."""
-    sizes = {int(row["params"]): Rung(int(row["params"]), granule, row) for row in rows}
-    return {p: size for p, size in sizes.items() if (low or 0) <= p <= (high or p)}
+def rungs(sizes: Sizes, granule: int) -> dict[int, Rung]:
+    """The sizes of a ladder within its range, by params; none without one."""
+    rows = () if isinstance(sizes.ladder, str) else sizes.ladder
+    found = {int(row["params"]): Rung(int(row["params"]), granule, row) for row in rows}
+    return {p: size for p, size in found.items() if (sizes.low or 0) <= p <= (sizes.high or p)}
 
 
 def read_ladder(
@@ -52,6 +58,60 @@ def read_ladder(
         return tuple(ladder.read(source, workdir))
     except ValueError as error:
         raise SpecError(str(error)) from None
+
+
+def filled_in(trainer: Trainer | None, sizes: Sizes, data: Data, flops: str) -> dict[str, Any]:
+    """Fields of a spec that follow from its trainer: the rows of the ladder, the data, the FLOPs.
+
+    Raises:
+        SpecError: the ladder cannot be read, or what the spec says contradicts the trainer.
+    """
+    if trainer is None:
+        if sizes.ladder:
+            raise SpecError(
+                "sizes.ladder: say by trainer what trains its sizes; our own loop makes its own"
+            )
+        return {}
+    found: dict[str, Any] = {}
+    if data == Data():
+        found["data"] = Own()
+    elif data.source != "own":
+        raise SpecError(
+            f"data.source: {data.source}: a trainer brings its own data; write data: "
+            "{source: own, shares: {code: .2, web: .8}}, or leave data out"
+        )
+    if sizes.ladder:
+        rows = read_ladder(sizes.ladder, trainer.workdir)
+        found["sizes"] = replace(sizes, ladder=rows)
+        if "flops_per_token" in rows[0]:
+            found["flops"] = "exact"
+        elif flops == "exact":
+            raise SpecError("flops: exact: sizes.ladder needs a column flops_per_token for it")
+    return found
+
+
+def identity(trainer: Trainer) -> dict[str, Any]:
+    """What of a trainer decides outcomes and what is measured of them."""
+    read = trainer.losses and asdict(trainer.losses)
+    return {**trainer.identity(), "skills": dict(trainer.skills), "losses": read}
+
+
+def check_space(space: Space) -> None:
+    """Refuse budgets on which too few sizes of a ladder can be trained.
+
+    Raises:
+        SpecError: names the budget.
+    """
+    for budget in space.budgets:
+        allowed = space.allowed(budget)
+        if len(allowed) < LEAST_SIZES:
+            raise SpecError(
+                f"sizes.ladder: {len(allowed)} of its {len(space.params)} sizes "
+                f"({si(space.params[0])} to {si(space.params[-1])} params) can be trained on the "
+                f"budget {budget:.3g}: a trial needs {LEAST_TOKENS_PER_PARAM:g} tokens per param "
+                f"and {MOST_ROUNDING**-1:.0f} times trainer.granule; a budget needs "
+                f"{LEAST_SIZES} sizes. Add smaller ones, or raise the budget"
+            )
 
 
 def columns(size: Size) -> dict[str, Value]:
@@ -131,8 +191,6 @@ def check_trainer(
     Raises:
         SpecError: an unknown placeholder or skill, or a function that is not there.
     """
-    from sweeper.errors import did_you_mean
-
     shared = set.intersection(*(set(columns(size)) for size in sizes.values()))
     known = dict.fromkeys(
         [*ALWAYS, *sorted(shared), *RECIPE, *(f"share.{name}" for name in classes)]
@@ -153,15 +211,15 @@ def check_trainer(
             )
 
 
-def require_resources(given: Sequence[Any]) -> None:
-    """Refuse to guess what trials of unknown memory hold.
+def require_resources(cluster: Cluster) -> None:
+    """Refuse to guess how many GPUs trials of unknown memory hold.
 
     Raises:
         SpecError: the spec has no rules.
     """
-    if not given:
+    if cluster.hardware.is_gpu and not cluster.resources:
         raise SpecError(
             "cluster.resources: what a model of sizes.ladder needs of memory is not known; say "
             "what its trials hold, by size, such as resources: [{gpus: 1, cpus: 8}, "
-            "{from_params: 3e9, gpus: 8, cpus: 64}], or on a CPU [{cpus: 1}]"
+            "{from_params: 3e9, gpus: 8, cpus: 64}]"
         )

@@ -37,16 +37,21 @@ def paper_multipliers() -> dict[str, dict[str, float]]:
 
 
 def followed(
-    skills: Iterable[str], classes: Iterable[str], *, data: Data | None = None
+    skills: Iterable[str],
+    classes: Iterable[str],
+    *,
+    data: Data | None = None,
+    stated: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """The document class whose share each skill follows, for the skills that follow one.
 
-    A skill of the catalog follows the class it belongs to, or that of the documents it is scored
-    on; any other the class it is called after (``code``, ``code-3``, ``code/mbpp``), or the one
-    it validates (``validation/python``).
+    A skill follows the class that is stated for it; one of the catalog the class it belongs to, or
+    that of the documents it is scored on; any other the class it is called after (``code``,
+    ``code-3``, ``code/mbpp``), or the one it validates (``validation/python``).
     """
     names = set(classes)
-    known = {s.name: (s.skill_class, s.documents) for s in catalog(data)}
+    known = {s.name: (s.skill_class, s.documents) for s in catalog(data)} if not stated else {}
+    known |= {name: (kind, kind) for name, kind in (stated or {}).items()}
     found = {}
     for skill in skills:
         called = skill.replace("/", "-").split("-")[0]

@@ -17,12 +17,15 @@ class Sizes:
     Attributes:
         low: smallest size, in params; None: from the budgets and ``search.tokens_per_param``.
         high: largest size.
+        ladder: the sizes of a foreign trainer: a CSV file, ``package.module:function``, or rows;
+            each with ``params``, where known ``flops_per_token``, and whatever the command names.
         count: what "params" counts. The default leaves out the input embedding alone, so that
             6 p t covers every matrix product but attention's scores.
     """
 
     low: float | None = None
     high: float | None = None
+    ladder: str | tuple[dict[str, int | float | str], ...] = ()
     count: Literal["params_with_head", "params_total", "params_without_embeddings"] = (
         "params_with_head"
     )

@@ -9,7 +9,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +19,9 @@ import yaml
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
-from sweeper.spec import checks
+from sweeper.spec import checks, foreign
 from sweeper.spec.placement import Placement, place
-from sweeper.spec.presets import PAPER, SKILLS, Study, paper_multipliers
+from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
 from sweeper.spec.search import SearchSettings
@@ -29,6 +29,9 @@ from sweeper.spec.sections import Cluster, Sizes, Tuning
 from trainables.config import TrialConfig
 from trainables.data import RUN_ONLY_DATA, Data
 from trainables.families import Model, Shape
+from trainables.foreign.ladder import Rung
+from trainables.foreign.settings import Trainer
+from trainables.foreign.trial import ForeignTrial
 from trainables.recipe import fewest_tokens
 from trainables.shapes import sizes, smallest
 from trainables.skills.catalog import catalog
@@ -55,6 +58,9 @@ class Spec:
         flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
         trackers: "tensorboard", "mlflow" or "wandb": where trials are logged too.
         sizes, model, data, train, search, cluster, tuning: see their classes.
+        trainer: a command or function that trains in place of our loop
+            (`trainables.foreign.settings.Trainer`); it brings its own data and measures its own
+            skills.
         mixes: data mixes to train on, each a name and its class multipliers, which multiply
             those of ``data``; the first is the reference. "paper" stands for the thirteen of
             arXiv 2503.10061. Without any, ``data`` is the only mix.
@@ -78,6 +84,7 @@ class Spec:
     search: SearchSettings = field(default_factory=SearchSettings)
     cluster: Cluster = field(default_factory=Cluster)
     tuning: Tuning = field(default_factory=Tuning)
+    trainer: Trainer | None = None
     mixes: Mapping[str, Mapping[str, float]] | str = field(default_factory=dict)
     study: Study = ""
 
@@ -92,17 +99,27 @@ class Spec:
         object.__setattr__(self, "skills", tuple(self.skills))
         object.__setattr__(self, "trackers", tuple(self.trackers))
         checks.budgets(self.budgets)
-        checks.skills(self.skills, self.data)
+        if self.trainer is None:
+            checks.skills(self.skills, self.data)
+        else:
+            foreign.check_trainer(self.trainer, self.sized, self.data.classes, self.skills)
         checks.mixes(self.mixes, self.mix_data, self.search.policy)
         checks.corpus(self.data, self.model)
         checks.repetition(self.data, self.space, self.epochs)
-        checks.space(self.space, self.size_range)
+        if self.rungs:
+            foreign.check_space(self.space)
+            foreign.require_resources(self.cluster)
+        else:
+            checks.space(self.space, self.size_range)
         checks.allowance(self.allowance, self.budgets[0])
         checks.trials(self.space, self.trial)
 
     def _fill_in(self) -> None:
-        """Take from the study what the spec leaves out."""
-        builtin = self.data.corpus is None and self.data.source != "simulated"
+        """Take from the study and the trainer what the spec leaves out."""
+        given = foreign.filled_in(self.trainer, self.sizes, self.data, self.flops)
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
+        builtin = self.data.source == "builtin"
         if self.study in SKILLS and not self.skills and builtin:
             object.__setattr__(self, "skills", SKILLS[self.study])
         if self.study == "datamix" and not self.mixes:
@@ -160,6 +177,8 @@ class Spec:
             del values[key]
         for key in RUN_ONLY_DATA:
             values["data"].pop(key, None)
+        if self.trainer is not None:
+            values["trainer"] = foreign.identity(self.trainer)
         # The default follows from sizes and budgets: a search may not change it half-way.
         values["data"]["evaluation_documents"] = self.documents
         return values
@@ -169,6 +188,8 @@ class Spec:
     @property
     def size_range(self) -> tuple[float, float]:
         """Least and most params that may be trained."""
+        if self.rungs:
+            return min(self.rungs), max(self.rungs)
         guess = [math.sqrt(c / 6 / self.search.tokens_per_param) for c in self.budgets]
         floor = float(getattr(smallest(self.model), self.sizes.count))
         low = self.sizes.low or max(guess[0] / SIZE_MARGIN, floor)
@@ -176,7 +197,9 @@ class Spec:
 
     @cached_property
     def shapes(self) -> dict[int, Shape]:
-        """The models that can be built in the range of sizes, by params."""
+        """The models that can be built in the range of sizes, by params; none of a ladder."""
+        if self.rungs:
+            return {}
         low, high = self.size_range
         checks.size_range(self.sizes, low, high)
         try:
@@ -186,20 +209,27 @@ class Spec:
         return {int(getattr(shape, self.sizes.count)): shape for shape in built}
 
     @cached_property
+    def rungs(self) -> dict[int, Rung]:
+        """The sizes of the ladder, by params; none where models are ours."""
+        return {} if self.trainer is None else foreign.rungs(self.sizes, self.trainer.granule)
+
+    @property
+    def sized(self) -> Mapping[int, Shape | Rung]:
+        """What may be trained, by params: the ladder's sizes, or models of ours."""
+        return self.rungs or self.shapes
+
+    @cached_property
     def space(self) -> Space:
         """The realisable allocations."""
         return Space(
             budgets=self.budgets,
-            params=tuple(self.shapes),
+            params=tuple(self.sized),
             flops_per_token=tuple(
-                float(6 * p if self.flops == "6p" else shape.flops_per_token("exact"))
-                for p, shape in self.shapes.items()
+                float(6 * p if self.flops == "6p" else size.flops_per_token("exact"))
+                for p, size in self.sized.items()
             ),
-            granule=self.model.context,
-            min_tokens=tuple(
-                fewest_tokens(self.train, shape, checks.MIN_STEPS)
-                for shape in self.shapes.values()
-            ),
+            granule=self.trainer.granule if self.rungs and self.trainer else self.model.context,
+            min_tokens=tuple(self._fewest(size) for size in self.sized.values()),
             max_tokens=min(data.max_tokens for data in self._every_data),
             mix=next(iter(self.mixes), "base"),
         )
@@ -213,6 +243,12 @@ class Spec:
             return place(self.shapes, self.train, cluster.hardware, rules=rules, gpus=gpus)
         except ValueError as error:
             raise SpecError(str(error)) from None
+
+    def _fewest(self, size: Shape | Rung) -> int:
+        """Fewest tokens of a trial of a size."""
+        if self.trainer is None:
+            return fewest_tokens(self.train, size, checks.MIN_STEPS)
+        return foreign.fewest(self.trainer, self.train, size, checks.MIN_STEPS)
 
     def mix_data(self, mix: str) -> Data:
         """The data of one mix."""
@@ -241,14 +277,18 @@ class Spec:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The skills every trial is scored on, the aggregate among them."""
+        """The skills every trial is scored on, the aggregate among them unless a trainer of the
+        user's does not measure it.
+        """
+        if self.trainer is not None:
+            return self.skills or tuple(self.trainer.skills)
         names = self.skills or tuple(skill.name for skill in catalog(self.data) if skill.default)
         return names if AGGREGATE in names else (*names, AGGREGATE)
 
     @cached_property
     def scoring(self) -> Scoring | None:
-        """What measuring the skills costs; None where losses are simulated."""
-        if self.data.source == "simulated":
+        """What measuring the skills costs; None where that is not our doing."""
+        if self.data.source == "simulated" or self.trainer is not None:
             return None
         return scoring(self.data, self.measured, self.space)
 
@@ -257,8 +297,37 @@ class Spec:
         """Held-out documents that every trial is scored on, per class."""
         return self.scoring.documents if self.scoring else self.data.evaluation_documents
 
-    def trial(self, allocation: Allocation) -> TrialConfig:
-        """The training that an allocation stands for, made to fit what its trial holds."""
+    def followed(self, skills: Sequence[str]) -> dict[str, str]:
+        """The class of documents whose share each skill follows, for those that follow one."""
+        stated = self.trainer.skills if self.trainer else None
+        return followed(skills, self.data.classes, data=self.data, stated=stated)
+
+    def trial(self, allocation: Allocation) -> TrialConfig | ForeignTrial:
+        """The training that an allocation stands for."""
+        make = self.own_trial if self.trainer is None else self.foreign_trial
+        return make(allocation)
+
+    def foreign_trial(self, allocation: Allocation) -> ForeignTrial:
+        """The training of a trainer of the user's, which the spec must have."""
+        assert self.trainer is not None
+        size = self.sized[allocation.params]
+        row = foreign.columns(size)
+        return ForeignTrial(
+            trainer=self.trainer,
+            params=allocation.params,
+            tokens=allocation.tokens,
+            seed=allocation.seed,
+            flops=allocation.flops,
+            mix=allocation.mix,
+            flops_per_token=float(size.flops_per_token("exact")),
+            row=row,
+            recipe=foreign.used_recipe(self.trainer, self.train, size, allocation.tokens, row),
+            shares=self.mix_data(allocation.mix).mix,
+            skills=self.measured,
+        )
+
+    def own_trial(self, allocation: Allocation) -> TrialConfig:
+        """The training of our own loop, made to fit what its trial holds."""
         shape = self.shapes[allocation.params]
         return TrialConfig(
             shape=shape,
@@ -272,7 +341,7 @@ class Spec:
         )
 
 
-def trial_id(config: TrialConfig) -> str:
+def trial_id(config: TrialConfig | ForeignTrial) -> str:
     """Identity of a training: a hash of everything that decides its outcome."""
     text = json.dumps(config.identity(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -40,7 +40,8 @@ class Trainer:
 
     Attributes:
         command: program and arguments, with placeholders; no shell reads them.
-        call: ``package.module:function`` instead, called with the trial and its context.
+        call: ``package.module:function`` instead, called with the trial and its context. With
+            neither, trials are launched by hand (`isoskill ask` and ``tell``).
         version: of the trainer, part of a trial's identity: change it with the code.
         skills: skill -> class of documents it belongs to, "aggregate" for ``validation``.
         losses: where losses are read from, if not from ``losses.json``.
@@ -80,11 +81,8 @@ class Trainer:
             raise ValueError(f"trainer.grace_s={self.grace_s}: give seconds, 0 or more")
 
     def _check_source(self) -> None:
-        if bool(self.command) == bool(self.call):
-            raise ValueError(
-                "trainer: give either command, a list such as [python, train.py, "
-                "--tokens={tokens}], or call, such as mylab.run:train"
-            )
+        if self.command and self.call:
+            raise ValueError("trainer: give command or call, not both")
         if self.call and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.call):
             raise ValueError(f"trainer.call={self.call!r}: write package.module:function")
         if self.call and (self.losses or self.progress):

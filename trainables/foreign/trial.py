@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -62,12 +61,6 @@ class ForeignTrial:
         values = {**self.to_dict(), "trainer": self.trainer.identity()}
         del values["skills"]
         return values
-
-    @property
-    def trial_id(self) -> str:
-        """Hash of the identity."""
-        text = json.dumps(self.identity(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def classes(self) -> dict[str, str]:

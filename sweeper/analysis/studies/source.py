@@ -51,7 +51,7 @@ def of_outcome(outcome: Outcome) -> Source:
     return Source(
         table[list(FITTED)],
         outcome.sweep.mix_shares,
-        followed(names, outcome.sweep.data.classes, data=outcome.sweep.data),
+        outcome.sweep.followed(names),
         outcome.aggregate,
         outcome.sweep.name,
     )

@@ -1,5 +1,6 @@
 """A function as a trial."""
 
+import itertools
 import json
 
 import pytest
@@ -61,8 +62,8 @@ def test_nan_none_and_nonsense(go, tmp_path):
 def test_identity_follows_version_and_row_but_not_what_is_measured(tmp_path):
     def identity(**changes):
         trainer = Trainer(call="a:b", skills={"code": "code"}, version=changes.pop("version", ""))
-        return ForeignTrial(trainer, **{"params": 1, "tokens": 2, **changes}).trial_id
+        return ForeignTrial(trainer, **{"params": 1, "tokens": 2, **changes}).identity()
 
     ids = [identity(), identity(version="2"), identity(row={"x": 1}), identity(seed=1)]
-    assert len(set(ids)) == 4
+    assert all(one != other for one, other in itertools.combinations(ids, 2))
     assert identity(skills=("code",)) == identity()

@@ -34,8 +34,7 @@ def test_other_placeholders_are_refused(argument, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "give either command"),
-        ({"command": ["a"], "call": "a:b"}, "give either command"),
+        ({"command": ["a"], "call": "a:b"}, "not both"),
         ({"call": "mylab.run"}, "write package.module:function"),
         ({"command": ["a"], "skills": {}}, "trainer.skills: name what"),
         ({"command": ["a"], "skills": {"loss": "aggregate"}}, "is called validation"),
