@@ -1,5 +1,6 @@
 """What the tests share: one local Ray cluster, started when the first test asks for it."""
 
+import hashlib
 import json
 import logging
 import os
@@ -66,6 +67,10 @@ def write_corpus() -> Callable[..., Path]:
     return _write_corpus
 
 
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _write_corpus(
     root: Path,
     classes: dict[str, tuple[float, int, list[int]]],
@@ -89,7 +94,8 @@ def _write_corpus(
             file = root / "shards" / name / f"{i}.bin"
             file.parent.mkdir(parents=True, exist_ok=True)
             tokens[first : first + size].astype(dtype).tofile(file)
-            shards.append({"file": str(file.relative_to(root)), "tokens": size, "sha256": f"{i}"})
+            place = str(file.relative_to(root))
+            shards.append({"file": place, "tokens": size, "sha256": _sha256(file)})
             first += size
         held_out = root / "validation" / f"{name}.bin"
         held_out.parent.mkdir(exist_ok=True)
@@ -102,7 +108,7 @@ def _write_corpus(
             "validation": {
                 "file": f"validation/{name}.bin",
                 "tokens": 3 * context + 1,
-                "sha256": name,
+                "sha256": _sha256(held_out),
             },
         }
     np.ones(vocabulary, dtype="<u2").tofile(root / TOKEN_BYTES)

@@ -29,6 +29,10 @@ PADDING = 128
 like round sizes (Megatron-LM pads to 128)."""
 
 
+class CorpusError(ValueError):
+    """A prepared corpus is not there, or not what it was; a sweep ends, and no trial fails."""
+
+
 @dataclass(frozen=True)
 class ClassCounts:
     """One document class of a prepared corpus.
@@ -126,7 +130,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     """Read a prepared directory's manifest.
 
     Raises:
-        ValueError: there is none, it cannot be read, or another version wrote it.
+        CorpusError: there is none, it cannot be read, or another version wrote it.
     """
     path = Path(directory) / FILE
     try:
@@ -136,14 +140,14 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
         how = "run the same `isoskill prepare` again to finish it" if begun else (
             "`isoskill prepare corpora.yaml DIRECTORY` makes one"
         )  # fmt: skip
-        raise ValueError(
+        raise CorpusError(
             f"data.path: {directory} holds no {'finished' if begun else 'prepared'} corpus "
             f"({FILE} is missing); {how}"
         ) from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"data.path: {path} cannot be read: {error}") from error
+        raise CorpusError(f"data.path: {path} cannot be read: {error}") from error
     if manifest.get("format") != FORMAT:
-        raise ValueError(
+        raise CorpusError(
             f"data.path: {path} has format {manifest.get('format')!r}, this version reads "
             f"{FORMAT}; prepare the corpus again"
         )
@@ -154,11 +158,11 @@ def read_unchanged(directory: str | Path, corpus: Corpus) -> dict[str, Any]:
     """Read the manifest of a corpus that a spec was resolved with.
 
     Raises:
-        ValueError: it is gone, or another corpus lies there now.
+        CorpusError: it is gone, or another corpus lies there now.
     """
     manifest = read_manifest(directory)
     if identity(manifest) != corpus.manifest:
-        raise ValueError(
+        raise CorpusError(
             f"data.path: the corpus in {directory} has changed since this sweep began (manifest "
             f"{identity(manifest)}, was {corpus.manifest}); restore it, or start another sweep"
         )

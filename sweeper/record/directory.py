@@ -189,13 +189,17 @@ def _locked(file: TextIO) -> bool:
 
 def _manifest(sweep: Spec) -> dict[str, Any] | None:
     """What the sweep's prepared corpus says of itself; None if it has none."""
+    from trainables.corpora.whole import check_whole
     from trainables.data import Prepared
     from trainables.manifest import read_unchanged
+    from trainables.progress import to_stderr
 
     if not isinstance(sweep.data, Prepared):
         return None
     try:
-        return read_unchanged(sweep.data.path, sweep.data.packed)
+        manifest = read_unchanged(sweep.data.path, sweep.data.packed)
+        check_whole(Path(sweep.data.path), manifest, say=to_stderr)
+        return manifest
     except ValueError as error:
         raise DirectoryError(str(error)) from error
 

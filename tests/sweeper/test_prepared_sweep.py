@@ -108,6 +108,15 @@ def _id(sweep: Sweep) -> str:
     return trial_id(sweep.trial(sweep.space.allocation(1e10, 1e4)))
 
 
+def test_a_corpus_copied_in_part_starts_nothing(corpus: Path, tmp_path: Path) -> None:
+    sweep = Sweep.from_dict(_spec(corpus))
+    shard = corpus / "shards" / "prose" / "1.bin"
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(DirectoryError, match=r"1\.bin has 1,000 bytes, 100,000 by the manifest"):
+        Directory(tmp_path / "sweep").claim(sweep)
+    assert not (tmp_path / "sweep" / "sweep.yaml").exists()
+
+
 def test_results_can_be_read_where_the_corpus_is_not(corpus: Path, tmp_path: Path) -> None:
     sweep = Sweep.from_dict(_spec(corpus))
     sweep.save(tmp_path / "sweep.yaml")

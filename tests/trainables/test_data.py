@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trainables.corpora import whole
 from trainables.corpora.prepared import permuted
 from trainables.corpora.training_data import open_data
 from trainables.data import Data
+from trainables.manifest import CorpusError
 
 CONTEXT = 8
 VOCABULARY = 1000
@@ -26,6 +29,63 @@ def corpus(tmp_path: Path, write_corpus: Callable[..., Path]) -> Path:
 
 def _open(data: Data, seed: int = 0) -> Any:
     return open_data(data, context=CONTEXT, seed=seed, vocabulary=VOCABULARY)
+
+
+def _opened(corpus: Path) -> Any:
+    return _open(Data(source="prepared", path=str(corpus)))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def _damage(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "message"),
+    [
+        ("shards/prose/1.bin", _cut, r"prose/1\.bin has 98 bytes, 100 by the manifest.*copy"),
+        ("shards/prose/1.bin", _damage, r"prose/1\.bin does not hold what the manifest says"),
+        ("shards/code/0.bin", Path.unlink, r"code/0\.bin cannot be read \(No such file"),
+        ("validation/code.bin", _damage, r"validation/code\.bin does not hold"),
+        ("token_bytes.bin", _cut, r"token_bytes\.bin has 1,998 bytes, 2,000"),
+    ],
+)
+def test_a_corpus_that_is_not_whole_is_refused(
+    corpus: Path, file: str, harm: Callable[[Path], None], message: str
+) -> None:
+    assert _opened(corpus).sequences(0, 4).shape == (4, CONTEXT)
+    harm(corpus / file)
+    with pytest.raises(CorpusError, match=message):
+        _opened(corpus)
+
+
+def test_contents_are_read_once_and_again_when_a_file_has_changed(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[Path] = []
+
+    def counted(file: Any) -> str:
+        read.append(file.path)
+        return hashed(file)
+
+    hashed = whole._sha256
+    monkeypatch.setattr(whole, "_sha256", counted)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    _opened(corpus)
+    assert len(read) == 6
+    whole._seen.clear()  # another process of this node
+    _opened(corpus)
+    assert len(read) == 6
+    os.utime(corpus / "shards/code/0.bin", ns=(1, 1))
+    _opened(corpus)
+    assert len(read) == 12
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))  # nothing can be written
+    _opened(corpus)
+    _opened(corpus)
+    assert len(read) == 18
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 1000, 4097])

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.corpora.documents import Documents, Family, IntArray
+from trainables.corpora.whole import check_whole
 from trainables.data import Prepared
 from trainables.manifest import TOKEN_BYTES, read_unchanged
 
@@ -45,11 +46,13 @@ class Packed:
         token_bytes: bytes of text of each token, (vocabulary,).
 
     Raises:
-        ValueError: the directory is missing, has changed, or a class is shorter than a sequence.
+        CorpusError: the directory is missing, has changed, or is not whole.
+        ValueError: a class is shorter than a sequence.
     """
 
     def __init__(self, data: Prepared, *, context: int, seed: int) -> None:
         root, manifest = Path(data.path), read_unchanged(data.path, data.packed)
+        check_whole(root, manifest)
         data.packed.check_context(context)
         self.vocabulary, self.begin = data.packed.vocabulary, data.packed.begin
         self.token_bytes = np.fromfile(root / TOKEN_BYTES, dtype="<u2").astype(np.int64)
