@@ -27,7 +27,7 @@ class FitError(FittingError):
 
 
 class Status(StrEnum):
-    """Verdict on a fit. Only ``OK`` carries a number one may plan with."""
+    """Outcome of a fit. Only ``OK`` carries a number one may plan with."""
 
     OK = "ok"
     EDGE = "edge"
@@ -58,6 +58,6 @@ _ADVICE = {
     Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
     Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
     Status.NO_COMMON_LAW: "No one law holds on all trained budgets, so nothing beyond them is "
-    "foretold: train on larger budgets, or ask despite the alarm.",
+    "predicted: train on larger budgets, or ask despite the alarm.",
     Status.MISFIT: "The data do not have the law's form: fit another law, or a narrower range.",
 }

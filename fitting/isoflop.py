@@ -87,14 +87,14 @@ def _parabola_optimum(
     noise: float | None,
     exponents: tuple[float, float],
 ) -> Optimum:
-    """Vertex of the parabola with its verdict."""
+    """Vertex of the parabola with its status."""
     sizes = np.unique(ln_p)
     if len(sizes) < 3:
         return Optimum.missing(
             Status.TOO_FEW_SIZES, f"{len(sizes)} distinct sizes.", flops, "parabola"
         )
     fit = fit_parabola(ln_p, y, weights=w, robust=robust, noise=noise)
-    status, reason = _verdict(fit, sizes, ln_p, y)
+    status, reason = _status(fit, sizes, ln_p, y)
     if status not in (Status.OK, Status.EDGE):
         return Optimum.missing(
             status, reason, flops, "parabola", curvature=2 * fit.coefficients[2]
@@ -116,7 +116,7 @@ def _parabola_optimum(
     )
 
 
-def _verdict(
+def _status(
     fit: Parabola, sizes: FloatArray, ln_p: FloatArray, y: FloatArray
 ) -> tuple[Status, str]:
     """Whether the parabola has a minimum one may plan with, and what says so."""

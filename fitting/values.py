@@ -55,14 +55,14 @@ class Optimum(Result):
     Attributes:
         params: p*; NaN unless ``status`` is OK, or EDGE, where it is a lead and not a plan.
         log_params_se: standard error of ln p*.
-        status: verdict; see `fitting.errors.Status`.
+        status: see `fitting.errors.Status`.
         curvature: d2 loss / d(ln p)2 at the optimum, nats.
         flops: the budget, NaN if the caller gave none.
         tokens: C / (6 p*), NaN without a budget.
         interval: 90 % interval of p*, (low, high).
         method: "parabola", "surface" or "guarded".
         loss: fitted loss at the optimum, nats.
-        reason: what the verdict rests on, for a reader.
+        reason: what the status rests on.
         bias: estimated systematic error of ln p* of the method (parabolas), NaN if unknown.
         extrapolates: flops / largest fitted budget when above 1, else 1.
     """

@@ -1,7 +1,7 @@
 """Two skills over data mixes: how their responses differ, and where their optima meet.
 
-The losses of two skills come from the same trainings, so that part of their errors is common; what
-is common drops out of a difference. How much it is, the residuals of both joint fits tell.
+Two skills are measured on the same trainings, so that part of their errors is common and drops out
+of a difference. The residuals of both joint fits estimate how much.
 
 Legend: p* = optimum in params, k = functions asked for; logarithms natural.
 """
@@ -21,7 +21,7 @@ from fitting.mixture.contrast import DOUBT
 from fitting.regression import t_quantile
 from fitting.values import FloatArray
 
-_PLACES = 401
+_STEPS = 401
 """Shares tried for the crossing; the interval's ends are as fine as their distance."""
 
 
@@ -50,40 +50,43 @@ class Gap(NamedTuple):
 
 
 def correlation(first: MixFit, second: MixFit) -> float:
-    """Correlation of two skills' errors in one trial, held back towards none."""
+    """Correlation of two skills' errors in one trial, shrunk towards zero."""
     one, other = _common(first, second)
     a, b = first.residual[one], second.residual[other]
     if len(a) < 3:
         return 0.0
-    spare = min(first.spare, second.spare)
-    return float(a @ b / math.sqrt((a @ a) * (b @ b)) * spare / (spare + DOUBT))
+    dof = min(first.dof, second.dof)
+    return float(a @ b / math.sqrt((a @ a) * (b @ b)) * dof / (dof + DOUBT))
 
 
 def _common(first: MixFit, second: MixFit) -> tuple[list[int], list[int]]:
-    """Places of the trials that measured both skills."""
-    places = {trial: i for i, trial in enumerate(second.trials)}
-    one = [i for i, trial in enumerate(first.trials) if trial in places]
-    return one, [places[first.trials[i]] for i in one]
+    """Indices of the trials that measured both skills."""
+    index = {trial: i for i, trial in enumerate(second.trials)}
+    one = [i for i, trial in enumerate(first.trials) if trial in index]
+    return one, [index[first.trials[i]] for i in one]
 
 
 def gap(first: MixFit, second: MixFit, rows: FloatArray, others: FloatArray) -> Gap:
     """Linear functions of the first fit's parameters less others of the second's, both (k, P)."""
-    (one, spread_one), (other, spread_other) = first.functional(rows), second.functional(others)
-    pulled, pulled_too = rows @ first.pull, others @ second.pull
+    (one, covariance_one), (other, covariance_other) = (
+        first.functional(rows),
+        second.functional(others),
+    )
+    influence, influence_other = rows @ first.influence, others @ second.influence
     mine, theirs = _common(first, second)
-    cross = correlation(first, second) * (pulled[:, mine] @ pulled_too[:, theirs].T)
-    covariance = spread_one + spread_other - cross - cross.T
-    noise = ((pulled**2).sum(axis=1), (pulled_too**2).sum(axis=1))
+    cross = correlation(first, second) * (influence[:, mine] @ influence_other[:, theirs].T)
+    covariance = covariance_one + covariance_other - cross - cross.T
+    noise = ((influence**2).sum(axis=1), (influence_other**2).sum(axis=1))
     common = 2 * np.diag(cross)
     # What both have in common is taken off both in proportion.
     kept = 1 - common / (noise[0] + noise[1])
     dof = [
         satterthwaite(
             (
-                (float(noise[0][i] * kept[i]), first.spare),
-                (float(noise[1][i] * kept[i]), second.spare),
-                (float(spread_one[i, i] - noise[0][i]), first.mix_dof),
-                (float(spread_other[i, i] - noise[1][i]), second.mix_dof),
+                (float(noise[0][i] * kept[i]), first.dof),
+                (float(noise[1][i] * kept[i]), second.dof),
+                (float(covariance_one[i, i] - noise[0][i]), first.mix_dof),
+                (float(covariance_other[i, i] - noise[1][i]), second.mix_dof),
             )
         )
         for i in range(len(one))
@@ -112,29 +115,31 @@ def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignm
         rest: share of all other classes, held fixed.
     """
     total = 1.0 - rest
-    share = np.linspace(0.0, total, _PLACES)
+    share = np.linspace(0.0, total, _STEPS)
     rows, others = first.line_rows(flops, share), second.line_rows(flops, total - share)
     found = gap(first, second, rows, others)
     value = found.value + first.grid.origin[0] - second.grid.origin[0]
     ends = gap(first, second, rows[-1:] - rows[:1], others[-1:] - others[:1])
     if not abs(ends.value[0]) > ends.half[0]:
         slope = f"{ends.value[0] / total:+.2g} ± {ends.error[0] / total:.2g}"
-        return no_alignment(f"The gap of the optima cannot be told to depend on the mix: {slope}.")
-    turned = np.sign(ends.value[0]) * value
-    crossed = np.flatnonzero((turned[:-1] <= 0) & (turned[1:] > 0))
+        return no_alignment(
+            f"The gap of the optima does not depend on the mix significantly: {slope}."
+        )
+    signed = np.sign(ends.value[0]) * value
+    crossed = np.flatnonzero((signed[:-1] <= 0) & (signed[1:] > 0))
     if not len(crossed):
-        return no_alignment("The optima meet under no mix of the two classes.")
+        return no_alignment("The optima are equal under no mix of the two classes.")
     at = int(crossed[0])
-    part = turned[at] / (turned[at] - turned[at + 1])
-    meet = float(share[at] + part * (share[at + 1] - share[at]))
+    part = signed[at] / (signed[at] - signed[at + 1])
+    crossing = float(share[at] + part * (share[at + 1] - share[at]))
     held = np.flatnonzero(np.abs(value) <= found.half)
     low, high = (int(held[0]), int(held[-1])) if len(held) else (at, at + 1)
     tried = first.grid.share / np.maximum(second.grid.share, LEAST_SHARE)
-    ratio = _ratio(meet, total)
+    ratio = _ratio(crossing, total)
     return Alignment(
         ratio=ratio,
         interval=(_ratio(float(share[low]), total), _ratio(float(share[high]), total)),
-        params=math.exp(float(first.line(flops, meet)[0][0])),
+        params=math.exp(float(first.line(flops, crossing)[0][0])),
         within=bool(tried.min() <= ratio <= tried.max()),
         status=Status.OK,
         reason=f"Two curves in the own class's share, other classes at {rest:.0%}.",

@@ -1,4 +1,4 @@
-"""Where the next trial teaches most about how optima follow the data mix, per FLOP.
+"""The next trial that informs most about how optima follow the data mix, per FLOP.
 
 As in `fitting.mixture.design`: what is wanted is linear in the parameters of a member of the fit,
 with gradient g, one loss with gradient j, and a trial lowers the variance g'Vg by
@@ -14,67 +14,67 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitting.datamix.curves import Spots, evaluate
+from fitting.datamix.curves import DesignPoints, Member, evaluate
 from fitting.datamix.joint import MixFit
 from fitting.values import Z90, FloatArray
 
-CAUTION = 0.5
-"""Share of the score that belongs to the member of scale `GUARD`, as in
+GUARD_WEIGHT = 0.5
+"""Weight in the score of the member of scale `GUARD`, as in
 `fitting.mixture.design`."""
 
 GUARD = 1.0
 
 
 @dataclass
-class _Belief:
+class _Projected:
     """One member of every skill: covariances projected on candidates and targets.
 
     Attributes:
-        share: in the score.
+        weight: in the score.
         rows: (S, n, P) gradients of the candidates' losses.
-        spread: (S, n, P) rows times V.
+        covariance: (S, n, P) rows times V.
         noise: (S,) variance of one loss.
-        aims: (S, T, P) gradients of the targets.
-        aimed: (S, T, P) aims times V.
+        targets: (S, T, P) gradients of the targets.
+        projected: (S, T, P) targets times V.
     """
 
-    share: FloatArray
+    weight: FloatArray
     rows: FloatArray
-    spread: FloatArray
+    covariance: FloatArray
     noise: FloatArray
-    aims: FloatArray
-    aimed: FloatArray
+    targets: FloatArray
+    projected: FloatArray
 
     def gains(self, square: float, weight: FloatArray) -> FloatArray:
         """Fall of ln(tolerance^2 + variance), weighted over targets, of each candidate, (n,)."""
-        covariance = np.einsum("snp,stp->snt", self.spread, self.aims)
-        own = np.einsum("snp,snp->sn", self.spread, self.rows) + self.noise[:, None]
-        variance = np.einsum("stp,stp->st", self.aimed, self.aims)[:, None, :]
+        covariance = np.einsum("snp,stp->snt", self.covariance, self.targets)
+        own = np.einsum("snp,snp->sn", self.covariance, self.rows) + self.noise[:, None]
+        variance = np.einsum("stp,stp->st", self.projected, self.targets)[:, None, :]
         left = np.maximum(variance - covariance**2 / own[:, :, None], 0.0)
         fall = np.log((square + variance) / (square + left)) @ weight
-        return np.asarray(self.share @ fall)
+        return np.asarray(self.weight @ fall)
 
-    def learn(self, i: int) -> None:
+    def observe(self, i: int) -> None:
         """Take candidate ``i`` as trained."""
-        own = np.einsum("sp,sp->s", self.spread[:, i], self.rows[:, i]) + self.noise
-        scaled = self.spread[:, i] / own[:, None]
-        along = np.einsum("snp,sp->sn", self.spread, self.rows[:, i])
-        aimed = np.einsum("stp,sp->st", self.aimed, self.rows[:, i])
-        self.spread = self.spread - along[:, :, None] * scaled[:, None, :]
-        self.aimed = self.aimed - aimed[:, :, None] * scaled[:, None, :]
+        own = np.einsum("sp,sp->s", self.covariance[:, i], self.rows[:, i]) + self.noise
+        scaled = self.covariance[:, i] / own[:, None]
+        along = np.einsum("snp,sp->sn", self.covariance, self.rows[:, i])
+        projected = np.einsum("stp,sp->st", self.projected, self.rows[:, i])
+        self.covariance = self.covariance - along[:, :, None] * scaled[:, None, :]
+        self.projected = self.projected - projected[:, :, None] * scaled[:, None, :]
 
 
 @dataclass(frozen=True)
-class Offer:
+class Candidates:
     """What may be trained.
 
     Attributes:
-        spots: sizes on budgets under mixes.
+        points: sizes on budgets under mixes.
         cost: (n,) FLOPs a trial there spends, with an overhead that keeps cheap ones from being
             preferred for nothing.
     """
 
-    spots: Spots
+    points: DesignPoints
     cost: FloatArray
 
 
@@ -101,69 +101,77 @@ def widths(fits: Mapping[str, MixFit]) -> dict[str, float]:
     """Half-width of the widest 90 % interval among a skill's targets, ln p*."""
     found = {}
     for skill, fit in fits.items():
-        _, spread = fit.functional(targets(fit)[0])
-        found[skill] = float(Z90 * np.sqrt(np.diag(spread).max()))
+        _, covariance = fit.functional(targets(fit)[0])
+        found[skill] = float(Z90 * np.sqrt(np.diag(covariance).max()))
     return found
 
 
 def choose_mixes(
     fits: Mapping[str, MixFit],
-    offer: Offer,
+    candidates: Candidates,
     *,
-    pending: Spots,
+    pending: DesignPoints,
     tolerance: float,
     remaining: float,
     n: int,
 ) -> list[int]:
-    """Pick up to ``n`` trials that teach most about all skills' responses per FLOP.
+    """Pick up to ``n`` trials that inform most about all skills' responses per FLOP.
 
     Args:
         fits: of `fit_mixes`, all over the same mixes and budgets.
-        offer: where a trial may be started.
+        candidates: where a trial may be started.
         pending: trials in training.
         tolerance: wanted half-width of the 90 % interval of ln p*.
         remaining: FLOPs that may still be reserved.
         n: free slots.
 
     Returns:
-        Indices of the offer, best first.
+        Indices of the candidates, best first.
     """
     square = (tolerance / Z90) ** 2
-    beliefs = _beliefs(list(fits.values()), offer.spots, pending)
+    states = _projected(list(fits.values()), candidates.points, pending)
     weight = targets(next(iter(fits.values())))[1]
     chosen: list[int] = []
     while len(chosen) < n:
-        gain = sum(b.gains(square, weight) for b in beliefs) / offer.cost
-        gain = np.where(offer.spots.flops <= remaining, gain, -1.0)
+        gain = sum(s.gains(square, weight) for s in states) / candidates.cost
+        gain = np.where(candidates.points.flops <= remaining, gain, -1.0)
         best = int(np.argmax(gain)) if len(gain) else -1
         if best < 0 or gain[best] <= 0:
             break
         chosen.append(best)
-        remaining -= float(offer.spots.flops[best])
-        for belief in beliefs:
-            belief.learn(best)
+        remaining -= float(candidates.points.flops[best])
+        for state in states:
+            state.observe(best)
     return chosen
 
 
-def _beliefs(fits: Sequence[MixFit], spots: Spots, pending: Spots) -> list[_Belief]:
+def _projected(
+    fits: Sequence[MixFit], points: DesignPoints, pending: DesignPoints
+) -> list[_Projected]:
     """Covariances of each member, with the trials in training counted, projected."""
-    aims = np.stack([targets(fit)[0] for fit in fits])
+    wanted = np.stack([targets(fit)[0] for fit in fits])
     found = []
     for i, member in enumerate(fits[0].members):
-        caution = CAUTION if member.scale == GUARD else 0.0
-        share = np.array([(1 - CAUTION) * fit.weights[i] + caution for fit in fits])
-        rows, spread, noise = [], [], []
-        for fit in fits:
-            own = fit.members[i]
-            covariance = own.covariance
-            if len(pending.flops):
-                _, seen = evaluate(own.theta, fit.grid, pending)
-                inner = seen @ covariance @ seen.T + own.noise**2 * np.eye(len(seen))
-                gained = covariance @ seen.T
-                covariance = covariance - gained @ np.linalg.solve(inner, gained.T)
-            rows.append(evaluate(own.theta, fit.grid, spots)[1])
-            spread.append(covariance)
-            noise.append(own.noise**2)
-        stacked, wide = np.stack(rows), np.stack(spread)
-        found.append(_Belief(share, stacked, stacked @ wide, np.array(noise), aims, aims @ wide))
+        extra = GUARD_WEIGHT if member.scale == GUARD else 0.0
+        weight = np.array([(1 - GUARD_WEIGHT) * fit.weights[i] + extra for fit in fits])
+        own = [fit.members[i] for fit in fits]
+        rows = np.stack(
+            [evaluate(m.theta, fit.grid, points)[1] for m, fit in zip(own, fits, strict=True)]
+        )
+        after = [_after(m, fit, pending) for m, fit in zip(own, fits, strict=True)]
+        covariance, noise = np.stack(after), np.array([m.noise**2 for m in own])
+        found.append(
+            _Projected(weight, rows, rows @ covariance, noise, wanted, wanted @ covariance)
+        )
     return found
+
+
+def _after(member: Member, fit: MixFit, pending: DesignPoints) -> FloatArray:
+    """Covariance of a member's parameters once the pending trials are done."""
+    covariance = member.covariance
+    if not len(pending.flops):
+        return covariance
+    _, seen = evaluate(member.theta, fit.grid, pending)
+    inner = seen @ covariance @ seen.T + member.noise**2 * np.eye(len(seen))
+    gained = covariance @ seen.T
+    return np.asarray(covariance - gained @ np.linalg.solve(inner, gained.T))

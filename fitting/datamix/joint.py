@@ -1,8 +1,7 @@
-"""One joint fit of a skill's losses over data mixes: strength is shared, and doubt is kept.
+"""One joint fit of a skill's losses over data mixes, with partial pooling between mixes.
 
-`fitting.datamix.curves` says what is common to all mixes and what each may have of its own; how
-far a mix departs from the common line is left to the data: members of several scales are averaged
-by evidence, as in `fitting.mixture.fit`.
+`fitting.datamix.curves` has the model; how far mixes deviate from their common line is estimated:
+members of several scales are averaged by evidence, as in `fitting.mixture.fit`.
 
 Legend: p = params, C = flops, M = mixes, B = budgets, P = parameters, k = functions asked for;
 losses in nats, logarithms natural.
@@ -20,16 +19,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.datamix.curves import (
-    BEND,
     EXPONENT,
     LEAST_SHARE,
     LEVEL,
+    SHARE_SQUARED,
     SLOPE,
     SLOPE_C,
     V0,
+    DesignPoints,
     Grid,
     Member,
-    Spots,
     maximise,
     start,
 )
@@ -39,7 +38,7 @@ from fitting.regression import t_interval
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SCALES = (0.3, 1.0, 3.0)
-"""Members: multiples of the departures in `fitting.datamix.curves`."""
+"""Members: multiples of the deviations in `fitting.datamix.curves`."""
 
 _RATIO = 20.0
 """Tokens per param that the prior of p* is centred on (Hoffmann et al. 2022)."""
@@ -86,9 +85,11 @@ class MixFit:
     trials: tuple[str, ...]
 
     @property
-    def pull(self) -> FloatArray:
-        """(P, n) what one standard deviation of each trial's error moves the parameters by."""
-        return np.asarray(np.tensordot(self.weights, np.stack([m.pull for m in self.members]), 1))
+    def influence(self) -> FloatArray:
+        """(P, n) change of the parameters by one standard deviation of each trial's error."""
+        return np.asarray(
+            np.tensordot(self.weights, np.stack([m.influence for m in self.members]), 1)
+        )
 
     @property
     def residual(self) -> FloatArray:
@@ -96,13 +97,13 @@ class MixFit:
         return np.asarray(self.weights @ [m.residual for m in self.members])
 
     @property
-    def spare(self) -> float:
+    def dof(self) -> float:
         """Degrees of freedom of the trials' noise."""
-        return max(float(self.weights @ [m.spare for m in self.members]), 1.0)
+        return max(float(self.weights @ [m.dof for m in self.members]), 1.0)
 
     @property
     def mix_dof(self) -> float:
-        """Degrees of freedom of how far mixes depart from their line."""
+        """Degrees of freedom of the mixes' deviations from their line."""
         return float(max(len(self.trained) - 2, 1))
 
     @property
@@ -116,15 +117,15 @@ class MixFit:
         mean = self.weights @ means
         away = means - mean
         within = [rows @ m.covariance @ rows.T for m in self.members]
-        spread = np.tensordot(self.weights, np.stack(within), 1)
-        return mean, spread + np.einsum("j,ja,jb->ab", self.weights, away, away)
+        covariance = np.tensordot(self.weights, np.stack(within), 1)
+        return mean, covariance + np.einsum("j,ja,jb->ab", self.weights, away, away)
 
     def slope(self, flops: float) -> Estimate:
         """Change of ln p* per unit of the class's share on a budget, on the line through all."""
         rows = self.slope_rows([flops])
         (value,), ((variance,),) = self.functional(rows)
-        noise = float(((rows @ self.pull) ** 2).sum())
-        parts = (noise, self.spare), (float(variance) - noise, self.mix_dof)
+        noise = float(((rows @ self.influence) ** 2).sum())
+        parts = (noise, self.dof), (float(variance) - noise, self.mix_dof)
         return Estimate(float(value), math.sqrt(float(variance)), satterthwaite(parts))
 
     def slope_rows(self, flops: Sequence[float]) -> FloatArray:
@@ -135,8 +136,8 @@ class MixFit:
 
     def line(self, flops: float, share: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """ln p* on the line at shares of the class: mean and covariance."""
-        mean, spread = self.functional(self.line_rows(flops, np.atleast_1d(share)))
-        return mean + self.grid.origin[0], spread
+        mean, covariance = self.functional(self.line_rows(flops, np.atleast_1d(share)))
+        return mean + self.grid.origin[0], covariance
 
     def line_rows(self, flops: float, share: npt.ArrayLike) -> FloatArray:
         """ln p* on the line less its origin, as linear functions of the parameters, (k, P)."""
@@ -144,7 +145,7 @@ class MixFit:
         c = math.log(flops) - self.grid.origin[1]
         rows = np.zeros((len(s), self.grid.width))
         rows[:, V0], rows[:, EXPONENT], rows[:, SLOPE], rows[:, SLOPE_C] = 1.0, c, s, c * s
-        rows[:, BEND] = self.grid.bow(np.asarray(share, float))
+        rows[:, SHARE_SQUARED] = self.grid.quadratic(np.asarray(share, float))
         at = self.grid.budget_of(np.array([flops]))[0]
         rows[:, self.grid.slices()[1].start + at] = 1.0
         return rows
@@ -171,9 +172,9 @@ class MixFit:
         return rows
 
     def log_optimum(self, flops: float) -> tuple[FloatArray, FloatArray]:
-        """ln p* of every mix on a budget, with its own departure: mean and error, (M,)."""
-        mean, spread = self.functional(self.optimum_rows(flops))
-        return mean + self.grid.origin[0], np.sqrt(np.diag(spread))
+        """ln p* of every mix on a budget, with its own deviation: mean and error, (M,)."""
+        mean, covariance = self.functional(self.optimum_rows(flops))
+        return mean + self.grid.origin[0], np.sqrt(np.diag(covariance))
 
     def optimum_rows(self, flops: float) -> FloatArray:
         """ln p* of every mix as linear functions, (M, P)."""
@@ -182,11 +183,11 @@ class MixFit:
         return rows
 
     def least(self, flops: float) -> tuple[FloatArray, FloatArray]:
-        """Least loss of every mix on a budget, with its own departure: mean and error, (M,)."""
+        """Least loss of every mix on a budget, with its own deviation: mean and error, (M,)."""
         rows = self.level_rows(flops, self.grid.share)
         rows[:, self.grid.slices()[3]] = np.eye(len(self.grid.mixes))
-        mean, spread = self.functional(rows)
-        return mean, np.sqrt(np.diag(spread))
+        mean, covariance = self.functional(rows)
+        return mean, np.sqrt(np.diag(covariance))
 
 
 def fit_mixes(
@@ -230,16 +231,16 @@ def _fit_skill(
     """One skill, all scales; each scale starts where the one before ended."""
     grid = _grid(skill, budgets, shares, classes)
     places = {name: i for i, name in enumerate(grid.mixes)}
-    spots = Spots(
+    points = DesignPoints(
         np.log(rows["params"].to_numpy(float)),
         rows["budget"].to_numpy(float),
         np.array([places[str(m)] for m in rows["mix"]]),
     )
     loss = rows["loss"].to_numpy(float)
-    theta = start(grid, spots, loss)
+    theta = start(grid, points, loss)
     members: list[Member] = []
     for scale in SCALES:
-        member = maximise(grid, spots, loss, scale, theta)
+        member = maximise(grid, points, loss, scale, theta)
         theta = member.theta
         members.append(member)
     evidence = np.array([m.log_evidence for m in members])

@@ -4,7 +4,7 @@ Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops 
 served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
 
 Method: T^2 (arXiv 2604.01411), approach 1. On a full table of checkpoints by k the least squares
-of an additive law fall apart: the mean over k of each checkpoint is a surface in (p, t), the mean
+of an additive law separate: the mean over k of each checkpoint is a surface in (p, t), the mean
 over checkpoints at each k is a power law in k. Both have one best answer, found without random
 starts; only where that puts E below zero are all constants refined together under E >= 0.
 """
@@ -31,7 +31,7 @@ GAMMA_BOUNDS = EXPONENT_BOUNDS
 """gamma is kept inside, as the exponents of a surface are (assumption)."""
 
 _REACH = 20.0  # how far logarithms of coefficients may move while E is held at zero
-_LEAST_SHARE = 1e-6  # a samples term below this share of the loss is none
+_LEAST_FRACTION = 1e-6  # a samples term below this fraction of the loss is none
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,16 @@ class NllLaw(SamplingLaw):
         """Standard error of ln p* by the delta method on the stationarity equation."""
         log_k, log_t = log_samples(x, inference_flops), log_tokens(x, train_flops)
         data = self.beta * self.B * math.exp(-self.beta * log_t)
-        share = data / (data + self.gamma * self.G * math.exp(-self.gamma * log_k))
-        slope = self.alpha + share * self.beta + (1 - share) * self.gamma
+        fraction = data / (data + self.gamma * self.G * math.exp(-self.gamma * log_k))
+        slope = self.alpha + fraction * self.beta + (1 - fraction) * self.gamma
         gradient = np.array(
             [
                 1.0,
                 1 / self.alpha - x,
-                -share,
-                -share * (1 / self.beta - log_t),
-                share - 1,
-                (share - 1) * (1 / self.gamma - log_k),
+                -fraction,
+                -fraction * (1 / self.beta - log_t),
+                fraction - 1,
+                (fraction - 1) * (1 / self.gamma - log_k),
             ]
         )
         return math.sqrt(max(float(gradient @ np.array(self.covariance) @ gradient), 0.0)) / slope
@@ -235,10 +235,10 @@ def _refined(curves: PassCurves, law: NllLaw, floor: float) -> NllLaw:
 
 
 def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
-    """Add ranges, residuals, errors and a verdict."""
+    """Add ranges, residuals, errors and a status."""
     fitted = law.value(curves.params[:, None], curves.tokens[:, None], curves.k)
     residual = curves.neg_log_pass - fitted
-    status, reason = _verdict(curves, law, residual)
+    status, reason = _status(curves, law, residual)
     stuck = status is Status.NOT_IDENTIFIED
     covariance = np.full((6, 6), math.nan) if stuck else _covariance(curves, law, residual)
     return replace(
@@ -251,10 +251,10 @@ def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
     )
 
 
-def _verdict(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Status, str]:
+def _status(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Status, str]:
     """Whether the data fix the term in k, and have the law's form."""
     low, high = GAMMA_BOUNDS
-    absent = law.G <= _LEAST_SHARE * float(curves.neg_log_pass.min())
+    absent = law.G <= _LEAST_FRACTION * float(curves.neg_log_pass.min())
     if absent or not low * 1.01 < law.gamma < high * 0.99:
         found = f"G {law.G:.3g}, gamma {law.gamma:.3g}"
         return Status.NOT_IDENTIFIED, f"The term in k is not fixed by the data: {found}."
@@ -264,8 +264,8 @@ def _verdict(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Sta
     misfit = Misfit.of(residual, curves.params, curves.tokens, curves.neg_log_pass)
     if misfit.large:
         return Status.MISFIT, (
-            f"{found} The law is off by {misfit.systematic:.2g} nats, which noise of "
-            f"{misfit.noise:.2g} between checkpoints cannot make: use the law of pass@k "
+            f"{found} The law is off by {misfit.systematic:.2g} nats, more than noise of "
+            f"{misfit.noise:.2g} between checkpoints explains: use the law of pass@k "
             "(fit_pass_law), or fewer k."
         )
     if math.isnan(misfit.chance):
@@ -288,8 +288,8 @@ def _covariance(curves: PassCurves, law: NllLaw, residual: FloatArray) -> FloatA
     jacobian = jacobian / scale
     bread = np.linalg.pinv(np.einsum("nmi,nmj->ij", jacobian, jacobian), hermitian=True)
     scores = np.einsum("nmi,nm->ni", jacobian, residual)
-    spare = n / max(n - jacobian.shape[2], 1)
-    meat = scores.T @ scores * spare
+    correction = n / max(n - jacobian.shape[2], 1)
+    meat = scores.T @ scores * correction
     whole = bread @ meat @ bread / np.outer(scale, scale)
     return np.asarray(whole[:6, :6])
 

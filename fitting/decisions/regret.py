@@ -20,8 +20,8 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction, check_pos
 FACTORS = (0.5, 0.7, 1.4, 2.0)
 """Factors off p* that are looked at by default."""
 
-_LEAST_SHARE = 1e-6
-"""Equivalent FLOPs are sought down to this share of the budget (assumption: below, none cares)."""
+_LEAST_FRACTION = 1e-6
+"""Equivalent FLOPs are looked for down to this fraction of the budget (assumption)."""
 
 
 Model = Surface | OvertrainingLaw | SkillFit
@@ -41,7 +41,7 @@ def cost_of_choice(
     Returns:
         One row per factor: factor, params, tokens, loss; excess, nats above the optimum's loss;
         equivalent_flops, the budget at which the right choice has the same loss; wasted, the
-        share 1 - equivalent_flops / flops.
+        fraction 1 - equivalent_flops / flops.
 
     Raises:
         FitError: the model has no optimum on this budget.
@@ -91,9 +91,9 @@ def equivalent_flops(model: Model, loss: float, *, at_most: float) -> float:
         return at_most
     low = high = 0.0
     while gap(low) < 0:
-        if low <= math.log(_LEAST_SHARE):
+        if low <= math.log(_LEAST_FRACTION):
             return at_most * math.exp(low)
-        low, high = max(2 * low - 0.5, math.log(_LEAST_SHARE)), low
+        low, high = max(2 * low - 0.5, math.log(_LEAST_FRACTION)), low
     return at_most * math.exp(brentq(gap, low, high, xtol=1e-7))
 
 

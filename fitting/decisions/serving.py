@@ -1,7 +1,7 @@
 """Size and tokens of least lifetime cost: training plus all that is served afterwards.
 
 Legend: p = params, t = tokens, C = flops; L = E + A p^-alpha + B t^-beta, in nats.
-Method: Sardana and Frankle (arXiv 2401.00448). With the loss fixed, the share s of the
+Method: Sardana and Frankle (arXiv 2401.00448). With the loss fixed, the fraction s of the
 reducible loss that is left to the tokens term settles both p and t. The cost of training and
 serving is proportional to p (t + r), r being the demand counted in training tokens, and is least
 where alpha (1 - s) / (beta s) = 1 + r / t(s): the left side falls in s, the right side rises,
@@ -57,7 +57,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Machine:
-    """A GPU at one kind of work.
+    """A GPU doing one type of work.
 
     Attributes:
         price_per_hour: money per GPU-hour.
@@ -288,7 +288,7 @@ def _moved(surface: Surface, i: int, step: float) -> Surface:
 
 
 def _reason(demand: Demand, reach: float) -> str:
-    """What a reader should know of the answer."""
+    """Remarks on the answer."""
     said = "Nothing is served: the compute-optimal allocation." if demand.tokens == 0 else ""
     if reach > 1:
         said += f" Training takes {reach:.3g} times the largest budget fitted."

@@ -89,8 +89,8 @@ def pareto_front(
 def one_run(fit: SkillFit, params: float, tokens: float) -> Prediction:
     """Loss of one training still to be run, with the noise between trainings in its interval.
 
-    `SkillFit.loss` speaks of the expected loss. The noise is the robust spread of the trainings
-    seen round their expected losses.
+    `SkillFit.loss` speaks of the expected loss. The noise is the robust standard deviation of
+    the trainings seen around their expected losses.
 
     Raises:
         FitError: the method predicts no losses, or gives no interval of them.
@@ -101,12 +101,12 @@ def one_run(fit: SkillFit, params: float, tokens: float) -> Prediction:
             Status.NOT_IDENTIFIED, f"{fit.method} gives losses no interval: use method='guarded'"
         )
     half = expected.interval[1] - expected.value
-    half = math.hypot(half, Z90 * spread(fit))
+    half = math.hypot(half, Z90 * trial_noise(fit))
     value = expected.value
     return Prediction(value, (value - half, value + half), expected.extrapolates)
 
 
-def spread(fit: SkillFit) -> float:
+def trial_noise(fit: SkillFit) -> float:
     """Standard deviation of one training's loss round the expected one, nats."""
     rows = fit.observations
     pairs = zip(rows["params"], rows["tokens"], rows["loss"], strict=True)

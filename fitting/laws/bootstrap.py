@@ -47,7 +47,7 @@ def bootstrap_surface(
         seed: of the draws.
         loss_function: as for `fit_surface`.
         delta: as for `fit_surface`.
-        progress: told now and then which share of the draws has been fitted.
+        progress: called with the fraction of draws fitted so far.
 
     Returns:
         One row per draw: E, A, B, alpha, beta. The standard deviation of a column is the

@@ -33,8 +33,8 @@ CELLS = 16_000
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-WINDOW_SHARE = 0.6
-"""Share of the residuals in the window of `sandwich` (measured against the bootstrap)."""
+WINDOW_FRACTION = 0.6
+"""Fraction of the residuals in the window of `sandwich` (measured against the bootstrap)."""
 
 _MAX_STEPS = 200
 _ROUNDING = 1e-14  # relative rise of the objective that counts as none
@@ -121,7 +121,7 @@ def minimise(
         points: the data.
         start: theta to start from, shape (m, 5).
         weights: weight of every point in every fit, shape (m, n).
-        progress: told now and then which share of the fits has ended.
+        progress: called with the fraction of fits finished so far.
     """
     low, high = points.bounds
     theta = np.clip(start, low, high)
@@ -157,7 +157,7 @@ def minimise(
 
 @dataclass
 class _State:
-    """What `minimise` remembers of every fit between two steps."""
+    """State of every fit between two steps."""
 
     best: FloatArray  # (m,), objective at theta
     gradient: FloatArray  # (m, 5)
@@ -191,15 +191,15 @@ def evaluate(points: Points, theta: FloatArray, weights: FloatArray) -> Local:
     u, r = _residuals(points, theta)
     if points.delta is None:
         slope = 2 * weights * r
-        bend = 2 * weights
+        second = 2 * weights
         value = np.einsum("mn,mn,mn->m", weights, r, r)
     else:
         inner = np.clip(r, -points.delta, points.delta)
         slope = weights * inner
-        bend = weights * (r == inner) - slope  # rho'' - rho', see the second derivative of ln f
+        second = weights * (r == inner) - slope  # rho'' - rho', see the second derivative of ln f
         value = np.einsum("mn,mn->m", slope, r - inner / 2)
     gradient = np.matmul(u, slope[:, :, None])[:, :, 0]
-    hessian = np.matmul(u * bend[:, None, :], u.transpose(0, 2, 1))
+    hessian = np.matmul(u * second[:, None, :], u.transpose(0, 2, 1))
     _add_curvature(hessian, gradient, u, slope, points)
     return Local(value, gradient, hessian)
 
@@ -208,16 +208,16 @@ def majorant(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArr
     """Gauss-Newton matrix of the reweighted least squares that bound the objective, (m, 5, 5)."""
     u, r = _residuals(points, theta)
     if points.delta is None:
-        bend = 2 * weights
+        second = 2 * weights
     else:
-        bend = weights * points.delta / np.maximum(np.abs(r), points.delta)
-    return np.asarray(np.matmul(u * bend[:, None, :], u.transpose(0, 2, 1)))
+        second = weights * points.delta / np.maximum(np.abs(r), points.delta)
+    return np.asarray(np.matmul(u * second[:, None, :], u.transpose(0, 2, 1)))
 
 
 def sandwich(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArray:
     """Covariance of one theta (5,) by the sandwich formula, shape (5, 5).
 
-    A Huber function as narrow as 1e-3 has its second derivative on few points; their share is
+    A Huber function as narrow as 1e-3 has its second derivative on few points; their fraction is
     estimated over a wider window, as for quantile regression (Powell 1991), which comes within
     20 % of the bootstrap on Chinchilla's points where the raw Hessian is 60 % off.
     """
@@ -227,13 +227,13 @@ def sandwich(points: Points, theta: FloatArray, weights: FloatArray) -> FloatArr
         bread, slope = local.hessian[0], 2 * r[0]
     else:
         slope = np.clip(r[0], -points.delta, points.delta)
-        window = max(points.delta, float(np.quantile(np.abs(r[0]), WINDOW_SHARE)))
+        window = max(points.delta, float(np.quantile(np.abs(r[0]), WINDOW_FRACTION)))
         near = weights * (np.abs(r[0]) <= window) * (points.delta / window)
         bread = (u[0] * near) @ u[0].T
     scores = u[0] * slope * weights
     inverse = np.linalg.pinv(bread, hermitian=True)
-    spare = len(r[0]) / max(len(r[0]) - 5, 1)
-    return np.asarray(inverse @ (scores @ scores.T) @ inverse * spare)
+    correction = len(r[0]) / max(len(r[0]) - 5, 1)
+    return np.asarray(inverse @ (scores @ scores.T) @ inverse * correction)
 
 
 def _residuals(points: Points, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -280,7 +280,7 @@ def _step(
     scale = np.where(held, 0.0, state.scale[now])
     step = _solve(hessian + state.damping[now, None, None] * scale, right)
     uphill = np.einsum("mi,mi->m", step, right) < 0
-    if uphill.any():  # the Hessian is indefinite here: lean on the majorant
+    if uphill.any():  # the Hessian is indefinite here: use the majorant instead
         rows = now[uphill]
         state.damping[rows] = np.maximum(10 * state.damping[rows], 1.0)
         damped = state.damping[rows, None, None] * scale[uphill]

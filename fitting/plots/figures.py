@@ -86,7 +86,7 @@ def draw_isoflops(
     budgets = sorted(points[column].unique())
     known = {_key(o.flops): o for o in optima}
     every = math.ceil(len(budgets) / _LEGEND_ROWS)
-    strewn = every > 1  # flops without a ladder: points and paths only
+    off_isoflop = every > 1  # flops without a ladder: points and paths only
     paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
     for i, (budget, colour) in enumerate(zip(budgets, light_to_dark(len(budgets)), strict=True)):
         curve = points[points[column] == budget].sort_values("params")
@@ -95,12 +95,12 @@ def draw_isoflops(
         if i % every:
             label = "_"  # matplotlib leaves such labels out of the legend
         mark = MARKERS[i % len(MARKERS)]
-        heights = draw_curve(axes, curve, colour, mark, label, guide=not strewn)
+        heights = draw_curve(axes, curve, colour, mark, label, guide=not off_isoflop)
         if one is not None and one.ok:
-            height = one.loss if strewn else draw_mark(axes, one, heights, SKILL_MARK)
+            height = one.loss if off_isoflop else draw_mark(axes, one, heights, SKILL_MARK)
             paths["skill"].append((_fitted(law, one), height))
         other = _aggregate_at(aggregate, float(budget))
-        if other is not None and not strewn:
+        if other is not None and not off_isoflop:
             height = draw_mark(axes, other, heights, AGGREGATE_MARK)
             paths["aggregate"].append((other.params, height))
     draw_path(axes, paths["skill"], SKILL_MARK, "skill's optimum")

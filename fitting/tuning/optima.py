@@ -4,7 +4,7 @@ Legend: p = params, t = tokens, C = flops = 6 p t; z = ln of a hyperparameter; l
 
 On each allocation ln loss near its minimum is a quadratic in the logarithms of the
 hyperparameters that were varied; its vertex is the optimum, its curvature tells how much a wrong
-value costs. All allocations share one estimate of the noise. The optima then give a log-log law.
+value costs. All allocations have one estimate of the noise. The optima then give a log-log law.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from fitting.tuning.quadratic import (
 )
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Result, as_tuples
 
-FLAT_SHARE = 0.0025
+FLAT_FRACTION = 0.0025
 """Loss within .25 % of the best counts as no worse (DeepSeek LLM, arXiv 2401.02954)."""
 
 WINDOW = 0.01
-"""Share above the best loss within which the quadratic is fitted. Measured on the 1911 trials of
-Step Law (arXiv 2503.04715): within 1 % all 17 allocations have an optimum, on average 6 % below
+"""Fraction above the best loss within which the quadratic is fitted. Measured on the 1911 trials
+of Step Law (arXiv 2503.04715): within 1 % all 17 allocations have an optimum, on average 6 % below
 the published law; within 2 % rates come out a fifth too low, as the loss is steeper above."""
 
 Predictor = Literal["params", "tokens"]
@@ -81,7 +81,7 @@ def tuned_points(
     Args:
         trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both.
         quantity: "learning_rate" or "batch_tokens".
-        window: share above the best loss within which trials are fitted.
+        window: fraction above the best loss within which trials are fitted.
 
     Raises:
         TableError: a column is missing, or values are not finite and positive.
@@ -111,7 +111,7 @@ def fit_hyperparameter(
             diverged trials are left out by the caller or carry a large finite loss.
         quantity: "learning_rate" or "batch_tokens".
         predictors: what it may depend on; ("tokens",) is usual for batches.
-        window: share above the best loss within which trials are fitted.
+        window: fraction above the best loss within which trials are fitted.
         throw: raise `FitError` instead of returning a law without numbers.
 
     Raises:
@@ -236,7 +236,7 @@ def _point(
         at = ", ".join(f"{k} {math.exp(v):.3g}" for k, v in zip(fit.names, z, strict=True))
         return nothing(Status.EDGE, f"the minimum ({at}) lies outside the values tried")
     value, curvature = math.exp(z[i]), float(hessian[i, i])
-    half = math.exp(math.sqrt(2 * math.log1p(FLAT_SHARE) / curvature))
+    half = math.exp(math.sqrt(2 * math.log1p(FLAT_FRACTION) / curvature))
     least = float(fit.constants[0] + fit.constants[1 : 1 + d] @ lowest / 2)
     return TunedPoint(
         params=params,

@@ -38,7 +38,7 @@ def fit_response(group: pd.DataFrame, names: Sequence[str], window: float) -> Re
     Args:
         group: columns loss and those of ``names`` that were recorded.
         names: hyperparameters that may vary.
-        window: share above the best loss within which trials are fitted.
+        window: fraction above the best loss within which trials are fitted.
     """
     varied = tuple(k for k in names if k in group and group[k].nunique() > 1)
     y = np.log(group["loss"].to_numpy())

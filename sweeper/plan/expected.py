@@ -217,14 +217,14 @@ def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = Non
 
 def _truth(pilot: Fits, name: str) -> Truth | None:
     from fitting import FitError
-    from fitting.decisions.tradeoffs import skill_surface, spread
+    from fitting.decisions.tradeoffs import skill_surface, trial_noise
     from fitting.synthetic import Truth
 
     surface = skill_surface(pilot[name])
     if not (surface.ok and pilot[name].ok):
         return None
     try:
-        noise = spread(pilot[name])
+        noise = trial_noise(pilot[name])
     except FitError:
         return None
     return Truth(name, surface.E, surface.A, surface.alpha, surface.B, surface.beta, noise)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from fitting.datamix.curves import Spots
-from fitting.datamix.design import Offer, choose_mixes, widths
+from fitting.datamix.curves import DesignPoints
+from fitting.datamix.design import Candidates, choose_mixes, widths
 from fitting.datamix.joint import MixFit, fit_mixes
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.grid import GridSearch
@@ -173,33 +173,39 @@ class MixSearch:
         """Fill the free slots with the trials of greatest gain per FLOP."""
         if selection.free < 1:
             return
-        offer = self._offer(fits, selection.remaining, _always_failing(observations))
+        offer = self._candidates(fits, selection.remaining, _always_failing(observations))
         picks = choose_mixes(
             fits,
             offer,
-            pending=self._spots(selection.training),
+            pending=self._design_points(selection.training),
             tolerance=self.settings.tolerance,
             remaining=selection.remaining,
             n=selection.free,
         )
         names = list(self.mixes)
-        spots = offer.spots
+        points = offer.points
         selection.take(
             [
-                (float(spots.flops[i]), round(math.exp(spots.log_params[i])), names[spots.mix[i]])
+                (
+                    float(points.flops[i]),
+                    round(math.exp(points.log_params[i])),
+                    names[points.mix[i]],
+                )
                 for i in picks
             ]
         )
 
-    def _spots(self, trials: Sequence[Allocation]) -> Spots:
+    def _design_points(self, trials: Sequence[Allocation]) -> DesignPoints:
         names = list(self.mixes)
-        return Spots(
+        return DesignPoints(
             np.log([a.params for a in trials]),
             np.array([a.flops for a in trials]),
             np.array([names.index(a.mix) for a in trials], dtype=int),
         )
 
-    def _offer(self, fits: Mapping[str, MixFit], remaining: float, failing: set[Place]) -> Offer:
+    def _candidates(
+        self, fits: Mapping[str, MixFit], remaining: float, failing: set[Place]
+    ) -> Candidates:
         """Realisable sizes within reach of some skill's optimum, by budget and mix."""
         names, points = list(self.mixes), []
         for flops in (c for c in self.space.budgets if c <= remaining and self.space.allowed(c)):
@@ -210,9 +216,11 @@ class MixSearch:
                     if (flops, round(math.exp(x)), name) not in failing:
                         points.append((x, flops, m))
         columns = list(zip(*points, strict=True)) or [(), (), ()]
-        spots = Spots(np.array(columns[0]), np.array(columns[1]), np.array(columns[2], dtype=int))
+        design = DesignPoints(
+            np.array(columns[0]), np.array(columns[1]), np.array(columns[2], dtype=int)
+        )
         # One cheapest trial of overhead: a trial costs its start, too.
-        return Offer(spots, spots.flops + self.space.budgets[0])
+        return Candidates(design, design.flops + self.space.budgets[0])
 
 
 def evenly_spaced(allowed: np.ndarray, optima: np.ndarray, reach: float) -> list[float]:

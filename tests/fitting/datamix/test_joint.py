@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from fitting.datamix.contrast import align, correlation, gap, slope_gap
-from fitting.datamix.curves import Spots, evaluate
-from fitting.datamix.design import Offer, choose_mixes, targets, widths
+from fitting.datamix.curves import DesignPoints, evaluate
+from fitting.datamix.design import Candidates, choose_mixes, targets, widths
 from fitting.datamix.joint import fit_mixes, satterthwaite
 from fitting.datamix.shares import paper_mixes
 from fitting.errors import FittingError, Status
@@ -158,7 +158,7 @@ def test_mistakes_are_named():
 
 def test_derivatives():
     fit = fit_mixes(table(5, budgets=(FLOPS, 1e20), sizes=3), MIXES, CLASSES)["code"]
-    spots = Spots(np.log([2e8, 9e8]), np.array([FLOPS, 1e20]), np.array([2, 9]))
+    spots = DesignPoints(np.log([2e8, 9e8]), np.array([FLOPS, 1e20]), np.array([2, 9]))
     theta = fit.members[1].theta
     step = 1e-5 * np.eye(fit.grid.width)
     numeric = [
@@ -174,17 +174,22 @@ def test_the_next_trial_lowers_the_variance_it_was_chosen_for():
     few = table(4, sizes=4, mixes=("base", "knowledge×0.2", "code×4"))
     fits = fit_mixes(few, MIXES, CLASSES)
     sizes = np.log(np.geomspace(7e7, 1.3e9, 7))
-    spots = Spots(np.tile(sizes, 13), np.full(91, FLOPS), np.repeat(np.arange(13), 7))
-    none = Spots(np.empty(0), np.empty(0), np.empty(0, dtype=int))
+    spots = DesignPoints(np.tile(sizes, 13), np.full(91, FLOPS), np.repeat(np.arange(13), 7))
+    none = DesignPoints(np.empty(0), np.empty(0), np.empty(0, dtype=int))
     picks = choose_mixes(
-        fits, Offer(spots, spots.flops), pending=none, tolerance=0.05, remaining=3.5 * FLOPS, n=9
+        fits,
+        Candidates(spots, spots.flops),
+        pending=none,
+        tolerance=0.05,
+        remaining=3.5 * FLOPS,
+        n=9,
     )
     assert len(picks) == 3  # what remains pays for three
     names = list(MIXES)
     assert any(names[spots.mix[i]] == "code×20" for i in picks)  # furthest from what is known
-    pending = Spots(spots.log_params[picks], spots.flops[picks], spots.mix[picks])
+    pending = DesignPoints(spots.log_params[picks], spots.flops[picks], spots.mix[picks])
     later = choose_mixes(
-        fits, Offer(spots, spots.flops), pending=pending, tolerance=0.05, remaining=FLOPS, n=1
+        fits, Candidates(spots, spots.flops), pending=pending, tolerance=0.05, remaining=FLOPS, n=1
     )
     assert later and later[0] not in picks
     rows, weights = targets(fits["code"])

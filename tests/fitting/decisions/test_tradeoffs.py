@@ -16,7 +16,7 @@ from fitting.decisions.tradeoffs import (
     sampling_laws,
     serve,
     skill_overtraining,
-    spread,
+    trial_noise,
     weighted,
 )
 from fitting.synthetic import surface_world
@@ -65,7 +65,7 @@ def test_a_front_trades_one_skill_for_the_other(fits: Fits) -> None:
 
 def test_one_run_lies_in_its_interval_nine_times_in_ten(fits: Fits) -> None:
     fit, rng = fits["code"], np.random.default_rng(5)
-    assert spread(fit) == pytest.approx(NOISE, rel=0.5)
+    assert trial_noise(fit) == pytest.approx(NOISE, rel=0.5)
     params, tokens = 1.2e9, 1e20 / 6 / 1.2e9
     low, high = one_run(fit, params, tokens).interval
     runs = float(SURFACES["code"].loss(params, tokens)) + NOISE * rng.standard_normal(200)

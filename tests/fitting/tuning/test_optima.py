@@ -9,7 +9,7 @@ import pytest
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.laws.surface import Surface
 from fitting.tuning.optima import (
-    FLAT_SHARE,
+    FLAT_FRACTION,
     fit_hyperparameter,
     flat_factor,
     recipe_shift,
@@ -85,11 +85,11 @@ def test_tokens_that_differ_by_part_of_a_batch_are_one_allocation() -> None:
 
 def test_flat_width() -> None:
     points = tuned_points(trials(noise=0.0), "learning_rate")
-    expected = math.exp(math.sqrt(2 * math.log1p(FLAT_SHARE) / CURVATURE))
+    expected = math.exp(math.sqrt(2 * math.log1p(FLAT_FRACTION) / CURVATURE))
     assert flat_factor(points) == pytest.approx(expected, rel=1e-3)
     for point in points:
         off = math.log(point.flat[1] / point.value)
-        assert math.exp(CURVATURE * off**2 / 2) == pytest.approx(1 + FLAT_SHARE, rel=1e-6)
+        assert math.exp(CURVATURE * off**2 / 2) == pytest.approx(1 + FLAT_FRACTION, rel=1e-6)
         assert point.loss == pytest.approx(float(SURFACE.loss(point.params, point.tokens)))
 
 
