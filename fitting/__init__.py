@@ -30,7 +30,6 @@ from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import bootstrap_surface
-from fitting.laws.overtraining import OvertrainingLaw, fit_overtraining
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.mixture.fit import Guarded, fit_guarded
@@ -52,7 +51,6 @@ __all__ = [
     "NllLaw",
     "Observations",
     "Optimum",
-    "OvertrainingLaw",
     "PassCurves",
     "PassLaw",
     "PowerLaw",
@@ -75,7 +73,6 @@ __all__ = [
     "fit_hyperparameter",
     "fit_isoflop",
     "fit_nll_law",
-    "fit_overtraining",
     "fit_pass_law",
     "fit_power_law",
     "fit_skills",

@@ -24,7 +24,7 @@ from fitting.decisions.testtime import Quantity, Ranges, SamplingLaw, log_sample
 from fitting.errors import Status
 from fitting.laws.newton import EXPONENT_BOUNDS
 from fitting.laws.surface import Surface, fit_surface
-from fitting.regression import falling_root
+from fitting.regression import falling_root, grid_minimum
 from fitting.values import FloatArray, as_tuples
 
 GAMMA_BOUNDS = EXPONENT_BOUNDS
@@ -177,8 +177,6 @@ def _fit(curves: PassCurves) -> NllLaw:
 
 def _samples_term(k: FloatArray, means: FloatArray) -> tuple[float, float]:
     """(G, gamma) of the mean over checkpoints at each k, around its own mean."""
-    from scipy.optimize import minimize_scalar
-
     around = means - means.mean()
 
     def coefficient(gamma: float) -> tuple[float, float]:
@@ -187,13 +185,8 @@ def _samples_term(k: FloatArray, means: FloatArray) -> tuple[float, float]:
         g = max(float(term @ around / (term @ term)), 0.0)
         return g, float(((around - g * term) ** 2).sum())
 
-    grid = np.geomspace(*GAMMA_BOUNDS, 60)
-    best = int(np.argmin([coefficient(v)[1] for v in grid]))
-    around_best = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(
-        lambda v: coefficient(v)[1], bounds=around_best, method="bounded", options={"xatol": 1e-12}
-    )
-    return coefficient(float(found.x))[0], float(found.x)
+    gamma, _ = grid_minimum(lambda v: coefficient(v)[1], np.geomspace(*GAMMA_BOUNDS, 60))
+    return coefficient(gamma)[0], gamma
 
 
 def _refined(curves: PassCurves, law: NllLaw, floor: float) -> NllLaw:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from fitting.errors import FitError
 from fitting.fits import SkillFit
-from fitting.laws.overtraining import OvertrainingLaw
 from fitting.laws.surface import Surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction, check_positive
 
@@ -24,7 +23,7 @@ _LEAST_FRACTION = 1e-6
 """Equivalent FLOPs are looked for down to this fraction of the budget (assumption)."""
 
 
-Model = Surface | OvertrainingLaw | SkillFit
+Model = Surface | SkillFit
 """What predicts a loss and knows its optima."""
 
 

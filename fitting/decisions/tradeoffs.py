@@ -23,7 +23,6 @@ from fitting.decisions.passk import SAMPLES, pass_curves
 from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_optimum
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
-from fitting.laws.overtraining import OvertrainingLaw, fit_overtraining
 from fitting.laws.surface import Surface, fit_surface
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Prediction
 
@@ -119,12 +118,6 @@ def skill_surface(fit: SkillFit) -> Surface:
     """E + A p^-alpha + B t^-beta through one skill's observations."""
     rows = fit.observations
     return fit_surface(rows["params"], rows["tokens"], rows["loss"])
-
-
-def skill_overtraining(fit: SkillFit) -> OvertrainingLaw:
-    """Gadre et al.'s form, one exponent less, through one skill's observations."""
-    rows = fit.observations
-    return fit_overtraining(rows["params"], rows["tokens"], rows["loss"])
 
 
 def serve(

@@ -37,6 +37,20 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
 
 
+def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure with one panel."""
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def finish_axes(axes: Axes, x: str, y: str, *, legend: str = "") -> None:
+    """Names of the axes, legend and grid."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(title=legend or None, fontsize=8, title_fontsize=8)
+    plain(axes)
+
+
 def light_to_dark(count: int) -> list[tuple[float, float, float, float]]:
     """Colours from light to dark that survive grey print (viridis without its palest part)."""
     from matplotlib import colormaps

@@ -25,12 +25,13 @@ from fitting.plots.drawing import (
     draw_curve,
     draw_mark,
     draw_path,
+    finish_axes,
     finish_params_axis,
     legend_above,
     legend_beside,
     light_to_dark,
     literal,
-    new_figure,
+    one_panel,
     plain,
     plain_numbers,
 )
@@ -38,7 +39,6 @@ from fitting.plots.drawing import COLOURS as COLOURS
 from fitting.values import Optimum
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LEGEND_ROWS = 16
@@ -53,35 +53,17 @@ def figure_isoflops(
     aggregate: PowerLaw | Sequence[Optimum] | None = None,
     title: str = "",
 ) -> Figure:
-    """Figure 1a or 1b: losses of one skill over model size, one curve per budget."""
-    figure = new_figure(6.4, 4.6)
-    axes = figure.add_subplot()
-    draw_isoflops(axes, points, optima, law=law, aggregate=aggregate, title=title)
-    return figure
-
-
-def draw_isoflops(
-    axes: Axes,
-    points: pd.DataFrame,
-    optima: Sequence[Optimum],
-    *,
-    law: PowerLaw | None = None,
-    aggregate: PowerLaw | Sequence[Optimum] | None = None,
-    title: str = "",
-    legend: bool = True,
-) -> None:
-    """Draw isoFLOP curves into axes.
+    """Figure 1a or 1b: losses of one skill over model size, one curve per budget.
 
     Args:
-        axes: where to.
         points: columns params, loss and budget (or flops).
         optima: marked by red crosses with their 90 % intervals; those without a number are
             named in the legend's budget as "no optimum".
         law: its path over the losses, red.
         aggregate: optima or a law of params, black crosses on the same curves.
         title: of the panel.
-        legend: whether to draw it, to the right.
     """
+    figure, axes = one_panel(6.4, 4.6)
     column = "budget" if "budget" in points else "flops"
     budgets = sorted(points[column].unique())
     known = {_key(o.flops): o for o in optima}
@@ -106,8 +88,8 @@ def draw_isoflops(
     draw_path(axes, paths["skill"], SKILL_MARK, "skill's optimum")
     draw_path(axes, paths["aggregate"], AGGREGATE_MARK, "aggregate's optimum")
     finish_params_axis(axes, title)
-    if legend:
-        legend_beside(axes, "training FLOPs")
+    legend_beside(axes, "training FLOPs")
+    return figure
 
 
 def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.05) -> Figure:
@@ -119,8 +101,7 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(6.0, 4.2)
-    axes = figure.add_subplot()
+    figure, axes = one_panel(6.0, 4.2)
     values = {name: c.frame["log_ratio"].to_numpy(dtype=float) for name, c in comparisons.items()}
     every = np.concatenate([*values.values(), [0.0]])
     first, last = math.floor(every.min() / width), math.ceil(every.max() / width) + 1
@@ -158,8 +139,7 @@ def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:
         points: columns share_percent, params, loss.
         title: of the panel.
     """
-    figure = new_figure(6.4, 4.6)
-    axes = figure.add_subplot()
+    figure, axes = one_panel(6.4, 4.6)
     shares = sorted(points["share_percent"].unique())
     for i, (share, colour) in enumerate(zip(shares, light_to_dark(len(shares)), strict=True)):
         curve = points[points["share_percent"] == share].sort_values("params")
@@ -183,8 +163,7 @@ def figure_shares(
         responses: skill to its fitted line, drawn with a 90 % band.
         points: skill to shares and optima (params) of the mixes.
     """
-    figure = new_figure(6.0, 4.4)
-    axes = figure.add_subplot()
+    figure, axes = one_panel(6.0, 4.4)
     for i, (name, response) in enumerate(responses.items()):
         colour, (share, params) = COLOURS[i % len(COLOURS)], points[name]
         slope = f"slope {response.slope:+.2f}" if response.ok else "no slope"
@@ -200,10 +179,12 @@ def figure_shares(
             low, high = response.interval(grid)
             axes.plot(100 * grid, response(grid) / 1e6, color=colour)
             axes.fill_between(100 * grid, low / 1e6, high / 1e6, color=colour, alpha=0.15, lw=0)
-    axes.set_xlabel("share of the skill's documents in training (%)")
-    axes.set_ylabel("compute-optimal params (M)")
-    axes.legend(title="ln params per unit of share", fontsize=8, title_fontsize=8)
-    plain(axes)
+    finish_axes(
+        axes,
+        "share of the skill's documents in training (%)",
+        "compute-optimal params (M)",
+        legend="ln params per unit of share",
+    )
     return figure
 
 
@@ -222,8 +203,7 @@ def figure_alignment(
         alignment: of `aligning_ratio` on the same numbers.
         label: of the horizontal axis.
     """
-    figure = new_figure(6.0, 4.4)
-    axes = figure.add_subplot()
+    figure, axes = one_panel(6.0, 4.4)
     x = np.asarray(ratio, dtype=float)
     grid = np.geomspace(x.min(), x.max(), 50)
     for i, (name, params) in enumerate(optima.items()):
@@ -241,17 +221,13 @@ def figure_alignment(
         )
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
-    axes.set_xlabel(label)
-    axes.set_ylabel("compute-optimal params (M)")
-    axes.legend(fontsize=8)
-    plain(axes)
+    finish_axes(axes, label, "compute-optimal params (M)")
     return figure
 
 
 def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Optimum]]) -> Figure:
     """Optimum against budget for every skill, with 90 % intervals and the law's band."""
-    figure = new_figure(6.0, 4.6)
-    axes = figure.add_subplot()
+    figure, axes = one_panel(6.0, 4.6)
     for i, (name, law) in enumerate(laws.items()):
         colour = COLOURS[i % len(COLOURS)]
         usable = [o for o in optima[name] if o.ok]
@@ -275,10 +251,7 @@ def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Opti
     axes.set_xscale("log")
     axes.set_yscale("log")
     plain_numbers(axes.yaxis)
-    axes.set_xlabel("training FLOPs")
-    axes.set_ylabel("compute-optimal params")
-    axes.legend(fontsize=8)
-    plain(axes)
+    finish_axes(axes, "training FLOPs", "compute-optimal params")
     return figure
 
 

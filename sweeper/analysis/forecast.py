@@ -45,7 +45,6 @@ class Ask:
         target_loss: loss wanted, nats, instead of the best the budget can train.
         inference_flops: per token served, where answers are sampled several times.
         tokens_per_param: ratios whose cost is asked.
-        gadre: whether those costs come from Gadre et al.'s form rather than from the fits.
         despite_alarm: as `fitting.Fits.despite_alarm`, for the weighted mean.
     """
 
@@ -58,7 +57,6 @@ class Ask:
     target_loss: float | None = None
     inference_flops: float | None = None
     tokens_per_param: Sequence[float] = ()
-    gadre: bool = False
     despite_alarm: bool = False
 
 
@@ -208,10 +206,8 @@ def _choices(fit: SkillFit, ask: Ask) -> list[Values]:
 
 def _ratios(fit: SkillFit, ask: Ask) -> list[Values]:
     from fitting import cost_of_overtraining
-    from fitting.decisions.tradeoffs import skill_overtraining
 
-    model = skill_overtraining(fit) if ask.gadre else fit
-    table = cost_of_overtraining(model, ask.flops, tokens_per_param=ask.tokens_per_param)
+    table = cost_of_overtraining(fit, ask.flops, tokens_per_param=ask.tokens_per_param)
     rows: list[Values] = table.to_dict(orient="records")
     return rows
 

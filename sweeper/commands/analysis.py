@@ -104,9 +104,6 @@ def predict(
     tokens_per_param: Annotated[
         str | None, typer.Option("--tokens-per-param", help="Cost of these ratios: 20,100,500.")
     ] = None,
-    gadre: Annotated[
-        bool, typer.Option("--gadre", help="Those costs by one common exponent (Gadre et al.).")
-    ] = False,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="Write the run to start: YAML, and a folder for HF."),
@@ -133,7 +130,6 @@ def predict(
         target_loss=target_loss,
         inference_flops=inference_flops,
         tokens_per_param=_numbers("--tokens-per-param", tokens_per_param),
-        gadre=gadre,
         despite_alarm=despite_alarm,
     )
     fits = fits_of(runs, method)

@@ -15,7 +15,6 @@ from fitting.decisions.tradeoffs import (
     pareto_front,
     sampling_laws,
     serve,
-    skill_overtraining,
     trial_noise,
     weighted,
 )
@@ -89,10 +88,6 @@ def test_serving_agrees_with_the_true_surface(fits: Fits) -> None:
     assert not serve(fits["code"], 1e12, loss=0.01).ok
     with pytest.raises(FittingError, match="not both"):
         serve(fits["code"], 1e12)
-
-
-def test_gadres_form_through_one_skill(fits: Fits) -> None:
-    assert 2 * skill_overtraining(fits["code"]).eta == pytest.approx(0.5, abs=0.05)
 
 
 def questions(skill: str, *, counts: bool) -> pd.DataFrame:
