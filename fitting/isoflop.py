@@ -119,7 +119,7 @@ def _parabola_optimum(
 def _status(
     fit: Parabola, sizes: FloatArray, ln_p: FloatArray, y: FloatArray
 ) -> tuple[Status, str]:
-    """Whether the parabola has a minimum one may plan with, and what says so."""
+    """Whether the parabola has a usable minimum, and the reason."""
     _, c1, c2 = fit.coefficients
     curved = _distinct_from_zero(fit, sizes, y)
     if not curved and not _distinct_from_zero(fit, sizes, y, order=1):

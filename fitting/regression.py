@@ -154,7 +154,7 @@ class Parabola:
     Attributes:
         centre: mean of ln p.
         coefficients: (c0, c1, c2), nats.
-        covariance: their covariance (3, 3); NaN when nothing tells the noise.
+        covariance: their covariance (3, 3); NaN where the noise is unknown.
         dof: degrees of freedom behind the noise; infinite when the noise was given.
         noise: standard deviation of one loss of unit weight, nats.
     """

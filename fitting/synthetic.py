@@ -150,11 +150,11 @@ class World:
         own = rng.standard_normal((len(self.truths), *p.shape))
         noise = math.sqrt(self.correlation) * shared + math.sqrt(1 - self.correlation) * own
         scale = (FLOPS_PER_PARAM_TOKEN * p * t / 1e20) ** -self.noise_slope
-        luck = rng.random(p.shape)
-        raised = np.where(luck < self.bad_share, self.elevation, 0.0)
+        uniform = rng.random(p.shape)
+        raised = np.where(uniform < self.bad_share, self.elevation, 0.0)
         losses = np.stack([truth.expected(p, t, elevation=raised) for truth in self.truths])
         losses += np.array([truth.noise for truth in self.truths])[:, None] * scale * noise
-        losses[:, luck < self.bad_share / 2] = np.nan
+        losses[:, uniform < self.bad_share / 2] = np.nan
         return losses
 
     def loss(self, params: float, tokens: float, rng: np.random.Generator) -> dict[str, float]:

@@ -80,17 +80,13 @@ def gap(first: MixFit, second: MixFit, rows: FloatArray, others: FloatArray) -> 
     common = 2 * np.diag(cross)
     # What both have in common is taken off both in proportion.
     kept = 1 - common / (noise[0] + noise[1])
-    dof = [
-        satterthwaite(
-            (
-                (float(noise[0][i] * kept[i]), first.dof),
-                (float(noise[1][i] * kept[i]), second.dof),
-                (float(covariance_one[i, i] - noise[0][i]), first.mix_dof),
-                (float(covariance_other[i, i] - noise[1][i]), second.mix_dof),
-            )
-        )
-        for i in range(len(one))
-    ]
+    parts = (
+        (noise[0] * kept, first.dof),
+        (noise[1] * kept, second.dof),
+        (np.diag(covariance_one) - noise[0], first.mix_dof),
+        (np.diag(covariance_other) - noise[1], second.mix_dof),
+    )
+    dof = [satterthwaite((float(v[i]), d) for v, d in parts) for i in range(len(one))]
     return Gap(np.asarray(one - other), np.asarray(covariance), np.array(dof))
 
 

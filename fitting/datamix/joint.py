@@ -32,8 +32,9 @@ from fitting.datamix.curves import (
     maximise,
     start,
 )
+from fitting.datamix.shares import of_known_mixes
 from fitting.errors import FittingError
-from fitting.reading.observations import Observations, prepare
+from fitting.reading.observations import Observations
 from fitting.regression import t_interval
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
@@ -209,16 +210,12 @@ def fit_mixes(
     Raises:
         FittingError: a mix of the table has no shares, or a class is unknown.
     """
-    seen = table if isinstance(table, Observations) else prepare(table)
-    unknown = sorted(set(seen.frame["mix"].astype(str)) - set(shares))
-    if unknown:
-        raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")
+    seen = of_known_mixes(table, shares)
     ladder = seen.budgets if budgets is None else budgets
-    fits = {}
-    for skill in seen.skills:
-        rows = seen.of_skill(skill)
-        fits[skill] = _fit_skill(skill, rows, ladder, shares, classes)
-    return fits
+    return {
+        skill: _fit_skill(skill, seen.of_skill(skill), ladder, shares, classes)
+        for skill in seen.skills
+    }
 
 
 def _fit_skill(

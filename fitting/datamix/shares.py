@@ -145,10 +145,7 @@ def optima_by_mix(
         Columns mix, skill, flops, params (NaN unless OK), se, status, reason, and one share_
         column per class.
     """
-    seen = table if isinstance(table, Observations) else prepare(table)
-    unknown = sorted(set(seen.frame["mix"].astype(str)) - set(shares))
-    if unknown:
-        raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")
+    seen = of_known_mixes(table, shares)
     rows = []
     for (mix, skill, budget), curve in seen.frame.groupby(["mix", "skill", "budget"], sort=False):
         one = fit_isoflop(curve["params"], curve["loss"], flops=float(budget))
@@ -165,6 +162,22 @@ def optima_by_mix(
             | {f"share_{name}": share for name, share in shares[str(mix)].items()}
         )
     return pd.DataFrame(rows)
+
+
+def of_known_mixes(
+    table: pd.DataFrame | Mapping[str, Any] | Observations,
+    shares: Mapping[str, Mapping[str, float]],
+) -> Observations:
+    """A checked table, each of whose mixes has shares.
+
+    Raises:
+        FittingError: a mix has none.
+    """
+    seen = table if isinstance(table, Observations) else prepare(table)
+    unknown = sorted(set(seen.frame["mix"].astype(str)) - set(shares))
+    if unknown:
+        raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")
+    return seen
 
 
 def fit_share_response(

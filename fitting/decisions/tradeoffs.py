@@ -48,11 +48,10 @@ def weighted(
     Raises:
         FittingError: a skill is not in the table, or the weights are negative or all zero.
     """
-    for skill in weights:
-        if skill not in fits:
-            raise FittingError(
-                f"weights: {skill!r} is no skill of this table; it has {', '.join(fits)}"
-            )
+    unknown = [skill for skill in weights if skill not in fits]
+    if unknown:
+        known = ", ".join(fits)
+        raise FittingError(f"weights: {unknown[0]!r} is no skill of this table; it has {known}")
     table = compose(fits.observations, weights, name=name)
     found = fit_skills(table, method=fits.method)
     return (found.despite_alarm() if despite_alarm else found)[name]

@@ -26,7 +26,7 @@ class PowerLaw(Result):
     Attributes:
         coefficient: a; in params or tokens at one FLOP.
         exponent: b.
-        covariance: of (ln a, b), two rows; NaN when nothing tells the scatter.
+        covariance: of (ln a, b), two rows; NaN where the scatter is unknown.
         dof: degrees of freedom behind the covariance; infinite if errors were given as known.
         scatter: standard deviation of ln quantity round the law beyond the errors given.
         flops_range: smallest and largest budget fitted.
@@ -114,10 +114,10 @@ def fit_power_law(
 ) -> PowerLaw:
     """Fit a straight line to ln params on ln flops.
 
-    Without ``se`` every optimum counts the same and the residuals tell the noise. With ``se``
-    the weights are 1 / (se^2 + scatter^2): optima scatter round their law by more than their
-    own errors (digitised optima of arXiv 2503.10061 do), and pure 1 / se^2 lets one lucky budget
-    decide.
+    Without ``se`` every optimum counts the same and the noise is estimated from the residuals.
+    With ``se`` the weights are 1 / (se^2 + scatter^2): optima scatter round their law by more
+    than their own errors (digitised optima of arXiv 2503.10061 do), and weights of 1 / se^2
+    alone would let one budget decide.
 
     Args:
         flops: budgets, shape (n,).

@@ -53,8 +53,7 @@ def fit_response(group: pd.DataFrame, names: Sequence[str], window: float) -> Re
         if len(rows) >= need and determined(design):
             break
         if inside >= len(y):
-            none = np.empty(0)
-            return ResponseSurface(varied, centre, none, none, 0.0, 0, len(rows))
+            return ResponseSurface(varied, centre, np.empty(0), np.empty(0), 0.0, 0, len(rows))
         inside += 1
     fit = least_squares(design, y[rows])
     return ResponseSurface(varied, centre, *fit, len(rows))
