@@ -97,7 +97,7 @@ class BigRun:
             text = json.dumps(hf_config(self.trial), indent=2)
             (folder / "config.json").write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise SpecError(f"--config {path}: cannot be written: {error.strerror}") from error
+            raise SpecError(f"{path}: cannot be written: {error.strerror}") from error
         return path, folder
 
     def __str__(self) -> str:
@@ -211,13 +211,13 @@ def _trial(sweep: Spec, flops: float, params: float) -> TrialConfig:
     tokens = int(flops / per_token / shape.context) * shape.context
     if tokens < shape.context:
         raise SpecError(
-            f"--flops {flops:g}: less than one sequence of {shape.context} tokens for "
+            f"flops={flops:g}: less than one sequence of {shape.context} tokens for "
             f"{params:.4g} params; give a larger budget"
         )
     return TrialConfig(
         shape=shape,
         tokens=tokens,
-        data=sweep.data,
+        data=sweep.mix_data(sweep.space.mix),
         train=sweep.train,
         skills=sweep.measured,
         flops=flops,

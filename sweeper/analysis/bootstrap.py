@@ -36,7 +36,7 @@ def resample(fits: Fits, n: int, *, say: Callable[[str], None] = to_stderr) -> d
         SpecError: too few draws.
     """
     if n < FEWEST:
-        raise SpecError(f"--bootstrap {n}: ask for {FEWEST} or more (4000 are usual)")
+        raise SpecError(f"bootstrap={n}: ask for {FEWEST} draws or more (4000 are usual)")
     countdown, found = Countdown(say), dict[str, Any]()
     for i, skill in enumerate(fits):
 

@@ -1,6 +1,6 @@
 """What fits say of one budget: optima, what a wrong size costs, serving and sampling, per skill.
 
-Every answer is plain values; `sweeper.commands.analysis` prints them as text or as JSON.
+Answers are plain values; `sweeper.commands.analysis` prints them as text or as JSON.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from sweeper.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from fitting import Fits, Optimum, SkillFit
     from fitting.decisions.serving import Demand, Prices, ServingOptimum
     from fitting.decisions.tradeoffs import SamplingLaws
+    from sweeper.analysis.big_run import BigRun
 
 WEIGHTED = "weighted"
 """Name of the weighted mean of several skills among the answers."""
@@ -60,17 +63,59 @@ class Ask:
     despite_alarm: bool = False
 
 
-def forecast(fits: Fits, ask: Ask, *, questions: pd.DataFrame | None = None) -> Values:
+@dataclass(frozen=True)
+class Forecast:
+    """What fits say of one budget.
+
+    Attributes:
+        ask: the question.
+        method: of the fits.
+        fits: those that were asked, the weighting's among them.
+        best: the fit whose optimum one would run: the weighting's, the skill's, the aggregate's.
+        skills: name to answer; a part that has none holds a ``status`` and a ``reason``.
+        front: trades of two skills, where they were asked for.
+        warnings: what to know before trusting the numbers.
+        run: the training to start, where it was asked for.
+        files: what was written of it.
+    """
+
+    ask: Ask
+    method: str
+    fits: Mapping[str, SkillFit]
+    best: SkillFit
+    skills: Mapping[str, Values]
+    front: Any = None
+    warnings: tuple[str, ...] = ()
+    run: BigRun | None = None
+    files: tuple[Path, ...] = ()
+
+    def to_dict(self) -> Values:
+        """Plain values, as ``predict --json`` has them; parts not asked for are left out."""
+        more = {
+            "weights": dict(self.ask.weights or {}),
+            "front": self.front,
+            "run": self.run and self.run.to_dict(),
+            "files": [str(path) for path in self.files],
+        }
+        return {
+            "flops": self.ask.flops,
+            "method": self.method,
+            "skills": dict(self.skills),
+            **{name: value for name, value in more.items() if value},
+            "warnings": list(self.warnings),
+        }
+
+
+def forecast(
+    fits: Fits, ask: Ask, *, aggregate: str = "", questions: pd.DataFrame | None = None
+) -> Forecast:
     """Answer for every skill asked about.
 
     Args:
         fits: of a sweep or a table.
         ask: the question.
+        aggregate: the skill whose optimum one would run unless another is named.
         questions: results per question, for ``ask.inference_flops``.
-
-    Returns:
-        ``flops``, ``method``, ``warnings``, ``skills`` (name to answer) and, where asked for,
-        ``front``. A part that cannot be answered holds a ``status`` and a ``reason``.
 
     Raises:
         SpecError: a number or a skill in the question is not usable.
@@ -82,93 +127,58 @@ def forecast(fits: Fits, ask: Ask, *, questions: pd.DataFrame | None = None) -> 
         for name, value in _sampling(questions, ask).items():
             if ask.skill in (None, name):
                 answers.setdefault(name, {})["sampling"] = value
-    said: Values = {"flops": ask.flops, "method": fits.method, "skills": answers}
-    if ask.weights:
-        said["weights"] = dict(ask.weights)
-    if ask.front:
-        said["front"] = _safely(lambda: _front(fits, ask))
-    return {**said, "warnings": list(fits.warnings)}
+    wanted = WEIGHTED if ask.weights else ask.skill or aggregate
+    return Forecast(
+        ask=ask,
+        method=fits.method,
+        fits=chosen,
+        best=chosen[wanted if wanted in chosen else next(iter(chosen))],
+        skills=answers,
+        front=_safely(lambda: _front(fits, ask)) if ask.front else None,
+        warnings=tuple(fits.warnings),
+    )
 
 
-def weights_from(text: str) -> dict[str, float]:
-    """Read ``code=2,knowledge=1``.
-
-    Raises:
-        SpecError: not of this form.
-    """
-    weights: dict[str, float] = {}
-    for item in text.split(","):
-        name, separator, value = item.rpartition("=")
-        try:
-            weights[name.strip()] = float(value)
-        except ValueError:
-            separator = ""
-        if not separator or not name.strip() or not math.isfinite(weights.get(name.strip(), 0.0)):
-            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
-    return weights
-
-
-def known_skill(fits: Mapping[str, Any], name: str, option: str) -> None:
+def known_skill(fits: Mapping[str, Any], name: str, field: str) -> None:
     """Refuse a skill that was not measured.
 
     Raises:
-        SpecError: names the option, the skill and the nearest known one.
+        SpecError: names the field, the skill and the nearest known one.
     """
     if name not in fits:
         raise SpecError(
-            f"{option} {name!r} is unknown{did_you_mean(name, fits)}; known: {', '.join(fits)}"
+            f"{field}: {name!r} is unknown{did_you_mean(name, fits)}; known: {', '.join(fits)}"
         )
 
 
-def positive(option: str, value: float, unit: str) -> None:
-    """Refuse what is no positive finite number.
-
-    Raises:
-        SpecError: names the option and the value.
-    """
-    if not (math.isfinite(value) and value > 0):
-        raise SpecError(f"{option} {value:g}: give a positive number of {unit}")
-
-
 def _check(fits: Fits, ask: Ask) -> None:
-    positive("--flops", ask.flops, "FLOPs")
-    if ask.skill is not None:
-        known_skill(fits, ask.skill, "--skill")
+    for name in (ask.skill,) if ask.skill is not None else ():
+        known_skill(fits, name, "skill")
     for name in ask.weights or ():
-        known_skill(fits, name, "--weights")
+        known_skill(fits, name, "weights")
     if ask.weights and not (min(ask.weights.values()) >= 0 < sum(ask.weights.values())):
-        raise SpecError("--weights: give weights not below 0, at least one above")
+        raise SpecError("weights: give weights not below 0, at least one above")
     for name in ask.front or ():
-        known_skill(fits, name, "--front")
-    for name, value, unit in (
-        ("--target-loss", ask.target_loss, "nats"),
-        ("--inference-flops", ask.inference_flops, "FLOPs per token served"),
+        known_skill(fits, name, "front")
+    for field, value, unit in (
+        ("flops", ask.flops, "FLOPs"),
+        ("target_loss", ask.target_loss, "nats"),
+        ("inference_flops", ask.inference_flops, "FLOPs per token served"),
+        *(("tokens_per_param", ratio, "tokens per parameter") for ratio in ask.tokens_per_param),
     ):
-        if value is not None:
-            positive(name, value, unit)
-    for ratio in ask.tokens_per_param:
-        positive("--tokens-per-param", ratio, "tokens per parameter")
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise SpecError(f"{field}={value:g}: give a positive number of {unit}")
 
 
 def _chosen(fits: Fits, ask: Ask) -> dict[str, SkillFit]:
     chosen = {ask.skill: fits[ask.skill]} if ask.skill else dict(fits)
     if ask.weights:
-        chosen[WEIGHTED] = _weighted(fits, ask)
+        from fitting.decisions.tradeoffs import weighted
+
+        chosen[WEIGHTED] = weighted(
+            fits, ask.weights, name=WEIGHTED, despite_alarm=ask.despite_alarm
+        )
     return chosen
-
-
-def best_fit(fits: Fits, ask: Ask, aggregate: str) -> SkillFit:
-    """The fit whose optimum one would run: the weighting's, the skill's, or the aggregate's."""
-    if ask.weights:
-        return _weighted(fits, ask)
-    return fits[ask.skill or (aggregate if aggregate in fits else next(iter(fits)))]
-
-
-def _weighted(fits: Fits, ask: Ask) -> SkillFit:
-    from fitting.decisions.tradeoffs import weighted
-
-    assert ask.weights is not None
-    return weighted(fits, ask.weights, name=WEIGHTED, despite_alarm=ask.despite_alarm)
 
 
 def _answer(fit: SkillFit, ask: Ask) -> Values:
@@ -242,8 +252,8 @@ def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
 
     if questions is None or questions.empty:
         raise SpecError(
-            "--inference-flops needs results per question: give --questions FILE (columns params, "
-            "tokens, skill, and nll, or passes and samples)"
+            "inference_flops: needs results per question (columns params, tokens, skill, and nll, "
+            "or passes and samples); a sweep keeps them with train.keep_questions: true"
         )
     return {name: _both_laws(laws, ask) for name, laws in sampling_laws(questions).items()}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +13,12 @@ import typer
 from sweeper.commands.console import (
     AsJson,
     MethodName,
+    Runs,
     Set,
     Source,
     app,
-    fits_of,
     load,
-    open_results,
+    open_runs,
 )
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from fitting import Fits
     from fitting.decisions.serving import Demand, Prices
     from sweeper.analysis.big_run import BigRun
-    from sweeper.analysis.forecast import Ask
+    from sweeper.analysis.forecast import Forecast
 
 DespiteAlarm = Annotated[
     bool,
@@ -54,7 +56,7 @@ def fit(
     """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
     from sweeper.analysis.bootstrap import lines, resample
 
-    fits = fits_of(runs, method)
+    fits = open_runs(runs, method).fits
     fits = fits.despite_alarm() if despite_alarm else fits
     drawn = resample(fits, bootstrap) if bootstrap is not None else {}
     if as_json:
@@ -117,13 +119,14 @@ def predict(
     despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Say which size and token count a budget is best spent on, per skill, and what to run."""
-    from sweeper.analysis.forecast import Ask, forecast, weights_from
+    from sweeper.analysis.forecast import Ask, forecast
     from sweeper.commands.forecast_text import lines
+    from sweeper.spec.spec import AGGREGATE
 
     ask = Ask(
         flops=flops,
         skill=skill,
-        weights=weights_from(weights) if weights else None,
+        weights=_weights(weights) if weights else None,
         front=_pair(front),
         demand=_demand(inference_tokens, generated_tokens),
         prices=_prices(prices),
@@ -132,17 +135,16 @@ def predict(
         tokens_per_param=_numbers("--tokens-per-param", tokens_per_param),
         despite_alarm=despite_alarm,
     )
-    fits = fits_of(runs, method)
-    fits = fits.despite_alarm() if despite_alarm else fits
-    asked = _questions(runs, questions) if inference_flops is not None else None
-    said = forecast(fits, ask, questions=asked)
-    run = None
+    opened = open_runs(runs, method)
+    if despite_alarm:
+        opened = replace(opened, fits=opened.fits.despite_alarm())
+    asked = _questions(opened, questions) if inference_flops else None
+    said = forecast(opened.fits, ask, aggregate=AGGREGATE, questions=asked)
     if config is not None or spec is not None:
-        run = _run(runs, spec, set_, fits, ask)
-        said["run"] = run.to_dict()
-    if run is not None and config is not None:
-        said["files"] = [str(path) for path in run.save(config)]
-    print(_json(said) if as_json else "\n".join(lines(said, run)))
+        said = replace(said, run=_run(runs, opened, spec, set_, said))
+    if said.run is not None and config is not None:
+        said = replace(said, files=said.run.save(config))
+    print(_json(said.to_dict()) if as_json else "\n".join(lines(said)))
 
 
 SHOWN_ROWS = 10
@@ -223,29 +225,52 @@ def _prices(text: str | None) -> Prices | None:
     return Prices.of_machines(machines[0], prompt=prompt, generation=generation)
 
 
-def _questions(runs: Path, file: Path | None) -> pd.DataFrame | None:
+def _weights(text: str) -> dict[str, float]:
+    """Read ``code=2,knowledge=1``."""
+    from sweeper.errors import SpecError
+
+    weights: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, value = item.rpartition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            name = ""
+        if not name.strip() or not math.isfinite(weights[name.strip()]):
+            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
+    return weights
+
+
+def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
     """Results per question: a file's, or those the sweep kept."""
+    from fitting import read_table
+    from sweeper.errors import SpecError
+
     if file is not None:
-        from fitting import read_table
-
         return read_table(file)
-    return open_results(runs).questions() if runs.is_dir() else None
+    if runs.results is None:
+        raise SpecError(
+            "--inference-flops: a table of runs has no results per question; give them by "
+            "--questions FILE (columns params, tokens, skill, and nll, or passes and samples)"
+        )
+    return runs.results.questions()
 
 
-def _run(runs: Path, spec: Path | None, set_: list[str] | None, fits: Fits, ask: Ask) -> BigRun:
+def _run(
+    runs: Path, opened: Runs, spec: Path | None, set_: list[str] | None, said: Forecast
+) -> BigRun:
     """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
     from sweeper.analysis.big_run import recommend
-    from sweeper.analysis.forecast import best_fit
     from sweeper.errors import SpecError
     from sweeper.plan.speed import measured_in
-    from sweeper.spec.spec import AGGREGATE
 
-    if spec is None and not runs.is_dir():
+    if spec is None and opened.results is None:
         raise SpecError(
             f"--config: {runs} is a table; say by --spec FILE which family, data and training "
             "the run shall have"
         )
-    sweep = load(spec or runs, set_)
-    measured = measured_in(open_results(runs)) if runs.is_dir() else None
-    best = best_fit(fits, ask, AGGREGATE)
-    return recommend(best, sweep, ask.flops, losses=dict(fits), measured=measured)
+    results = opened.results
+    own = results.sweep if results and spec is None and not set_ else load(spec or runs, set_)
+    measured = measured_in(results) if results else None
+    losses = dict(opened.fits)
+    return recommend(said.best, own, said.ask.flops, losses=losses, measured=measured)

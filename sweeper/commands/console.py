@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,8 +64,21 @@ def open_results(directory: Path) -> Results:
     return Results(directory)
 
 
-def fits_of(runs: Path, method: str) -> Fits:
-    """Fit the runs of a sweep directory or a table by a named method."""
+@dataclass(frozen=True)
+class Runs:
+    """What a command was given: a sweep directory, opened, or a table.
+
+    Attributes:
+        fits: by the method that was asked for.
+        results: the directory; None for a table.
+    """
+
+    fits: Fits
+    results: Results | None = None
+
+
+def open_runs(runs: Path, method: str) -> Runs:
+    """Open a sweep directory or a table, once, and fit it by a named method."""
     from fitting import fit_skills, read_table
     from sweeper.errors import SpecError, did_you_mean
 
@@ -74,6 +88,7 @@ def fits_of(runs: Path, method: str) -> Fits:
         raise SpecError(
             f"--method {method!r} is unknown{near}; choose one of {', '.join(methods)}"
         )
-    if runs.is_dir():
-        return open_results(runs).fit(method)  # type: ignore[arg-type] # checked above
-    return fit_skills(read_table(runs), method=method)  # type: ignore[arg-type]
+    if not runs.is_dir():
+        return Runs(fit_skills(read_table(runs), method=method))  # type: ignore[arg-type]
+    results = open_results(runs)
+    return Runs(results.fit(method), results)  # type: ignore[arg-type] # checked above

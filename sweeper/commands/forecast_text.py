@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sweeper.text import si
 
 if TYPE_CHECKING:
-    from sweeper.analysis.big_run import BigRun
-    from sweeper.analysis.forecast import Values
+    from sweeper.analysis.forecast import Forecast, Values
 
 
-def lines(said: Values, run: BigRun | None) -> list[str]:
+def lines(said: Forecast) -> list[str]:
     """The lines of one forecast."""
-    skills: dict[str, Values] = said["skills"]
+    skills = said.skills
     shown = [f"{name:<24} {_optimum(one)}" for name, one in skills.items() if "params" in one]
     shown += _block("A wrong size on the same budget costs (nats, share of the FLOPs):", [
         f"{name:<24} {_costs(one['choices'], 'factor', 'x{:g}')}"
@@ -31,12 +30,12 @@ def lines(said: Values, run: BigRun | None) -> list[str]:
     for name, one in skills.items():
         if "sampling" in one:
             shown += ["", *_sampling(name, one["sampling"])]
-    if "front" in said:
-        shown += ["", *_front(said["front"])]
-    if run is not None:
-        shown += ["", *str(run).splitlines()]
-    shown += [f"wrote {path}" for path in said.get("files", ())]
-    shown += [f"note: {warning}" for warning in said["warnings"]]
+    if said.front:
+        shown += ["", *_front(said.front)]
+    if said.run is not None:
+        shown += ["", *str(said.run).splitlines()]
+    shown += [f"wrote {path}" for path in said.files]
+    shown += [f"note: {warning}" for warning in said.warnings]
     if any(one.get("status") == "no-common-law" for one in skills.values()):
         shown.append("note: --despite-alarm extrapolates all the same")
     return shown

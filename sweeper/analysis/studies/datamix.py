@@ -90,7 +90,7 @@ def study(source: Source) -> DatamixStudy:
         raise FittingError(
             f"the data-mix study needs three mixes or more, these runs have {len(source.shares)}; "
             "give a spec `mixes: paper` or names with class multipliers, and a table its shares "
-            "(columns share_<class>, or --mixes FILE)"
+            "(columns share_<class>, or a YAML file of mixes)"
         )
     shares = source.shares
     names = {c for mix in shares.values() for c in mix}

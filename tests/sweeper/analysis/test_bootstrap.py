@@ -56,5 +56,5 @@ def test_the_command_prints_and_gives_json(tmp_path):
 
 
 def test_too_few_draws_are_refused():
-    with pytest.raises(SpecError, match="--bootstrap 10: ask for 100"):
+    with pytest.raises(SpecError, match="bootstrap=10: ask for 100"):
         resample(fit_skills(table()), 10)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,6 +161,30 @@ def test_the_run_is_written_for_trainables_and_for_transformers(runs, tmp_path):
     model = AutoConfig.from_pretrained(tmp_path / "big")
     assert model.hidden_size == trial.shape.width and model.num_hidden_layers == 2
     assert yaml.safe_load(out.read_text())["tokens"] == trial.tokens
+
+
+def test_a_directory_is_opened_once(tmp_path, monkeypatch):
+    from sweeper.record.ledger import Ledger
+
+    opened, start = [], Ledger.__init__
+
+    def counted(self, *arguments, **named):
+        opened.append(arguments)
+        start(self, *arguments, **named)
+
+    monkeypatch.setattr(Ledger, "__init__", counted)
+    before = Path(__file__).parents[1] / "data" / "sweep_0_1"
+    directory = shutil.copytree(before, tmp_path / "sweep")
+    out = tmp_path / "big.yaml"
+    text = said("predict", directory, "--flops", "8e11", "--config", out, "--skill", "code")
+    assert "measured on 15 trials" in text and str(out) in text
+    assert len(opened) == 1
+
+
+def test_the_run_is_of_the_reference_mix(fits):
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, mixes={"more": {"code": 4.0}, "base": {}})
+    trial = recommend(fits["code"], sweep, 4e11).trial
+    assert trial.data.mix == sweep.mix_data("more").mix != sweep.data.mix
 
 
 def test_a_skill_without_an_optimum_gives_no_run(table):
