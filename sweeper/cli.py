@@ -7,6 +7,7 @@ import sys
 # Their commands register themselves.
 from sweeper.commands import (  # noqa: F401
     analysis,
+    by_hand,
     monitoring,
     planning,
     prepare,

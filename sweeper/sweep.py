@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeper.budget import Allocation
 from sweeper.record.record import Outcome, Record
+from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from fitting import Fits
+    from sweeper.driver.by_hand import Asked
     from sweeper.plan.plan import Plan
     from sweeper.search.protocol import Search
     from sweeper.tuning.tuned import Tuned
@@ -93,6 +96,70 @@ class Sweep(Spec):  # noqa: D101
         from sweeper.cluster.run_tuning import run
 
         return run(self, Path(directory), progress=progress)
+
+    def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:
+        """The next trials for runs that others have, without a directory.
+
+        Args:
+            table: columns flops, params, tokens, skill, loss; rows without a loss are pending.
+            n: how many at most.
+
+        Returns:
+            Allocations, on the spec's budgets and sizes; none where no trial would help. The
+            allowance is what may be spent on them and on the pending ones.
+        """
+        from sweeper.search.suggest import next_of
+
+        found = next_of(table, self.policy, self.space, allowance=self.allowance, n=n)
+        return [] if isinstance(found, Finished) else [each.allocation for each in found]
+
+    def ask(self, directory: str | Path, n: int = 1) -> list[Asked] | Finished:
+        """Reserve the next trials for somebody else to launch, without Ray.
+
+        Args:
+            directory: of the sweep, made if absent.
+            n: how many at most.
+
+        Returns:
+            Trials with their commands; none to wait for those that are out; or `Finished`.
+
+        Raises:
+            SpecError: the spec has no trainer section.
+            DirectoryError: the directory holds another sweep, or another driver holds it.
+        """
+        from sweeper.driver.by_hand import ask
+
+        return ask(self, directory, n)
+
+    def tell(
+        self,
+        directory: str | Path,
+        id: str,
+        losses: Mapping[str, Any] | None = None,
+        *,
+        failed: str = "",
+        kind: str = "error",
+        tokens: float | None = None,
+    ) -> str:
+        """Record what became of a trial that was asked for; see `sweeper.driver.by_hand.tell`.
+
+        Args:
+            directory: of the sweep.
+            id: of the trial.
+            losses: skill -> nats per token; left out, those of its ``losses.json``.
+            failed: why there are none, instead.
+            kind: of the failure (docs/faults.md); some are handed out again.
+            tokens: it was trained on when it failed.
+
+        Returns:
+            What it is now: "finished", "diverged", "failed", or "running" to be launched again.
+
+        Raises:
+            SpecError: no such trial is out, or the losses are not those of the spec's skills.
+        """
+        from sweeper.driver.by_hand import tell
+
+        return tell(self, directory, id, losses, failed=failed, kind=kind, tokens=tokens)
 
     def simulate(
         self,

@@ -21,7 +21,7 @@ from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray
 
-__all__ = ["Places", "Wishes", "bound", "choose", "foresee", "taught"]
+__all__ = ["Places", "Wishes", "bound", "choose", "foresee", "lessons", "taught"]
 
 SHAPE_ERROR = 0.15
 SHAPE_ERROR_ALARMED = 0.3
@@ -207,6 +207,27 @@ def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -
         flops -= float(candidates.reserved[best])
         best = _best(beliefs, candidates, blocks, wishes, square, flops)
     return np.asarray(np.sqrt(_variance(beliefs) / before))
+
+
+def lessons(fit: Guarded, trials: Places, wishes: Wishes, *, pending: Places) -> FloatArray:
+    """How much narrower every interval is expected to be after each of some trials, (n, S, T).
+
+    Args:
+        fit: the guarded fit of the trials so far.
+        trials: taken one after the other, in their order.
+        wishes: what is to be learnt.
+        pending: trials in training, which are counted first.
+
+    Returns:
+        Standard errors relative to those with the pending trials, within components.
+    """
+    beliefs = _beliefs(fit, trials, pending, wishes.targets)
+    before, after = _variance(beliefs), []
+    for i in range(len(trials)):
+        for belief in beliefs:
+            belief.learn(i)
+        after.append(np.sqrt(_variance(beliefs) / before))
+    return np.asarray(after)
 
 
 def _best(

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sweeper.budget import Allocation
 from sweeper.driver.faults import MOST_RETURNS, RESPONSES
-from sweeper.errors import SpecError, did_you_mean
+from sweeper.errors import DirectoryError, SpecError, did_you_mean
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.search.build import policy
@@ -24,6 +25,9 @@ from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec, trial_id
 from trainables.foreign.command import Place, arguments, measured
 from trainables.foreign.losses import LOSSES, LossesError, read, sums
+
+PATIENCE_S = 30.0
+"""Seconds to wait for another who holds the directory (assumption: jobs that end together)."""
 
 RETURNED = "returned"
 """Key in the ledger of trials that were given back, to be handed out again first."""
@@ -58,13 +62,26 @@ class Asked:
 def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Directory, Ledger]]:
     """A directory held as its driver holds it, for the length of one question."""
     directory = Directory(root)
-    with directory.driven():
+    with ExitStack() as held:
+        _hold(directory, held)
         directory.claim(spec)
         ledger = Ledger(directory.ledger)
         try:
             yield directory, ledger
         finally:
             ledger.close()
+
+
+def _hold(directory: Directory, held: ExitStack) -> None:
+    """Wait for those who ask and tell at the same moment."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            held.enter_context(directory.driven())
+            return
+        except DirectoryError:
+            if time.monotonic() > until:
+                raise
 
 
 def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:

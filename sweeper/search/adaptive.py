@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fitting.mixture.design import Places, Wishes, bound, choose, foresee, taught
+from fitting.mixture.design import Places, Wishes, bound, choose, foresee, lessons, taught
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import opening, safeguards
@@ -119,7 +119,7 @@ class AdaptiveSearch:
             state.fit,
             places,
             self._wishes,
-            pending=self._pending(selection),
+            pending=_as_places(selection.training),
             remaining=selection.remaining - safeguards.reserve(selection),
             n=selection.free,
         )
@@ -152,12 +152,29 @@ class AdaptiveSearch:
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
         return np.asarray(sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))])
 
-    def _pending(self, selection: Selection) -> Places:
-        if not selection.training:
-            return Places.none()
-        flops = np.array([a.flops for a in selection.training])
-        log_params = np.log([a.params for a in selection.training])
-        return Places(log_params, flops, flops, np.ones(len(flops)))
+    def lessons(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        trials: Sequence[Allocation],
+    ) -> tuple[FloatArray, tuple[str, ...]] | None:
+        """Half-widths of the 90 % intervals of ln p* now and expected after each of some trials.
+
+        Args:
+            observations: of ended trials.
+            pending: trials in training.
+            trials: taken one after the other.
+
+        Returns:
+            (1 + n, S, T) half-widths of every skill and target, and the skills; None while no
+            law can be fitted.
+        """
+        state = self._fitted(observations)
+        if state is None:
+            return None
+        ratio = lessons(state.fit, _as_places(trials), self._wishes, pending=_as_places(pending))
+        now = half_widths(state.whole, self.targets)
+        return np.concatenate([now[None], now * ratio]), state.whole.skills
 
     def efficiency(self, observations: pd.DataFrame) -> float:
         """FLOPs that the best design for the same intervals would need, over those spent.
@@ -200,3 +217,11 @@ class AdaptiveSearch:
             f"({state.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs"
             f"{limit}; as many again would bring it to about ±{(widths * ahead).max():.2g}."
         )
+
+
+def _as_places(trials: Sequence[Allocation]) -> Places:
+    if not trials:
+        return Places.none()
+    flops = np.array([a.flops for a in trials])
+    log_params = np.log([a.params for a in trials])
+    return Places(log_params, flops, flops, np.ones(len(flops)))

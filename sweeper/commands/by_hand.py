@@ -1,0 +1,220 @@
+"""The commands for those who launch their trainings themselves: suggest, ask, tell."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.search.suggest import Suggestion
+
+UNDER_WAY = r"loss is missing|status is '(?:running|pending|queued|scheduled|started|submitted)'"
+"""Reasons for which a row has no loss yet."""
+
+Count = Annotated[int, typer.Option("-n", help="How many at most.")]
+
+
+@app.command()
+def suggest(
+    runs: Annotated[
+        Path, typer.Argument(help="A table of runs; rows without a loss are pending.")
+    ],
+    allowance: Annotated[
+        float,
+        typer.Option("--allowance", help="FLOPs to spend on these and on the pending runs."),
+    ],
+    budgets: Annotated[
+        str | None,
+        typer.Option("--budgets", help="FLOPs per run: 1e18,3e18; default those of the table."),
+    ] = None,
+    n: Count = 8,
+    ladder: Annotated[
+        Path | None, typer.Option("--ladder", help="CSV of the sizes there are; default any.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="Wanted half-width of ln p*, 90 %.")
+    ] = 0.10,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Say what to train next, from the runs you have, and what each is expected to teach."""
+    from sweeper.search.protocol import Finished
+    from sweeper.search.suggest import suggest_for
+
+    found = suggest_for(
+        _table(runs), budgets=_budgets(budgets), allowance=allowance, n=n,
+        ladder=ladder, tolerance=tolerance,
+    )  # fmt: skip
+    if isinstance(found, Finished):
+        typer.echo(f"nothing to train next ({found.reason}): {found.detail}", err=True)
+        found = []
+    rows = [_row(each) for each in found]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif as_csv:
+        print(_csv(rows), end="")
+    else:
+        print("\n".join(_lines(found)))
+
+
+def _table(runs: Path) -> pd.DataFrame:
+    """The runs that have losses, and those under way: without one, or said to be running."""
+    import pandas as pd
+
+    from fitting.errors import TableError
+    from fitting.reading.observations import prepare, read_table
+
+    raw = read_table(runs)
+    parts, notes = [], []
+    try:
+        seen = prepare(raw)
+    except TableError:
+        out = raw.index
+    else:
+        parts, notes = [seen.frame], list(seen.warnings)
+        out = seen.excluded.loc[seen.excluded["reason"].astype(str).str.match(UNDER_WAY), "row"]
+    if len(out):
+        columns = [name for name in raw.columns if name.lower() not in ("status", "state")]
+        waiting = prepare(raw.loc[out, columns].assign(loss=1.0)).frame
+        parts.append(waiting.assign(loss=float("nan")))
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _budgets(text: str | None) -> list[float]:
+    from sweeper.errors import SpecError
+
+    try:
+        values = [float(item) for item in text.split(",")] if text else []
+    except ValueError:
+        values = [-1.0]
+    if any(not 0 < value < math.inf for value in values):
+        raise SpecError(f"--budgets {text!r}: write FLOPs above 0, such as 1e18,3e18")
+    return sorted(values)
+
+
+def _row(each: Suggestion) -> dict[str, Any]:
+    allocation = each.allocation
+    row = {"flops": allocation.flops, "params": allocation.params, "tokens": allocation.tokens}
+    if not each.skill:
+        return row | {"seed": allocation.seed, "teaches": None}
+    lesson = {"skill": each.skill, "flops": each.flops, "before": each.before}
+    return row | {"seed": allocation.seed, "teaches": lesson | {"after": each.after}}
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    import pandas as pd
+
+    flat = [
+        {k: v for k, v in row.items() if k != "teaches"}
+        | {f"teaches_{k}": v for k, v in (row["teaches"] or {}).items()}
+        for row in rows
+    ]
+    return str(pd.DataFrame(flat).to_csv(index=False))
+
+
+def _lines(found: list[Suggestion]) -> list[str]:
+    from sweeper.text import si
+
+    lines = []
+    for each in found:
+        a = each.allocation
+        said = "opens the search: no law can be fitted yet"
+        if each.skill:
+            said = (
+                f"narrows {each.skill} at {each.flops:.3g} most: ln p* "
+                f"±{each.before:.2g} to ±{each.after:.2g}"
+            )
+        lines.append(
+            f"C={a.flops:.3g}  {si(a.params):>6} params  {si(a.tokens):>6} tokens  {said}"
+        )
+    return lines
+
+
+@app.command()
+def ask(
+    spec: SpecFile,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")
+    ] = None,
+    n: Count = 1,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reserve the next trials for you to launch; `tell` what became of them."""
+    from sweeper.record.directory import safe_name
+    from sweeper.search.protocol import Finished
+
+    sweep = load(spec, set_)
+    place = out or (spec if spec.is_dir() else Path("sweeps") / safe_name(sweep.name))
+    found = sweep.ask(place, n)
+    over = found if isinstance(found, Finished) else None
+    trials = [] if isinstance(found, Finished) else [each.to_dict() for each in found]
+    if as_json:
+        said = {"reason": over.reason, "detail": over.detail} if over else None
+        print(json.dumps({"trials": trials, "finished": said}, indent=2))
+    elif over:
+        print(f"finished: {over.reason}: {over.detail}")
+    else:
+        import shlex
+
+        for each in trials:
+            print(f"{each['id']}  {shlex.join(each['command']) or _plainly(each)}")
+        if not trials:
+            typer.echo("none now: the search waits for those that are out", err=True)
+
+
+def _plainly(trial: dict[str, Any]) -> str:
+    hidden = ("id", "command", "attempt")
+    return " ".join(f"{k}={v}" for k, v in trial.items() if k not in hidden)
+
+
+@app.command()
+def tell(
+    directory: Where,
+    trial: Annotated[str, typer.Argument(help="Its id, as `ask` said.", metavar="ID")],
+    losses: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="code=2.31 validation=2.95; left out, read from its losses.json.",
+            metavar="SKILL=NATS",
+        ),
+    ] = None,
+    failed: Annotated[str, typer.Option("--failed", help="Why there are no losses.")] = "",
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="Of the failure; node-lost and interrupted are asked again."),
+    ] = "error",
+    tokens: Annotated[
+        float | None, typer.Option("--tokens", help="It was trained on when it failed.")
+    ] = None,
+) -> None:
+    """Record what became of a trial that was asked for."""
+    sweep = load(directory, None)
+    given = _losses(losses) if losses else None
+    state = sweep.tell(directory, trial, given, failed=failed, kind=kind, tokens=tokens)
+    print(f"{trial}: {state}" + ", to be launched again" * (state == "running"))
+
+
+def _losses(items: list[str]) -> dict[str, float]:
+    from sweeper.errors import SpecError
+
+    found = {}
+    for item in items:
+        name, separator, value = item.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name:
+            raise SpecError(f"{item!r}: write SKILL=NATS, such as code=2.31")
+    return found

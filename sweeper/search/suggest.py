@@ -1,0 +1,233 @@
+"""What to train next, from anybody's runs: the search without a sweep, a ledger or Ray.
+
+Legend: k = flops / (params tokens) of the table, 6 by the usual convention.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sweeper.budget import Allocation, Space
+from sweeper.errors import SpecError
+from sweeper.search.adaptive import AdaptiveSearch
+from sweeper.search.build import build
+from sweeper.search.protocol import COLUMNS, Finished, Search
+from sweeper.spec.search import SearchSettings
+from trainables.foreign.ladder import read
+
+FINENESS = 1.06
+"""Ratio of neighbouring sizes where any size may be trained, as of a sweep's own ladder."""
+
+REACH = 5.0
+"""Factor beyond the sizes at hand, and beyond the guessed optima, that is looked at: as far as
+the search reaches (`search.reach`)."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A trial worth training next.
+
+    Attributes:
+        allocation: what to train.
+        skill: whose optimum it is expected to narrow most; "" while no law can be fitted.
+        flops: on which budget.
+        before: half-width of that 90 % interval of ln p*, with the suggestions before this one.
+        after: the same with this one.
+    """
+
+    allocation: Allocation
+    skill: str = ""
+    flops: float = math.nan
+    before: float = math.nan
+    after: float = math.nan
+
+
+def next_of(
+    table: pd.DataFrame,
+    policy: Callable[[Sequence[str]], Search],
+    space: Space,
+    *,
+    allowance: float,
+    n: int,
+) -> list[Suggestion] | Finished:
+    """What to train next beside the runs of a table; those without a loss are pending.
+
+    Args:
+        table: columns flops, params, tokens, skill, loss, and seed where known.
+        policy: makes the search for some skills.
+        space: what can be trained.
+        allowance: FLOPs that may be spent on these and on those that are pending.
+        n: suggestions at most.
+
+    Raises:
+        SpecError: ``n`` or the allowance is no positive number.
+    """
+    if n < 1 or not allowance > 0:
+        raise SpecError(f"n={n}, allowance={allowance:g}: both must be positive")
+    lossless = table["loss"].isna()
+    out = [_pending(row, space) for row in _trials(table[lossless])]
+    known = table[~lossless]
+    skills = list(dict.fromkeys(known["skill"].astype(str)))
+    return suggest(policy(skills), observed(known), out, allowance=allowance, n=n)
+
+
+def _trials(rows: pd.DataFrame) -> list[Any]:
+    """One row of each trial."""
+    keys = ["trial_id"] if "trial_id" in rows else ["flops", "params", "tokens"]
+    return list(rows.drop_duplicates(keys).itertuples())
+
+
+def _pending(row: Any, space: Space) -> Allocation:
+    """A run that is under way, on the budget it is nearest to."""
+    budget = min(space.budgets, key=lambda c: abs(math.log(c / row.flops)))
+    return Allocation(budget, round(row.params), round(row.tokens), 0, space.mix)
+
+
+def suggest(
+    search: Search,
+    observations: pd.DataFrame,
+    pending: Sequence[Allocation],
+    *,
+    allowance: float,
+    n: int,
+) -> list[Suggestion] | Finished:
+    """The next trials a search would start, and what each is expected to teach.
+
+    Args:
+        search: the policy, over what can be trained.
+        observations: of ended trials, columns `sweeper.search.protocol.COLUMNS`.
+        pending: trials in training.
+        allowance: FLOPs that may be spent on these and on those to come.
+        n: suggestions at most.
+    """
+    left = allowance - sum(a.flops for a in pending)
+    chosen = search.propose(observations, pending, left, n)
+    if isinstance(chosen, Finished):
+        return chosen
+    plain = [Suggestion(allocation) for allocation in chosen]
+    if not chosen or not isinstance(search, AdaptiveSearch):
+        return plain
+    found = search.lessons(observations, pending, chosen)
+    if found is None:
+        return plain
+    widths, skills = found
+    return [
+        _lesson(allocation, widths[i], widths[i + 1], skills, search.targets)
+        for i, allocation in enumerate(chosen)
+    ]
+
+
+def _lesson(
+    allocation: Allocation,
+    before: np.ndarray,
+    after: np.ndarray,
+    skills: Sequence[str],
+    targets: Sequence[float],
+) -> Suggestion:
+    """The interval that one trial narrows by the largest factor."""
+    s, t = (int(i) for i in np.unravel_index(np.argmin(after / before), before.shape))
+    return Suggestion(
+        allocation, skills[s], float(targets[t]), float(before[s, t]), float(after[s, t])
+    )
+
+
+def observed(table: pd.DataFrame) -> pd.DataFrame:
+    """Somebody's runs as the search reads them.
+
+    Args:
+        table: columns flops, params, tokens, skill, loss, trial_id, and seed, mix where known.
+    """
+    frame = table.reindex(columns=[*COLUMNS]).assign(
+        status="finished", spent_flops=table["flops"], mix="base"
+    )
+    if table.empty:
+        return frame
+    repeats = table.groupby(["flops", "params", "skill"], sort=False).cumcount()
+    seeds = pd.to_numeric(frame["seed"], errors="coerce")
+    frame["seed"] = seeds.fillna(repeats).astype(int)
+    for name in ("params", "tokens"):
+        frame[name] = frame[name].round().astype("int64")
+    return frame
+
+
+def space_of(
+    table: pd.DataFrame,
+    *,
+    budgets: Sequence[float],
+    tokens_per_param: float,
+    ladder: Sequence[tuple[int, float | None]] = (),
+) -> Space:
+    """What can be trained beside somebody's runs.
+
+    Args:
+        table: flops, params, tokens of the runs; its own k holds for what is to come.
+        budgets: ascending.
+        tokens_per_param: guess of t / p at the optimum.
+        ladder: params and FLOPs per token of the sizes there are; any size without it.
+    """
+    k = 6.0
+    if len(table):
+        k = float((table["flops"] / table["params"] / table["tokens"]).median())
+    sizes = list(ladder) or [(p, None) for p in _fine(table, budgets, tokens_per_param)]
+    cost = tuple(k * p if each is None else each for p, each in sizes)
+    return Space(tuple(budgets), tuple(p for p, _ in sizes), cost)
+
+
+def _fine(table: pd.DataFrame, budgets: Sequence[float], tokens_per_param: float) -> list[int]:
+    guesses = [math.sqrt(c / 6 / tokens_per_param) for c in (budgets[0], budgets[-1])]
+    known = [float(table["params"].min()), float(table["params"].max())] if len(table) else []
+    low, high = min(guesses + known) / REACH, max(guesses + known) * REACH
+    count = math.ceil(math.log(high / low) / math.log(FINENESS))
+    values = low * np.exp(np.linspace(0, math.log(high / low), count + 1))
+    return sorted({max(1, round(float(f"{v:.3g}"))) for v in values})
+
+
+def suggest_for(
+    table: pd.DataFrame,
+    *,
+    budgets: Sequence[float],
+    allowance: float,
+    n: int,
+    ladder: str | Path | None = None,
+    tolerance: float = 0.10,
+) -> list[Suggestion] | Finished:
+    """What to train next, from a table and a few numbers.
+
+    Args:
+        table: see `next_of`; its ``budget`` column names its budgets.
+        budgets: FLOPs of runs to come; empty for those of the table.
+        allowance: FLOPs that may be spent on these and on those that are pending.
+        n: suggestions at most.
+        ladder: CSV of the sizes there are; any size without it.
+        tolerance: wanted half-width of the 90 % interval of ln p*.
+
+    Raises:
+        SpecError: there are no budgets, or the ladder cannot be read.
+    """
+    settings = SearchSettings(tolerance=tolerance)
+    wanted = list(budgets) or sorted(set(table.get("budget", [])))
+    if not wanted:
+        raise SpecError("--budgets: the table names none; write FLOPs such as 1e18,3e18")
+    sizes = []
+    if ladder is not None:
+        try:
+            rows = read(str(Path(ladder).resolve()), str(Path.cwd()))
+        except ValueError as error:
+            raise SpecError(str(error).replace("sizes.ladder", "--ladder")) from None
+        per_token = [row.get("flops_per_token") for row in rows]
+        sizes = [
+            (int(row["params"]), None if each is None else float(each))
+            for row, each in zip(rows, per_token, strict=True)
+        ]
+    guess = settings.tokens_per_param
+    space = space_of(table, budgets=wanted, tokens_per_param=guess, ladder=sizes)
+    return next_of(
+        table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n
+    )

@@ -1,0 +1,125 @@
+"""Ask and tell: the sweep of those who launch their own trainings."""
+
+import math
+
+import pytest
+
+from sweeper import DirectoryError, Finished, SpecError, Sweep
+from sweeper.record.ledger import Ledger
+
+ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
+
+
+def make(**changes):
+    values = {
+        "budgets": [1e15, 3e15, 1e16],
+        "allowance": 6e16,
+        "trainer": {
+            "command": ["train", "--depth={depth}", "--tokens={tokens}", "--out={directory}"],
+            "skills": {"code": "code", "validation": "aggregate"},
+        },
+        "sizes": {"ladder": ROWS},
+        "cluster": {"device": "cpu-core"},
+        **changes,
+    }
+    return Sweep.from_dict(values)
+
+
+def loss(a, shift):
+    return 1.5 + 400 / a.params**0.34 + shift * 410 / a.tokens**0.28
+
+
+def losses(a):
+    return {"code": loss(a, 1.0), "validation": loss(a, 1.2)}
+
+
+def test_a_sweep_by_hand_is_the_sweep_of_the_machine(tmp_path):
+    sweep = make()
+    while not isinstance(asked := sweep.ask(tmp_path), Finished):
+        (one,) = asked
+        assert one.command[1] == f"--depth={one.row['depth']}"
+        assert one.command[-1] == f"--out={one.directory}"
+        assert one.directory.is_dir()
+        sweep.tell(tmp_path, one.id, losses(one.allocation))
+    by_machine = sweep.simulate(lambda a, rng: losses(a))
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    by_hand = list(ledger.allocations("finished").values())
+    ledger.close()
+    drawn = by_machine.table.drop_duplicates("trial_id")
+    assert [(a.flops, a.params, a.seed) for a in by_hand] == list(
+        drawn[["flops", "params", "seed"]].itertuples(index=False, name=None)
+    )
+    assert asked.reason == by_machine.finished.reason
+
+
+def test_trials_that_are_out_are_reserved_and_not_asked_twice(tmp_path):
+    sweep = make()
+    first, second = sweep.ask(tmp_path, 3), sweep.ask(tmp_path, 3)
+    ids = [one.id for one in [*first, *second]]
+    assert len(set(ids)) == 6
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    assert ledger.totals()[1] == sum(one.allocation.flops for one in [*first, *second])
+    ledger.close()
+
+
+def test_what_is_lost_is_asked_again_until_its_retries_are_spent(tmp_path):
+    sweep = make()
+    (one,) = sweep.ask(tmp_path)
+    assert sweep.tell(tmp_path, one.id, failed="node 7 rebooted", kind="node-lost") == "running"
+    for attempt in (2, 3):
+        again = sweep.ask(tmp_path, 2)
+        assert (again[0].id, again[0].attempt) == (one.id, attempt)
+        state = sweep.tell(tmp_path, one.id, failed="killed", kind="worker-died")
+        assert state == "running"
+    sweep.ask(tmp_path)
+    tokens = one.allocation.tokens / 2
+    assert sweep.tell(tmp_path, one.id, failed="x", kind="worker-died", tokens=tokens) == "failed"
+    ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
+    spent = ledger.trials().set_index("trial_id").loc[one.id, "spent_flops"]
+    ledger.close()
+    assert spent == pytest.approx(sweep.space.cost(one.allocation) / 2)
+
+
+def test_losses_may_lie_in_the_directory_and_nan_is_diverged(tmp_path):
+    sweep = make()
+    one, two = sweep.ask(tmp_path, 2)
+    with pytest.raises(SpecError, match=r"losses\.json: is not there"):
+        sweep.tell(tmp_path, one.id)
+    (one.directory / "losses.json").write_text('{"code": 2, "validation": 3}')
+    assert sweep.tell(tmp_path, one.id) == "finished"
+    nothing = {"code": math.nan, "validation": 3.0}
+    assert sweep.tell(tmp_path, two.id, nothing) == "diverged"
+    with pytest.raises(SpecError, match="has ended already"):
+        sweep.tell(tmp_path, one.id, {"code": 1, "validation": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"code": 2}, "no loss of validation"),
+        ({"code": 2, "validatoin": 3}, r"'validatoin' is unknown \(did you mean 'validation'"),
+        ({"code": "2", "validation": 3}, "'2' is text"),
+    ],
+)
+def test_losses_of_other_skills_are_refused(tmp_path, given, words):
+    sweep = make()
+    (one,) = sweep.ask(tmp_path)
+    with pytest.raises(SpecError, match=words):
+        sweep.tell(tmp_path, one.id, given)
+
+
+def test_what_cannot_be_is_refused(tmp_path):
+    sweep = make()
+    sweep.ask(tmp_path)
+    with pytest.raises(SpecError, match="was not asked for"):
+        sweep.tell(tmp_path, "nobody", losses(sweep.space.allocation(1e15, 1e6)))
+    with pytest.raises(SpecError, match=r"kind 'lost' is unknown.*did you mean"):
+        (two,) = sweep.ask(tmp_path)
+        sweep.tell(tmp_path, two.id, failed="x", kind="lost")
+    with pytest.raises(SpecError, match="ask for one trial or more"):
+        sweep.ask(tmp_path, 0)
+    with pytest.raises(SpecError, match="trainer: a sweep launched by hand says"):
+        Sweep(budgets=[1e11], allowance=1e13).ask(tmp_path / "b")
+    other = make(trainer={"version": "2", "skills": {"code": "code"}})
+    with pytest.raises(DirectoryError, match=r"trainer\.version is '' there and '2' here"):
+        other.ask(tmp_path)

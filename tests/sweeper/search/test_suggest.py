@@ -1,0 +1,100 @@
+"""What to train next, from a table."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from sweeper import SpecError, Sweep
+from sweeper.cli import app
+from sweeper.search.build import build
+from sweeper.search.protocol import Finished
+from sweeper.search.suggest import observed, space_of, suggest_for
+from sweeper.spec.search import SearchSettings
+
+BUDGETS = (1e18, 3e18, 1e19)
+
+
+def runs(count, k=6.0, skills=2):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(count):
+        c, p = BUDGETS[i % 3], round(math.exp(rng.uniform(17.5, 20.5)))
+        t = c / k / p
+        for s in range(skills):
+            loss = 1.5 + 400 / p**0.34 + (410 + 40 * s) / t**0.28 + 0.004 * rng.normal()
+            rows.append((f"r{i}", c, p, t, f"skill-{s}", loss))
+    return pd.DataFrame(rows, columns=["trial_id", "flops", "params", "tokens", "skill", "loss"])
+
+
+def test_suggestions_are_the_search_itself():
+    table = runs(24)
+    found = suggest_for(table, budgets=BUDGETS, allowance=1e20, n=4)
+    space = space_of(table, budgets=BUDGETS, tokens_per_param=20.0)
+    search = build(SearchSettings(), space, ["skill-0", "skill-1"])
+    assert [each.allocation for each in found] == search.propose(observed(table), [], 1e20, 4)
+    assert all(each.after < each.before for each in found)
+
+
+def test_pending_runs_are_taken_for_known_and_reserve_their_flops():
+    table = runs(24)
+    first = suggest_for(table, budgets=BUDGETS, allowance=1e20, n=1)[0].allocation
+    out = pd.DataFrame(
+        [{"trial_id": "x", "flops": first.flops, "params": first.params, "tokens": first.tokens,
+          "skill": "skill-0", "loss": math.nan}] * 2
+    )  # fmt: skip
+    both = pd.concat([table, out], ignore_index=True)
+    second = suggest_for(both, budgets=BUDGETS, allowance=1e20, n=1)[0].allocation
+    assert second != first
+    spent = suggest_for(both, budgets=BUDGETS, allowance=1.5 * first.flops, n=3)
+    assert not isinstance(spent, Finished)
+    assert sum(each.allocation.flops for each in spent) <= 0.5 * first.flops
+
+
+def test_tokens_follow_the_tables_own_flops_and_sizes_a_ladder(tmp_path):
+    table = runs(24, k=5.0)
+    for each in suggest_for(table, budgets=BUDGETS, allowance=1e20, n=3):
+        a = each.allocation
+        assert a.flops / a.params / a.tokens == pytest.approx(5.0, rel=1e-3)
+    (tmp_path / "sizes.csv").write_text("params,flops_per_token\n50M,4e8\n200M,1.4e9\n600M,4e9\n")
+    for each in suggest_for(
+        table, budgets=BUDGETS, allowance=1e20, n=3, ladder=tmp_path / "sizes.csv"
+    ):
+        per_token = {50e6: 4e8, 200e6: 1.4e9, 600e6: 4e9}[each.allocation.params]
+        assert each.allocation.tokens == int(each.allocation.flops / per_token)
+    with pytest.raises(SpecError, match=r"--ladder: .*none\.csv"):
+        suggest_for(table, budgets=BUDGETS, allowance=1e20, n=1, ladder="none.csv")
+
+
+def test_a_sweep_suggests_on_its_own_sizes():
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=1e13)
+    nothing = pd.DataFrame(columns=["flops", "params", "tokens", "skill", "loss"])
+    found = sweep.suggest(nothing, 4)
+    assert len(found) == 4
+    assert all(a.params in sweep.shapes for a in found)
+
+
+def test_the_command_as_table_csv_and_json(tmp_path):
+    table = runs(24)
+    table.loc[table.index[-2:], "loss"] = math.nan
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ["suggest", str(tmp_path / "runs.csv"), "--allowance", "1e20", "-n", "3"]
+    as_json = CliRunner().invoke(app, [*asked, "--budgets", "1e18,3e18,1e19", "--json"])
+    rows = json.loads(as_json.stdout)
+    assert len(rows) == 3
+    assert {"flops", "params", "tokens", "teaches"} <= rows[0].keys()
+    # Those of the table are its budgets.
+    plain = CliRunner().invoke(app, asked).stdout.splitlines()
+    assert len(plain) == 3
+    assert "narrows skill-" in plain[0]
+    text = CliRunner().invoke(app, [*asked, "--csv"]).stdout
+    assert text.splitlines()[0].startswith("flops,params,tokens")
+    with pytest.raises(SpecError, match="--budgets 'x'"):
+        CliRunner().invoke(app, [*asked, "--budgets", "x"], catch_exceptions=False)
+    head = table.head(2)  # too few for a law: the opening of the search
+    head.to_csv(tmp_path / "runs.csv", index=False)
+    opening = CliRunner().invoke(app, [*asked, "--budgets", "1e18,3e18"]).stdout
+    assert "opens the search" in opening
