@@ -1,0 +1,127 @@
+"""Numbers as people write them: 1.3B, 9,128,709, 2.00×10¹⁹, ~8 T, **2.79**, 1e21 FLOPs, 2^-8."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pandas as pd
+
+from fitting.values import FloatArray
+
+PF_DAY = 1e15 * 86400.0
+"""FLOPs of one petaFLOP/s for a day."""
+
+SCALES = {
+    **dict.fromkeys(("k", "thousand", "thousands"), 1e3),
+    **dict.fromkeys(("m", "mm", "mil", "mio", "million", "millions", "mega"), 1e6),
+    **dict.fromkeys(("b", "bn", "g", "billion", "billions", "giga"), 1e9),
+    **dict.fromkeys(("t", "tn", "trillion", "trillions", "tera"), 1e12),
+    **dict.fromkeys(("p", "quadrillion", "peta"), 1e15),
+    **dict.fromkeys(("e", "exa"), 1e18),
+    **dict.fromkeys(("z", "zetta"), 1e21),
+    **dict.fromkeys(("y", "yotta"), 1e24),
+}
+"""What a suffix or a word multiplies by."""
+
+_SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
+_UNIT = (
+    r"(?:flops?|tokens?|toks?|params?|parameters?|nats?|bits?|bpb)(?:\s*/\s*(?:token|byte|tok))?"
+)
+_NUMBER = re.compile(
+    r"(?P<sign>[-+])?(?P<mantissa>\d[\d,._']*(?:[ ]\d{3})*(?:\.\d+)?|\.\d+)"
+    r"(?:e(?P<e>[-+]?\d+)|\s*[×x*·]\s*10\s*(?:\^|\*\*)\s*(?P<ten>[-+]?\d+))?"
+    rf"\s*(?:(?P<days>pf(?:lop)?s?(?:/s)?[-\s]?days?)|(?P<scale>{_SCALE})?\s*(?:{_UNIT})?"
+    r"|(?P<percent>%))"
+)
+_POWER = re.compile(
+    r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<exponent>[-+]?\d+)\s*(?:flops?)?"
+)
+_SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_GROUPS = {
+    ",": re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}"),
+    ".": re.compile(r"\d{1,3}(?:\.\d{3})+"),
+}
+"""Separated thousands; Indian tables write 1,23,456."""
+
+
+def number(text: str, *, decimal: str = ".") -> float:
+    """The number a person wrote; NaN where it is none.
+
+    Args:
+        text: one cell, header unit or option.
+        decimal: what the source writes before decimals; decides what 1,234 and 1.234 are.
+    """
+    plain = _plain(text)
+    power = _POWER.fullmatch(plain)
+    if power:
+        return float(power["base"]) ** int(power["exponent"])
+    found = _NUMBER.fullmatch(plain)
+    if not found:
+        return math.inf if plain in ("inf", "infinity", "+inf", "∞") else math.nan
+    try:
+        value = float(_ungrouped(found["mantissa"], decimal))
+    except ValueError:
+        return math.nan
+    value *= 10.0 ** int(found["e"] or found["ten"] or 0) * (-1 if found["sign"] == "-" else 1)
+    if found["days"]:
+        return value * PF_DAY
+    return value / 100 if found["percent"] else value * SCALES.get(found["scale"] or "", 1.0)
+
+
+def has_scale(text: str) -> bool:
+    """Whether a cell names its own scale (1.3B, 2×10¹⁹), so that no header's unit applies."""
+    found = _NUMBER.fullmatch(_plain(text))
+    return bool(found and (found["scale"] or found["ten"] or found["days"]))
+
+
+def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> FloatArray:
+    """A column as floats, NaN where a cell is no number.
+
+    Args:
+        column: as read.
+        decimal: see `number`.
+        unit: multiplies cells that do not name a scale of their own.
+    """
+    if pd.api.types.is_bool_dtype(column):
+        return np.full(len(column), np.nan)
+    if pd.api.types.is_numeric_dtype(column):
+        return np.asarray(column.to_numpy(dtype=float, na_value=np.nan) * unit)
+    text = column.astype("str").str.strip()
+    found = pd.to_numeric(text, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
+    odd = text.notna().to_numpy() & (np.isnan(found) | (decimal != "."))
+    odd &= text.str.contains(r"\d", na=False).to_numpy()
+    scaled = np.zeros(len(text), dtype=bool)
+    codes, distinct = pd.factorize(text[odd])
+    values = np.array([number(cell, decimal=decimal) for cell in distinct])
+    own = np.array([has_scale(cell) for cell in distinct])
+    if len(distinct):
+        found[odd], scaled[odd] = values[codes], own[codes]
+    return np.asarray(np.where(scaled, found, found * unit))
+
+
+def _plain(text: str) -> str:
+    """Without emphasis, approximations, uncertainties, footnote marks and typographic signs."""
+    text = str(text).strip().replace("\\times", "×").replace("−", "-").replace("\\", "")
+    text = re.sub(r"[\u00a0\u202f\u2009]", " ", text)
+    text = re.sub(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPT), text)
+    if text.startswith("~~"):  # struck out in Markdown
+        return ""
+    text = re.sub(
+        r"(?:textbf|mathbf|mathrm|text)(?=\{)|[`{}$\"’]|\*\*(?!\s*[-+]?\d+\s*$)", "", text
+    )
+    text = re.sub(r"\s*(?:±|\+/-|\+-)\s*\S+|\(\d+\)$|[*†‡§]+$", "", text.strip(" *_"))
+    return text.strip().lstrip("~≈≃=<>≤≥ ").strip().lower()
+
+
+def _ungrouped(mantissa: str, decimal: str) -> str:
+    """Digits with a point: separators of thousands dropped, a decimal comma turned."""
+    text = re.sub(r"[ _']", "", mantissa)
+    if "," in text and "." in text:
+        last = "," if text.rfind(",") > text.rfind(".") else "."
+        return text.replace("," if last == "." else ".", "").replace(last, ".")
+    mark = "," if "," in text else "."
+    if _GROUPS[mark].fullmatch(text) and (mark != decimal or text.count(mark) > 1):
+        return text.replace(mark, "")
+    return text.replace(",", ".")

@@ -1,0 +1,256 @@
+"""What a column's header says: its words, its unit, and which part of a table it may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from fitting.reading.numbers import PF_DAY, SCALES, number
+
+CONTAINERS = frozenset("config summary metrics hparams args tags hp cfg data history".split())
+"""Leading parts of flattened names (W&B, MLflow, Lightning) that say nothing of the value."""
+
+_SYNONYMS = {
+    **dict.fromkeys("param parameter parameters nparams numparams paramcount weights".split(),
+                    ("params",)),
+    **dict.fromkeys("token tok toks ntokens numtokens".split(), ("tokens",)),
+    **dict.fromkeys("flop".split(), ("flops",)),
+    **dict.fromkeys("nonembedding nonembed nonemb noemb nonembeddings".split(),
+                    ("non", "embedding")),
+    **dict.fromkeys("emb embed embeds embeddings".split(), ("embedding",)),
+    **dict.fromkeys("val valid validation eval evaluation test heldout dev".split(), ()),
+    **dict.fromkeys("ce xent crossentropy xentropy logloss".split(), ("nll",)),
+    **dict.fromkeys("bpb".split(), ("bits", "per", "byte")),
+    **dict.fromkeys("bpc".split(), ("bits", "per", "character")),
+    **dict.fromkeys("ppl pplx".split(), ("perplexity",)),
+    **dict.fromkeys("activated".split(), ("active",)),
+    "acc": ("accuracy",), "lr": ("learning", "rate"), "pfdays": ("flops", "pfdays"),
+}  # fmt: skip
+
+_EVALUATION = frozenset("val valid validation eval evaluation test heldout dev".split())
+_FILLER = frozenset(
+    "n num number of total count the trainable model all in m final last mean avg average overall "
+    "value end lm per_token nominal target actual measured approx estimated".split()
+)
+_AMOUNTS = {
+    "params": (
+        frozenset({"params"}),
+        _FILLER | set("non embedding excluding excl without no incl including with active size "
+                      "training train transformer body backbone head experts".split()),
+    ),
+    "tokens": (
+        frozenset({"tokens"}),
+        _FILLER | set("train training trained seen consumed processed pretrain pretraining "
+                      "budget dataset data d".split()),
+    ),
+    "flops": (
+        frozenset({"flops", "compute", "budget", "isoflop"}),
+        _FILLER | set("train training trained pretraining pretrain c used spent cost group "
+                      "forward fwd isoflop".split()),
+    ),
+}  # fmt: skip
+_NAMES = {
+    "params": set("n p size model_size modelsize n_non_embedding n_active n_total".split()),
+    "tokens": set("d t data_size dataset_size datasize training_data".split()),
+    "flops": set("c pfdays".split()),
+    "loss": {"l"},
+    "skill": set("skill task benchmark domain eval_set eval_name eval_task eval_dataset "
+                 "val_set test_set validation_set subset eval metric".split()),
+    "trial_id": set("trial_id trial run run_id runid run_name id name uid experiment_name "
+                    "job_id run_path path exp_name mlflow_run_name hash".split()),
+    "seed": set("seed random_seed init_seed replicate rep data_seed".split()),
+    "mix": set("mix data_mix mixture data_mixture".split()),
+    "status": set("status state run_state".split()),
+    "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
+                "n_steps num_iterations training_steps optimizer_step "
+                "trainer_global_step".split()),
+    "epochs": set("epoch epochs num_epochs n_epochs repeats repetitions data_epochs".split()),
+    "unique_tokens": set("unique_tokens dataset_tokens unique_data".split()),
+    "tokens_per_param": set("tokens_per_param tokens_per_params tpp token_param_ratio "
+                            "tokens_params_ratio tokens_params t_p d_n tokens_n".split()),
+    "batch_tokens": set("batch_tokens tokens_per_batch tokens_per_step total_batch_size "
+                        "global_batch_tokens".split()),
+}  # fmt: skip
+_LOSSES = frozenset({"loss", "nll", "perplexity", "bits"})
+_METRICS = frozenset(
+    "accuracy em f1 score bleu rouge mmlu pass pass1 win winrate reward elo core exact "
+    "match".split()
+)
+_LOSS_WORDS = frozenset(
+    "l per byte character cross entropy log token tokens best min negative likelihood".split()
+)
+_NOT_A_LOSS = frozenset(
+    "scale std stderr se err error ci var z aux router balance balancing load grad norm weight "
+    "delta diff gap ratio time count rank threshold kl regularization mtp curve spike spikes "
+    "coef coefficient".split()
+)
+_SUITES = frozenset(
+    "paloma c4 pile wikitext lambada fineweb slimpajama dclm openwebtext wikipedia macro micro "
+    "uncheatable".split()
+)
+_TRAINING = frozenset("train training".split())
+
+
+@dataclass(frozen=True)
+class Header:
+    """A column's header, taken apart.
+
+    Attributes:
+        column: as the table has it.
+        words: its words, lower case, without unit and container.
+        unit: multiplies cells that name no scale of their own.
+        evaluation: whether it says val, eval, test or the like.
+    """
+
+    column: str
+    words: tuple[str, ...]
+    unit: float = 1.0
+    evaluation: bool = False
+
+    @property
+    def key(self) -> str:
+        """The words as one name."""
+        return "_".join(self.words)
+
+    @cached_property
+    def role(self) -> str:
+        """Part of the table it may be: params, tokens, flops, loss, metric, skill ..., or ""."""
+        # Evaluation words are dropped: val_set and eval_tokens are told by the header itself.
+        own = re.sub(r"[^a-z0-9]+", "_", self.column.lower()).strip("_")
+        for role, names in _NAMES.items():
+            if own in names or (self.key in names and not self.evaluation):
+                return role
+        for role, (needed, allowed) in _AMOUNTS.items():
+            if needed & set(self.words) and set(self.words) <= needed | allowed:
+                return role if not self.evaluation and not self._component else ""
+        words = set(self.words)
+        if words & _NOT_A_LOSS:
+            return "metric" if words & _METRICS else ""
+        if words & _LOSSES or (
+            words and words <= _SUITES | _FILLER | _TRAINING and words & _SUITES
+        ):
+            return "loss"
+        return "metric" if words & _METRICS else ""
+
+    @property
+    def _component(self) -> bool:
+        """Parameters of one part of the model: embedding, head."""
+        words = set(self.words)
+        outside = words & {"non", "excluding", "excl", "without", "no", "incl", "including",
+                           "with", "total"}  # fmt: skip
+        return bool(words & {"embedding", "head"}) and not outside
+
+    @cached_property
+    def kind(self) -> str:
+        """Of a loss: nats, bits, perplexity; of params: active, body, total; of flops: forward."""
+        words = set(self.words)
+        for kind in ("perplexity", "bits", "active", "forward"):
+            if kind in words or (kind == "forward" and "fwd" in words):
+                return kind
+        if "params" in words and words & {"non", "excluding", "excl", "without", "no",
+                                          "transformer", "body", "backbone"}:  # fmt: skip
+            return "body"
+        return "total" if "total" in words else "nats" if words & _LOSSES or "l" in words else ""
+
+    @cached_property
+    def subject(self) -> str:
+        """Of a loss: what it is measured on, "" where it only says loss."""
+        plain = _LOSSES | _FILLER | _TRAINING | _LOSS_WORDS
+        return " ".join(w for w in self.words if w not in plain and not w.isdigit())
+
+    @property
+    def training(self) -> bool:
+        """Of a loss: whether it says that it was measured in training."""
+        return bool(_TRAINING & set(self.words)) and not self.evaluation
+
+    @property
+    def rank(self) -> int:
+        """Of a loss: final before the best and the smallest of a run."""
+        return int(bool({"best", "min"} & set(self.words)))
+
+
+def parse(column: object, containers: frozenset[str] = CONTAINERS) -> Header:
+    """Take a header apart."""
+    text = re.sub(r"[*`$\\]|^#\s*", "", str(column).strip())
+    text, unit = _bracketed(text)
+    parts = [part for part in re.split(r"[./|]| - ", text) if part.strip()]
+    while len(parts) > 1 and parts[0].strip().lower() in containers:
+        parts = parts[1:]
+    if len(parts) > 1 and parts[-1].lower() == "value":
+        parts = parts[:-1]
+    words: list[str] = []
+    evaluation = False
+    for part in parts:
+        part = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])", " ", part)
+        for word in re.findall(r"[^\W_]+", part.lower()):
+            evaluation |= word in _EVALUATION
+            words += _SYNONYMS.get(word, (word,))
+    words, unit = _trailing_unit(_joined(words), unit)
+    return Header(str(column), tuple(words), unit, evaluation)
+
+
+def parse_all(columns: Iterable[object]) -> list[Header]:
+    """Headers of a table; where MLflow wrote it, `params.` is a container and not a count."""
+    columns = list(columns)
+    mlflow = any(str(c).startswith("metrics.") for c in columns)
+    return [parse(c, CONTAINERS | {"params"} if mlflow else CONTAINERS) for c in columns]
+
+
+def unit_of(text: str) -> float | None:
+    """What a unit in brackets multiplies by, None where it is no unit."""
+    plain = re.sub(r"^(?:in|×|x|\*)\s*|^nats.*|\s*(?:of\s+)?(?:tokens?|params?|parameters)$", "",
+                   text.strip().lower())  # fmt: skip
+    if plain in SCALES:
+        return SCALES[plain]
+    if plain in ("", "flops", "flop", "nats/token", "#", "count"):
+        return 1.0
+    if re.fullmatch(r"pf(?:lop)?s?(?:/s)?[-\s]?days?", plain):
+        return PF_DAY
+    scaled = re.fullmatch(r"(\w+?)[-\s]?flops?", plain)
+    if scaled and scaled[1] in SCALES:
+        return SCALES[scaled[1]]
+    value = number(plain)
+    return value if value > 1 else None
+
+
+def _bracketed(text: str) -> tuple[str, float]:
+    """The header without a unit in brackets or after a slash, and that unit."""
+    for found in re.finditer(r"[(\[]([^)\]]*)[)\]]", text):
+        unit = unit_of(found[1])
+        if unit is not None:
+            return (text[: found.start()] + " " + text[found.end() :]).strip(), unit
+    last = re.search(r"\s*(?:/|,|\bin\b)\s*(\S+)\s*$", text)
+    if last and last.start() and (unit := unit_of(last[1])) and unit > 1:
+        return text[: last.start()], unit
+    return text, 1.0
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Words that are written apart or together: cross entropy, petaflops, PF days, held out."""
+    text = " ".join(words)
+    for pattern, meaning in (
+        (r"\bcross entropy\b|\blog loss\b|\bnegative log likelihood\b", "nll"),
+        (r"\b(?:peta ?flops?|pf(?:lops?)?)(?: s)? days?\b|\bflops pfdays\b", "flops pfdays"),
+        (r"\b(kilo|mega|giga|tera|peta|exa|zetta) flops\b", r"flops \1"),
+        (r"\b([kmgtpez])flops?\b|\b(kilo|mega|giga|tera|peta|exa|zetta)flops?\b", r"flops \1\2"),
+        (r"\bpetaflops?\b", "flops peta"),
+    ):
+        text = re.sub(pattern, meaning, text)
+    return text.split()
+
+
+def _trailing_unit(words: list[str], unit: float) -> tuple[list[str], float]:
+    """Words without the unit at their end (params_b, tokens_in_millions, flops_1e18), and it."""
+    amounts = {"params", "tokens", "flops", "size", "compute", "n", "d"}
+    if len(words) < 2 or not amounts & set(words):
+        return words, unit
+    last = words[-1]
+    if last == "pfdays":
+        return words[:-1], unit * PF_DAY
+    found = SCALES.get(last) or (number(last) if re.fullmatch(r"1?e\d+|10\d+", last) else 1.0)
+    if not found or found <= 1:
+        return words, unit
+    kept = words[:-1]
+    return (kept[:-1] if kept[-1] in ("in", "x") else kept), unit * found
