@@ -1,0 +1,372 @@
+"""Anybody's files as one raw table: delimited text, Parquet, JSON, Markdown, Excel, stdin."""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import csv
+import gzip
+import io
+import itertools
+import json
+import lzma
+import os
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.words import parse
+
+LARGE = 20_000_000
+"""Bytes from which a CSV is parsed from disk: a line that is no record ends it then."""
+
+STORES = ("wandb", "mlflow", "tensorboard", "hf")
+
+_UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ": lzma.decompress,
+}
+_SEPARATORS = (",", ";", "\t", "|", r"\s+")
+_RULE = re.compile(r"^[\s|:+=-]*-[\s|:+=-]*$")  # |---|:--:|
+
+
+@dataclass
+class Raw:
+    """A table as read.
+
+    Attributes:
+        frame: one row per record.
+        decimal: the mark before decimals.
+        rejected: lines that are no records: line number to reason.
+        notes: what a reader should know of the reading.
+    """
+
+    frame: pd.DataFrame
+    decimal: str = "."
+    rejected: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
+    """Read a source.
+
+    Args:
+        source: a DataFrame, a mapping of columns, a path, "-" for stdin, or STORE:PLACE with one
+            of wandb, mlflow, tensorboard, hf.
+
+    Raises:
+        TableError: it is missing, empty, or holds no table.
+    """
+    if isinstance(source, pd.DataFrame):
+        return Raw(_flat(source))
+    if isinstance(source, Mapping):
+        try:
+            return Raw(pd.DataFrame(source))
+        except ValueError as error:
+            raise TableError(f"this is not a table of columns of one length: {error}") from error
+    store, separator, place = str(source).partition(":")
+    if separator and store in STORES:
+        from fitting.reading import stores
+
+        return Raw(_flat(stores.READERS[store](place)))
+    return _file(Path(source)) if str(source) != "-" else _parsed(sys.stdin.buffer.read(), "stdin")
+
+
+def _file(path: Path) -> Raw:
+    """A file, or a directory of TensorBoard's."""
+    if not os.path.exists(path):  # False for names no system takes
+        raise TableError(f"no such file: {path}")
+    if path.is_dir():
+        if any(path.rglob("*tfevents*")):
+            return load(f"tensorboard:{path}")
+        raise TableError(
+            f"{path} is a directory without runs: give a sweep's directory, a table, or a log "
+            "directory of TensorBoard"
+        )
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return Raw(_flat(pd.read_parquet(path)))
+        if path.suffix.lower() in (".csv", ".tsv") and path.stat().st_size > LARGE:
+            return _large(path)
+        return _parsed(path.read_bytes(), path.name)
+    except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"cannot read {path}: {error}") from error
+
+
+def _large(path: Path) -> Raw:
+    """A large clean file, parsed in columns without holding its text."""
+    with path.open(encoding="utf-8-sig") as file:
+        head = [line for line in itertools.islice(file, 50) if line.strip()]
+    separator, decimal = _layout([line for line in head if not line.startswith("#")])
+    frame = pd.read_csv(path, sep=separator, decimal=decimal, comment="#", encoding="utf-8-sig")
+    return Raw(_flat(frame), decimal)
+
+
+def _parsed(content: bytes, name: str) -> Raw:
+    """A table from bytes, whatever they hold."""
+    for magic, unpack in _UNPACK.items():
+        if content.startswith(magic):
+            content = unpack(content)
+    if content.startswith(b"PAR1"):
+        return Raw(_flat(pd.read_parquet(io.BytesIO(content))))
+    if content.startswith(b"PK"):
+        return _archive(content, name)
+    text = _decoded(content)
+    if not text.strip():
+        raise TableError(f"cannot read {name}: it is empty")
+    if text.lstrip()[0] in "{[":
+        return _json(text, name)
+    lines = text.splitlines()
+    return _markdown(lines) or _delimited(lines, name)
+
+
+def _decoded(content: bytes) -> str:
+    """Text in UTF-8, UTF-16 with its mark, or Windows' alphabet."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
+
+
+def _archive(content: bytes, name: str) -> Raw:
+    """A workbook, or the one table of a zip."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = [m for m in archive.namelist() if not m.endswith("/")]
+        if "[Content_Types].xml" not in members:
+            if len(members) != 1:
+                raise TableError(f"{name} holds {len(members)} files: give one of them")
+            return _parsed(archive.read(members[0]), members[0])
+    try:
+        sheets = pd.read_excel(io.BytesIO(content), sheet_name=None)
+    except ImportError as error:
+        raise TableError(
+            f"{name} is a workbook: pip install openpyxl, or save it as CSV"
+        ) from error
+    filled = {title: sheet for title, sheet in sheets.items() if len(sheet)}
+    if not filled:
+        raise TableError(f"cannot read {name}: its sheets are empty")
+    title = max(filled, key=lambda t: filled[t].size)
+    notes = [f"of sheets {', '.join(sheets)}, {title} was read"] if len(sheets) > 1 else []
+    return Raw(_flat(filled[title]), notes=notes)
+
+
+# --- text with separators ---
+
+
+def _delimited(lines: list[str], name: str) -> Raw:
+    """CSV and its relatives: any separator, comments, decimal commas, cut lines."""
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
+    body = [(i, line) for i, line in numbered if not line.lstrip().startswith("#")]
+    if not body:
+        raise TableError(f"cannot read {name}: it holds comments only")
+    separator, decimal = _layout([line for _, line in body[:200]])
+    comments = [line for i, line in numbered if i < body[0][0]]
+    if comments and _is_header(
+        _cells(comments[-1].lstrip("# "), separator), body[0][1], separator
+    ):
+        body = [(0, comments[-1].lstrip("# ")), *body]  # as gnuplot and numpy.savetxt write it
+    text = "\n".join(line for _, line in body)
+    rejected: dict[int, str] = {}
+    width = len(_cells(body[0][1], separator))
+
+    def reject(cells: list[str]) -> list[str] | None:
+        if not any(cell.strip() for cell in cells[width:]):
+            return cells[:width]
+        shown = separator.join(cells)[:60] if len(separator) == 1 else " ".join(cells)[:60]
+        rejected[len(rejected)] = f"{len(cells)} cells under {width} headers: {shown!r}"
+        return None
+
+    options: dict[str, Any] = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
+    if decimal == ",":
+        options["thousands"] = "."
+    try:
+        frame = pd.read_csv(io.StringIO(text), **options, index_col=False)
+    except (pd.errors.ParserError, UserWarning):
+        frame = pd.read_csv(
+            io.StringIO(text), **options, engine="python", on_bad_lines=reject, index_col=False
+        )
+    last = len(_cells(body[-1][1], separator)) if len(separator) == 1 else width
+    if last < width and len(frame) > 1:
+        rejected[body[-1][0]] = f"the last line is cut off: {body[-1][1][:60]!r}"
+        frame = frame.iloc[:-1]
+    return Raw(_flat(frame), decimal, rejected)
+
+
+def _layout(lines: list[str]) -> tuple[str, str]:
+    """Separator, and the mark before decimals."""
+    separator = max(_SEPARATORS, key=lambda s: (_regularity(lines, s), -_SEPARATORS.index(s)))
+    inside = [cell for line in lines[1:] for cell in _cells(line, separator)]
+    grouped = r"-?\d{1,3}(,\d{3})+"
+    comma = separator != "," and any(
+        re.fullmatch(r"-?\d+,\d+", c) and not re.fullmatch(grouped, c) for c in inside
+    )
+    return separator, "," if comma else "."
+
+
+def _is_header(cells: list[str], first: str, separator: str) -> bool:
+    """Whether a comment above the data is its header: as many cells, and names we know."""
+    known = [c for c in cells if parse(c).role in ("params", "tokens", "flops", "loss")]
+    return len(cells) == len(_cells(first, separator)) and len(known) >= 2
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    """The cells of one line, quotes respected."""
+    if len(separator) > 1:
+        return line.split()
+    return [cell.strip() for cell in next(csv.reader([line.strip(" \r\n")], delimiter=separator))]
+
+
+def _regularity(lines: list[str], separator: str) -> float:
+    """Share of lines that a separator cuts into as many cells as the header, by how many."""
+    counts = [len(_cells(line, separator)) for line in lines]
+    if counts[0] < 2:
+        return 0.0
+    weight = 0.5 if len(separator) > 1 else 1.0
+    return weight * sum(c == counts[0] for c in counts) / len(counts) * min(counts[0], 4)
+
+
+def _markdown(lines: list[str]) -> Raw | None:
+    """The largest table with a rule under its header; None where there is no rule."""
+    rules = [i for i, line in enumerate(lines) if "|" in line and _RULE.match(line) and i]
+    tables = []
+    for i in rules:
+        rows = [_row(lines[i - 1])]
+        for line in lines[i + 1 :]:
+            if "|" not in line:
+                break
+            if not _RULE.match(line):
+                rows.append(_row(line))
+        tables.append(rows)
+    if not tables:
+        return None
+    head, *rows = max(tables, key=len)
+    width = len(head)
+    rows = [(row + [""] * width)[:width] for row in rows]
+    frame = pd.DataFrame(rows, columns=_unique([re.sub(r"[*`]", "", h).strip() for h in head]))
+    notes = (
+        [f"of {len(tables)} tables in the text the longest was read"] if len(tables) > 1 else []
+    )
+    return Raw(frame.replace("", pd.NA), notes=notes)
+
+
+def _row(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def _unique(names: list[str]) -> list[str]:
+    return [n or f"column {i}" for i, n in enumerate(names, 1)]
+
+
+# --- JSON ---
+
+
+def _json(text: str, name: str) -> Raw:
+    """An array of objects, an object of arrays, nested or not, or one object a line."""
+    try:
+        return Raw(_records(json.loads(text), name))
+    except json.JSONDecodeError as whole:
+        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
+            raise TableError(
+                f"{name} is not JSON: {whole.msg} in line {whole.lineno}, column {whole.colno}"
+            ) from whole
+    rows, rejected = [], {}
+    for i, line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            rejected[i] = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
+    return Raw(_records(rows, name), rejected=rejected)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _records(values: Any, name: str) -> pd.DataFrame:
+    """The table in parsed JSON."""
+    if isinstance(values, dict):
+        values = _unwrapped(values)
+    if isinstance(values, list) and values and all(isinstance(v, dict) for v in values):
+        if any(isinstance(v, dict) for row in values for v in row.values()):
+            return _flat(pd.json_normalize(values))
+        return _flat(pd.DataFrame(values))
+    if isinstance(values, list) and values and all(isinstance(v, list) for v in values):
+        head, *rows = values
+        if all(isinstance(h, str) for h in head):
+            return pd.DataFrame([r for r in rows if len(r) == len(head)], columns=head)
+    if isinstance(values, pd.DataFrame):
+        return _flat(values)
+    raise TableError(f"{name}: expected JSON objects, an object of arrays, or one object a line")
+
+
+def _unwrapped(values: dict[str, Any]) -> Any:
+    """Records in an object: {"runs": [...]}, of arrays, by name, or as pandas writes them."""
+    if {"columns", "data"} <= set(values):
+        return pd.DataFrame(values["data"], columns=values["columns"])
+    lists = {k: v for k, v in values.items() if isinstance(v, list)}
+    if lists and len(lists) == len(values) and not isinstance(next(iter(lists.values())), dict):
+        lengths = {len(v) for v in lists.values()}
+        first = next(iter(lists.values()))
+        if len(lengths) == 1 and not (first and isinstance(first[0], dict)):
+            return pd.DataFrame(lists)
+    for inner in lists.values():
+        if inner and isinstance(inner[0], dict):
+            return inner
+    if values and all(isinstance(v, dict) for v in values.values()):
+        inner_keys = {k for v in values.values() for k in v}
+        if all(k.isdigit() for k in inner_keys):  # pandas' to_json(): column -> row -> value
+            return pd.DataFrame({k: pd.Series(v) for k, v in values.items()})
+        return [{"name": key, **row} for key, row in values.items()]
+    return [values] if not lists else values
+
+
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without pandas' index column; cells that hold objects (W&B's config and summary) opened."""
+    index = [c for c in frame.columns[:1] if str(c).startswith("Unnamed:") or str(c) == ""]
+    frame = frame.drop(columns=index) if len(index) < len(frame.columns) else frame
+    for column in list(frame.columns):
+        cells = frame[column]
+        if pd.api.types.is_numeric_dtype(cells) or not len(cells):
+            continue
+        first = cells.dropna().iloc[:1]
+        if not len(first) or not str(first.iloc[0]).lstrip().startswith("{"):
+            continue
+        opened = [_object(cell) for cell in cells]
+        if all(o is None for o in opened):
+            continue
+        inner = pd.json_normalize([o or {} for o in opened]).set_axis(frame.index)
+        inner.columns = [f"{column}.{c}" for c in inner.columns]
+        frame = pd.concat([frame.drop(columns=column), inner], axis=1)
+    frame.columns = [str(c).strip().lstrip("\ufeff") for c in frame.columns]
+    return frame
+
+
+def _object(cell: Any) -> dict[str, Any] | None:
+    """A cell that is an object, or its text in JSON or Python."""
+    if isinstance(cell, dict):
+        return cell
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            found = reader(str(cell))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
