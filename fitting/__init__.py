@@ -34,6 +34,7 @@ from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.reading.observations import Observations, prepare, read_table
+from fitting.reading.runs import Runs, read_runs
 from fitting.tuning.optima import fit_hyperparameter, flat_factor, tuned_points
 from fitting.tuning.published import HyperparameterLaw
 from fitting.values import Optimum, Prediction
@@ -56,6 +57,7 @@ __all__ = [
     "PowerLaw",
     "Prediction",
     "Prices",
+    "Runs",
     "SamplingOptimum",
     "ServingOptimum",
     "SkillFit",
@@ -83,6 +85,7 @@ __all__ = [
     "pass_curves",
     "prepare",
     "quality_of",
+    "read_runs",
     "read_table",
     "sampling_frontier",
     "serving_optimum",

@@ -1,0 +1,130 @@
+"""FLOPs, params and tokens: where several columns may be one, what they multiply to decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.terms import AMOUNTS, Asked, Choice, Sheet, Term, quoted
+from fitting.reading.words import Header
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+
+SAME = 0.02
+"""Two columns that differ by no more are one amount, written twice (assumption: three digits)."""
+
+CLEAR = 0.05
+"""By so much in ln flops / (6 p t) one column must fit better than another (assumption)."""
+
+
+def find_amounts(sheet: Sheet, choice: Choice, asked: Asked) -> None:
+    """Choose the columns of FLOPs, tokens and params.
+
+    Raises:
+        TableError: a column could be two things.
+    """
+    found = {role: _candidates(sheet, choice, role) for role in AMOUNTS}
+    for role in ("flops", "tokens", "params"):
+        if role in choice.amounts or str(asked.get(role)) == "none":
+            continue
+        header = _settle(sheet, choice, role, found)
+        if header is not None:
+            choice.amounts[role] = Term(header.column, "times", sheet.unit(header))
+            found[role] = [header]
+
+
+def agree(one: FloatArray, other: FloatArray) -> bool:
+    """Whether two columns hold one amount."""
+    both = np.isfinite(one) & np.isfinite(other) & (one > 0) & (other > 0)
+    return bool(both.any()) and bool(np.max(np.abs(np.log(one[both] / other[both]))) < SAME)
+
+
+def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
+    """Columns that may be this amount; short names only where no long one is there."""
+    found = [h for h in sheet.of(role, choice.used()) if sheet.numeric(h)]
+    exact = [h for h in found if h.column == role]
+    if exact and not any(h.kind == "active" for h in found):
+        return exact
+    long = [h for h in found if not _is_short(h)]
+    if role == "tokens" and not long:
+        found = [h for h in found if not _is_width(sheet, choice, h)]
+    return _distinct(sheet, long or found)
+
+
+def _is_short(header: Header) -> bool:
+    """A letter or a bare size."""
+    return len(header.key) == 1 or header.key in ("size", "budget")
+
+
+def _is_width(sheet: Sheet, choice: Choice, header: Header) -> bool:
+    """Whether D beside L means width beside layers."""
+    letters = {h.column for h in sheet.headers if h.words == ("l",)}
+    losses = {t.column for t in choice.losses.values()}
+    small = bool(np.nanmax(sheet.numbers(header)) < 1e5)
+    return _is_short(header) and small and bool(letters - losses)
+
+
+def _distinct(sheet: Sheet, found: list[Header]) -> list[Header]:
+    """Without columns that say the same more coarsely (a label 60M beside the count)."""
+
+    def coarseness(header: Header) -> tuple[bool, int]:
+        text = not pd.api.types.is_numeric_dtype(sheet.frame[header.column])
+        return text, -len(np.unique(sheet.numbers(header)))
+
+    kept: list[Header] = []
+    for header in sorted(found, key=coarseness):
+        if not any(agree(sheet.numbers(header), sheet.numbers(k)) for k in kept):
+            kept.append(header)
+    return kept
+
+
+def _settle(
+    sheet: Sheet, choice: Choice, role: str, found: Mapping[str, list[Header]]
+) -> Header | None:
+    """One column of several."""
+    several = [h for h in found[role] if h.kind != "forward"] or found[role]
+    if len(several) < 2:
+        return several[0] if several else None
+    active = [h for h in several if h.kind == "active"]
+    if role == "params" and active:
+        others = [h.column for h in several if h is not active[0]]
+        choice.notes.append(
+            f"a mixture of experts: sizes are {active[0].column}, which the FLOPs go with, not "
+            f"{quoted(others)}; every size below is of active params (in the other count: "
+            f"--columns 'params={others[0]}')"
+        )
+        return active[0]
+    misfit = np.array([_misfit(sheet, choice, role, h, found) for h in several])
+    best, second = (int(i) for i in np.argsort(misfit)[:2])
+    names = [h.column for h in several]
+    if not np.isfinite(misfit).all() or misfit[second] - misfit[best] <= CLEAR:
+        raise TableError(
+            f"{quoted(names)} could each be {role}: say which by --columns '{role}={names[0]}'"
+        )
+    others = [n for n in names if n != names[best]]
+    choice.notes.append(
+        f"{role} = {names[best]} and not {quoted(others)}, because flops = 6 params tokens holds "
+        f"better with it (within a factor {math.exp(misfit[best]):.2f}); --columns "
+        f"'{role}={others[0]}' takes the other"
+    )
+    return several[best]
+
+
+def _misfit(
+    sheet: Sheet, choice: Choice, role: str, header: Header, found: Mapping[str, list[Header]]
+) -> float:
+    """Median |ln flops / (6 params tokens)| with this column, inf where one is missing."""
+    values: dict[str, FloatArray] = {role: sheet.numbers(header)}
+    for other in AMOUNTS:
+        if other in choice.amounts:
+            values[other] = choice.amounts[other].values(sheet.frame, sheet.decimal)
+        elif len(found[other]) == 1:
+            values[other] = sheet.numbers(found[other][0])
+    if set(values) != set(AMOUNTS):
+        return math.inf
+    with np.errstate(all="ignore"):
+        work = FLOPS_PER_PARAM_TOKEN * values["params"] * values["tokens"]
+        return float(np.nanmedian(np.abs(np.log(values["flops"] / work))))

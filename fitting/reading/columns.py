@@ -1,0 +1,182 @@
+"""Which column is the loss, the sizes, the tokens, the FLOPs, the skill; asks where it must."""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.amounts import agree, find_amounts
+from fitting.reading.terms import (
+    AMOUNTS,
+    HELPERS,
+    LABELS,
+    Asked,
+    Choice,
+    Sheet,
+    Term,
+    known_roles,
+    listed,
+    quoted,
+)
+from fitting.reading.words import Header
+
+
+def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".") -> Choice:
+    """Decide which column is what.
+
+    Args:
+        frame: as read.
+        asked: what the caller says; wins over every rule.
+        decimal: see `fitting.reading.numbers.number`.
+
+    Raises:
+        TableError: something is missing, or could be two things; the message says what to type.
+    """
+    asked = dict(asked or {})
+    known_roles(asked)
+    if frame.columns.has_duplicates:
+        twice = list(frame.columns[frame.columns.duplicated()])
+        raise TableError(f"columns {quoted(twice)} occur twice: rename one of each")
+    sheet, choice = Sheet(frame, decimal), Choice()
+    _take_asked(sheet, choice, asked)
+    _find_labels(sheet, choice, asked)
+    _find_losses(sheet, choice, asked)
+    find_amounts(sheet, choice, asked)
+    _require(sheet, choice)
+    return choice
+
+
+def _take_asked(sheet: Sheet, choice: Choice, asked: Asked) -> None:
+    """Take what the caller names."""
+    for role in (*AMOUNTS, *LABELS, *HELPERS):
+        if role not in asked or str(asked[role]) == "none":
+            continue
+        term = sheet.term(role, asked[role])
+        if role in AMOUNTS:
+            choice.amounts[role] = term
+        else:
+            choice.labels[role] = term.column
+
+
+def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
+    """Skill, status, seed, mix, helpers; identities are only listed."""
+    for role in (*LABELS, *HELPERS):
+        if role in asked:
+            continue
+        found = sheet.of(role, choice.used())
+        found = [h for h in found if h.column == role] + [h for h in found if h.column != role]
+        if role in HELPERS:
+            found = [h for h in found if sheet.numeric(h)]
+        if role == "skill":
+            found = [h for h in found if h.column == role or not _is_measure(sheet, h)]
+        if role == "trial_id":
+            choice.identities = [h.column for h in found]
+        elif found:
+            choice.labels[role] = found[0].column
+
+
+def _is_measure(sheet: Sheet, header: Header) -> bool:
+    """Whether a column holds measurements rather than names."""
+    return sheet.numeric(header) and sheet.frame[header.column].nunique() > 8
+
+
+def _find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
+    """One column, or one per skill where they say what they are measured on."""
+    if "loss" in asked:
+        terms = [sheet.term("loss", one) for one in listed(asked["loss"])]
+        choice.losses = {"": terms[0]} if len(terms) == 1 else {t.column: t for t in terms}
+        heads = [h for h in sheet.headers if h.column == terms[0].column and h.role == "loss"]
+        choice.kind = heads[0].kind if heads and terms[0].how == "times" else "nats"
+        return
+    found = [h for h in sheet.of("loss", choice.used()) if sheet.numeric(h)]
+    found = [h for h in found if h.words != ("l",)] or found
+    if "skill" in choice.labels and any(h.column == "loss" for h in found):
+        found = [h for h in found if h.column == "loss"]
+    found = _best(sheet, found)
+    if not found:
+        _no_loss(sheet, choice)
+    choice.kind = found[0].kind
+    many = len(found) > 1
+    choice.losses = {h.column if many else "": _loss_term(h) for h in found}
+
+
+def _loss_term(header: Header) -> Term:
+    """A loss in nats: perplexities are turned."""
+    return Term(header.column, "log") if header.kind == "perplexity" else Term(header.column)
+
+
+def _best(sheet: Sheet, found: list[Header]) -> list[Header]:
+    """Evaluation before training, losses in nats before others; asks between equals."""
+    if any(h.evaluation for h in found):
+        found = [h for h in found if h.evaluation or (h.subject and not h.training)]
+    elif any(h.subject and not h.training for h in found):
+        found = [h for h in found if h.subject and not h.training]
+    elif any(not h.training for h in found):
+        found = [h for h in found if not h.training]
+    exact = [h for h in found if h.column == "loss"]
+    if exact and not any(h.evaluation or h.subject for h in found):
+        found = exact
+    subjects = {h.subject: [o for o in found if o.subject == h.subject] for h in found}
+    return [_one_of(sheet, same) for same in subjects.values()]
+
+
+_KINDS = ("nats", "bits", "perplexity", "")
+
+
+def _one_of(sheet: Sheet, same: list[Header]) -> Header:
+    """The column to take of those that say the same."""
+    least = min((_KINDS.index(h.kind), h.rank) for h in same)
+    same = [h for h in same if (_KINDS.index(h.kind), h.rank) == least]
+    first, *others = same
+    if all(agree(sheet.numbers(first), sheet.numbers(h)) for h in others):
+        return first
+    names = [h.column for h in same]
+    raise TableError(
+        f"{quoted(names)} could each be the loss: say which by --columns 'loss={names[0]}' (or "
+        f"--columns '{','.join(f'loss={n}' for n in names)}' for each as a skill)"
+    )
+
+
+def _no_loss(sheet: Sheet, choice: Choice) -> None:
+    """Refuse, with what might be meant."""
+    measures = [h for h in sheet.headers if h.role == "metric" and sheet.numeric(h)]
+    if measures:
+        name = measures[0].column
+        top = 100 if np.nanmax(sheet.numbers(measures[0])) > 1.5 else 1
+        raise TableError(
+            f"there is no loss, only {quoted(h.column for h in measures)}, which rises as models "
+            f"get better: to fit the error instead, --columns 'loss={top}-{name}'"
+        )
+    used = choice.used()
+    free = [h.column for h in sheet.headers
+            if h.role == "" and h.column not in used and sheet.numeric(h)]  # fmt: skip
+    raise TableError(
+        f"missing columns 'loss': no column is named as a loss; the table has "
+        f"{quoted(sheet.names[:30])}. If one of them is, say which: --columns "
+        f"'loss={free[0] if len(free) == 1 else 'COLUMN'}'"
+    )
+
+
+def _require(sheet: Sheet, choice: Choice) -> None:
+    """Refuse unless two of flops, params, tokens can be had."""
+    have = set(choice.amounts)
+    if "params" in have and "tokens_per_param" in choice.labels:
+        have.add("tokens")
+    if {"step", "batch_tokens"} <= set(choice.labels):
+        have.add("tokens")
+    if len(have) >= 2:
+        return
+    missing = [n for n in AMOUNTS if n not in have]
+    near = {n: difflib.get_close_matches(n, sheet.names, n=2, cutoff=0.5) for n in missing}
+    said = [f"{n!r}" + (f" (nearest: {', '.join(near[n])})" if near[n] else "") for n in missing]
+    letters = {h.column for h in sheet.headers if h.key in ("l", "d")}
+    width = " ('D' beside 'L' was taken for width and layers)" if {"L", "D"} <= letters else ""
+    raise TableError(
+        f"missing columns {', '.join(said)}: two of flops, params, tokens are needed beside the "
+        f"loss; the table has {quoted(sheet.names[:30])}{width}. Name them by --columns "
+        f"{missing[0]}=COLUMN, or give a number that holds for every row, such as --columns "
+        f"{missing[0]}={'1e19' if missing[0] == 'flops' else '2e9'}"
+    )

@@ -1,0 +1,271 @@
+"""What rows are: separate experiments, a grid of hyperparameters; and what losses are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.numbers import numbers
+from fitting.reading.words import parse
+from fitting.values import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+MAX_EXPERIMENTS = 20
+"""More values of a column are names of runs, not of experiments (assumption)."""
+
+SEPARATE = frozenset(
+    "dataset data corpus tokenizer vocab vocabulary vocab_size optimizer recipe hparams decay "
+    "warmup setting arch architecture schedule scheduler context context_length seq_len "
+    "experiment variant source precision activation train_set training_set".split()
+)
+"""Columns whose values are experiments of their own."""
+
+TUNED = frozenset(
+    "learning_rate peak_learning_rate max_learning_rate base_learning_rate batch_size batch bs "
+    "global_batch_size weight_decay wd beta1 beta2 adam_beta2 warmup_steps dropout init_std "
+    "sigma momentum clip grad_clip width_mult eps".split()
+)
+"""Columns of a hyperparameter grid."""
+
+EPOCHS = 4.0
+"""Repeats up to which repeated tokens are as good as new ones (Muennighoff et al. 2023)."""
+
+MAX_NATS = float(np.log(262_144))
+"""Loss per token of guessing evenly, at the largest vocabulary in use (Gemma's 262,144)."""
+
+
+def identity(frame: pd.DataFrame, params: FloatArray, candidates: Sequence[str]) -> str | None:
+    """The column that names runs, if one does: no run has two sizes.
+
+    Args:
+        frame: the raw table.
+        params: sizes of its rows.
+        candidates: columns that may be it, the likeliest first.
+    """
+    size = pd.Series(params, index=frame.index).round(-2 if np.nanmedian(params) > 1e6 else 0)
+    usable = []
+    for column in candidates:
+        names = frame[column]
+        if names.notna().sum() * 2 < len(names):
+            continue
+        if int(size.groupby(names).nunique().max()) <= 1:
+            usable.append((int(names.nunique()), column))
+    if not usable:
+        return None
+    most = max(count for count, _ in usable)
+    return next(column for count, column in usable if count * 2 >= most)
+
+
+def experiments(
+    frame: pd.DataFrame, allocation: npt.NDArray[np.intp]
+) -> tuple[pd.Series, list[str]] | None:
+    """A name per row, and the columns it comes from, where a table holds separate experiments.
+
+    Columns count whose values differ between rows of one allocation, or that by name are a
+    choice of data, tokenizer or recipe.
+
+    Args:
+        frame: free columns of the raw table.
+        allocation: number of each row's (params, tokens, skill).
+    """
+    columns = [c for c in frame.columns if _is_experiment(str(c), frame[c], allocation)]
+    if not columns:
+        return None
+    kept = _fewest(frame[columns])
+    parts = [c + "=" + frame[c].astype("str") for c in kept]
+    label = parts[0]
+    for part in parts[1:]:
+        label = label + " " + part
+    return label, kept
+
+
+def _is_experiment(name: str, cells: pd.Series, allocation: npt.NDArray[np.intp]) -> bool:
+    """Whether a column divides the table into experiments."""
+    values = int(cells.nunique())
+    if not 2 <= values <= MAX_EXPERIMENTS or values * 3 > len(cells):
+        return False
+    named = parse(name).key in SEPARATE
+    if pd.api.types.is_numeric_dtype(cells) and not named:
+        return False
+    if not named and np.isfinite(numbers(cells)).mean() > 0.5:
+        return False
+    if cells.isna().mean() > 0.2:
+        return False
+    sizes = pd.Series(allocation).groupby(cells.to_numpy()).nunique()
+    if sizes.min() < 3:
+        return False
+    return named or _differs(cells, allocation)
+
+
+def _differs(cells: pd.Series, allocation: npt.NDArray[np.intp]) -> bool:
+    """Whether values differ between rows of one allocation, in half of those with several."""
+    groups = pd.Series(pd.factorize(cells)[0]).groupby(allocation).agg(["nunique", "size"])
+    several = groups[groups["size"] > 1]
+    return len(several) * 2 >= len(groups) and float((several["nunique"] > 1).mean()) >= 0.5
+
+
+def _fewest(columns: pd.DataFrame) -> list[str]:
+    """The fewest columns that tell all experiments apart."""
+    whole = columns.drop_duplicates()
+    order = sorted(columns, key=lambda c: (-columns[c].nunique(), list(columns).index(c)))
+    kept: list[str] = []
+    for column in order:
+        if not kept or len(whole[kept].drop_duplicates()) < len(whole):
+            kept.append(column)
+    for column in list(kept):
+        rest = [c for c in kept if c != column]
+        if rest and len(whole[rest].drop_duplicates()) == len(whole):
+            kept = rest
+    return kept
+
+
+def best_of_grid(frame: pd.DataFrame, rows: pd.DataFrame) -> tuple[BoolArray | None, str]:
+    """Which rows to keep where a hyperparameter was varied at each allocation: the best ones.
+
+    Args:
+        frame: free columns of the raw table, one row per row of ``rows``.
+        rows: params, tokens, skill, mix, loss.
+    """
+    key = [c for c in ("params", "tokens", "skill", "mix") if c in rows]
+    allocation = rows.groupby(key, sort=False, dropna=False).ngroup().to_numpy()
+    varied = []
+    for column in frame.columns:
+        if parse(column).key in TUNED and _differs(frame[column], allocation):
+            varied.append(str(column))
+    groups = rows["loss"].groupby(allocation)
+    count = groups.transform("size").to_numpy()
+    if not varied and not _scattered(rows["loss"].to_numpy(float), allocation):
+        return None, ""
+    if (count > 1).mean() < 0.5:
+        return None, ""
+    best = groups.transform("idxmin").to_numpy() == rows.index.to_numpy()
+    what = f"{', '.join(varied)} varies" if varied else "losses spread far more than seeds do"
+    return best, (
+        f"{what} between rows of one size and token count: taken as a grid of hyperparameters, "
+        f"and the best of each kept ({int(best.sum())} of {len(best)} rows)"
+        + (". `isoskill study rates` fits the law of the rate itself"
+           if any("rate" in parse(v).key for v in varied) else "")
+    )  # fmt: skip
+
+
+SEED_SPREAD = 0.02
+"""Relative spread of losses over seeds that no training reaches (assumption; measured spreads of
+one size are .001 to .005)."""
+
+
+def _scattered(loss: FloatArray, allocation: npt.NDArray[np.intp]) -> bool:
+    """Whether three or more repeats of most allocations differ by far more than seeds make."""
+    groups = pd.Series(loss).groupby(allocation).agg(["min", "max", "size"])
+    several = groups[groups["size"] >= 3]
+    if len(several) * 2 < len(groups):
+        return False
+    return float(((several["max"] / several["min"]) - 1).median()) > 3 * SEED_SPREAD
+
+
+def repeats_of_data(epochs: FloatArray) -> list[str]:
+    """Say where data was repeated more than `EPOCHS` times."""
+    many = epochs > EPOCHS
+    if not many.any():
+        return []
+    return [
+        f"{int(many.sum())} of {len(epochs)} rows repeat their data more than {EPOCHS:g} times "
+        f"(up to {np.nanmax(epochs):.3g}): repeated tokens teach less than new ones (Muennighoff "
+        "et al. 2023), which no law of params and tokens holds. The likeliest cause of a misfit; "
+        "to leave them out: --where 'epochs<=4'"
+    ]
+
+
+def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
+    """Notes on losses that are not nats per token, and refusals of what is no loss.
+
+    Args:
+        rows: flops, skill, loss.
+        kind: what the header says.
+        column: its name.
+
+    Raises:
+        TableError: the numbers are no losses; the message says what to type.
+    """
+    loss = rows["loss"].to_numpy(float)
+    if kind == "perplexity":
+        return [f"{column} is perplexity: its logarithm is the loss in nats per token"]
+    if kind == "bits":
+        return [
+            f"{column} is in bits per byte, and so are the losses below; sizes and tokens do not "
+            "depend on it"
+        ]
+    middle = float(np.median(loss))
+    if middle > MAX_NATS:
+        raise TableError(
+            f"{column} lies between {loss.min():.4g} and {loss.max():.4g}, above the loss of "
+            f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. If a "
+            f"perplexity: --columns 'loss=log({column})'; if a sum over N tokens: --columns "
+            f"'loss={column}/N'"
+        )
+    if _rises(rows):
+        top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
+        said = f"{column} rises with compute, as accuracies do and losses do not"
+        if top:
+            raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
+        return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
+                "is above 0: give the loss itself"]  # fmt: skip
+    if loss.max() < 1.4:
+        return [
+            f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
+            "bits per byte, perhaps. Sizes and tokens do not depend on the unit; expected losses "
+            "are in the table's own"
+        ]
+    return []
+
+
+def _rises(rows: pd.DataFrame) -> bool:
+    """Whether the middle loss rises over five or more steps of compute, or at every of three."""
+    bins = min(6, rows["flops"].nunique())
+    if bins < 3:
+        return False
+    ranks = rows["flops"].rank(method="dense")
+    cut = np.ceil(ranks / ranks.max() * bins)
+    middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0)
+    steps = middle.apply(lambda s: bool((np.diff(s.to_numpy()) > 0).all()))
+    gains = middle.apply(lambda s: float(s.iloc[-1] / s.iloc[0]))
+    return bool(steps.mean() > 0.5 and gains.median() > 1.05)
+
+
+_OPERATORS = {
+    "<=": np.less_equal, ">=": np.greater_equal, "!=": np.not_equal,
+    "<": np.less, ">": np.greater, "=": np.equal,
+}  # fmt: skip
+
+
+def where(frame: pd.DataFrame, conditions: str, decimal: str) -> pd.DataFrame:
+    """Rows for which all of COLUMN<=NUMBER, COLUMN=VALUE, ... hold.
+
+    Raises:
+        TableError: not of this form, no such column, or no row left.
+    """
+    mask = np.ones(len(frame), dtype=bool)
+    for item in conditions.split(","):
+        found = re.fullmatch(r"\s*(.+?)\s*(<=|>=|!=|<|>|={1,2})\s*(.*?)\s*", item)
+        if not found or found[1] not in frame:
+            raise TableError(
+                f"--where {item!r}: write COLUMN<=NUMBER or COLUMN=VALUE; columns: "
+                f"{', '.join(map(str, frame.columns[:30]))}"
+            )
+        value = numbers(pd.Series([found[3]]), decimal=decimal)[0]
+        cells = frame[found[1]]
+        compare = _OPERATORS["=" if found[2] == "==" else found[2]]
+        if np.isfinite(value) and np.isfinite(numbers(cells, decimal=decimal)).any():
+            mask &= np.asarray(compare(numbers(cells, decimal=decimal), value))
+        elif found[2] in ("=", "==", "!="):
+            mask &= np.asarray(compare(cells.astype("str").to_numpy(), found[3]))
+        else:
+            raise TableError(f"--where {item!r}: {found[1]} holds no numbers")
+    if not mask.any():
+        raise TableError(f"--where {conditions!r}: no row is left")
+    return frame[mask]

@@ -1,0 +1,377 @@
+"""From a source to the contract's table, with every choice, exclusion and doubt said.
+
+Legend: C = flops, N or p = params, D or t = tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading import recognise
+from fitting.reading.checkpoints import Logs, find_logs
+from fitting.reading.columns import choose
+from fitting.reading.numbers import numbers
+from fitting.reading.pivot import unpivoted
+from fitting.reading.reasons import mark, mark_numbers, mark_status, tells_endings
+from fitting.reading.sources import Raw, load
+from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
+from fitting.reading.units import power, repaired
+from fitting.values import FLOPS_PER_PARAM_TOKEN
+
+_ORDER = ("params", "tokens", "flops")  # as a reader looks for them
+
+_DERIVED = {
+    "flops": "6 params tokens",
+    "tokens": "flops/(6 params)",
+    "params": "flops/(6 tokens)",
+}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Somebody's runs as the contract's table.
+
+    Attributes:
+        table: one row per (trial, skill): flops, params, tokens, skill, loss, mix, and trial_id,
+            seed where known; separate experiments (data set, tokenizer, recipe) are told apart by
+            ``mix``. The index is that of the source, counted from 0.
+        read: column or formula taken for loss, params, tokens, flops and skill; ``units`` (factor
+            by which a column was multiplied), ``loss_unit`` and ``ignored`` columns.
+        excluded: rows left out, columns row, trial_id, skill, reason.
+        notes: what a reader should know before trusting a fit.
+    """
+
+    table: pd.DataFrame
+    read: Mapping[str, Any]
+    excluded: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """What was read, in one line."""
+        read = self.read
+        taken = [f"{role} = {_written(role, read)}" for role in ("loss", *_ORDER)
+                 if read[role] is not None and read[role] != _DERIVED.get(role)]  # fmt: skip
+        derived = [f"{r} from {read[r]}" for r in _ORDER if read[r] == _DERIVED[r]]
+        skills = self.table["skill"].nunique()
+        parts = [", ".join([*taken, *derived])]
+        if read["skill"] is not None:
+            parts.append(f"skill = {read['skill']} ({skills})")
+        elif skills > 1:
+            parts.append(f"skills: {skills} columns")
+        if read.get("mix"):
+            parts.append(f"separate experiments by {read['mix']} ({self.table['mix'].nunique()})")
+        ignored = read["ignored"]
+        if ignored:
+            more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
+            parts.append(f"ignored: {', '.join(ignored[:8])}{more}")
+        return "; ".join(parts)
+
+
+def read_runs(
+    source: pd.DataFrame | Mapping[str, Any] | str | Path,
+    columns: Asked | None = None,
+    *,
+    where: str = "",
+) -> Runs:
+    """Read anybody's table of runs.
+
+    Args:
+        source: DataFrame, mapping of columns, path (CSV and its relatives, Parquet, JSON, JSON
+            lines, Markdown, Excel; compressed or not), "-" for stdin, a log directory of
+            TensorBoard, or ``wandb:ENTITY/PROJECT``, ``mlflow:URI#EXPERIMENT``,
+            ``tensorboard:DIR``, ``hf:ID``.
+        columns: role to column where the rules would choose another, e.g. ``{"loss":
+            "eval/loss"}``; also an expression (``log(ppl)``, ``1-acc``, ``flops*3``), a number
+            that holds for every row, ``none``, or for the loss a list of columns (skills).
+        where: rows to keep, e.g. "epochs<=4,tokenizer=32k".
+
+    Raises:
+        TableError: nothing is there, a column is missing or could be two things, or the numbers
+            are no counts or no losses; the message says what to type.
+    """
+    raw = load(source)
+    raw = replace(raw, frame=unpivoted(raw.frame, columns))
+    if where:
+        raw = replace(raw, frame=recognise.where(raw.frame, where, raw.decimal))
+    return tabulate(raw, columns)
+
+
+def tabulate(raw: Raw, columns: Asked | None, *, recognised: bool = True) -> Runs:
+    """The contract's table of a raw one.
+
+    Args:
+        raw: as read.
+        columns: see `read_runs`.
+        recognised: also look for checkpoints, experiments, grids and units.
+
+    Raises:
+        TableError: see `read_runs`.
+    """
+    if raw.frame.empty:
+        raise TableError("the table has no rows")
+    choice = choose(raw.frame, columns, decimal=raw.decimal)
+    reader = _Reader(raw, choice, recognised=recognised)
+    return reader.runs()
+
+
+class _Reader:
+    """One reading: the raw table, the choice of columns, and what is left out on the way."""
+
+    def __init__(self, raw: Raw, choice: Choice, *, recognised: bool) -> None:
+        self.raw, self.choice, self.recognised = raw, choice, recognised
+        self.frame = raw.frame
+        self.index = raw.frame.index
+        self.notes = [*raw.notes, *choice.notes]
+        self.units: dict[str, float] = {}
+        self.out: list[tuple[Any, Any, str, str]] = [
+            (line, "", "", reason) for line, reason in raw.rejected.items()
+        ]
+        self.mix_columns: str | None = choice.labels.get("mix")
+
+    def runs(self) -> Runs:
+        """All steps, in order."""
+        wide = self._wide()
+        wide = wide[self._usable(wide)]
+        rows = self._long(wide)
+        if rows.empty:
+            excluded = self._excluded()
+            first = excluded["reason"].iloc[0] if len(excluded) else "no loss"
+            raise TableError(
+                f"no usable row: all {len(self.frame)} are excluded, the first: {first}"
+            )
+        rows = self._complete(rows)
+        if self.recognised:
+            rows = self._separated(rows)
+            rows = self._best_of_grids(rows)
+            self._judge(rows)
+        return Runs(self._table(rows), self._read(rows), self._excluded(), tuple(self.notes))
+
+    # --- columns ---
+
+    def _wide(self) -> pd.DataFrame:
+        """Amounts and labels, one row per row of the source, with its position."""
+        wide = pd.DataFrame({"at": np.arange(len(self.frame))})
+        for role, term in self.choice.amounts.items():
+            wide[role] = term.values(self.frame, self.raw.decimal)
+        for role, column in self.choice.labels.items():
+            cells = self.frame[column]
+            if role in HELPERS:
+                wide[role] = numbers(cells, decimal=self.raw.decimal)
+            elif role != "trial_id":
+                wide[role] = cells.to_numpy()
+        self._derive_tokens(wide)
+        if self.recognised:
+            amounts = {n: wide[n].to_numpy(float) for n in AMOUNTS if n in wide}
+            headers = {r: t.column for r, t in self.choice.amounts.items()}
+            self.units, said = repaired(amounts, headers)
+            self.notes += said
+            for name, unit in self.units.items():
+                wide[name] *= unit
+        self._name_runs(wide)
+        return wide
+
+    def _derive_tokens(self, wide: pd.DataFrame) -> None:
+        """Tokens from tokens per parameter, or from steps of so many tokens."""
+        amounts = set(AMOUNTS) & set(wide)
+        labels = self.choice.labels
+        if "tokens" in wide or len(amounts) == 2:
+            return
+        if "tokens_per_param" in wide and "params" in wide:
+            wide["tokens"] = wide["tokens_per_param"] * wide["params"]
+            text = f"params × {labels['tokens_per_param']}"
+        elif {"step", "batch_tokens"} <= set(wide):
+            wide["tokens"] = wide["step"] * wide["batch_tokens"]
+            text = f"{labels['step']} × {labels['batch_tokens']}"
+        else:
+            return
+        self.choice.amounts["tokens"] = Term(text)
+
+    def _name_runs(self, wide: pd.DataFrame) -> None:
+        """The identity of each row's run, where a column gives it."""
+        asked = self.choice.labels.get("trial_id")
+        if asked is None and "params" in wide:
+            asked = recognise.identity(
+                self.frame, wide["params"].to_numpy(float), self.choice.identities
+            )
+        elif asked is None and self.choice.identities:
+            asked = self.choice.identities[0]
+        if asked is not None:
+            self.choice.labels["trial_id"] = asked
+            wide["trial_id"] = self.frame[asked].to_numpy()
+
+    # --- rows ---
+
+    def _usable(self, wide: pd.DataFrame) -> npt.NDArray[np.bool_]:
+        """Rows whose amounts and status let them count; the others are listed."""
+        bad = np.full(len(wide), "", dtype=object)
+        for role in AMOUNTS:
+            if role in wide:
+                column = self.choice.amounts[role].column
+                mark_numbers(bad, role, wide[role].to_numpy(float), self._cells(column))
+        if "status" in wide:
+            if tells_endings(wide["status"]):
+                mark_status(bad, wide["status"])
+            else:
+                name = self.choice.labels["status"]
+                self.notes.append(f"{name} says nothing known of how runs ended: not used")
+        if "skill" in wide:
+            mark(bad, pd.isna(wide["skill"]).to_numpy(), "skill is missing")
+        gone = np.flatnonzero(bad != "")
+        self._leave_out(wide.iloc[gone], list(bad[gone]))
+        return np.asarray(bad == "")
+
+    def _cells(self, column: str) -> pd.Series | None:
+        return self.frame[column] if column in self.frame else None
+
+    def _long(self, wide: pd.DataFrame) -> pd.DataFrame:
+        """One row per (row, loss): the last checkpoint of each run, without missing losses."""
+        logs = find_logs(self._complete(wide)) if self.recognised and len(wide) else None
+        parts = [self._of_loss(wide, name, term, logs)
+                 for name, term in self.choice.losses.items()]  # fmt: skip
+        return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+    def _of_loss(
+        self, wide: pd.DataFrame, name: str, term: Term, logs: Logs | None
+    ) -> pd.DataFrame:
+        """The rows of one loss that count; the others are listed."""
+        loss = term.values(self.frame, self.raw.decimal)[wide["at"].to_numpy()]
+        bad = np.full(len(wide), "", dtype=object)
+        cells = self.frame[term.column].iloc[wide["at"]]
+        mark_numbers(bad, "loss", loss, cells, positive=term.how != "log")
+        rows = wide.assign(loss=loss)
+        if name or "skill" not in rows:
+            rows = rows.assign(skill=name or "loss")
+        good = bad == ""
+        keep = good if logs is None else logs.last(good)
+        if logs is not None and keep.sum() < good.sum():
+            bad[logs.is_log & (bad == "loss is missing")] = ""  # lines of a log without one
+            gone, said = logs.dropped(good, keep)
+            self._leave_out(rows.iloc[gone], said)
+            self._note_checkpoints(int(good.sum()), int(keep.sum()))
+        refused = np.flatnonzero(bad != "")
+        self._leave_out(rows.iloc[refused], list(bad[refused]))
+        return rows[keep].reset_index(drop=True)
+
+    def _note_checkpoints(self, rows: int, kept: int) -> None:
+        note = (
+            f"{rows - kept} of {rows} rows are earlier checkpoints of the same runs: the last of "
+            f"each is kept ({kept})"
+        )
+        self.notes += [] if note in self.notes else [note]
+
+    def _complete(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """With the third of flops, params and tokens."""
+        if "flops" not in rows:
+            return rows.assign(flops=FLOPS_PER_PARAM_TOKEN * rows["params"] * rows["tokens"])
+        if "tokens" not in rows:
+            return rows.assign(tokens=rows["flops"] / (FLOPS_PER_PARAM_TOKEN * rows["params"]))
+        if "params" not in rows:
+            return rows.assign(params=rows["flops"] / (FLOPS_PER_PARAM_TOKEN * rows["tokens"]))
+        return rows
+
+    def _free(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Columns of the source that nothing was taken from, for these rows."""
+        taken = self.choice.used() | set(self.choice.identities)
+        free = [c for c in self.frame.columns if c not in taken]
+        return self.frame[free].iloc[rows["at"]].set_axis(rows.index)
+
+    def _separated(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """With ``mix`` telling separate experiments apart."""
+        key = rows.groupby(["params", "tokens", "skill"], sort=False).ngroup().to_numpy()
+        found = recognise.experiments(self._free(rows), key)
+        if found is None:
+            return rows
+        label, names = found
+        mixed = "mix" in rows and rows["mix"].nunique() > 1
+        self.mix_columns = ", ".join([*([str(self.mix_columns)] if mixed else []), *names])
+        first = f"{names[0]}={self.frame[names[0]].iloc[rows['at'].iloc[0]]}"
+        self.notes.append(
+            f"the table holds {label.nunique()} separate experiments, told apart by "
+            f"{', '.join(names)}: fitted apart. One alone: --where '{first}'"
+        )
+        return rows.assign(mix=rows["mix"].astype("str") + " " + label if mixed else label)
+
+    def _best_of_grids(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Without the worse settings of a hyperparameter grid."""
+        keep, said = recognise.best_of_grid(self._free(rows), rows)
+        if keep is None:
+            return rows
+        self.notes.append(said)
+        worse = rows[~keep]
+        self._leave_out(worse, ["a worse setting of the same size and tokens"] * len(worse))
+        return rows[keep]
+
+    def _judge(self, rows: pd.DataFrame) -> None:
+        """Notes on losses and on repeated data."""
+        term = next(iter(self.choice.losses.values()))
+        self.notes += recognise.what_losses_are(rows, self.choice.kind, term.column)
+        if "epochs" in rows:
+            self.notes += recognise.repeats_of_data(rows["epochs"].to_numpy(float))
+        elif "unique_tokens" in rows:
+            self.notes += recognise.repeats_of_data(
+                (rows["tokens"] / rows["unique_tokens"]).to_numpy(float)
+            )
+
+    # --- results ---
+
+    def _table(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """In the contract's columns, under the source's index."""
+        table = rows[[*AMOUNTS, "skill", "loss"]].copy()
+        table["skill"] = table["skill"].astype("str")
+        if "trial_id" in rows:
+            again = rows[["trial_id", "skill"]].duplicated() & rows["trial_id"].notna()
+            if again.mean() < 0.2 or not self.recognised:  # else a label of sizes, not of runs
+                table["trial_id"] = rows["trial_id"]
+            else:
+                self.choice.labels.pop("trial_id")
+        if "trial_id" not in table and len(self.choice.losses) > 1:
+            table["trial_id"] = self.index[rows["at"]]
+        table["seed"] = rows["seed"] if "seed" in rows else pd.NA
+        table["mix"] = rows["mix"].fillna("") if "mix" in rows else ""
+        return table.set_axis(self.index[rows["at"]])
+
+    def _read(self, rows: pd.DataFrame) -> dict[str, Any]:
+        """What was taken from where."""
+        choice = self.choice
+        terms = list(choice.losses.values())
+        units = {role: term.number * self.units.get(role, 1.0)
+                 for role, term in choice.amounts.items() if term.how == "times"}  # fmt: skip
+        constant = {r: f"{t.number:g}" for r, t in choice.amounts.items() if t.how == "constant"}
+        used = choice.used() | set((self.mix_columns or "").split(", "))
+        return {
+            "loss": str(terms[0]) if len(terms) == 1 else [t.column for t in terms],
+            **{r: constant.get(r) or (choice.amounts[r].column if r in choice.amounts
+                                      else _DERIVED[r]) for r in AMOUNTS},
+            "skill": choice.labels.get("skill"),
+            "trial_id": choice.labels.get("trial_id"),
+            "mix": self.mix_columns if "mix" in rows and rows["mix"].nunique() > 1 else None,
+            "units": {role: unit for role, unit in units.items() if unit != 1},
+            "loss_unit": "bits per byte" if choice.kind == "bits" else "nats",
+            "ignored": [str(c) for c in self.frame.columns if c not in used],
+        }  # fmt: skip
+
+    def _leave_out(self, rows: pd.DataFrame, reasons: list[str]) -> None:
+        names = rows["trial_id"] if "trial_id" in rows else [""] * len(rows)
+        skills = rows["skill"] if "skill" in rows else [""] * len(rows)
+        places = self.index[rows["at"]]
+        self.out += zip(places, names, skills, reasons, strict=True)
+
+    def _excluded(self) -> pd.DataFrame:
+        return pd.DataFrame(self.out, columns=["row", "trial_id", "skill", "reason"])
+
+
+def _written(role: str, read: Mapping[str, Any]) -> str:
+    """A role's column with its unit."""
+    column, unit = read[role], read["units"].get(role)
+    if isinstance(column, list):
+        return ", ".join(column[:4]) + (f" and {len(column) - 4} more" if len(column) > 4 else "")
+    return f"{column} × {power(unit)}" if unit else str(column)

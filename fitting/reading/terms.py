@@ -1,0 +1,219 @@
+"""Quantities as terms of columns, and the table in hand while its columns are chosen."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.numbers import number, numbers
+from fitting.reading.words import Header, parse_all
+from fitting.values import FloatArray
+
+AMOUNTS = ("flops", "params", "tokens")
+LABELS = ("skill", "trial_id", "seed", "mix", "status")
+HELPERS = ("step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens")
+COLUMNS = (*AMOUNTS, "skill", "loss", "trial_id", "seed", "mix", "status")
+
+Asked = Mapping[str, str | float | Sequence[str]]
+"""Role to column, expression, number, or several columns (loss)."""
+
+_EXPRESSIONS = (
+    ("log", re.compile(r"log\((?P<column>.+)\)")),
+    ("minus", re.compile(r"(?P<number>[\d.eE+]+)\s*-\s*(?P<column>.+)")),
+    ("times", re.compile(r"(?P<column>.+?)\s*\*\s*(?P<number>[\d.eE+-]+)")),
+    ("over", re.compile(r"(?P<column>.+?)\s*/\s*(?P<number>[\d.eE+-]+)")),
+)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A quantity taken from a column.
+
+    Attributes:
+        column: its header, "" for a constant.
+        how: "times" (value * number), "log", "minus" (number - value) or "constant".
+        number: of ``how``.
+    """
+
+    column: str
+    how: str = "times"
+    number: float = 1.0
+
+    def values(self, frame: pd.DataFrame, decimal: str) -> FloatArray:
+        """The quantity of every row, NaN where the cell is no number."""
+        if self.how == "constant":
+            return np.full(len(frame), self.number)
+        if self.how == "times":
+            return numbers(frame[self.column], decimal=decimal, unit=self.number)
+        found = numbers(frame[self.column], decimal=decimal)
+        if self.how == "minus":
+            return self.number - found
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.log(found)
+
+    def __str__(self) -> str:
+        shown = {
+            "constant": f"{self.number:g}",
+            "log": f"ln({self.column})",
+            "minus": f"{self.number:g} - {self.column}",
+        }
+        return shown.get(self.how, self.column)
+
+
+@dataclass
+class Choice:
+    """What is taken from where.
+
+    Attributes:
+        amounts: flops, params, tokens as far as the table has them.
+        losses: by skill; one without a name where there is one column.
+        labels: role to column.
+        identities: columns that may name a run, the likeliest first.
+        kind: "nats", "bits", "perplexity" or "", of the losses.
+        notes: what a reader should know of the choice.
+    """
+
+    amounts: dict[str, Term] = field(default_factory=dict)
+    losses: dict[str, Term] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    identities: list[str] = field(default_factory=list)
+    kind: str = "nats"
+    notes: list[str] = field(default_factory=list)
+
+    def used(self) -> set[str]:
+        """Columns that are taken for something."""
+        terms = [*self.amounts.values(), *self.losses.values()]
+        return {t.column for t in terms} | set(self.labels.values())
+
+
+def parse_columns(text: str) -> dict[str, str | list[str]]:
+    """Read ``loss=eval/loss,skill=task``; a role given twice takes several columns.
+
+    Raises:
+        TableError: not of this form, or no such role.
+    """
+    asked: dict[str, str | list[str]] = {}
+    for item in re.split(r",(?=\s*\w+\s*=)", text):
+        role, separator, column = (part.strip() for part in item.partition("="))
+        if not separator or not column:
+            raise TableError(f"--columns {text!r}: write ROLE=COLUMN,..., e.g. loss=eval/loss")
+        asked[role] = [*listed(asked[role]), column] if role in asked else column
+    known_roles(asked)
+    return asked
+
+
+def known_roles(asked: Iterable[str]) -> None:
+    """Refuse roles nobody knows."""
+    known = (*COLUMNS, *HELPERS)
+    for role in asked:
+        if role not in known:
+            near = difflib.get_close_matches(role, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise TableError(f"columns: {role!r} is no role{hint}; roles: {', '.join(known)}")
+
+
+def listed(asked: Any) -> list[str]:
+    """One or several columns as a list."""
+    return [str(asked)] if isinstance(asked, str | int | float) else list(asked)
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Names as a message shows them."""
+    return ", ".join(f"{str(n)!r}" for n in names)
+
+
+class Sheet:
+    """A raw table with its headers taken apart and its columns parsed when first asked for."""
+
+    def __init__(self, frame: pd.DataFrame, decimal: str) -> None:
+        self.frame, self.decimal = frame, decimal
+        self.headers = parse_all(frame.columns)
+        self.names = [h.column for h in self.headers]
+        self._parsed: dict[str, FloatArray] = {}
+
+    def of(self, role: str, used: set[str]) -> list[Header]:
+        """Headers of one role that nothing has been taken from."""
+        return [h for h in self.headers if h.role == role and h.column not in used]
+
+    def numbers(self, header: Header) -> FloatArray:
+        """A column's values in its header's unit."""
+        if header.column not in self._parsed:
+            values = numbers(self.frame[header.column], decimal=self.decimal, unit=header.unit)
+            if header.unit > 1 and _already_counts(values, header):
+                values = values / header.unit  # "(B)" over counts: a label, not a unit
+            self._parsed[header.column] = values
+        return self._parsed[header.column]
+
+    def unit(self, header: Header) -> float:
+        """The header's unit, 1 where it stands over counts."""
+        plain = numbers(self.frame[header.column], decimal=self.decimal)
+        return 1.0 if np.array_equal(self.numbers(header), plain, equal_nan=True) else header.unit
+
+    def numeric(self, header: Header) -> bool:
+        """Whether half of the cells that are there hold numbers."""
+        cells = self.frame[header.column]
+        if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
+            return bool(cells.notna().any())
+        given = int(cells.notna().sum())
+        return given > 0 and int(np.isfinite(self.numbers(header)).sum()) * 2 >= given
+
+    def column(self, text: str) -> str | None:
+        """A column by name, else without case and spaces."""
+        if text in self.names:
+            return text
+        near = [n for n in self.names if _squeezed(n) == _squeezed(text)]
+        return near[0] if len(near) == 1 else None
+
+    def term(self, role: str, asked: object) -> Term:
+        """The term that an asked column, expression or number stands for.
+
+        Raises:
+            TableError: there is no such column; the message has the nearest.
+        """
+        text = str(asked).strip()
+        column = self.column(text)
+        if column is not None:
+            header = next(h for h in self.headers if h.column == column)
+            return Term(column, "times", header.unit if role in AMOUNTS else 1.0)
+        found = self._expression(text)
+        if found is not None:
+            return found
+        if role in AMOUNTS and math.isfinite(number(text)):
+            return Term("", "constant", number(text))
+        near = difflib.get_close_matches(text, self.names, n=3, cutoff=0.4)
+        hint = f"nearest: {quoted(near)}" if near else f"the table has {quoted(self.names[:30])}"
+        raise TableError(f"columns: {role}={text}: there is no such column; {hint}")
+
+    def _expression(self, text: str) -> Term | None:
+        """log(X), 1-X, X*1e9 or X/100 of a column."""
+        for how, pattern in _EXPRESSIONS:
+            found = pattern.fullmatch(text)
+            column = self.column(found["column"].strip()) if found else None
+            if found is None or column is None:
+                continue
+            if how == "log":
+                return Term(column, "log")
+            size = number(found["number"])
+            if math.isfinite(size) and (size or how == "minus"):
+                return Term(column, *{"minus": ("minus", size), "times": ("times", size),
+                                      "over": ("times", 1 / (size or 1))}[how])  # fmt: skip
+        return None
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[\s_]+", "", name).lower()
+
+
+def _already_counts(values: FloatArray, header: Header) -> bool:
+    """Whether counts stand under a header that says billions: no model has 1e15 params."""
+    finite = values[np.isfinite(values)]
+    middle = float(np.median(finite)) if len(finite) else 0.0
+    return middle / header.unit > 1e6 and middle > (1e29 if header.role == "flops" else 3e14)

@@ -1,0 +1,214 @@
+"""Whether flops, params and tokens are counts and go together: C = 6 p t, in which unit, of what.
+
+Legend: p = params, t = tokens, C = flops.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.numbers import PF_DAY
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+
+_LEAST = {"params": 500.0, "tokens": 1e4, "flops": 1e7}
+"""Smaller medians are no counts (assumption; the smallest sweep we know trains 3,000 params on
+20,000 tokens)."""
+
+FLOPS_ARE_COUNTS = 1e12
+"""A table's FLOPs from here up need no unit (assumption: it takes a core seconds)."""
+
+USUAL = 20.0
+"""Tokens per parameter that a table is likeliest to lie around (Hoffmann et al. 2022)."""
+
+_MOST = {"params": 1e14, "tokens": 1e15, "flops": 1e28}
+_RATIO = (0.05, 1e5)
+"""Tokens per parameter of any sensible table, in the middle (assumption)."""
+
+_UNITS = {
+    "params": (1.0, 1e9, 1e6, 1e3),
+    "tokens": (1.0, 1e9, 1e6, 1e3, 1e12),
+    "flops": (1.0, 1e18, 1e9, 1e12, 1e15, 1e21, PF_DAY),
+}
+"""The likeliest first: what is offered where several would do."""
+
+CONVENTION = 1.6
+"""flops / (6 p t) up to this factor from 1 is a matter of convention: attention FLOPs and the
+vocabulary head make at most about +54 % at the smallest sizes met in practice (measured)."""
+
+_FORWARD = (1 / 3, 1.15)
+"""2 p t instead of 6 p t, and the factor within which it is recognised."""
+
+
+def repaired(
+    amounts: Mapping[str, FloatArray], columns: Mapping[str, str]
+) -> tuple[dict[str, float], list[str]]:
+    """Units of columns that are no counts as they stand.
+
+    Args:
+        amounts: two or three of flops, params, tokens, as read.
+        columns: their headers, for the message.
+
+    Returns:
+        Factor per column, 1 where it is a count, and what to tell the reader.
+
+    Raises:
+        TableError: the numbers are no counts, and nothing says in which unit they are.
+    """
+    middle = {name: _middle(values) for name, values in amounts.items()}
+    given = [name for name, value in middle.items() if math.isfinite(value)]
+    middle = {name: middle[name] for name in given}
+    whole = dict.fromkeys(given, 1.0)
+    if len(given) < 2 or _sensible(middle, whole):
+        return whole, []
+    fitting = _candidates(middle, given)
+    if not fitting:
+        return whole, []
+    least = min(_changed(units) for units in fitting)
+    simplest = [units for units in fitting if _changed(units) == least]
+    if len(given) == 3 and len(simplest) == 1:
+        said = ", ".join(f"{n} × {power(v)}" for n, v in simplest[0].items() if v != 1)
+        note = f"{said}: no counts as they stand, and flops = 6 params tokens holds then"
+        return simplest[0], [note]
+    first = min(simplest, key=lambda units: _oddity(middle, units))
+    shown = ", ".join(
+        f"{name} {np.nanmin(amounts[name]):.3g} to {np.nanmax(amounts[name]):.3g}"
+        for name in given if first[name] != 1
+    )  # fmt: skip
+    option = ",".join(
+        f"{name}={columns.get(name, name)}*{power(first[name])}"
+        for name in given
+        if first[name] != 1
+    )
+    raise TableError(
+        f"{shown}: too small to be counts. In which unit are they? If, as is likeliest, "
+        f"{_spoken(first)}: --columns '{option}'"
+    )
+
+
+def _candidates(middle: Mapping[str, float], given: list[str]) -> list[dict[str, float]]:
+    """Units in which the numbers are counts of one table; FLOPs that are counts stay so."""
+    units = dict(_UNITS)
+    if middle.get("flops", 0.0) >= FLOPS_ARE_COUNTS:
+        units["flops"] = (1.0,)
+    choices = itertools.product(*(units[name] for name in given))
+    named = (dict(zip(given, choice, strict=True)) for choice in choices)
+    return [choice for choice in named if _sensible(middle, choice)]
+
+
+def _oddity(middle: Mapping[str, float], units: Mapping[str, float]) -> float:
+    """How far tokens per parameter are from the usual, units from billions, and work from none."""
+    own = {name: middle[name] * units[name] for name in middle}
+    params = own.get("params", own.get("flops", 0) / 6 / own.get("tokens", 1))
+    tokens = own.get("tokens", own.get("flops", 0) / 6 / own.get("params", 1))
+    odd = sum(abs(math.log(v / 1e9)) for n, v in units.items() if v != 1 and n != "flops")
+    return abs(math.log(tokens / params / USUAL)) + 0.1 * odd + 0.01 * math.log(tokens * params)
+
+
+def power(value: float) -> str:
+    """A factor as people type it: 1e18."""
+    return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+
+
+def _changed(units: Mapping[str, float]) -> int:
+    return sum(value != 1 for value in units.values())
+
+
+def _spoken(units: Mapping[str, float]) -> str:
+    words = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
+    return ", ".join(
+        f"{n} in {power(v) if n == 'flops' else words.get(v, power(v))}"
+        for n, v in units.items() if v != 1
+    )  # fmt: skip
+
+
+def _sensible(middle: Mapping[str, float], units: Mapping[str, float]) -> bool:
+    """Whether these are counts of one table, in these units."""
+    own = {name: middle[name] * units[name] for name in middle}
+    if any(not _LEAST[n] <= v <= _MOST[n] for n, v in own.items()):
+        return False
+    if len(own) == 3:
+        ratio = own["flops"] / (FLOPS_PER_PARAM_TOKEN * own["params"] * own["tokens"])
+        # Far off, but counts as they stand: a mixture of experts, not a unit.
+        if not (1e-2 < ratio < 1e2 if _changed(units) == 0 else 1 / 4 < ratio < 4):
+            return False
+    params = own.get("params", own.get("flops", 0) / 6 / own.get("tokens", 1))
+    tokens = own.get("tokens", own.get("flops", 0) / 6 / own.get("params", 1))
+    return _RATIO[0] <= tokens / params <= _RATIO[1] or len(own) == 3
+
+
+def _middle(values: FloatArray) -> float:
+    usable = values[np.isfinite(values) & (values > 0)]
+    return float(np.exp(np.median(np.log(usable)))) if len(usable) else math.nan
+
+
+def conventions(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """What flops / (6 params tokens) says of the columns.
+
+    Returns:
+        Contradictions that make every answer wrong, and differences of convention, which are
+        kept: all that is derived from the table uses its own flops / (params tokens).
+    """
+    if not {"flops", "params", "tokens"} <= set(frame.columns):
+        return [], []
+    work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
+    ratio = (frame["flops"] / work).to_numpy(float)
+    size = np.abs(np.log(ratio))
+    forward = np.abs(np.log(ratio / _FORWARD[0])) < math.log(_FORWARD[1])
+    wrong = _in_rows(
+        "flops = 2 params tokens: these are FLOPs of the forward pass only, training takes three "
+        "times as many: multiply them by 3 (--columns flops=flops*3)", frame, forward,
+    )  # fmt: skip
+    absurd = size > math.log(300)
+    for factor, unit in {1e3: "thousands", 1e6: "millions", 1e9: "billions"}.items():
+        hit = absurd & (np.abs(np.log(ratio / factor)) < math.log(3))
+        absurd &= ~hit
+        said = f"flops / (6 params tokens) is about {factor:.0e}, are params or tokens in {unit}?"
+        wrong += _in_rows(f"{said} Multiply them (--columns params=params*{factor:g})", frame, hit)
+    wrong += _in_rows(
+        "flops / (6 params tokens) is not within a factor 300 of 1, so the three columns "
+        "contradict each other: check what each of them counts", frame, absurd,
+    )  # fmt: skip
+    left = (size > math.log(CONVENTION)) & ~forward & (size <= math.log(300))
+    return wrong, _doubts(frame, ratio, left)
+
+
+def _doubts(frame: pd.DataFrame, ratio: FloatArray, left: npt.NDArray[np.bool_]) -> list[str]:
+    """Ratios that a convention explains."""
+    if not left.any():
+        return []
+    middle = float(np.median(ratio[left]))
+    if middle < 1:
+        said = (
+            f"flops are {middle:.2g} times 6 params tokens: do params count all experts of a "
+            "mixture and FLOPs only the active ones? Then sizes below are total params; a column "
+            "of active ones is taken by --columns params=COLUMN. Keep the flops: they are right"
+        )
+    elif middle < 4:
+        said = (
+            f"flops are {middle:.2g} times 6 params tokens (embeddings left out of params, or "
+            "attention counted?): sizes and tokens below are as the table counts them"
+        )
+    else:
+        said = (
+            f"flops are {middle:.2g} times 6 params tokens, more than embeddings or attention "
+            "explain: do params, tokens and flops belong to one training?"
+        )
+    return _in_rows(said, frame, left)
+
+
+def _in_rows(what: str, frame: pd.DataFrame, where: npt.NDArray[np.bool_]) -> list[str]:
+    """A finding with the rows it concerns, or nothing."""
+    count = int(where.sum())
+    if not count:
+        return []
+    if count == len(frame):
+        return [f"{what} (all {count} rows)."]
+    labels = ", ".join(str(i) for i in frame.index[where][:3]) + (" ..." if count > 3 else "")
+    return [f"{what} ({count} of {len(frame)} rows: {labels})."]
