@@ -95,7 +95,9 @@ def clock(mean_s: float, seed: int = 0) -> dict[str, float]:
         while len(lengths) < TRIALS or training:
             while len(lengths) < TRIALS and len(training) < SLOTS:
                 begin = time.perf_counter()
-                start = driver.start(lambda params: True)
+                start = driver.next()
+                if isinstance(start, Start):
+                    driver.begin(start)
                 took = time.perf_counter() - begin
                 now, worked, longest = now + took, worked + took, max(longest, took)
                 if start is None or isinstance(start, Finished):
@@ -142,13 +144,12 @@ def stand_in(mean_s: float) -> Callable[[dict[str, Any]], None]:
     def train_trial(config: dict[str, Any]) -> None:
         from ray import tune
 
-        from sweeper.cluster.trial import spaced
-        from trainables.config import TrialConfig
+        from sweeper.cluster.trial import Ended, spaced
         from trainables.context import LocalContext
         from trainables.simulated import train
 
-        trial, began = TrialConfig.from_dict(config["trial"]), time.time()
-        report = spaced(tune.report, config["report_every_s"])
+        trial, began = config["work"].config, time.time()
+        report = spaced(tune.report, config["work"].report_every_s)
         length = length_s(trial, mean_s)
         while (left := began + length - time.time()) > 0:
             time.sleep(min(left, REPORT_EVERY_S))
@@ -156,7 +157,7 @@ def stand_in(mean_s: float) -> Callable[[dict[str, Any]], None]:
             report({"tokens": trial.tokens * done, "tokens_per_s": trial.tokens / length})
         record = train(trial, LocalContext())
         record |= {"first_step_at": began, "wall_s": length, "ended_at": time.time()}
-        tune.report({"record": json.dumps(record | {"worker": str(os.getpid())})})
+        tune.report({"record": Ended(record | {"worker": str(os.getpid())})})
 
     return train_trial
 
@@ -182,8 +183,9 @@ class Timed(Driver):
 def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
     """The real tuner, search and ledger on trials that sleep; Ctrl-C keeps what there is."""
     import sweeper.cluster.run_sweep
+    import sweeper.cluster.tuner
 
-    sweeper.cluster.run_sweep.train_trial = stand_in(mean_s)  # type: ignore[assignment]
+    sweeper.cluster.tuner.train_trial = stand_in(mean_s)
     sweeper.cluster.run_sweep.Driver = Timed  # type: ignore[misc]
     spec = sweep(
         budgets=BUDGETS[:4],

@@ -110,8 +110,9 @@ def run_here(plan: Sweep, path: Path, decisive: Sequence[str] = DECISIVE) -> Non
         ledger = Ledger(directory.ledger)
         search = Focused(build(plan.search, plan.space, plan.measured), decisive)
         driver = Driver(plan, ledger, search)
-        while not isinstance(start := driver.start(lambda params: True), Finished):
+        while not isinstance(start := driver.next(), Finished):
             assert start is not None  # nothing else is in training
+            driver.begin(start)
             context = LocalContext(directory.trials / start.trial_id)
             record = train(plan.trial(start.allocation), context)
             driver.ended(start.trial_id, record | {"ended_at": time.time()})

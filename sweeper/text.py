@@ -1,8 +1,9 @@
-"""Numbers for people: sizes, bytes, durations, intervals. Floor 1 of sweeper."""
+"""Numbers for people, and files written whole or not at all. Floor 1 of sweeper."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from trainables.progress import duration as duration
 
@@ -36,3 +37,10 @@ def between(interval: tuple[float, float], pattern: str = "", *, word: str = "â€
 def gigabytes(value: float) -> str:
     """Bytes with a decimal suffix: 1.3 GB, 124 MB."""
     return si(value).replace("B", " G") + "B"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, whoever reads it meanwhile."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

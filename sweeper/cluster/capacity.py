@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 
 from sweeper.errors import ClusterError
 from sweeper.spec.placement import Resources
 from sweeper.spec.sections import Cluster
-from sweeper.spec.spec import Spec
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""
@@ -20,83 +20,77 @@ the searcher proposes no more than fit. Tune by itself lets one wait at a time (
 
 
 class Capacity:
-    """What the cluster has, and whether another trial fits."""
+    """What the cluster has, asked of Ray now and then, and whether another trial fits."""
 
-    def __init__(self, sweep: Spec) -> None:
-        self._sweep = sweep
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._read_at = -CAPACITY_S
-        self._here, self._now, self._most = (
-            dict[str, float](),
-            dict[str, float](),
-            dict[str, float](),
-        )
+        self._here: Mapping[str, float] = {}
+        self._most: dict[str, float] = {}
         self._short_since: float | None = None
 
     def forget(self) -> None:
         """Something died: look again."""
         self._read_at = -CAPACITY_S
 
-    def fits(self, params: float, training: list[int]) -> bool:
-        """Whether a trial of so many params finds room beside those in training.
+    def fits(self, wanted: Resources, held: Sequence[Resources]) -> bool:
+        """Whether a trial finds room beside those in training, on all there may be.
 
         Raises:
             ClusterError: it is too large for the whole cluster, and nodes that were here before
                 have not come back for `cluster.hang_s`.
         """
-        total = self._total()
-        wanted = demand(self._sweep.placement.rule(params))
-        if not training:
-            self._require(params, wanted, total)
-        return self._beside(wanted, training, total)
+        total = _grown(self._resources(), self._cluster)
+        for name, amount in total.items():
+            self._most[name] = max(amount, self._most.get(name, 0.0))
+        if not held:
+            self._require(wanted, total)
+        return _room(total, [wanted, *held])
 
-    def has_room(self, params: float, training: list[int]) -> bool:
+    def has_room(self, wanted: Resources, held: Sequence[Resources]) -> bool:
         """As `fits`, on the nodes that are here now."""
-        self._total()
-        return self._beside(demand(self._sweep.placement.rule(params)), training, self._here)
+        return _room(self._resources(), [wanted, *held])
 
-    def _beside(
-        self, wanted: dict[str, float], training: list[int], total: dict[str, float]
-    ) -> bool:
-        held = [demand(self._sweep.placement.rule(p)) for p in training]
-        return all(
-            sum(each.get(name, 0.0) for each in held) + amount <= total.get(name, 0.0) + 1e-9
-            for name, amount in wanted.items()
-        )
-
-    def _require(self, params: float, wanted: dict[str, float], total: dict[str, float]) -> None:
-        short = {n: a for n, a in wanted.items() if a > total.get(n, 0.0)}
+    def _require(self, wanted: Resources, total: Mapping[str, float]) -> None:
+        short = {n: a for n, a in wanted.held.items() if a > total.get(n, 0.0)}
         if not short:
             self._short_since = None
             return
         now = time.monotonic()
         self._short_since = self._short_since or now
         once = all(a <= self._most.get(n, 0.0) for n, a in short.items())
-        if once and now - self._short_since < self._sweep.cluster.hang_s:
+        if once and now - self._short_since < self._cluster.hang_s:
             return  # a node was lost; another may come
         name, amount = next(iter(short.items()))
         raise ClusterError(
-            f"cluster.resources: a trial of {params:.3g} params needs {amount:g} {name}, "
-            f"the cluster has {total.get(name, 0.0):g}; add nodes or ask for less"
+            f"cluster.resources: trials from {wanted.from_params:.3g} params need {amount:g} "
+            f"{name}, the cluster has {total.get(name, 0.0):g}; add nodes or ask for less"
         )
 
-    def _total(self) -> dict[str, float]:
+    def _resources(self) -> Mapping[str, float]:
         import ray
 
         if time.monotonic() - self._read_at > CAPACITY_S:
             self._read_at = time.monotonic()
             self._here = dict(ray.cluster_resources())
-            self._now = _grown(self._here, self._sweep.cluster)
-            for name, amount in self._now.items():
-                self._most[name] = max(amount, self._most.get(name, 0.0))
-        return self._now
+        return self._here
 
 
-def _grown(total: dict[str, float], cluster: Cluster) -> dict[str, float]:
+def _room(total: Mapping[str, float], trials: Sequence[Resources]) -> bool:
+    """Whether trials fit together into what there is in all."""
+    held = [trial.held for trial in trials]
+    return all(
+        sum(each.get(name, 0.0) for each in held) <= total.get(name, 0.0) + 1e-9
+        for name in held[0]
+    )
+
+
+def _grown(total: Mapping[str, float], cluster: Cluster) -> dict[str, float]:
     """Resources of a cluster once it has scaled itself as far as the spec says it may."""
     if cluster.address == "local":
-        return total
+        return dict(total)
     limits = {"CPU": cluster.cpus or 0, "GPU": cluster.gpus or 0}
-    return total | {name: max(total.get(name, 0.0), limit) for name, limit in limits.items()}
+    return {**total, **{name: max(total.get(name, 0.0), most) for name, most in limits.items()}}
 
 
 def most_pending(cluster: Cluster) -> int:
@@ -106,10 +100,3 @@ def most_pending(cluster: Cluster) -> int:
     on this machine no more start at once than it has cores for.
     """
     return (os.cpu_count() or 1) if cluster.address == "local" else MOST_PENDING
-
-
-def demand(rule: Resources) -> dict[str, float]:
-    """What a trial holds in all."""
-    processes = max(rule.workers, 1)
-    wanted = {"CPU": rule.cpus * processes, "GPU": rule.gpus * processes}
-    return {name: amount for name, amount in wanted.items() if amount > 0}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,12 @@ from typing import Any
 
 from ray.tune.logger import LoggerCallback
 
+from sweeper.cluster.trial import record_of
+from sweeper.cluster.tuner import Unsaved
 from sweeper.errors import SpecError
 from sweeper.spec.spec import Spec
+from trainables.config import TrialConfig
+from trainables.foreign.trial import ForeignTrial
 
 PACKAGES = {"mlflow": "mlflow", "tensorboard": "tensorboardX", "wandb": "wandb"}
 """The module each tracker needs."""
@@ -75,17 +78,13 @@ def _inner(name: str, sweep: Spec, directory: Path) -> LoggerCallback:
     return WandbLoggerCallback(project=project, group=sweep.name)
 
 
-class Shown(LoggerCallback):
+class Shown(Unsaved, LoggerCallback):
     """A tracker that sees each trial as its allocation and each record as its losses."""
 
     def __init__(self, name: str, inner: LoggerCallback, warn: Warn) -> None:
         self._name, self._inner, self._warn = name, inner, warn
         self._seen: dict[str, Any] = {}
         self._works = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks into a snapshot that is never read back: keep nothing."""
-        return {}
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
         if not self._works:
@@ -100,7 +99,7 @@ class Shown(LoggerCallback):
         """The trial with its allocation as config; the same object each time, as trackers ask."""
         if trial.trial_id not in self._seen:
             view = copy.copy(trial)
-            view.config = allocation(trial.config["trial"])
+            view.config = allocation(trial.config["work"].config)
             view.evaluated_params.clear()
             view.evaluated_params.update(view.config)
             self._seen[trial.trial_id] = view
@@ -129,20 +128,20 @@ class Shown(LoggerCallback):
         self._call("on_experiment_end", trials, **info)
 
 
-def allocation(trial: Mapping[str, Any]) -> dict[str, Any]:
+def allocation(trial: TrialConfig | ForeignTrial) -> dict[str, Any]:
     """What a tracker shows as a run's config, of a trial's settings."""
     return {
-        "flops": trial["flops"],
-        "params": trial["params"],
-        "tokens": trial["tokens"],
-        "tokens_per_param": trial["tokens"] / trial["params"],
-        "seed": trial["seed"],
+        "flops": trial.flops,
+        "params": trial.params,
+        "tokens": trial.tokens,
+        "tokens_per_param": trial.tokens / trial.params,
+        "seed": trial.seed,
     }
 
 
 def metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a report: progress, or the record of an ended trial with its losses."""
-    record = json.loads(result["record"]) if "record" in result else result
+    record = record_of(result) or result
     found = {key: float(record[key]) for key in MEASURED if record.get(key) is not None}
     for skill, loss in record.get("losses", {}).items():
         found[f"skill/{skill}/loss"] = loss["nll"] / loss["tokens"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from ray import tune
 
 from sweeper.driver.faults import kind_of, reason_of
 from sweeper.record.redaction import redact
+from sweeper.spec.placement import Resources
+from trainables.config import TrialConfig
+from trainables.foreign.trial import ForeignTrial
 
 if TYPE_CHECKING:
     from trainables.trainer import Report
@@ -22,17 +25,51 @@ COORDINATOR = {"node:__internal_head__": 0.001}
 """What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What Tune hands to a trial's process, under the key "work" of its config.
+
+    Attributes:
+        name: what Ray's pages and files call the trial.
+        config: what is trained.
+        directory: where its checkpoints live.
+        rule: what it holds.
+        report_every_s: fewest seconds between reports of its progress.
+    """
+
+    name: str
+    config: TrialConfig | ForeignTrial
+    directory: Path
+    rule: Resources
+    report_every_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The record of an ended trial, under the key "record" of its last report.
+
+    Tune flattens a bare dict, and the names of skills with it.
+    """
+
+    record: dict[str, Any]
+
+
+def record_of(result: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record in what a trial reported; None if that was progress."""
+    return result["record"].record if "record" in result else None
+
+
 def name_of(trial: Any) -> str:
     """What Ray's pages and files call a Tune trial."""
-    return str(trial.config["name"])
+    return str(trial.config["work"].name)
 
 
 def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What a trial holds: its slots, or, where it has workers, its coordinator's."""
-    rule = config["resources"]
-    if rule["workers"]:
+    rule: Resources = config["work"].rule
+    if rule.workers:
         return tune.PlacementGroupFactory([COORDINATOR])
-    return tune.PlacementGroupFactory([{"CPU": rule["cpus"], "GPU": rule["gpus"]}])
+    return tune.PlacementGroupFactory([{"CPU": rule.cpus, "GPU": rule.gpus}])
 
 
 def spaced(report: Report, every_s: float) -> Report:
@@ -52,27 +89,28 @@ def train_trial(config: dict[str, Any]) -> None:
     """Train one trial inside a Tune actor and report its record (Tune's function trainable)."""
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    from trainables.config import TrialConfig
     from trainables.trainer import run_trial
 
-    rule, name = config["resources"], config["name"]
-    print(f"{name}: starts", flush=True)  # the log of this slot, which Ray's Actors page shows
+    work: Work = config["work"]
+    # Into the log of this slot, which Ray's Actors page shows.
+    print(f"{work.name}: starts", flush=True)
     try:
+        assert isinstance(work.config, TrialConfig), "a foreign trainer is launched by hand"
         record = run_trial(
-            TrialConfig.from_dict(config["trial"]),
-            directory=Path(config["directory"]),
-            name=name,
-            workers=rule["workers"],
-            resources_per_worker={"CPU": rule["cpus"], "GPU": rule["gpus"]},
-            report=spaced(tune.report, config.get("report_every_s", 0.0)),
-            callbacks=[TuneReportCallback()] if rule["workers"] else (),
+            work.config,
+            directory=work.directory,
+            name=work.name,
+            workers=work.rule.workers,
+            resources_per_worker={"CPU": work.rule.cpus, "GPU": work.rule.gpus},
+            report=spaced(tune.report, work.report_every_s),
+            callbacks=[TuneReportCallback()] if work.rule.workers else (),
             max_failures=0,  # the driver retries
         )
     except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
         text = redact(f"{reason_of(error)}\n{traceback.format_exc(limit=-3)}")
         record = {"status": "failed", "kind": kind_of(error), "reason": text}
-    print(f"{name}: {record['status']}", flush=True)
-    tune.report({"record": json.dumps(record)})
+    print(f"{work.name}: {record['status']}", flush=True)
+    tune.report({"record": Ended(record)})
     if record["status"] == "failed":
         # What broke may have broken this process, and would break trial after trial: Tune gives
         # the next one another.

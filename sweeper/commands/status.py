@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.budget import Allocation
 from sweeper.record.live import Live, read
-from sweeper.record.timeleft import left_s, trial_left_s
+from sweeper.record.timeleft import ahead_of, left_s, trial_left_s
+from sweeper.search.build import policy
+from sweeper.search.protocol import Search
 from sweeper.sweep import Results
 from sweeper.text import duration, si
 
@@ -31,12 +33,15 @@ REFRESH_S = 2.0
 """Seconds between looks at the ledger when watching."""
 
 
-def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
+def snapshot(
+    results: Results, fits: Fits | None = None, search: Search | None = None
+) -> dict[str, Any]:
     """What there is to know of a sweep now, as plain values (the form of ``status --json``).
 
     Args:
         results: the sweep directory.
         fits: its fits, to show where the optima lie; None leaves them out.
+        search: its policy, which remembers its last fit; made anew by default.
 
     Returns:
         ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops``,
@@ -55,7 +60,7 @@ def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
         "spent_flops": results.spent_flops,
         "reserved_flops": float(trials["reserved_flops"].sum()),
         "wasted_flops": float(trials["wasted_flops"].sum()),
-        "left_s": left_s(trials, live, results.sweep.allowance) if driver else None,
+        "left_s": _left_s(results, live, search) if driver else None,
         "driver": driver,
         "dashboard": live.dashboard if driver else "",
         "in_training": _in_training(results, live if driver else Live()),
@@ -65,6 +70,13 @@ def snapshot(results: Results, fits: Fits | None = None) -> dict[str, Any]:
         "finished": results.finished.reason if results.finished else None,
         "detail": results.finished.detail if results.finished else "",
     }
+
+
+def _left_s(results: Results, live: Live, search: Search | None) -> float | None:
+    spec, trials = results.sweep, results.trials
+    search = search or policy(spec, spec.measured)
+    ahead = ahead_of(search, spec.allowance, trials, results.table)
+    return left_s(trials, live, spec.allowance, ahead)
 
 
 def _in_training(results: Results, live: Live) -> list[dict[str, Any]]:
@@ -203,14 +215,15 @@ def watch(open_results: Callable[[], Results]) -> None:
     """
     from rich.live import Live as Screen
 
-    ended, fits = -1, None
+    ended, fits, search = -1, None, None
     with Screen(auto_refresh=False) as screen:
         while True:
             results = open_results()
+            search = search or policy(results.sweep, results.sweep.measured)
             count = int((results.trials["state"] != "running").sum())
             if count != ended and results.fittable:
                 fits, ended = results.fit(), count
-            values = snapshot(results, fits)
+            values = snapshot(results, fits, search)
             screen.update(render(values), refresh=True)
             if values["driver"] is None:
                 return

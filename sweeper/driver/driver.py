@@ -1,15 +1,15 @@
 """Between search and cluster: what starts next, what has ended, what it cost.
 
-Knows the ledger and the search, and no Ray: the tuner asks `Driver.start` for work whenever a
-slot may be free, and tells it what became of each trial. Retries are decided here and counted in
+Knows the ledger and the search, and no Ray: whoever trains asks `Driver.next` for work whenever a
+slot may be free, begins it, and tells what became of it. Retries are decided here and counted in
 the ledger, so that they survive the driver.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,10 @@ from sweeper.driver.faults import ENDS_THE_SWEEP, MOST_RETURNS, RESPONSES, UNFIN
 from sweeper.errors import DirectoryError
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished, Search
+from sweeper.spec.placement import Resources
 from sweeper.spec.spec import Spec, trial_id
+from trainables.config import TrialConfig
+from trainables.foreign.trial import ForeignTrial
 
 NOTE_EVERY_S = 10.0
 """Seconds between notes of a trial's progress in the ledger (assumption): what a killed driver
@@ -28,29 +31,48 @@ may not know of the work that its trials lost."""
 
 @dataclass(frozen=True)
 class Start:
-    """A trial to start now.
+    """A trial to start.
 
     Attributes:
         trial_id: identity of the training.
-        allocation: what it trains.
-        halvings: of the micro-batch, one for each time that memory ran out.
+        allocation: what the search asked for.
+        config: the training that this stands for.
+        rule: what it holds.
+        hangs: times it was killed for its silence; each doubles the silence it is allowed.
     """
 
     trial_id: str
     allocation: Allocation
-    halvings: int = 0
+    config: TrialConfig | ForeignTrial
+    rule: Resources
+    hangs: int = 0
+
+    @classmethod
+    def of(cls, spec: Spec, allocation: Allocation, trial: str = "") -> Start:
+        """The start of an allocation, under the id the ledger knows it by, if it does."""
+        config = spec.trial(allocation)
+        rule = spec.placement.rule(allocation.params)
+        return cls(trial or trial_id(config), allocation, config, rule)
+
+    def after(self, kind: str) -> Start:
+        """What is started after a fault: with less memory, or more patience."""
+        if kind == "out-of-memory" and isinstance(self.config, TrialConfig):
+            return replace(self, config=replace(self.config, halvings=self.config.halvings + 1))
+        return replace(self, hangs=self.hangs + 1) if kind == "hung" else self
 
 
 Listener = Callable[[str, Start, Mapping[str, Any]], None]
 """Called with an event ("started", "progressed", "finished", "diverged", "failed", "stopped", or
-"fault"), the trial, and its record; while a trial progresses that is what its loop reported
-last."""
+"fault"), the trial, and its record; while a trial progresses that is what its loop reported last.
+One that raises is switched off, and the ledger says why."""
 
 
 @dataclass
 class _Attempt:
     """What is known of a trial in training: tokens so far, and when the ledger was told."""
 
+    start: Start
+    known_tokens: float  # those of earlier attempts
     tokens: float
     noted_at: float
     resumed: bool = False
@@ -60,102 +82,87 @@ class Driver:
     """Feeds one sweep's trials to whatever trains them.
 
     Args:
-        sweep: the spec.
+        spec: of the sweep.
         ledger: its state; trials that were running when a driver died are started first.
         search: the policy.
-        listener: told of every start and end.
+        listeners: told of every start and end.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        sweep: Spec,
+        spec: Spec,
         ledger: Ledger,
         search: Search,
-        listener: Listener | None = None,
+        *,
+        listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.finished: Finished | None = None
         self.stopping = False
-        self._sweep, self._ledger, self._search = sweep, ledger, search
-        self._listener = listener or (lambda event, start, record: None)
-        self._clock = clock
+        self.listeners = list(listeners)
+        self._spec, self._ledger, self._search, self._clock = spec, ledger, search, clock
         for fault in UNFINISHED:
             for trial in ledger.failed_by(fault):
                 ledger.reopen(trial, "its training is paid for; its skills are scored again")
         # Trials to go on with, and when.
-        self._waiting = [(0.0, Start(*i)) for i in ledger.allocations("running").items()]
-        self._training: dict[str, Start] = {}
+        running = ledger.allocations("running").items()
+        self._waiting = [(0.0, Start.of(spec, allocation, trial)) for trial, allocation in running]
         self._attempts: dict[str, _Attempt] = {}
         self._observations: pd.DataFrame | None = None
         # What the search last said; it is asked anew only when a trial has started or ended.
-        self._proposed: list[Allocation] | Finished | None = None
+        self._answer: Start | Finished | None = None
+        self._asked = False
 
     @property
     def training(self) -> list[Start]:
         """Trials now in training."""
-        return list(self._training.values())
+        return [attempt.start for attempt in self._attempts.values()]
 
-    def start(self, fits: Callable[[float], bool]) -> Start | Finished | None:
-        """Reserve and return the next trial.
-
-        Args:
-            fits: whether a trial of so many params finds free resources now.
+    def next(self) -> Start | Finished | None:
+        """The trial to begin as soon as it finds room.
 
         Returns:
             The trial; None to ask again later; `Finished` when there is nothing more to start
             and nothing in training that might have to be started again.
         """
         if self.stopping:
-            return None if self._training else Finished("stopped", "on request")
-        if self._waiting:
-            return self._go_on(fits)
-        if self._proposed is None:
-            self._proposed = self._propose(1)
-        if isinstance(self._proposed, Finished):
-            if self._training:
+            return None if self._attempts else Finished("stopped", "on request")
+        now = self._clock()
+        due = next((start for when, start in self._waiting if when <= now), None)
+        if due is not None:
+            return due
+        if not self._asked:
+            self._answer, self._asked = self._propose(), True
+        if isinstance(self._answer, Finished):
+            if self._attempts or self._waiting:
                 return None
-            self.finished = self._proposed
-            return self.finished
-        if not self._proposed or not fits(self._proposed[0].params):
-            return None
-        allocation = self._proposed[0]
-        return self._begin(Start(trial_id(self._sweep.trial(allocation)), allocation))
+            self.finished = self._answer
+        return self._answer
 
-    def _go_on(self, fits: Callable[[float], bool]) -> Start | None:
-        """The first interrupted trial whose time has come."""
-        for i, (when, start) in enumerate(self._waiting):
-            if when <= self._clock():
-                if not fits(start.allocation.params):
-                    return None
-                del self._waiting[i]
-                return self._begin(start)
-        return None
-
-    def foresee(self, n: int) -> list[Allocation]:
-        """The trials, n at most, that the search would start now if all found room."""
-        proposed = self._propose(n)
-        return [] if isinstance(proposed, Finished) else proposed
-
-    def _propose(self, n: int) -> list[Allocation] | Finished:
+    def _propose(self) -> Start | Finished | None:
         if self._observations is None:
             self._observations = self._ledger.observations()
         spent, reserved = self._ledger.totals()
-        return self._search.propose(
+        pending = [*self.training, *(start for _, start in self._waiting)]
+        asked = self._search.propose(
             self._observations,
-            [start.allocation for start in self._training.values()],
-            self._sweep.allowance - spent - reserved,
-            n,
+            [start.allocation for start in pending],
+            self._spec.allowance - spent - reserved,
+            1,
         )
+        if isinstance(asked, Finished):
+            return asked
+        return Start.of(self._spec, asked[0]) if asked else None
 
-    def _begin(self, start: Start) -> Start:
+    def begin(self, start: Start) -> None:
+        """Reserve a trial's FLOPs: it is in training from now on."""
         self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
-        self._training[start.trial_id] = start
+        self._waiting = [(at, each) for at, each in self._waiting if each is not start]
         tokens = self._ledger.progress(start.trial_id).trained_tokens
-        self._attempts[start.trial_id] = _Attempt(tokens, self._clock())
-        self._proposed = None
-        self._listener("started", start, {})
-        return start
+        self._attempts[start.trial_id] = _Attempt(start, tokens, tokens, self._clock())
+        self._asked = False
+        self._tell("started", start, {})
 
     def progressed(self, trial: str, metrics: Mapping[str, Any]) -> None:
         """Remember how far a trial is, so that its cost is known if it dies.
@@ -165,22 +172,22 @@ class Driver:
             metrics: its report: ``tokens`` so far, and ``resumed_at_tokens``, those that its
                 checkpoint held when this attempt began.
         """
-        if trial not in self._training:
+        if trial not in self._attempts:
             return
         self._note(trial, float(metrics["tokens"]), float(metrics.get("resumed_at_tokens", 0.0)))
-        self._listener("progressed", self._training[trial], metrics)
+        self._tell("progressed", self._attempts[trial].start, metrics)
 
     def _note(self, trial: str, tokens: float, resumed_at: float) -> None:
         attempt, now = self._attempts[trial], self._clock()
         lost = 0.0 if attempt.resumed else max(0.0, attempt.tokens - resumed_at)
         first, attempt.resumed, attempt.tokens = not attempt.resumed, True, tokens
         if first or now - attempt.noted_at >= NOTE_EVERY_S:
-            wasted = self._flops(self._training[trial], lost)
+            wasted = self._flops(attempt.start, lost)
             self._ledger.advance(trial, round(tokens), wasted_flops=wasted)
             attempt.noted_at = now
 
     def ended(self, trial: str, record: Mapping[str, Any]) -> None:
-        """Settle a trial that returned a record, whatever its verdict."""
+        """Settle a trial that returned a record, however it ended."""
         if record["status"] == "failed":
             self.died(trial, record.get("kind", "error"), record["reason"])
             return
@@ -192,42 +199,46 @@ class Driver:
             self._ledger.advance(trial, round(tokens))
             self._ledger.event("stopped", str(record["reason"]), trial)
         else:
-            spent = self._spent(self._training[trial], tokens)
+            spent = self._spent(self._attempts[trial].start, tokens)
             self._ledger.settle(trial, record, spent_flops=spent)
         self._forget(trial, str(record["status"]), record)
 
     def died(self, trial: str, kind: str, reason: str) -> None:
         """Do what a fault calls for: start the trial again, or settle it as failed."""
-        start = self._training.get(trial)
-        if start is None:
+        attempt = self._attempts.get(trial)
+        if attempt is None:
             return
         if kind in ENDS_THE_SWEEP:
             raise DirectoryError(_first_line(reason))
         response, progress = RESPONSES[kind], self._ledger.progress(trial)
-        tokens = self._attempts[trial].tokens
-        allowed = self._sweep.cluster.retries if response.counts else MOST_RETURNS
+        # One that got further than ever before was slow, not stuck.
+        counts = response.counts and not (kind == "hung" and attempt.tokens > attempt.known_tokens)
+        allowed = self._spec.cluster.retries if counts else MOST_RETURNS
         if response.retried and progress.faults < allowed and progress.attempts <= MOST_RETURNS:
             detail = f"{_first_line(reason)}; {response.words}"
-            self._ledger.fault(trial, kind, detail, tokens=round(tokens), counts=response.counts)
-            again = self._again(start, kind)
-            self._waiting.insert(0, (self._clock() + response.wait_s, again))
+            self._ledger.fault(trial, kind, detail, tokens=round(attempt.tokens), counts=counts)
+            self._waiting.insert(0, (self._clock() + response.wait_s, attempt.start.after(kind)))
             self._forget(trial, "fault", {"kind": kind, "reason": detail})
             return
         tries = f" ({progress.attempts} attempts)" if progress.attempts > 1 else ""
-        self._ledger.fail(
-            trial, f"{reason}{tries}", spent_flops=self._spent(start, tokens), fault=kind
-        )
+        spent = self._spent(attempt.start, attempt.tokens)
+        self._ledger.fail(trial, f"{reason}{tries}", spent_flops=spent, fault=kind)
         self._forget(trial, "failed", {"reason": reason})
 
-    def _again(self, start: Start, kind: str) -> Start:
-        more = int(kind == "out-of-memory")
-        return Start(start.trial_id, start.allocation, start.halvings + more)
-
     def _forget(self, trial: str, event: str, record: Mapping[str, Any]) -> None:
-        start = self._training.pop(trial)
-        del self._attempts[trial]
-        self._observations, self._proposed = None, None
-        self._listener(event, start, record)
+        start = self._attempts.pop(trial).start
+        self._observations, self._asked = None, False
+        self._tell(event, start, record)
+
+    def _tell(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event, start, record)
+            except Exception as error:  # who only watches must not end the sweep
+                self.listeners.remove(listener)
+                name = getattr(listener, "__name__", type(listener).__name__)
+                said = f"{name} is switched off: {type(error).__name__}: {error}"
+                self._ledger.event("listener-off", said)
 
     def _spent(self, start: Start, tokens: float) -> float:
         """FLOPs of a trial: its tokens, and those it had to train on twice."""
@@ -235,7 +246,7 @@ class Driver:
 
     def _flops(self, start: Start, tokens: float) -> float:
         allocation = start.allocation
-        return self._sweep.space.cost(allocation) * tokens / allocation.tokens
+        return self._spec.space.cost(allocation) * tokens / allocation.tokens
 
 
 def _first_line(reason: str) -> str:

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeper.budget import Allocation
 from sweeper.record.ledger import ENDED, Ledger
+from sweeper.record.record import Outcome
 from sweeper.spec.devices import DEVICES
 from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from fitting import Fits
     from sweeper.driver.driver import Start
 
 FIT_EVERY_S = 20.0
@@ -100,7 +98,6 @@ class Gauges:
         ledger: its state, read after every event.
         make: makes a gauge.
         left_s: says how many seconds are left, or None.
-        fit: fits the observations; None measures no optima.
     """
 
     def __init__(
@@ -110,9 +107,8 @@ class Gauges:
         *,
         make: Callable[[Metric], Gauge],
         left_s: Callable[[], float | None],
-        fit: Callable[[pd.DataFrame], Fits] | None = None,
     ) -> None:
-        self._sweep, self._ledger, self._left_s, self._fit = sweep, ledger, left_s, fit
+        self._sweep, self._ledger, self._left_s = sweep, ledger, left_s
         self._gauges = {name: make(metric) for name, metric in METRICS.items()}
         self._fit_after = self._left_after = 0.0
         self._values: dict[Series, float] = {}
@@ -197,10 +193,11 @@ class Gauges:
             self._set("isoskill_skill_loss", mean, skill=skill, trial=str(allocation), **place)
 
     def _optima(self) -> None:
-        if self._fit is None or time.monotonic() < self._fit_after:
-            return
         began = time.monotonic()
-        fits = self._fit(self._ledger.observations())
+        outcome = Outcome(self._sweep, self._ledger.observations(), None)
+        if began < self._fit_after or not outcome.fittable:
+            return
+        fits = outcome.fit()
         for skill in fits:
             for flops in fits.observations.budgets:
                 best = fits[skill].at(flops)

@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from sweeper.driver.driver import Driver, Start
-from sweeper.record.live import AHEAD, Live, Progress, replace
+from sweeper.budget import Allocation
+from sweeper.driver.driver import Start
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
+from sweeper.record.live import Live, Progress
+from sweeper.record.timeleft import ahead_of, left_s
+from sweeper.search.protocol import Search
+from sweeper.spec.spec import Spec
+from sweeper.text import write_whole
 
 WRITE_EVERY_S = 2.0
 """Seconds between rewrites (assumption: what a person watching wants)."""
 
 AHEAD_EVERY_S, AHEAD_SHARE = 20.0, 0.02
-"""Fewest seconds between such questions, and most of the driver's time they take (assumptions)."""
+"""Fewest seconds between questions to the search what it would start next, and most of the
+driver's time they take (assumptions)."""
 
 
 class Pulse:
     """Keeps the file up to date, at most once in `WRITE_EVERY_S`; a listener of the driver.
 
     Args:
-        path: the file.
+        directory: the sweep's; its file for Prometheus (in ``file_sd`` form) is rewritten, too,
+            since nodes come and go.
         dashboard: URL of Ray's dashboard, or "".
-        targets: file for Prometheus to find the nodes by (its ``file_sd`` form); rewritten with
-            ``nodes()``, host:port of each node's metrics, since nodes come and go.
+        nodes: host:port of each node's metrics.
     """
 
     def __init__(
-        self, path: Path, *, dashboard: str, targets: Path, nodes: Callable[[], list[str]]
+        self, directory: Directory, *, dashboard: str, nodes: Callable[[], list[str]]
     ) -> None:
-        self._path, self._trials = path, dict[str, Progress]()
-        self._dashboard, self._targets, self._nodes = dashboard, targets, nodes
-        self._written = self._ahead_after = 0.0
-        self._driver: Driver | None = None
-        self._ahead: tuple[tuple[float, float], ...] | None = None
+        self._directory, self._dashboard, self._nodes = directory, dashboard, nodes
+        self._trials: dict[str, Progress] = {}
+        self._written = 0.0
         self.write()
-
-    def follow(self, driver: Driver) -> None:
-        """Ask this driver from now on what lies ahead."""
-        self._driver = driver
 
     def __call__(self, event: str, start: Start, record: Mapping[str, Any]) -> None:
         """Take what became of a trial: its ``tokens`` and ``tokens_per_s`` while it trains."""
@@ -58,25 +60,41 @@ class Pulse:
     @property
     def live(self) -> Live:
         """What the file says, or will say next."""
-        return Live(
-            time.time(), socket.gethostname(), os.getpid(),
-            self._dashboard, dict(self._trials), self._ahead,
-        )  # fmt: skip
+        where = socket.gethostname(), os.getpid(), self._dashboard
+        return Live(time.time(), *where, dict(self._trials))
 
     def write(self) -> None:
         """Replace the files, each in one step; a full disk must not stop a sweep for this."""
-        self._look_ahead()
         try:
-            replace(self._path, asdict(self.live))
-            replace(self._targets, [{"targets": self._nodes()}])
+            write_whole(self._directory.live, json.dumps(asdict(self.live)))
+            targets = [{"targets": self._nodes()}]
+            write_whole(self._directory.targets, json.dumps(targets))
         except OSError:
             return
         self._written = time.monotonic()
 
-    def _look_ahead(self) -> None:
-        began = time.monotonic()
-        if self._driver is None or began < self._ahead_after:
-            return
-        self._ahead = tuple((a.flops, float(a.params)) for a in self._driver.foresee(AHEAD))
-        took = time.monotonic() - began
-        self._ahead_after = began + max(AHEAD_EVERY_S, took / AHEAD_SHARE)
+
+class TimeLeft:
+    """Seconds until the sweep ends, for whoever shows them; None before any trial has ended.
+
+    Args:
+        spec: of the sweep.
+        ledger: its state.
+        search: asked now and then what it would start next.
+        pulse: knows how far the running trials are.
+    """
+
+    def __init__(self, spec: Spec, ledger: Ledger, search: Search, pulse: Pulse) -> None:
+        self._spec, self._ledger, self._search, self._pulse = spec, ledger, search, pulse
+        self._ahead: list[Allocation] | None = None
+        self._ask_after = 0.0
+
+    def __call__(self) -> float | None:
+        """The estimate as things stand."""
+        trials, began = self._ledger.trials(), time.monotonic()
+        if began >= self._ask_after:
+            observations = self._ledger.observations()
+            self._ahead = ahead_of(self._search, self._spec.allowance, trials, observations)
+            took = time.monotonic() - began
+            self._ask_after = began + max(AHEAD_EVERY_S, took / AHEAD_SHARE)
+        return left_s(trials, self._pulse.live, self._spec.allowance, self._ahead)

@@ -34,6 +34,7 @@ from typing import Any, TextIO
 
 from sweeper.errors import DirectoryError
 from sweeper.spec.spec import Spec
+from sweeper.text import write_whole
 
 LAYOUT_VERSION = 1
 """Version of the tree above; a directory without layout.json is of version 1."""
@@ -121,8 +122,8 @@ class Directory:
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             if manifest is not None:
-                _replace(self.corpus, json.dumps(manifest, indent=1))
-            _replace(self.layout, json.dumps({"layout": LAYOUT_VERSION}))
+                write_whole(self.corpus, json.dumps(manifest, indent=1))
+            write_whole(self.layout, json.dumps({"layout": LAYOUT_VERSION}))
             sweep.save(self.spec)
         except OSError as error:
             raise DirectoryError(f"{self.root}: cannot be written: {error.strerror}") from error
@@ -216,13 +217,6 @@ def _holder(text: str) -> str:
 def safe_name(name: str) -> str:
     """A sweep's name as the name of a directory: it cannot leave the place it is put in."""
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:60] or "sweep"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:

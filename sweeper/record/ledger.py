@@ -64,7 +64,7 @@ class Ledger:
         read_only: open for reading beside a running driver.
 
     Raises:
-        DirectoryError: the file is damaged or was written by a newer version.
+        DirectoryError: the file is damaged or was written by another version.
     """
 
     patience_s = PATIENCE_S

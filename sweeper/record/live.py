@@ -9,10 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-AHEAD = 24
-"""Trials that the search is asked for, to tell how long the rest will take (assumption)."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,6 @@ class Live:
         host, pid: the driver's.
         dashboard: URL of Ray's dashboard, or "".
         trials: progress by trial id.
-        ahead: (FLOPs, params) of the trials that the search would start next as things stand,
-            `AHEAD` at most; None where that is not known.
     """
 
     at: float = 0.0
@@ -41,14 +35,6 @@ class Live:
     pid: int = 0
     dashboard: str = ""
     trials: dict[str, Progress] = field(default_factory=dict)
-    ahead: tuple[tuple[float, float], ...] | None = None
-
-
-def replace(path: Path, values: Any) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values), encoding="utf-8")
-    partial.replace(path)
 
 
 def read(path: Path) -> Live:
@@ -56,7 +42,6 @@ def read(path: Path) -> Live:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         trials = {key: Progress(**value) for key, value in values.pop("trials").items()}
-        ahead = values.pop("ahead", None)
-        return Live(**values, trials=trials, ahead=ahead and tuple((c, p) for c, p in ahead))
+        return Live(**values, trials=trials)
     except (OSError, ValueError, TypeError, KeyError):
         return Live()

@@ -45,8 +45,9 @@ class Outcome:
 
     @property
     def fittable(self) -> bool:
-        """Whether any trial has finished with losses."""
-        return bool((self.table["status"] == "finished").any())
+        """Whether any trial of the reference mix has finished with losses."""
+        reference = self.table["mix"] == self.sweep.space.mix
+        return bool((reference & (self.table["status"] == "finished")).any())
 
     def fit(self, method: Method = "guarded", *, mix: str | None = None) -> Fits:
         """Fit every skill's optima and law under one mix; see `fitting.fit_skills`.

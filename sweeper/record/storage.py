@@ -1,8 +1,4 @@
-"""How a ledger lies on its disk: its schema, the file system's promises, copies and full disks.
-
-The schema is a list of steps that is only ever appended to: a new file takes all of them, an old
-one those it lacks, so both end with the same tables.
-"""
+"""How a ledger lies on its disk: its schema, the file system's promises, copies and full disks."""
 
 from __future__ import annotations
 
@@ -20,44 +16,38 @@ from typing import Any, TypeVar
 
 from sweeper.errors import DirectoryError
 
-STEPS = (
-    """
-    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE trials (
-        trial_id TEXT PRIMARY KEY,
-        flops REAL NOT NULL, params INTEGER NOT NULL, tokens INTEGER NOT NULL,
-        seed INTEGER NOT NULL, mix TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'diverged', 'failed')),
-        reserved_flops REAL NOT NULL, spent_flops REAL NOT NULL DEFAULT 0,
-        params_total INTEGER, params_without_embeddings INTEGER, params_with_head INTEGER,
-        flops_6p REAL, flops_exact REAL, steps INTEGER, train_loss REAL,
-        wall_s REAL, tokens_per_s REAL,
-        started_at REAL NOT NULL, first_step_at REAL, ended_at REAL,
-        worker TEXT, attempts INTEGER NOT NULL DEFAULT 1, reason TEXT NOT NULL DEFAULT '',
-        UNIQUE (flops, params, seed, mix)
-    );
-    CREATE TABLE observations (
-        trial_id TEXT NOT NULL REFERENCES trials (trial_id), skill TEXT NOT NULL,
-        class TEXT NOT NULL, nll REAL NOT NULL, target_tokens INTEGER NOT NULL,
-        target_bytes INTEGER NOT NULL, examples INTEGER NOT NULL,
-        PRIMARY KEY (trial_id, skill)
-    );
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL,
-        trial_id TEXT, detail TEXT NOT NULL
-    )
-    """,
-    # How far a running trial is, what its faults cost, and which fault ended it.
-    """
-    ALTER TABLE trials ADD COLUMN trained_tokens INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE trials ADD COLUMN wasted_flops REAL NOT NULL DEFAULT 0;
-    ALTER TABLE trials ADD COLUMN faults INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE trials ADD COLUMN fault TEXT NOT NULL DEFAULT ''
-    """,
-)
-"""The schema's versions, in order; append, never edit."""
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE trials (
+    trial_id TEXT PRIMARY KEY,
+    flops REAL NOT NULL, params INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    seed INTEGER NOT NULL, mix TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'finished', 'diverged', 'failed')),
+    reserved_flops REAL NOT NULL, spent_flops REAL NOT NULL DEFAULT 0,
+    params_total INTEGER, params_without_embeddings INTEGER, params_with_head INTEGER,
+    flops_6p REAL, flops_exact REAL, steps INTEGER, train_loss REAL,
+    wall_s REAL, tokens_per_s REAL,
+    started_at REAL NOT NULL, first_step_at REAL, ended_at REAL,
+    worker TEXT, attempts INTEGER NOT NULL DEFAULT 1, reason TEXT NOT NULL DEFAULT '',
+    trained_tokens INTEGER NOT NULL DEFAULT 0, wasted_flops REAL NOT NULL DEFAULT 0,
+    faults INTEGER NOT NULL DEFAULT 0, fault TEXT NOT NULL DEFAULT '',
+    UNIQUE (flops, params, seed, mix)
+);
+CREATE TABLE observations (
+    trial_id TEXT NOT NULL REFERENCES trials (trial_id), skill TEXT NOT NULL,
+    class TEXT NOT NULL, nll REAL NOT NULL, target_tokens INTEGER NOT NULL,
+    target_bytes INTEGER NOT NULL, examples INTEGER NOT NULL,
+    PRIMARY KEY (trial_id, skill)
+);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL,
+    trial_id TEXT, detail TEXT NOT NULL
+);
+INSERT INTO meta VALUES ('schema_version', '2')
+"""
 
-SCHEMA_VERSION = len(STEPS)
+SCHEMA_VERSION = 2
+"""A schema that changes takes the next number, and a step that brings an old file to it."""
 
 NETWORK_FILE_SYSTEMS = (
     "nfs", "cifs", "smb", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "gfs2",
@@ -114,10 +104,10 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def open_writer(path: str | Path) -> sqlite3.Connection:
-    """Open a ledger for its one writer: whole, at the current schema, made if absent.
+    """Open a ledger for its one writer: whole, made if absent.
 
     Raises:
-        DirectoryError: it is damaged, or newer than this program.
+        DirectoryError: it is damaged, or of another schema.
         sqlite3.Error: it is no database, or cannot be written.
     """
     if str(path) != ":memory:" and not Path(path).parent.is_dir():
@@ -129,12 +119,12 @@ def open_writer(path: str | Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous=FULL")
         db.execute("PRAGMA foreign_keys=ON")
         require_whole(db, path)
-        version = schema_version(db, path)
-        if 0 < version < SCHEMA_VERSION:
-            back_up(db, Path(f"{path}.v{version}"))
-        migrate(db, version)
-        if version == 0 and (kind := networked(Path(path))):
-            _note_network(db, kind)
+        if not has_schema(db, path):
+            with transaction(db):
+                for statement in SCHEMA.split(";"):
+                    db.execute(statement)
+            if kind := networked(Path(path)):
+                _note_network(db, kind)
     except BaseException:
         db.close()
         raise
@@ -155,11 +145,11 @@ def _note_network(db: sqlite3.Connection, kind: str) -> None:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a ledger for reading, also while it is written; it is never changed.
 
-    A file of an older schema, or one that lies where SQLite cannot put its lock files (a
-    read-only directory), is read from a copy in memory.
+    One that lies where SQLite cannot put its lock files (a read-only directory) is read from a
+    copy in memory.
 
     Raises:
-        DirectoryError: there is none, it is damaged, or newer than this program.
+        DirectoryError: there is none, it is damaged, or of another schema.
         sqlite3.Error: it is no database.
     """
     if not path.exists():
@@ -167,18 +157,20 @@ def open_reader(path: Path) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
     try:
-        version = schema_version(db, path)
-        require_whole(db, path)
+        _require_readable(db, path)
     except sqlite3.OperationalError:
         db.close()
         return _copy_in_memory(path)
     except BaseException:
         db.close()
         raise
-    if version == SCHEMA_VERSION:
-        return db
-    db.close()
-    return _copy_in_memory(path)
+    return db
+
+
+def _require_readable(db: sqlite3.Connection, path: Path) -> None:
+    if not has_schema(db, path):
+        raise DirectoryError(f"{path}: an empty ledger; the same `isoskill run` fills it")
+    require_whole(db, path)
 
 
 def _copy_in_memory(path: Path) -> sqlite3.Connection:
@@ -190,45 +182,29 @@ def _copy_in_memory(path: Path) -> sqlite3.Connection:
                 shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
         db = sqlite3.connect(copy, isolation_level=None)
         try:
-            require_whole(db, path)
-            version = schema_version(db, path)
+            _require_readable(db, path)
             db.backup(memory)
         finally:
             db.close()
-    migrate(memory, version)
     memory.execute("PRAGMA query_only=ON")
     return memory
 
 
-def schema_version(db: sqlite3.Connection, path: str | Path) -> int:
-    """The schema's version; 0 for an empty file.
+def has_schema(db: sqlite3.Connection, path: str | Path) -> bool:
+    """Whether a file has a ledger's tables; an empty one has none.
 
     Raises:
-        DirectoryError: this program does not know it.
+        DirectoryError: its schema is another version's.
     """
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-        return 0
+        return False
     row = db.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchone()
-    version = int(row[0]) if row and str(row[0]).isdigit() else 0
-    if not 0 < version <= SCHEMA_VERSION:
+    if row is None or row[0] != str(SCHEMA_VERSION):
         raise DirectoryError(
-            f"{path}: ledger schema {row[0] if row else 'unknown'}, this isoskill reads up to "
+            f"{path}: ledger schema {row[0] if row else 'unknown'}, this isoskill reads "
             f"{SCHEMA_VERSION}; use the version that wrote it"
         )
-    return version
-
-
-def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Bring a ledger to the current schema, in one transaction."""
-    if version == SCHEMA_VERSION:
-        return
-    with transaction(db):
-        for step in STEPS[version:]:
-            for statement in step.split(";"):
-                db.execute(statement)
-        db.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),)
-        )
+    return True
 
 
 def integrity(db: sqlite3.Connection) -> str:

@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from sweeper.record.live import AHEAD, Live, Progress
+from sweeper.budget import Allocation
+from sweeper.record.live import Live, Progress
+from sweeper.search.protocol import Finished, Search
+
+AHEAD = 24
+"""Trials that the search is asked for, to tell how long the rest will take (assumption)."""
 
 NEAR, RECENT = 0.3, 8.0
 """Ended trials tell the speed of others by their distance in ln params and by their age in trials:
@@ -19,7 +24,29 @@ weights fall by e over so much. Chosen on real sweeps of 16 to 49 trials, from h
 asking the search)."""
 
 
-def left_s(trials: pd.DataFrame, live: Live, allowance: float) -> float | None:
+def ahead_of(
+    search: Search, allowance: float, trials: pd.DataFrame, observations: pd.DataFrame
+) -> list[Allocation]:
+    """The trials, `AHEAD` at most, that a search would start now if all found room.
+
+    Args:
+        search: the policy.
+        allowance: FLOPs the sweep may spend.
+        trials: `Ledger.trials`.
+        observations: `Ledger.observations`.
+    """
+    running = trials[trials["state"] == "running"]
+    columns = (running[name].tolist() for name in ("flops", "params", "tokens", "seed", "mix"))
+    pending = [Allocation(*row) for row in zip(*columns, strict=True)]
+    taken = trials["spent_flops"].sum() + trials["reserved_flops"].sum()
+    taken += running["wasted_flops"].sum()
+    asked = search.propose(observations, pending, allowance - float(taken), AHEAD)
+    return [] if isinstance(asked, Finished) else asked
+
+
+def left_s(
+    trials: pd.DataFrame, live: Live, allowance: float, ahead: Sequence[Allocation] | None
+) -> float | None:
     """Seconds until the sweep ends, about: a search stops earlier where it learns quicker.
 
     Running trials go on at their own measured speed; then come those that the search would start
@@ -28,8 +55,9 @@ def left_s(trials: pd.DataFrame, live: Live, allowance: float) -> float | None:
 
     Args:
         trials: `Ledger.trials`.
-        live: progress of the running trials, and what lies ahead.
+        live: progress of the running trials.
         allowance: FLOPs the sweep may spend.
+        ahead: what the search would start next (`ahead_of`); None where that is not known.
 
     Returns:
         Seconds, or None before any trial has ended.
@@ -46,26 +74,24 @@ def left_s(trials: pd.DataFrame, live: Live, allowance: float) -> float | None:
         own = trial_left_s(live.trials.get(str(trial.trial_id)), float(trial.tokens))
         slots.append(float(trial.flops * pace(float(trial.params)) if own is None else own))
     slots = slots or [0.0]
-    if live.ahead is None:
+    if ahead is None:
         recent = ended.tail((len(ended) + 1) // 2)
         per_flop = float(recent["wall_s"].sum() / recent["spent_flops"].sum())
         return max(each + per_flop * max(free, 0.0) / len(slots) for each in slots)
     heapq.heapify(slots)
-    for flops, params in _affordable(live.ahead, free):
-        heapq.heapreplace(slots, slots[0] + flops * pace(params))
+    for each in _affordable(ahead, free):
+        heapq.heapreplace(slots, slots[0] + each.flops * pace(each.params))
     return max(slots)
 
 
-def _affordable(
-    ahead: Sequence[tuple[float, float]], free: float
-) -> Iterator[tuple[float, float]]:
+def _affordable(ahead: Sequence[Allocation], free: float) -> Iterator[Allocation]:
     """Trials ahead as far as the FLOPs reach; a list that was cut short goes on as it began."""
     endless = len(ahead) >= AHEAD
-    for flops, params in itertools.cycle(ahead) if endless else ahead:
-        if flops > free * (1 + 1e-6):
-            return  # some of them have started since they were foreseen
-        free -= flops
-        yield flops, params
+    for allocation in itertools.cycle(ahead) if endless else ahead:
+        if allocation.flops > free * (1 + 1e-6):
+            return  # some of them have started since the search was asked
+        free -= allocation.flops
+        yield allocation
 
 
 def pace_of(ended: pd.DataFrame) -> Callable[[float], float]:

@@ -62,6 +62,12 @@ class Resources:
         """GPUs of the whole trial."""
         return self.gpus * max(1, self.workers)
 
+    @property
+    def held(self) -> dict[str, float]:
+        """What a trial holds in all, by Ray's names."""
+        wanted = {"CPU": self.cpus * max(1, self.workers), "GPU": self.devices}
+        return {name: amount for name, amount in wanted.items() if amount > 0}
+
 
 @dataclass(frozen=True)
 class Placement:

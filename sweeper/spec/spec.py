@@ -26,6 +26,7 @@ from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
 from sweeper.spec.search import SearchSettings
 from sweeper.spec.sections import Cluster, Sizes, Tuning
+from sweeper.text import write_whole
 from trainables.config import TrialConfig
 from trainables.data import RUN_ONLY_DATA, Data
 from trainables.families import Model, Shape
@@ -157,9 +158,7 @@ class Spec:
 
     def save(self, path: str | Path) -> None:
         """Write the resolved spec as YAML, whole or not at all."""
-        partial = Path(f"{path}.partial")
-        partial.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
-        partial.replace(path)
+        write_whole(Path(path), yaml.safe_dump(self.to_dict(), sort_keys=False))
 
     def _repr_html_(self) -> str:
         text = yaml.safe_dump(self.to_dict(), sort_keys=False)

@@ -88,10 +88,11 @@ def drive(sweep, home, slots, checkpoints):
         driver = Driver(sweep, ledger, search)
         training = []
         while True:
-            start = driver.start(lambda params: len(training) < slots)
+            start = driver.next()
             if isinstance(start, Finished):
                 return start
-            if start is not None:
+            if start is not None and len(training) < slots:
+                driver.begin(start)
                 training.append(start)
                 train_half(driver, start, checkpoints)
                 continue

@@ -80,10 +80,12 @@ def run_here(sweep, root):
     directory.claim(sweep)
     ledger = Ledger(directory.ledger)
     driver = Driver(sweep, ledger, policy(sweep, sweep.measured))
-    start = driver.start(lambda params: True)
+    start = driver.next()
     assert isinstance(start, Start)
+    driver.begin(start)
     driver.died(start.trial_id, "worker-died", HOSTILE[0])
-    while not isinstance(start := driver.start(lambda params: True), Finished):
+    while not isinstance(start := driver.next(), Finished):
+        driver.begin(start)
         record = train(sweep.trial(start.allocation), LocalContext())
         driver.ended(start.trial_id, record)
     ledger.close()

@@ -44,7 +44,9 @@ def driven(root: Path, slots: int, sweep: Sweep = SWEEP) -> Results:
     ledger = Ledger(root / "ledger.sqlite")
     driver = Driver(sweep, ledger, build(sweep.search, sweep.space, sweep.measured))
     while True:
-        asked = driver.start(lambda params: len(driver.training) < slots)
+        asked = driver.next() if len(driver.training) < slots else None
+        if isinstance(asked, Start):
+            driver.begin(asked)
         if isinstance(asked, Finished) and not driver.training:
             break
         if not isinstance(asked, Start):

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweeper import Cluster, Sweep
+from sweeper import Cluster, Resources, Sweep
 from sweeper.cluster.capacity import MOST_PENDING, Capacity, most_pending
-from sweeper.cluster.searcher import Halt, LedgerSearcher
-from sweeper.cluster.trial import spaced
+from sweeper.cluster.searcher import SLOWER, START_S, Halt, LedgerSearcher, Watched
+from sweeper.cluster.trial import Ended, spaced
 from sweeper.driver.driver import Driver
 from sweeper.errors import ClusterError
 from sweeper.record.directory import Directory
@@ -37,7 +37,7 @@ def searching(tmp_path, cluster):
     directory = Directory(tmp_path / "a")
     directory.claim(sweep)
     driver = Driver(sweep, Ledger(directory.ledger), policy(sweep, sweep.measured))
-    return LedgerSearcher(driver, sweep, directory)
+    return LedgerSearcher(driver, where, directory)
 
 
 def begin(searcher, name):
@@ -50,17 +50,16 @@ def begin(searcher, name):
 
 def falls_silent(searcher, *names):
     """No more is heard of some trials; all others have just spoken."""
-    now = time.monotonic()
-    searcher._heard = {name: now + 60 for name in searcher._ids}
-    searcher._heard |= dict.fromkeys(names, now - 1.0)
+    for name, watched in searcher._trials.items():
+        watched.heard_at = time.monotonic() + (-1.0 if name in names else 60.0)
     searcher._looked_at = 0.0
-    searcher.pulse()
+    searcher.look()
 
 
 def test_a_cluster_that_grows_is_asked_for_all_it_may_grow_to(searching):
     configs = [searching.suggest(f"t{i}") for i in range(5)]
     assert [config is not None for config in configs] == [True] * 4 + [False]
-    assert configs[3]["report_every_s"] == pytest.approx(0.4)
+    assert configs[3]["work"].report_every_s == pytest.approx(0.4)
 
 
 def test_trials_wait_for_nodes_as_long_as_others_train_on_all_there_are(searching, cluster):
@@ -71,7 +70,7 @@ def test_trials_wait_for_nodes_as_long_as_others_train_on_all_there_are(searchin
     falls_silent(searching, "t2", "t3")
     assert searching.error is None
     cluster["CPU"] = 4.0
-    searching._cluster.forget()
+    searching._capacity.forget()
     with pytest.raises(ClusterError, match="found no free slot"):
         falls_silent(searching, "t2")
 
@@ -90,8 +89,7 @@ def test_a_stop_does_not_wait_for_trials_without_a_process(searching):
     searching._driver.stopping = True
     assert not halt.stop_all()
     record = {"status": "stopped", "reason": "asked to", "tokens": 0}
-    searching._records["t0"] = record
-    searching.on_trial_complete("t0")
+    searching.on_trial_complete("t0", {"record": Ended(record)})
     assert halt.stop_all()
     searching.on_trial_complete("t1")
     assert not halt.stop_all()
@@ -99,14 +97,26 @@ def test_a_stop_does_not_wait_for_trials_without_a_process(searching):
 
 
 def test_room_now_is_told_from_room_to_come(cluster):
-    sweep = Sweep(
-        budgets=[1e11], allowance=1e12, cluster=Cluster(address="auto", cpus=4),
-        data=Data(source="simulated"),
-    )  # fmt: skip
-    capacity = Capacity(sweep)
-    assert capacity.fits(1e4, [10_000] * 3)
-    assert not capacity.has_room(1e4, [10_000] * 2)
-    assert capacity.has_room(1e4, [10_000])
+    capacity, one = Capacity(Cluster(address="auto", cpus=4)), Resources()
+    assert capacity.fits(one, [one] * 3)
+    assert not capacity.fits(one, [one] * 4)
+    assert not capacity.has_room(one, [one] * 2)
+    assert capacity.has_room(one, [one])
+
+
+def test_silence_is_judged_by_a_trials_own_pace_and_twice_as_patiently_each_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    start = SimpleNamespace(hangs=0)
+    watched = Watched(start, 0.0)
+    for now[0] in (1.0, 2.0, 5.0, 6.0):
+        watched.heard()
+    assert watched.patience_s(2.0) == pytest.approx(SLOWER * 3.0)
+    assert watched.patience_s(100.0) == 100.0
+    start.hangs = 2
+    assert watched.patience_s(100.0) == 400.0
+    watched.wait_for_start()
+    assert watched.heard_at == 6.0 + 4 * START_S
 
 
 def test_as_many_wait_as_cores_can_start_processes():

@@ -1,12 +1,13 @@
 """Trackers see allocations and losses, and never stop a sweep."""
 
-import json
+from types import SimpleNamespace
 
 import pytest
 
 from sweeper import SpecError, Sweep
 from sweeper.cluster import tracking
 from sweeper.cluster.tracking import Shown, allocation, check, metrics
+from sweeper.cluster.trial import Ended
 from trainables.data import Data
 
 SURFACE = {
@@ -20,7 +21,8 @@ class Trial:
 
     def __init__(self):
         self.trial_id, self.evaluated_params = "a", {"trial/tokens": 1}
-        self.config = {"trial": {"flops": 6e3, "params": 10, "tokens": 100, "seed": 1, "data": {}}}
+        config = SimpleNamespace(flops=6e3, params=10, tokens=100, seed=1)
+        self.config = {"work": SimpleNamespace(config=config)}
 
 
 class Inner:
@@ -44,13 +46,13 @@ def test_a_tracker_sees_the_allocation_and_the_losses():
     shown.log_trial_start(trial)
     shown.log_trial_result(1, trial, {"tokens": 50, "tokens_per_s": 5.0, "training_iteration": 1})
     record = {"losses": {"code": {"nll": 3.0, "tokens": 2}}, "tokens": 100, "worker": "h:1"}
-    shown.log_trial_result(2, trial, {"record": json.dumps(record), "training_iteration": 2})
+    shown.log_trial_result(2, trial, {"record": Ended(record), "training_iteration": 2})
     shown.log_trial_end(trial)
     (_, (start,)), (_, (_, first, said)), (_, (_, last, result)), (end, _) = inner.told
     assert start.config == {
         "flops": 6e3, "params": 10, "tokens": 100, "tokens_per_param": 10.0, "seed": 1,
     }  # fmt: skip
-    assert trial.config["trial"]["tokens"] == 100  # the real trial keeps its own
+    assert trial.config["work"].config.tokens == 100  # the real trial keeps its own
     assert start is first is last
     assert said == {"training_iteration": 1, "tokens": 50.0, "tokens_per_s": 5.0}
     assert result == {"training_iteration": 2, "tokens": 100.0, "skill/code/loss": 1.5}
@@ -73,8 +75,8 @@ def test_a_missing_package_is_refused_before_anything_runs(monkeypatch):
 
 
 def test_records_without_losses_and_configs_are_plain_numbers():
-    assert metrics({"record": json.dumps({"status": "failed", "reason": "x"})}) == {}
-    assert allocation(Trial().config["trial"])["tokens_per_param"] == 10
+    assert metrics({"record": Ended({"status": "failed", "reason": "x"})}) == {}
+    assert allocation(Trial().config["work"].config)["tokens_per_param"] == 10
 
 
 @pytest.mark.ray

@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sweeper import Results, Sweep
+from sweeper import Allocation, Results, Sweep
 from sweeper.cli import app
 from sweeper.commands.status import render, snapshot, watch
 from sweeper.driver.driver import Start
-from sweeper.driver.pulse import Pulse
+from sweeper.driver.pulse import Pulse, TimeLeft
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
-from sweeper.record.live import AHEAD, Live, Progress, read
-from sweeper.record.timeleft import left_s, trial_left_s
+from sweeper.record.live import Live, Progress, read
+from sweeper.record.timeleft import AHEAD, left_s, trial_left_s
 from trainables.data import Data
 
 
@@ -39,19 +39,22 @@ def running(tmp_path):
     return directory, doing
 
 
+def start_of(directory, allocation):
+    return Start.of(Results(directory.root).sweep, allocation, "doing")
+
+
 def pulse(directory, **changes):
-    settings = {"dashboard": "http://127.0.0.1:8265", "targets": directory.targets}
-    return Pulse(directory.live, **{**settings, "nodes": lambda: ["10.0.0.1:80"], **changes})
+    settings = {"dashboard": "http://127.0.0.1:8265", "nodes": lambda: ["10.0.0.1:80"]}
+    return Pulse(directory, **(settings | changes))
 
 
 def test_a_driven_sweep_shows_what_its_trials_last_said(running):
     directory, doing = running
     with directory.driven():
         beat = pulse(directory)
-        beat("started", Start("doing", doing), {})
-        beat(
-            "progressed", Start("doing", doing), {"tokens": doing.tokens / 2, "tokens_per_s": 100}
-        )
+        start = start_of(directory, doing)
+        beat("started", start, {})
+        beat("progressed", start, {"tokens": doing.tokens / 2, "tokens_per_s": 100})
         beat.write()
         values = snapshot(Results(directory.root))
     assert values["driver"]["pid"] == os.getpid()
@@ -59,8 +62,8 @@ def test_a_driven_sweep_shows_what_its_trials_last_said(running):
     (trial,) = values["in_training"]
     assert trial["share"] == pytest.approx(0.5)
     assert trial["left_s"] == pytest.approx(doing.tokens / 200)
-    # 3.7e12 FLOPs are free at 1e10 FLOP/s, and one trial is half done.
-    assert values["left_s"] == pytest.approx(370 + doing.tokens / 200)
+    # The opening lacks 1.4e12 FLOPs, at 1e10 FLOP/s, and one trial is half done.
+    assert values["left_s"] == pytest.approx(140 + doing.tokens / 200)
     assert json.loads(directory.targets.read_text()) == [{"targets": ["10.0.0.1:80"]}]
 
 
@@ -80,9 +83,9 @@ def test_a_dead_drivers_sweep_says_how_to_go_on(running):
 def test_an_ended_trial_is_forgotten(running):
     directory, doing = running
     beat = pulse(directory)
-    beat("progressed", Start("doing", doing), {"tokens": 1, "tokens_per_s": 1})
+    beat("progressed", start_of(directory, doing), {"tokens": 1, "tokens_per_s": 1})
     assert beat.live.trials
-    beat("finished", Start("doing", doing), {})
+    beat("finished", start_of(directory, doing), {})
     assert not beat.live.trials
 
 
@@ -95,8 +98,7 @@ def test_a_damaged_or_absent_file_is_an_empty_one(tmp_path):
 
 
 def test_a_full_disk_does_not_stop_the_pulse(tmp_path):
-    beat = Pulse(tmp_path / "gone" / "live.json", dashboard="", targets=tmp_path / "t", nodes=list)
-    beat.write()
+    pulse(Directory(tmp_path / "gone")).write()
 
 
 COLUMNS = ("trial_id", "state", "flops", "params", "tokens", "spent_flops", "reserved_flops",
@@ -104,7 +106,7 @@ COLUMNS = ("trial_id", "state", "flops", "params", "tokens", "spent_flops", "res
 
 
 def test_time_left_needs_a_measured_speed():
-    assert left_s(pd.DataFrame([], columns=COLUMNS), Live(), 1e12) is None
+    assert left_s(pd.DataFrame([], columns=COLUMNS), Live(), 1e12, None) is None
     rows = [
         ("a", "finished", 1e10, 1e4, 10, 1e10, 0.0, 1.0, 1.0),
         ("b", "finished", 1e10, 1e4, 10, 1e10, 0.0, 4.0, 2.0),  # the later half: 4e-10 s per FLOP
@@ -114,8 +116,8 @@ def test_time_left_needs_a_measured_speed():
     trials = pd.DataFrame(rows, columns=COLUMNS)
     live = Live(trials={"c": Progress(5, 1.0), "d": Progress(6, 1.0)})
     # 6e10 free: 24 s; c: 5 s; d: 4 s; on two slots.
-    assert left_s(trials, live, 1e11) == pytest.approx(5 + 24 / 2)
-    assert left_s(trials, live, 4e10) == pytest.approx(5)  # the longest of what remains
+    assert left_s(trials, live, 1e11, None) == pytest.approx(5 + 24 / 2)
+    assert left_s(trials, live, 4e10, None) == pytest.approx(5)  # the longest of what remains
     assert trial_left_s(Progress(5, 0.0), 10) is None
 
 
@@ -128,8 +130,8 @@ def test_time_left_is_that_of_the_trials_ahead_at_their_sizes():
     trials = pd.DataFrame(rows, columns=COLUMNS)
 
     def left(*ahead):
-        live = Live(trials={"c": Progress(10, 1.0)}, ahead=ahead)
-        return left_s(trials, live, 1e11)
+        live = Live(trials={"c": Progress(10, 1.0)})
+        return left_s(trials, live, 1e11, [Allocation(c, int(p), 10) for c, p in ahead])
 
     assert left() == 0  # the search would stop now
     assert left((1e10, 1e4), (1e10, 1e4)) == pytest.approx(16)
@@ -138,22 +140,24 @@ def test_time_left_is_that_of_the_trials_ahead_at_their_sizes():
     assert left(*[(1e9, 1e6)] * AHEAD) == pytest.approx(7)  # cut short: 7e10 FLOPs are free
 
 
-def test_the_pulse_asks_the_driver_what_lies_ahead(running):
+def test_the_search_is_asked_now_and_then_what_it_would_start_next(running):
     directory, doing = running
 
-    class Driver:
-        asked = 0
+    asked = []
 
-        def foresee(self, n):
-            self.asked += 1
+    class Search:
+        def propose(self, observations, pending, remaining_flops, n):
+            asked.append((len(observations), pending, remaining_flops, n))
             return [doing] * 2
 
-    beat, driver = pulse(directory), Driver()
-    beat.follow(driver)
-    for _ in range(3):
-        beat.write()
-    assert driver.asked == 1
-    assert read(directory.live).ahead == ((doing.flops, doing.params),) * 2
+    sweep = Results(directory.root).sweep
+    ledger = Ledger(directory.ledger, read_only=True)
+    left = TimeLeft(sweep, ledger, Search(), pulse(directory))
+    seconds = [left() for _ in range(3)]
+    ledger.close()
+    assert asked == [(1, [doing], pytest.approx(4e12 - 3e11), AHEAD)]
+    # One runs and two come, each of 2e11 FLOPs at 1e10 a second.
+    assert seconds == [pytest.approx(60)] * 3
 
 
 def test_watching_ends_with_the_driver(running, capsys):

@@ -42,12 +42,12 @@ def ledger(tmp_path):
     book.close()
 
 
-def always(params):
-    return True
-
-
-def never(params):
-    return False
+def begin(driver):
+    """The next trial, begun as one that found room at once."""
+    start = driver.next()
+    if isinstance(start, Start):
+        driver.begin(start)
+    return start
 
 
 def record(start, status="finished"):
@@ -57,12 +57,12 @@ def record(start, status="finished"):
 
 def test_trials_start_end_and_finish(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4, 3e4))
-    first, second = driver.start(always), driver.start(always)
-    assert driver.start(always) is None  # both are in training
+    first, second = begin(driver), begin(driver)
+    assert begin(driver) is None  # both are in training
     driver.ended(first.trial_id, record(first))
-    assert driver.start(always) is None
+    assert begin(driver) is None
     driver.ended(second.trial_id, record(second, "diverged"))
-    assert driver.start(always) == Finished("complete")
+    assert begin(driver) == Finished("complete")
     assert ledger.trials()["state"].tolist() == ["finished", "diverged"]
     spent, reserved = ledger.totals()
     assert 1.98e11 < spent <= 2e11
@@ -72,26 +72,26 @@ def test_trials_start_end_and_finish(ledger):
 def test_waiting_does_not_ask_the_search_again(ledger):
     search = Listed(1e4)
     driver = Driver(SWEEP, ledger, search)
-    start = driver.start(always)
+    start = begin(driver)
     for _ in range(5):
-        assert driver.start(always) is None
+        assert begin(driver) is None
     assert search.asked == 2
     driver.ended(start.trial_id, record(start))
-    assert isinstance(driver.start(always), Finished)
+    assert isinstance(begin(driver), Finished)
 
 
 def test_nothing_is_reserved_and_nothing_asked_twice_while_no_slot_fits(ledger):
     search = Listed(1e4)
     driver = Driver(SWEEP, ledger, search)
     for _ in range(5):
-        assert driver.start(never) is None
+        assert driver.next().allocation == Listed.allocation(1e4)
     assert search.asked == 1
     assert ledger.totals() == (0.0, 0.0)
 
 
 def test_a_dead_trial_costs_what_it_had_trained(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
-    start = driver.start(always)
+    start = begin(driver)
     driver.progressed(start.trial_id, {"tokens": start.allocation.tokens / 4})
     driver.died(start.trial_id, "error", "killed")
     driver.died(start.trial_id, "error", "told twice")
@@ -101,34 +101,64 @@ def test_a_dead_trial_costs_what_it_had_trained(ledger):
 
 def test_a_new_driver_first_goes_on_with_what_was_running(ledger):
     first = Driver(SWEEP, ledger, Listed(1e4, 3e4))
-    finished, cut = first.start(always), first.start(always)
+    finished, cut = begin(first), begin(first)
     first.ended(finished.trial_id, record(finished))
     second = Driver(SWEEP, ledger, Listed(1e4, 3e4))
-    assert second.start(never) is None
-    assert second.start(always) == Start(cut.trial_id, cut.allocation)
+    assert second.next() == cut
+    assert begin(second) == cut
     second.ended(cut.trial_id, record(cut))
-    assert second.start(always) == Finished("complete")
+    assert begin(second) == Finished("complete")
     assert len(ledger.trials()) == 2
 
 
 def test_listener_hears_of_every_start_and_end(ledger):
     heard = []
-    driver = Driver(
-        SWEEP, ledger, Listed(1e4), listener=lambda event, start, _: heard.append(event)
-    )
-    start = driver.start(always)
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    driver.listeners.append(lambda event, start, _: heard.append(event))
+    start = begin(driver)
     driver.ended(start.trial_id, record(start))
     assert heard == ["started", "finished"]
+
+
+def test_a_listener_that_raises_is_switched_off_and_the_sweep_goes_on(ledger):
+    heard = []
+
+    def broken(event, start, metrics):
+        raise KeyError("no such mix")
+
+    driver = Driver(SWEEP, ledger, Listed(1e4, 3e4), listeners=[broken])
+    driver.listeners.append(lambda event, start, _: heard.append(event))
+    for start in [begin(driver), begin(driver)]:
+        driver.ended(start.trial_id, record(start))
+    assert isinstance(begin(driver), Finished)
+    assert heard == ["started", "started", "finished", "finished"]
+    (said,) = ledger.events().query("kind == 'listener-off'")["detail"]
+    assert said == "broken is switched off: KeyError: 'no such mix'"
+
+
+def test_a_slow_trial_is_not_failed_for_its_silence(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    for step in range(1, 3 * SWEEP.cluster.retries):
+        start = begin(driver)
+        assert start.hangs == step - 1  # each time it is waited for longer
+        driver.progressed(start.trial_id, {"tokens": 1000 * step})
+        driver.died(start.trial_id, "hung", "no sign of progress")
+    assert ledger.progress(start.trial_id).faults == 0
+    for _ in range(SWEEP.cluster.retries + 1):  # it gets no further: it is stuck
+        start = begin(driver)
+        driver.progressed(start.trial_id, {"tokens": 1000})
+        driver.died(start.trial_id, "hung", "no sign of progress")
+    assert ledger.trials()["state"].tolist() == ["failed"]
 
 
 def test_a_fault_is_retried_as_often_as_the_spec_says_and_no_more(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
     for _ in range(SWEEP.cluster.retries):
-        start = driver.start(always)
+        start = begin(driver)
         driver.died(start.trial_id, "worker-died", "SIGKILL")
         assert ledger.allocations("running")
     driver = Driver(SWEEP, ledger, Listed(1e4))  # the count outlives the driver
-    driver.died(driver.start(always).trial_id, "worker-died", "SIGKILL")
+    driver.died(begin(driver).trial_id, "worker-died", "SIGKILL")
     trial = ledger.trials().iloc[0]
     assert (trial["state"], trial["fault"], trial["attempts"]) == ("failed", "worker-died", 3)
     assert "(3 attempts)" in trial["reason"]
@@ -138,34 +168,38 @@ def test_a_fault_is_retried_as_often_as_the_spec_says_and_no_more(ledger):
 def test_a_lost_node_does_not_count_against_a_trial(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
     for _ in range(3 * SWEEP.cluster.retries):
-        driver.died(driver.start(always).trial_id, "node-lost", "its node died")
-    assert ledger.progress(driver.start(always).trial_id).faults == 0
+        driver.died(begin(driver).trial_id, "node-lost", "its node died")
+    assert ledger.progress(begin(driver).trial_id).faults == 0
 
 
 def test_memory_that_ran_out_halves_the_micro_batch(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
-    assert driver.start(always).halvings == 0
+    assert begin(driver).config.halvings == 0
     driver.died(driver.training[0].trial_id, "out-of-memory", "CUDA out of memory")
-    assert driver.start(always).halvings == 1
+    assert begin(driver).config.halvings == 1
 
 
 def test_a_trial_that_could_not_write_waits_while_others_start(ledger):
     now = [0.0]
-    driver = Driver(SWEEP, ledger, Listed(1e4), clock=lambda: now[0])
-    driver.died(driver.start(always).trial_id, "storage", "No space left on device")
-    assert driver.start(always) is None
+    driver = Driver(SWEEP, ledger, Listed(1e4, 3e4), clock=lambda: now[0])
+    first = begin(driver)
+    driver.died(first.trial_id, "storage", "No space left on device")
+    other = begin(driver)
+    assert other.allocation == Listed.allocation(3e4)
+    driver.ended(other.trial_id, record(other))
+    assert begin(driver) is None  # the search is complete, but a trial may come back
     now[0] += 60
-    assert driver.start(always).trial_id
+    assert begin(driver) == first
 
 
 def test_work_done_twice_is_spent_but_not_work_that_a_checkpoint_saved(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
-    start = driver.start(always)
+    start = begin(driver)
     trial, tokens, cost = start.trial_id, start.allocation.tokens, SWEEP.space.cost
     driver.progressed(trial, {"tokens": 0.6 * tokens, "resumed_at_tokens": 0})
     driver.died(trial, "worker-died", "SIGKILL")
     driver = Driver(SWEEP, ledger, Listed(1e4))  # even where the driver died too
-    driver.start(always)
+    begin(driver)
     driver.progressed(trial, {"tokens": 0.5 * tokens, "resumed_at_tokens": 0.4 * tokens})
     assert ledger.totals()[0] == pytest.approx(0.2 * cost(start.allocation), rel=1e-3)
     driver.ended(trial, {**record(start), "resumed_at_tokens": 0.4 * tokens})
@@ -175,13 +209,13 @@ def test_work_done_twice_is_spent_but_not_work_that_a_checkpoint_saved(ledger):
 
 def test_a_stopped_trial_stays_for_the_next_driver(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4, 3e4))
-    start = driver.start(always)
+    start = begin(driver)
     driver.stopping = True
-    assert driver.start(always) is None
+    assert begin(driver) is None
     driver.ended(
         start.trial_id, {"status": "stopped", "reason": "asked", "tokens": 1e5, "losses": {}}
     )
-    assert driver.start(always) == Finished("stopped", "on request")
+    assert begin(driver) == Finished("stopped", "on request")
     assert list(ledger.allocations("running")) == [start.trial_id]
     assert ledger.progress(start.trial_id).trained_tokens == 1e5
 
@@ -189,13 +223,13 @@ def test_a_stopped_trial_stays_for_the_next_driver(ledger):
 def test_a_trial_whose_scoring_failed_is_scored_again_by_the_next_driver(ledger):
     sweep = replace(SWEEP, cluster=Cluster(retries=0))
     driver = Driver(sweep, ledger, Listed(1e4))
-    start = driver.start(always)
+    start = begin(driver)
     driver.progressed(start.trial_id, {"tokens": start.allocation.tokens})
     driver.died(start.trial_id, "evaluation", "a question could not be read")
-    assert driver.start(always) == Finished("complete")
+    assert begin(driver) == Finished("complete")
     assert ledger.totals()[0] == pytest.approx(SWEEP.space.cost(start.allocation))
     again = Driver(sweep, ledger, Listed(1e4))
-    assert again.start(always).trial_id == start.trial_id
+    assert begin(again).trial_id == start.trial_id
     tokens = start.allocation.tokens
     again.ended(start.trial_id, {**record(start), "resumed_at_tokens": tokens})
     assert ledger.totals() == (pytest.approx(SWEEP.space.cost(start.allocation)), 0.0)
@@ -203,10 +237,10 @@ def test_a_trial_whose_scoring_failed_is_scored_again_by_the_next_driver(ledger)
 
 def test_the_search_is_not_over_while_a_trial_may_come_back(ledger):
     driver = Driver(SWEEP, ledger, Listed(1e4))
-    start = driver.start(always)
-    assert driver.start(always) is None
+    start = begin(driver)
+    assert begin(driver) is None
     driver.died(start.trial_id, "preempted", "the node was preempted")
-    assert driver.start(always).trial_id == start.trial_id
+    assert begin(driver).trial_id == start.trial_id
 
 
 class Full(OSError):

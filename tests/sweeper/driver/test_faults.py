@@ -104,10 +104,6 @@ class One:
         return Finished("complete") if pending else [SWEEP.space.allocation(1e11, 1e4)]
 
 
-def always(params):
-    return True
-
-
 def test_a_damaged_corpus_fails_no_trial_and_ends_the_sweep(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite")
 
@@ -116,11 +112,12 @@ def test_a_damaged_corpus_fails_no_trial_and_ends_the_sweep(tmp_path):
 
     error = CorpusError("shards/code/00000-00000.bin has 7 bytes, 9 by the manifest")
     driver = Driver(SWEEP, ledger, One())
-    start = driver.start(always)
+    start = driver.next()
+    driver.begin(start)
     with pytest.raises(DirectoryError, match="has 7 bytes, 9 by the manifest"):
         driver.died(start.trial_id, kind_of(error), reason_of(error))
     assert ledger.counts() == {"running": 1}
-    assert Driver(SWEEP, ledger, One()).start(always).trial_id == start.trial_id
+    assert Driver(SWEEP, ledger, One()).next().trial_id == start.trial_id
     ledger.close()
 
 

@@ -56,7 +56,7 @@ def test_the_gauges_follow_a_trial():
     spec, ledger, seen = sweep(), Ledger(":memory:"), Recorder()
     gauges = Gauges(spec, ledger, make=seen.make, left_s=lambda: 12.0)
     allocation = spec.space.allocation(1e11, 2e4)
-    start = Start("a", allocation)
+    start = Start.of(spec, allocation, "a")
     ledger.reserve("a", allocation, allocation.flops)
     gauges("started", start, {})
     assert seen.values["isoskill_trials", "running"] == 1
@@ -84,11 +84,25 @@ def test_names_that_ray_would_not_take_are_spelled_for_it():
     spec, ledger, seen = sweep(name="größe"), Ledger(":memory:"), Recorder()
     gauges = Gauges(spec, ledger, make=seen.make, left_s=lambda: 12.0)
     allocation = replace(spec.space.allocation(1e11, 2e4), mix="code×4")
-    gauges("progressed", Start("a", allocation), {"tokens": 1, "tokens_per_s": 1e5})
+    gauges("progressed", Start.of(spec, allocation, "a"), {"tokens": 1, "tokens_per_s": 1e5})
     name = str(allocation).replace("×", "x")
     assert seen.values["isoskill_tokens_per_second", name] == 1e5
-    gauges("failed", Start("a", allocation), {"status": "failed"})
+    gauges("failed", Start.of(spec, allocation, "a"), {"status": "failed"})
     assert seen.values["isoskill_tokens_per_second", name] == 0
+
+
+def test_a_mix_sweep_whose_first_trial_is_not_of_the_reference_mix_has_no_optima_yet():
+    spec = sweep(mixes={"base": {}, "more": {"code": 4}})
+    ledger, seen = Ledger(":memory:"), Recorder()
+    gauges = Gauges(spec, ledger, make=seen.make, left_s=lambda: None)
+    start = Start.of(spec, replace(spec.space.allocation(1e11, 2e4), mix="more"), "a")
+    loss = {"class": "knowledge", "nll": 30.0, "tokens": 10, "bytes": 20, "examples": 2}
+    record = {"status": "finished", "tokens": 1, "losses": {"knowledge": loss}}
+    ledger.reserve("a", start.allocation, 1e11)
+    ledger.settle("a", record, spent_flops=1e11)
+    gauges("finished", start, record)
+    assert any(key[0] == "isoskill_skill_loss" for key in seen.values)
+    assert not any(key[0] == "isoskill_optimum_params" for key in seen.values)
 
 
 def test_every_query_of_the_dashboard_names_a_metric_that_exists():
@@ -125,7 +139,7 @@ def test_only_the_newest_trials_keep_series_of_their_own(monkeypatch):
     with Gauges(spec, ledger, make=seen.make, left_s=lambda: None) as gauges:
         for allocation in allocations:
             record = {"tokens": 1, "losses": {"knowledge": loss}}
-            gauges("finished", Start("a", allocation), record)
+            gauges("finished", Start.of(spec, allocation, "a"), record)
         seen.values.clear()
         until = time.monotonic() + 30
         while not seen.values and time.monotonic() < until:

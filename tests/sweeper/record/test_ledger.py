@@ -9,8 +9,7 @@ import pytest
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
 from sweeper.record import storage
-from sweeper.record.ledger import Ledger, Progress
-from sweeper.record.storage import SCHEMA_VERSION
+from sweeper.record.ledger import Ledger
 
 ALLOCATION = Allocation(flops=6e9, params=1000, tokens=1_000_000)
 
@@ -106,38 +105,6 @@ def test_a_damaged_or_newer_file_is_refused(tmp_path):
         Ledger(tmp_path / "absent.sqlite", read_only=True)
 
 
-V1 = Path(__file__).parents[1] / "data" / "ledger_v1.sqlite"
-"""A ledger as schema 1 wrote it: one trial finished, one diverged, one failed, one running."""
-
-
-def test_a_ledger_of_schema_1_goes_on_at_the_current_one_and_is_kept_beside(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    shutil.copy(V1, path)
-    book = Ledger(path)
-    assert book.meta("schema_version") == str(SCHEMA_VERSION)
-    assert book.totals() == (9.9e9, 6e9)
-    assert list(book.allocations("running")) == ["d"]
-    assert book.progress("d") == Progress(0, 0.0, 0, 1)
-    book.settle("d", record(), spent_flops=6e9)
-    assert book.observations()["loss"].notna().sum() == 2
-    fresh = Ledger(tmp_path / "fresh.sqlite")
-    assert list(fresh.trials().columns) == list(book.trials().columns)
-    fresh.close()
-    book.close()
-    assert (tmp_path / "ledger.sqlite.v1").exists()
-
-
-def test_a_reader_of_schema_1_changes_nothing(tmp_path):
-    path = tmp_path / "ledger.sqlite"
-    shutil.copy(V1, path)
-    before = path.read_bytes()
-    reader = Ledger(path, read_only=True)
-    assert reader.trials()["wasted_flops"].tolist() == [0, 0, 0, 0]
-    reader.close()
-    assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["ledger.sqlite"]
-
-
 def test_a_damaged_page_is_found_at_opening(tmp_path):
     book = Ledger(tmp_path / "ledger.sqlite")
     for i in range(200):
@@ -178,8 +145,8 @@ def test_copied_files_with_a_log_are_read_whole_from_memory(ledger, tmp_path, mo
             raise sqlite3.OperationalError("unable to open database file")
         return version(db, path)
 
-    version = storage.schema_version
-    monkeypatch.setattr(storage, "schema_version", refuse)
+    version = storage.has_schema
+    monkeypatch.setattr(storage, "has_schema", refuse)
     reader = Ledger(tmp_path / "copy" / "ledger.sqlite", read_only=True)
     assert reader.totals() == (0.0, 6e9)
     reader.close()
