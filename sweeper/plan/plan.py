@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fitting.values import plain
 from sweeper.spec.scoring import Scoring
 from sweeper.text import duration, gigabytes, si
 
@@ -94,7 +95,7 @@ class Plan:
             values |= {"world": self.world, "efficiency": self.efficiency}
         if self.need is not None:
             values["need"] = {**asdict(self.need), "possible": self.need.possible}
-        return json.dumps(_plain(values), indent=2, allow_nan=False)
+        return json.dumps(plain(values), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
@@ -103,15 +104,6 @@ class Plan:
     def _repr_html_(self) -> str:
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
         return f"{_columns(self.table).to_html(index=False)}<p>{words}</p>"
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text(plan: Plan) -> str:

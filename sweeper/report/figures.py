@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.report.svg import style, svg
+from sweeper.report.svg import skill_colours, style, svg
 from sweeper.text import number
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) ->
         names = [*group, aggregate] if aggregate is not None else list(group)
         if not any(optimum.ok for name in names for optimum in fits[name].optima):
             continue  # nothing to draw: the tables say why
-        colours = _palette()
+        colours = skill_colours()
         if aggregate is not None:
             colours[OKABE_ITO[len(group)].lower()] = "var(--aggregate)"
         with style():
@@ -136,20 +136,13 @@ def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> F
         with style():
             drawing = figure_residuals({name: fits.compare(name, aggregate) for name in group})
             label = f"Log ratio of optima to {aggregate}: {', '.join(group)}"
-            drawings.append(svg(drawing, f"c{i}", label, _palette()))
+            drawings.append(svg(drawing, f"c{i}", label, skill_colours()))
     return Figure(
         tuple(drawings),
         f"Residuals against {aggregate}.",
         f"ln(p* of the skill / p* of {aggregate}), one count per budget; above 0 the skill asks "
         "for a larger model.",
     )
-
-
-def _palette() -> dict[str, str]:
-    """What `fitting.plots` draws skills with, and the page's variable for it."""
-    from fitting.plots import COLOURS as OKABE_ITO
-
-    return {colour.lower(): f"var(--c{i})" for i, colour in enumerate(OKABE_ITO)}
 
 
 def ramp(count: int) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fitting.errors import FittingError
 from sweeper.errors import SpecError
-from sweeper.report.svg import style, svg
+from sweeper.report.svg import skill_colours, style, svg
 
 if TYPE_CHECKING:
     from sweeper.record.record import Outcome
@@ -66,17 +66,11 @@ def _section(outcome: Outcome, name: str) -> Section:
         return Section(name, reason=str(error))
     with style():
         drawn = tuple(
-            (svg(d.figure, f"study-{name}-{i}", d.caption, _palette()), d.caption)
+            (svg(d.figure, f"study-{name}-{i}", d.caption, skill_colours()), d.caption)
             for i, d in enumerate(figures(found))
         )
     tables = tuple(_table(title, rows) for title, rows in found.tables.items() if len(rows))
     return Section(name, tuple(found.sentences()), drawn, tables)
-
-
-def _palette() -> dict[str, str]:
-    from fitting.plots.drawing import COLOURS
-
-    return {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}
 
 
 def _table(title: str, rows: pd.DataFrame) -> Table:

@@ -25,7 +25,7 @@ BEYOND = 10.0
 plan ahead, and what the intervals of a short ladder still bear)."""
 
 MAX_LOSS_CELLS = 12_000
-"""Losses the table of trials holds, so that the file stays below 1 MB at about 60 bytes each."""
+"""Losses the table of trials holds, so that the file stays below 2 MB at about 60 bytes each."""
 
 SHOWN_DETAIL = 200
 """Characters of an event that the report shows; the ledger has all."""

@@ -231,11 +231,11 @@ def test_no_serious_fault_of_accessibility(
     assert faults() == []
 
 
-def test_twenty_skills_on_nine_budgets_stay_below_a_megabyte(tmp_path: Path) -> None:
+def test_twenty_skills_on_nine_budgets_can_still_be_mailed(tmp_path: Path) -> None:
     names = [f"skill-{i:02d}" for i in range(19)]
     wants = {name: 0.7 + 0.05 * i for i, name in enumerate(names)} | {"validation": 1.0}
     path = write(tmp_path / "r.html", tuple(1e11 * 2.0**i for i in range(9)), wants)
-    assert path.stat().st_size < 1_000_000
+    assert path.stat().st_size < 1_500_000
 
 
 def test_the_browser_has_no_network(opened: Opener) -> None:

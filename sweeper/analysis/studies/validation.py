@@ -28,9 +28,6 @@ SHARES = tuple(np.linspace(0.0, 1.0, 6))
 WANTED = "wanted"
 """Name of the equally weighted mean of the wanted skills."""
 
-_STARTS = 8
-"""Starts of the search for the best weighting, besides the single sets."""
-
 
 @dataclass(frozen=True)
 class ValidationStudy:
@@ -45,8 +42,8 @@ class ValidationStudy:
         ranges: one row per budget and method: smallest, largest, log_ratio, low, high.
         misplacement: one row per candidate, wanted skill and budget: log_ratio of the candidate's
             optimum to the skill's, its 90 % interval, excess loss in nats, wasted share of FLOPs.
-        stand_ins: one row per candidate and for the best weighting: rms log_ratio to the wanted
-            mean over budgets by parabolas, greatest wasted share, weights.
+        stand_ins: one row per candidate: rms log_ratio to the wanted mean over budgets by
+            parabolas, and greatest wasted share.
     """
 
     source: Source
@@ -261,25 +258,16 @@ def _stand_ins(
     candidates: Sequence[str],
     budgets: Sequence[float],
 ) -> pd.DataFrame:
-    """Candidates, and the best weighting of them, by how near they come to the wanted mean."""
+    """Candidates by how near they come to the wanted mean."""
     names = list(dict.fromkeys([*wanted, *candidates]))
     curves = _curves(table, names)
     want = np.array([float(n in wanted) for n in names])
-    place = [names.index(c) for c in candidates]
-    rows: list[dict[str, Any]] = []
-    for name, i in zip(candidates, place, strict=True):
-        weights = np.eye(len(names))[i]
-        rows.append({"name": name, "rms": _distance(curves, weights, want), "weights": name})
-    if len(candidates) > 1 and len(curves):
-        best = _best_weights(curves, want, place)
-        shown = ", ".join(
-            f"{w:.0%} {c}" for c, w in zip(candidates, best[place], strict=True) if w >= 0.005
-        )
-        distance = _distance(curves, best, want)
-        rows.append({"name": f"the weighting {shown}", "rms": distance, "weights": shown})
-    for row in rows[: len(candidates)]:
-        row["wasted"] = _most_wasted(fits, row["name"], budgets)
-    columns = ["name", "rms", "wasted", "weights"]
+    rows = [
+        {"name": name, "rms": _distance(curves, np.eye(len(names))[names.index(name)], want)}
+        | {"wasted": _most_wasted(fits, name, budgets)}
+        for name in candidates
+    ]
+    columns = ["name", "rms", "wasted"]
     return pd.DataFrame(rows, columns=columns).sort_values("rms", ignore_index=True)
 
 
@@ -317,28 +305,6 @@ def _distance(
     gaps = np.array([_vertex(c, weights) - _vertex(c, want) for c in curves])
     known = gaps[np.isfinite(gaps)]
     return float(np.sqrt((known**2).mean())) if len(known) else math.nan
-
-
-def _best_weights(
-    curves: Sequence[tuple[FloatArray, FloatArray]], want: FloatArray, place: Sequence[int]
-) -> FloatArray:
-    """Weights on the candidates that bring the optimum nearest, by search from several starts."""
-    from scipy.optimize import minimize
-
-    def spread(logits: FloatArray) -> FloatArray:
-        weights = np.zeros(len(want))
-        weights[list(place)] = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-        return weights
-
-    def miss(logits: FloatArray) -> float:
-        value = _distance(curves, spread(logits), want)
-        return value**2 if math.isfinite(value) else 1e3
-
-    rng = np.random.default_rng(0)
-    starts = [4.0 * np.eye(len(place))[i] for i in range(len(place))]
-    starts += [rng.normal(size=len(place)) for _ in range(_STARTS)]
-    found = [minimize(miss, start, method="Nelder-Mead") for start in starts]
-    return spread(min(found, key=lambda f: float(f.fun)).x)
 
 
 def _range(rows: pd.DataFrame) -> str:
