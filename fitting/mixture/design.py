@@ -210,16 +210,9 @@ def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -
 
 
 def lessons(fit: Guarded, trials: Places, wishes: Wishes, *, pending: Places) -> FloatArray:
-    """How much narrower every interval is expected to be after each of some trials, (n, S, T).
+    """Standard errors expected after each of some trials, relative to today's, (n, S, T).
 
-    Args:
-        fit: the guarded fit of the trials so far.
-        trials: taken one after the other, in their order.
-        wishes: what is to be learnt.
-        pending: trials in training, which are counted first.
-
-    Returns:
-        Standard errors relative to those with the pending trials, within components.
+    The pending ones are counted first, as in `choose`; the others one after the other.
     """
     beliefs = _beliefs(fit, trials, pending, wishes.targets)
     before, after = _variance(beliefs), []
