@@ -85,7 +85,8 @@ def _run(
 ) -> None:
     ledger.forget_meta("finished")
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
-    directory.clean(ledger.allocations("finished", "diverged"))
+    if not (sweep.trainer and sweep.trainer.keep):
+        directory.clean(ledger.allocations("finished", "diverged"))
     searcher = LedgerSearcher(driver, sweep.cluster, directory, stop=lambda: interrupts.asked > 0)
     trackers = callbacks(sweep, directory.root, partial(ledger.event, "tracker-off"))
     try:

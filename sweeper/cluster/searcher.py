@@ -121,6 +121,7 @@ class LedgerSearcher(Shell):
             directory=(self._directory.trials / start.trial_id).resolve(),
             rule=start.rule,
             report_every_s=REPORT_S * len(self._driver.training),
+            hang_s=watched.patience_s(self._cluster.hang_s),
         )
 
     # -- what Tune tells ----------------------------------------------------------------------
@@ -154,7 +155,7 @@ class LedgerSearcher(Shell):
         trial, record = watched.start.trial_id, watched.record or record_of(result or {})
         if record is not None:
             self._guarded(lambda: self._driver.ended(trial, record))
-            if record["status"] in ("finished", "diverged"):
+            if record["status"] in ("finished", "diverged") and not watched.start.keep:
                 self._directory.clean([trial])
         elif error:
             self._capacity.forget()

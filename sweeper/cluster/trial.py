@@ -35,6 +35,7 @@ class Work:
         directory: where its checkpoints live.
         rule: what it holds.
         report_every_s: fewest seconds between reports of its progress.
+        hang_s: seconds without progress after which a foreign trainer is ended.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Work:
     directory: Path
     rule: Resources
     report_every_s: float = 0.0
+    hang_s: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,17 @@ def name_of(trial: Any) -> str:
 
 
 def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What a trial holds: its slots, or, where it has workers, its coordinator's."""
-    rule: Resources = config["work"].rule
-    if rule.workers:
-        return tune.PlacementGroupFactory([COORDINATOR])
-    return tune.PlacementGroupFactory([{"CPU": rule.cpus, "GPU": rule.gpus}])
+    """What a trial holds: its slots, or, where it has workers, its coordinator's; and with them
+    those of the launchers of a command.
+    """
+    work: Work = config["work"]
+    slots = {"CPU": work.rule.cpus, "GPU": work.rule.gpus}
+    if not work.rule.workers:
+        return tune.PlacementGroupFactory([slots])
+    if isinstance(work.config, ForeignTrial) and work.config.trainer.command:
+        launchers = [slots] * work.rule.workers
+        return tune.PlacementGroupFactory([COORDINATOR, *launchers], strategy="SPREAD")
+    return tune.PlacementGroupFactory([COORDINATOR])
 
 
 def spaced(report: Report, every_s: float) -> Report:
@@ -87,31 +95,41 @@ def spaced(report: Report, every_s: float) -> Report:
 
 def train_trial(config: dict[str, Any]) -> None:
     """Train one trial inside a Tune actor and report its record (Tune's function trainable)."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    from trainables.trainer import run_trial
-
     work: Work = config["work"]
     # Into the log of this slot, which Ray's Actors page shows.
     print(f"{work.name}: starts", flush=True)
     try:
-        assert isinstance(work.config, TrialConfig), "a foreign trainer is launched by hand"
-        record = run_trial(
-            work.config,
-            directory=work.directory,
-            name=work.name,
-            workers=work.rule.workers,
-            resources_per_worker={"CPU": work.rule.cpus, "GPU": work.rule.gpus},
-            report=spaced(tune.report, work.report_every_s),
-            callbacks=[TuneReportCallback()] if work.rule.workers else (),
-            max_failures=0,  # the driver retries
-        )
+        record = _trained(work)
+        broken = isinstance(work.config, TrialConfig) and record["status"] == "failed"
     except Exception as error:  # a trial that raises is a failed trial, not a failed sweep
         text = redact(f"{reason_of(error)}\n{traceback.format_exc(limit=-3)}")
-        record = {"status": "failed", "kind": kind_of(error), "reason": text}
+        record, broken = {"status": "failed", "kind": kind_of(error), "reason": text}, True
     print(f"{work.name}: {record['status']}", flush=True)
     tune.report({"record": Ended(record)})
-    if record["status"] == "failed":
+    if broken:
         # What broke may have broken this process, and would break trial after trial: Tune gives
         # the next one another.
         raise RuntimeError(record["reason"])
+
+
+def _trained(work: Work) -> dict[str, Any]:
+    """The record of a trial, by our own loop or a foreign trainer."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    held = {"CPU": work.rule.cpus, "GPU": work.rule.gpus}
+    report = spaced(tune.report, work.report_every_s)
+    callbacks = [TuneReportCallback()] if work.rule.workers else ()
+    if isinstance(work.config, ForeignTrial):
+        from trainables.foreign.run import run_foreign
+
+        return run_foreign(
+            work.config, directory=work.directory, name=work.name, workers=work.rule.workers,
+            held=held, hang_s=work.hang_s, report=report, callbacks=callbacks,
+        )  # fmt: skip
+    from trainables.trainer import run_trial
+
+    return run_trial(
+        work.config, directory=work.directory, name=work.name, workers=work.rule.workers,
+        resources_per_worker=held, report=report, callbacks=callbacks,
+        max_failures=0,  # the driver retries
+    )  # fmt: skip

@@ -54,6 +54,11 @@ class Start:
         rule = spec.placement.rule(allocation.params)
         return cls(trial or trial_id(config), allocation, config, rule)
 
+    @property
+    def keep(self) -> bool:
+        """Whether the trial's files are kept when it has ended."""
+        return isinstance(self.config, ForeignTrial) and self.config.trainer.keep
+
     def after(self, kind: str) -> Start:
         """What is started after a fault: with less memory, or more patience."""
         if kind == "out-of-memory" and isinstance(self.config, TrialConfig):
@@ -188,6 +193,8 @@ class Driver:
 
     def ended(self, trial: str, record: Mapping[str, Any]) -> None:
         """Settle a trial that returned a record, however it ended."""
+        for note in record.get("notes", ()):
+            self._ledger.event("note", note, trial)
         if record["status"] == "failed":
             self.died(trial, record.get("kind", "error"), record["reason"])
             return

@@ -37,6 +37,9 @@ lost its node a hundred times will not finish on this cluster)."""
 STORAGE_WAIT_S = 30.0
 """Seconds before a trial that could not write is tried again (assumption: a clean-up's time)."""
 
+AGAIN_S = 1.0
+"""Seconds before a trainer that asked to be started again is (assumption: no busy loop)."""
+
 RESPONSES = {
     "worker-died": Response(True, words="goes on from its last checkpoint"),
     "hung": Response(True, words="its process is killed; goes on from its last checkpoint"),
@@ -47,6 +50,8 @@ RESPONSES = {
     "checkpoint": Response(True, words="the bad checkpoint is set aside; trains from its start"),
     "storage": Response(True, wait_s=STORAGE_WAIT_S, words="tried again when the disk had time"),
     "evaluation": Response(True, words="scored again from its last checkpoint"),
+    "interrupted": Response(True, counts=False, wait_s=AGAIN_S, words="started again, as it asks"),
+    "losses": Response(False, words="mend what the trainer writes; the next run reads it again"),
     "corpus": Response(False, words="the sweep ends; it goes on when the corpus is whole again"),
     "error": Response(False, words="a program that raised will raise again: not retried"),
 }
@@ -55,7 +60,7 @@ RESPONSES = {
 ENDS_THE_SWEEP = ("corpus",)
 """Faults that every trial would meet: none of them fails for it, the sweep ends in words."""
 
-UNFINISHED = ("evaluation",)
+UNFINISHED = ("evaluation", "losses")
 """Faults that end a trial whose training is paid for: the next `run` scores it again."""
 
 _DEATHS = (

@@ -32,7 +32,8 @@ LOOK_S = 0.2
 """Seconds between looks at progress, stop file and clock."""
 
 ALIVE_S = 2.0
-"""Seconds between reports that say no more than that this process still watches."""
+"""Seconds between reports that say no more than that this process still watches: the hang of a
+command is judged here, where its output can be shown."""
 
 FULL_BYTES = 2**20
 """Free bytes below which a disk counts as full (assumption)."""
@@ -84,7 +85,7 @@ def run(
         trial: what to train.
         place: where.
         report: called with ``tokens, tokens_per_s, train_loss, resumed_at_tokens`` on progress,
-            and with ``alive`` in between.
+            and again in between, or with ``alive`` before the first.
         stop: whether to end early, beside the directory's stop file.
 
     Returns:
@@ -101,7 +102,8 @@ def run(
         return failed("error", f"trainer.workdir: {trial.trainer.workdir}: {error.strerror}")
     with process:
         record = watched(trial, place, process, report, stop)
-    return record | {"wall_s": time.time() - began, "first_step_at": began}
+    started = process.started_at or began
+    return record | {"wall_s": time.time() - began, "first_step_at": started}
 
 
 def watched(
@@ -208,6 +210,7 @@ class Watch:
         whole = Whole(trial.tokens, int(trial.recipe.get("batch_tokens", 0)))
         self.heart = Heartbeat(place.directory, whole, trial.trainer.progress)
         self._told = time.monotonic()
+        self._latest: dict[str, Any] = {"alive": 1}
         self._asked: float | None = None
         self._why = ""
         self._complete_at: float | None = None
@@ -240,9 +243,10 @@ class Watch:
 
     def _tell(self) -> None:
         metrics = self.heart.look(self._process.output.tail)
+        self._latest = metrics or self._latest
         now = time.monotonic()
         if metrics is not None or now - self._told >= ALIVE_S:
-            self._report(metrics or {"alive": 1})
+            self._report(self._latest)
             self._told = now
 
     def _end(self, why: str) -> None:

@@ -26,6 +26,13 @@ ANSWER_S = 60.0
 """Seconds in which a launcher has to answer (assumption: longer, and its node is gone)."""
 
 
+def free_port() -> int:
+    """A port that nobody listens on, here and now."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
+
+
 class Launcher:
     """Keeps one node's command.
 
@@ -41,9 +48,7 @@ class Launcher:
         """This node's address, and a port that is free there."""
         import ray
 
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return str(ray.util.get_node_ip_address()), int(free.getsockname()[1])
+        return str(ray.util.get_node_ip_address()), free_port()
 
     def start(self, directory: str, values: Mapping[str, str | int | float]) -> None:
         """Start the command."""
@@ -144,6 +149,7 @@ def run(
     place: Place,
     *,
     launchers: int,
+    held: tuple[float, float],
     report: Report,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -151,8 +157,9 @@ def run(
 
     Args:
         trial: what to train.
-        place: directory that all nodes see, and resources of a launcher.
+        place: directory that all nodes see, and placeholders of a launcher.
         launchers: how many; the trial's placement group has a bundle for each after its first.
+        held: CPUs and GPUs of each.
         report: as in `trainables.foreign.command.run`.
         stop: likewise.
     """
@@ -162,7 +169,7 @@ def run(
     place.directory.mkdir(parents=True, exist_ok=True)
     if (found := command.earlier(trial, place.directory)) is not None:
         return found | {"wall_s": 0.0}
-    actors = _actors(trial, place, launchers)
+    actors = _actors(trial, launchers, held)
     try:
         _start(actors, place)
         group = Group(actors, trial.trainer.grace_s)
@@ -178,17 +185,17 @@ def run(
     return record | {"wall_s": time.time() - began, "first_step_at": began}
 
 
-def _actors(trial: ForeignTrial, place: Place, launchers: int) -> list[Any]:
+def _actors(trial: ForeignTrial, launchers: int, held: tuple[float, float]) -> list[Any]:
     """A launcher in each of the trial's bundles but the first, its coordinator's."""
     import ray
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     group = ray.util.get_current_placement_group()
-    held = {"num_cpus": place.values["cpus"], "num_gpus": place.values["gpus"]}
     return [
         ray.remote(Launcher)
         .options(
-            **held,
+            num_cpus=held[0],
+            num_gpus=held[1],
             scheduling_strategy=PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=1 + rank
             ),

@@ -14,6 +14,7 @@ import re
 import select
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ class Process:
 
     Attributes:
         pid: of the command, once it has started.
+        started_at: when that was, seconds since the epoch.
         ended: how it ended, once it has.
     """
 
@@ -135,7 +137,7 @@ class Process:
         workdir: Path | None = None,
         rank: int = 0,
     ) -> None:
-        self.pid, self.keeper = 0, 0
+        self.pid, self.keeper, self.started_at = 0, 0, 0.0
         self.ended: Ended | None = None
         self.output = Output(directory, OUTPUT if not rank else f"output-{rank}.log")
         self._left: tuple[str, ...] = ()
@@ -228,7 +230,8 @@ class Process:
 
     def _note(self, said: Mapping[str, Any]) -> None:
         self.keeper = said.get("keeper", self.keeper)
-        self.pid = said.get("started", self.pid)
+        if "started" in said:
+            self.pid, self.started_at = int(said["started"]), time.time()
         self._left += tuple(said.get("left", ()))
         if "refused" in said:
             self.ended = Ended(127, refused=str(said["refused"]))

@@ -50,6 +50,7 @@ class Trainer:
             ``progress.jsonl`` is read.
         evaluate: command that scores a kept checkpoint and writes ``losses.json``.
         granule: tokens come in multiples of this: your sequence, or your batch.
+        keep: keep a trial's directory when it has ended, to score it later by ``evaluate``.
         grace_s: seconds between asking the trainer to end and killing it.
         workdir: where commands run and functions are imported from; the current directory where
             left out.
@@ -63,6 +64,7 @@ class Trainer:
     progress: str = ""
     evaluate: tuple[str, ...] = ()
     granule: int = 1
+    keep: bool = False
     grace_s: float = 60.0
     workdir: str = ""
 
