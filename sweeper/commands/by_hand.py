@@ -25,7 +25,8 @@ Count = Annotated[int, typer.Option("-n", help="How many at most.")]
 @app.command()
 def suggest(
     runs: Annotated[
-        Path, typer.Argument(help="A table of runs; rows without a loss are pending.")
+        str,
+        typer.Argument(help="Runs of any kind `fit` reads; without a loss they are pending."),
     ],
     allowance: Annotated[
         float,
@@ -39,6 +40,9 @@ def suggest(
     ladder: Annotated[
         Path | None, typer.Option("--ladder", help="CSV of the sizes there are; default any.")
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Columns to take: loss=eval/loss,params=N.")
+    ] = None,
     tolerance: Annotated[
         float, typer.Option("--tolerance", help="Wanted half-width of ln p*, 90 %.")
     ] = 0.10,
@@ -50,12 +54,14 @@ def suggest(
     from sweeper.search.suggest import suggest_for
 
     found = suggest_for(
-        _table(runs), budgets=_budgets(budgets), allowance=allowance, n=n,
+        _table(runs, columns), budgets=_budgets(budgets), allowance=allowance, n=n,
         ladder=ladder, tolerance=tolerance,
     )  # fmt: skip
     if isinstance(found, Finished):
         typer.echo(f"nothing to train next ({found.reason}): {found.detail}", err=True)
         found = []
+    elif not found:
+        typer.echo("nothing now: the search would wait for the runs under way", err=True)
     rows = [_row(each) for each in found]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -65,29 +71,54 @@ def suggest(
         print("\n".join(_lines(found)))
 
 
-def _table(runs: Path) -> pd.DataFrame:
+def _table(source: str, columns: str | None) -> pd.DataFrame:
     """The runs that have losses, and those under way: without one, or said to be running."""
     import pandas as pd
 
     from fitting.errors import TableError
-    from fitting.reading.observations import prepare, read_table
+    from fitting.reading.runs import read_runs
+    from fitting.reading.sources import load
 
-    raw = read_table(runs)
-    parts, notes = [], []
+    raw, asked = load(source).frame, _columns(columns)
+    parts, out = [], raw.index
     try:
-        seen = prepare(raw)
+        seen = read_runs(raw, asked)
     except TableError:
-        out = raw.index
+        if asked:
+            raise
     else:
-        parts, notes = [seen.frame], list(seen.warnings)
-        out = seen.excluded.loc[seen.excluded["reason"].astype(str).str.match(UNDER_WAY), "row"]
+        typer.echo(f"read: {seen.line}", err=True)
+        for note in seen.notes:
+            typer.echo(f"note: {note}", err=True)
+        parts = [_one_experiment(seen.table)]
+        reasons = seen.excluded["reason"].astype(str)
+        out = seen.excluded.loc[reasons.str.match(UNDER_WAY), "row"].unique()
     if len(out):
-        columns = [name for name in raw.columns if name.lower() not in ("status", "state")]
-        waiting = prepare(raw.loc[out, columns].assign(loss=1.0)).frame
-        parts.append(waiting.assign(loss=float("nan")))
-    for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        stated = {**asked, "loss": "loss", "status": "none"}
+        waiting = read_runs(raw.loc[out].assign(loss=1.0), stated).table
+        parts.append(
+            waiting.assign(loss=float("nan"), trial_id=[f"out {i}" for i in waiting.index])
+        )
     return pd.concat(parts, ignore_index=True)
+
+
+def _columns(text: str | None) -> dict[str, Any]:
+    from sweeper.errors import SpecError
+
+    pairs = [item.partition("=") for item in text.split(",")] if text else []
+    if any(not (name and value) for name, _, value in pairs):
+        raise SpecError(f"--columns {text!r}: write ROLE=COLUMN, such as loss=eval/loss,params=N")
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _one_experiment(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the experiment with most of them."""
+    counts = table["mix"].value_counts()
+    if len(counts) < 2:
+        return table
+    name = counts.index[0]
+    typer.echo(f"note: suggestions are for {name!r}, {counts.iloc[0]} rows", err=True)
+    return table[table["mix"] == name]
 
 
 def _budgets(text: str | None) -> list[float]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fitting.reading.budgets import group_budgets
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.search.adaptive import AdaptiveSearch
@@ -24,6 +25,9 @@ from trainables.foreign.ladder import read
 
 FINENESS = 1.06
 """Ratio of neighbouring sizes where any size may be trained, as of a sweep's own ladder."""
+
+LEAST_SIZES = 3
+"""Sizes that make a budget of FLOPs: fewer have no curve."""
 
 REACH = 5.0
 """Factor beyond the sizes at hand, and beyond the guessed optima, that is looked at: as far as
@@ -201,8 +205,8 @@ def suggest_for(
     """What to train next, from a table and a few numbers.
 
     Args:
-        table: see `next_of`; its ``budget`` column names its budgets.
-        budgets: FLOPs of runs to come; empty for those of the table.
+        table: see `next_of`.
+        budgets: FLOPs of runs to come; empty for those that sizes of the table share.
         allowance: FLOPs that may be spent on these and on those that are pending.
         n: suggestions at most.
         ladder: CSV of the sizes there are; any size without it.
@@ -212,9 +216,12 @@ def suggest_for(
         SpecError: there are no budgets, or the ladder cannot be read.
     """
     settings = SearchSettings(tolerance=tolerance)
-    wanted = list(budgets) or sorted(set(table.get("budget", [])))
+    wanted = list(budgets) or _budgets(table)
     if not wanted:
-        raise SpecError("--budgets: the table names none; write FLOPs such as 1e18,3e18")
+        raise SpecError(
+            f"--budgets: no {LEAST_SIZES} sizes of the table share one; write FLOPs such as "
+            "1e18,3e18"
+        )
     sizes = []
     if ladder is not None:
         try:
@@ -231,3 +238,10 @@ def suggest_for(
     return next_of(
         table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n
     )
+
+
+def _budgets(table: pd.DataFrame) -> list[float]:
+    """Budgets that several sizes of a table share."""
+    nominal = group_budgets(table["flops"].to_numpy(float))
+    sizes = table["params"].groupby(nominal).nunique()
+    return [float(c) for c in sizes.index[sizes >= LEAST_SIZES]]

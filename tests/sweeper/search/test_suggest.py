@@ -94,6 +94,9 @@ def test_the_command_as_table_csv_and_json(tmp_path):
     assert text.splitlines()[0].startswith("flops,params,tokens")
     with pytest.raises(SpecError, match="--budgets 'x'"):
         CliRunner().invoke(app, [*asked, "--budgets", "x"], catch_exceptions=False)
+    waits = table.assign(state=["running" if i >= 44 else "finished" for i in range(len(table))])
+    waits.to_csv(tmp_path / "runs.csv", index=False)
+    assert len(json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)) == 3
     head = table.head(2)  # too few for a law: the opening of the search
     head.to_csv(tmp_path / "runs.csv", index=False)
     opening = CliRunner().invoke(app, [*asked, "--budgets", "1e18,3e18"]).stdout
