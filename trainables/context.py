@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -126,6 +127,12 @@ class LocalContext:
 def stop_asked(directory: Path | None) -> bool:
     """Whether a trial's directory holds a stop file."""
     return directory is not None and (directory / STOP).exists()
+
+
+def run_name(name: str, directory: Path) -> str:
+    """The name of a group's run, and of its place in the trial's directory: safe as a path."""
+    shown = f"{name},{directory.name}" if name else directory.name
+    return re.sub(r"[^\w.=+,-]+", "-", shown, flags=re.ASCII)
 
 
 def _sync(directory: Path) -> None:

@@ -9,7 +9,6 @@ knows no Ray.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import TrialConfig
-from trainables.context import KEPT, Context, LocalContext, checkpoints, stop_asked
+from trainables.context import KEPT, Context, LocalContext, checkpoints, run_name, stop_asked
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -93,12 +92,6 @@ def run_trial(
         ),
     )
     return keep_questions(trainer.fit().return_value, directory)
-
-
-def run_name(name: str, directory: Path) -> str:
-    """The name of a group's run, and of its place in the trial's directory: safe as a path."""
-    shown = f"{name},{directory.name}" if name else directory.name
-    return re.sub(r"[^\w.=+,-]+", "-", shown, flags=re.ASCII)
 
 
 def _tidy(directory: Path, run: str) -> None:

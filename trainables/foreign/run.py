@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables.context import run_name
 from trainables.foreign import call, command, launch
 from trainables.foreign.call import CallContext
 from trainables.foreign.command import Place, Report, visible_gpus
@@ -85,8 +86,6 @@ def _called(
         return call.run(trial, CallContext(directory, report))
     import ray.train as ray_train
     from ray.train.torch import TorchTrainer
-
-    from trainables.trainer import run_name
 
     directory.mkdir(parents=True, exist_ok=True)
     group = TorchTrainer(

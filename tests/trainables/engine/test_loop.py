@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainables.config import TrialConfig
-from trainables.context import STOP, checkpoints
+from trainables.context import STOP, checkpoints, run_name
 from trainables.data import Data
 from trainables.engine import loop, loss, step
 from trainables.engine.checkpoint import CheckpointError, read_progress
 from trainables.engine.loop import EvaluationError, LocalContext, train
 from trainables.families import Model
 from trainables.shapes import solve
-from trainables.trainer import evaluate, run_name
+from trainables.trainer import evaluate
 from trainables.training import Train
 
 SHAPE = solve(7e3, Model())
