@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 
 # Their commands register themselves.
@@ -17,23 +19,32 @@ from sweeper.commands import (  # noqa: F401
     tune,
 )
 from sweeper.commands.console import app
+from sweeper.driver.output import calm_output, forget_output
 
 LONGEST = 1000
 """Characters of a line of a message that are printed: enough for any that a person wrote."""
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+"""What a write says to an output that is on a full disk, or gone."""
 
 
 def main() -> None:
     """Run the command line; mistakes end with one message and exit code 2, no traceback."""
     from sweeper.errors import IsoskillError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of a terminal that knows no such character
     try:
         app()
     except IsoskillError as error:
         _refuse(str(error))
     except OSError as error:
-        if error.filename is None:
+        if error.filename is not None:
+            _refuse(f"{error.filename}: {error.strerror}")
+        if error.errno not in UNWRITABLE:
             raise
-        _refuse(f"{error.filename}: {error.strerror}")
+        _refuse(f"the output cannot be written: {error.strerror}")
     except ValueError as error:
         if not _is_fitting_error(error):
             raise
@@ -48,5 +59,7 @@ def _is_fitting_error(error: ValueError) -> bool:
 def _refuse(message: str) -> None:
     lines = [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in
              message.splitlines()]  # fmt: skip
-    print("isoskill: " + "\n".join(lines), file=sys.stderr)
+    with calm_output():
+        print("isoskill: " + "\n".join(lines), file=sys.stderr)
+    forget_output()
     sys.exit(2)

@@ -9,10 +9,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from sweeper.cluster.interrupts import hangups_ignored
+from sweeper.cluster.surroundings import (
+    allow_files,
+    own_temporary_directory,
+    remedy,
+    short_temporary_names,
+    temporary_directory,
+    token_below,
+)
 from sweeper.errors import ClusterError
 from sweeper.spec.sections import Cluster
+from trainables.prepare.files import caches_below
 
 REACH_S = 5.0
 """Seconds to wait for a connection to a named address (assumption)."""
@@ -36,13 +47,17 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def connected(cluster: Cluster, name: str = "", *, worker_groups: bool = False) -> Iterator[str]:
+def connected(
+    cluster: Cluster, name: str = "", *, worker_groups: bool = False, files: Path | None = None
+) -> Iterator[str]:
     """Connect to Ray, yield the dashboard's URL (or nothing), and leave Ray as it was found.
 
     Args:
         cluster: where, and with what.
         name: of the sweep; Ray's list of jobs carries it.
         worker_groups: whether trials run in them: Ray frees their slots only with its dashboard.
+        files: where a Ray of our own keeps what it would keep in the home directory, if that
+            cannot be written; None for the temporary directory.
 
     Raises:
         ClusterError: nothing answers at the address, or a Ray of our own does not start.
@@ -50,21 +65,26 @@ def connected(cluster: Cluster, name: str = "", *, worker_groups: bool = False) 
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import ray
+    from ray._private import ray_constants
 
+    # Read when Ray is imported, which may have been before us.
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = ray_constants.env_bool(
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False
+    )
     if ray.is_initialized():
         address = _url(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR))
         yield f"http://{address}" if address else ""
         return
     if worker_groups:
         cluster = replace(cluster, dashboard=True)
-    address = _connect(cluster, name)
+    address = _connect(cluster, name, files or own_temporary_directory())
     try:
         yield f"http://{address}" if address else ""
     finally:
         ray.shutdown()
 
 
-def _connect(cluster: Cluster, name: str) -> str | None:
+def _connect(cluster: Cluster, name: str, files: Path) -> str | None:
     import ray
 
     quiet = {
@@ -73,7 +93,7 @@ def _connect(cluster: Cluster, name: str) -> str | None:
         "job_config": ray.job_config.JobConfig(metadata={"job_name": name}),
     }
     if cluster.address == "local":
-        return _url(_start(cluster, quiet))
+        return _url(_start(cluster, quiet, files))
     _knock(cluster.address)
     try:
         context = ray.init(address=cluster.address, **quiet)
@@ -86,28 +106,34 @@ def _connect(cluster: Cluster, name: str) -> str | None:
         ) from error
 
 
-def _start(cluster: Cluster, quiet: dict[str, Any]) -> Any:
+def _start(cluster: Cluster, quiet: dict[str, Any], files: Path) -> Any:
     """Start a Ray of our own on this machine."""
     import ray
+    from ray._common.utils import get_default_ray_temp_dir
 
+    place = temporary_directory()
+    allow_files()
+    if caches_below(files):
+        token_below(files)
     for attempt in range(1, STARTS + 1):
         try:
-            with loopback():
+            with loopback(), hangups_ignored(), short_temporary_names(place):
                 return ray.init(
                     address="local",
                     num_cpus=cluster.cpus,
                     num_gpus=cluster.gpus,
                     include_dashboard=cluster.dashboard,
                     dashboard_host="127.0.0.1",
+                    _temp_dir=place,
                     **quiet,
                 )
         except Exception as error:  # Ray raises it bare when a process of its own does not start
             ray.shutdown()
             if attempt == STARTS:
+                logs = Path(place or get_default_ray_temp_dir(), "session_latest", "logs")
                 raise ClusterError(
                     "cluster.address: local: Ray did not start on this machine in "
-                    f"{STARTS} tries ({_first(error)}); it may be busy or short of memory: try "
-                    "again, or lower cluster.cpus; Ray's logs say more"
+                    f"{STARTS} tries ({_first(error)}); {remedy(error, logs)}"
                 ) from error
 
 

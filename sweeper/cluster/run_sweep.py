@@ -23,6 +23,7 @@ from sweeper.cluster.tracking import callbacks, check
 from sweeper.cluster.tuner import fit
 from sweeper.driver.driver import Driver
 from sweeper.driver.gauges import Gauges
+from sweeper.driver.output import calm_output
 from sweeper.driver.progress import Progress
 from sweeper.driver.pulse import Pulse, TimeLeft
 from sweeper.errors import ClusterError
@@ -47,7 +48,7 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
     """
     directory = Directory(path)
     check(sweep.trackers)
-    with directory.driven():
+    with calm_output(), directory.driven():
         directory.claim(sweep)
         ledger = Ledger(directory.ledger)
         try:
@@ -62,7 +63,9 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
                 _close(ledger, over)
             else:
                 groups = sweep.placement.worker_groups
-                with connected(sweep.cluster, sweep.name, worker_groups=groups) as dashboard:
+                with connected(
+                    sweep.cluster, sweep.name, worker_groups=groups, files=directory.ray
+                ) as dashboard:
                     pulse = Pulse(directory, dashboard=dashboard, nodes=metrics_ports)
                     left = TimeLeft(sweep, ledger, search, pulse)
                     gauges = Gauges(sweep, ledger, make=ray_gauge, left_s=left)

@@ -5,7 +5,6 @@ Optuna's studies are the only memory; Tune's snapshots are never read back.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ray.tune.search import Searcher
 from sweeper.cluster.connect import connected
 from sweeper.cluster.trial import Work, record_of
 from sweeper.cluster.tuner import Shell, Unsaved, fit
+from sweeper.driver.output import calm_output
 from sweeper.record.directory import Directory, safe_name
 from sweeper.spec.spec import Spec
 from sweeper.tuning.studies import Job, Studies
@@ -25,10 +25,12 @@ from sweeper.tuning.tuned import Tuned, conclude
 def run(sweep: Spec, path: Path, *, progress: bool = True) -> Tuned:
     """Tune a sweep's hyperparameters, or go on with an interrupted tuning; see `Sweep.tune`."""
     directory = Directory(path)
-    with directory.driven():
+    with calm_output(), directory.driven():
         directory.trials.mkdir(parents=True, exist_ok=True)
         studies = Studies(sweep, directory.tuning)
-        with connected(sweep.cluster, worker_groups=sweep.placement.worker_groups):
+        with connected(
+            sweep.cluster, worker_groups=sweep.placement.worker_groups, files=directory.ray
+        ):
             _run(studies, directory, progress=progress)
         found = conclude(studies)
         found.save(directory.tuned)
@@ -38,8 +40,6 @@ def run(sweep: Spec, path: Path, *, progress: bool = True) -> Tuned:
 def _run(studies: Studies, directory: Directory, *, progress: bool) -> None:
     sweep = studies.sweep
     searcher = StudySearcher(studies, directory, progress=progress)
-    # Tune warns of every trial that a searcher has not got ready yet.
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     fit(
         searcher,
         name=safe_name(f"{sweep.name}-tune"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def fit(
         callbacks: told what happens.
         stop: ends it before the shell does.
     """
+    # Our own record says what became of each trial, and a snapshot that fails is never read.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     tune.Tuner(
         tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(

@@ -213,10 +213,11 @@ def watch(open_results: Callable[[], Results]) -> None:
     Args:
         open_results: reads the directory afresh.
     """
+    from rich.console import Console
     from rich.live import Live as Screen
 
     ended, fits, search = -1, None, None
-    with Screen(auto_refresh=False) as screen:
+    with Screen(console=Console(markup=False, emoji=False), auto_refresh=False) as screen:
         while True:
             results = open_results()
             search = search or policy(results.sweep, results.sweep.measured)

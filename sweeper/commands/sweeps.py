@@ -33,15 +33,20 @@ def run(
     ] = None,
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
+    from sweeper.driver.output import calm_output, forget_output
     from sweeper.record.directory import safe_name
 
     sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
-    results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
-    print(_closing(results))
-    if sweep.study and results.fittable:
-        print("\n".join(_study_lines(results)))
-    if results.finished and results.finished.reason == "stopped":
-        print(f"Go on with: isoskill run {spec} --out {results.directory.root}")
+    with calm_output():  # a closed terminal costs lines, and no exit code
+        results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
+        print(_closing(results))
+        if sweep.study and results.fittable:
+            print("\n".join(_study_lines(results)))
+        stopped = results.finished is not None and results.finished.reason == "stopped"
+        if stopped:
+            print(f"Go on with: isoskill run {spec} --out {results.directory.root}")
+    forget_output()
+    if stopped:
         raise typer.Exit(STOPPED)
 
 
@@ -73,7 +78,7 @@ def status(
     if as_json:
         print(json.dumps(values, indent=2))
     else:
-        Console(highlight=False, soft_wrap=True).print(render(values))
+        Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(render(values))
 
 
 def _back_up(directory: Path, target: Path) -> None:

@@ -31,11 +31,13 @@ class Progress:
         left_s: Callable[[], float | None],
     ) -> None:
         self._sweep, self._ledger, self._dashboard = sweep, ledger, dashboard
-        self._console = Console(quiet=not wanted, highlight=False, soft_wrap=True)
+        self._console = Console(
+            quiet=not wanted, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=self._console,
             disable=not (wanted and self._console.is_terminal),
             transient=True,

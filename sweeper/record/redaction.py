@@ -22,8 +22,15 @@ _SHAPES = (
 )  # fmt: skip
 
 
+_ESCAPES = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]"
+)
+"""What colours a terminal or moves its cursor: Ray's messages are full of it."""
+
+
 def redact(text: str) -> str:
-    """Blank out what looks like a secret, and every value of a secret environment variable."""
+    """Blank out what looks like a secret, every value of a secret variable, and colours."""
+    text = _ESCAPES.sub("", text)
     secrets = {v for k, v in os.environ.items() if _NAMES.search(k) and len(v) >= SHORTEST}
     for value in sorted(secrets, key=len, reverse=True):
         text = text.replace(value, "***")

@@ -125,7 +125,7 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)  # of the cluster that the tests share
     with (
-        pytest.raises(ClusterError, match=r"did not start .*timed out during startup\.\); it may"),
+        pytest.raises(ClusterError, match=r"did not start .*timed out during startup\.\); the m"),
         connected(Cluster(), name="a"),
     ):
         pass

@@ -5,11 +5,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write says when there is no room."""
+
+CACHES = {
+    "XDG_CACHE_HOME": ".",
+    "HF_HOME": "huggingface",
+    "MPLCONFIGDIR": "matplotlib",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+}
+"""Variables that say where libraries keep what they can make again, by default below HOME."""
 
 
 def partial(path: Path) -> Path:
@@ -34,6 +44,24 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial(path).replace(path)
     finally:
         partial(path).unlink(missing_ok=True)
+
+
+def caches_below(place: Path) -> bool:
+    """Keep libraries' caches in a directory where the home directory cannot be written.
+
+    Service accounts and containers often have none, or a read-only one.
+
+    Returns:
+        Whether they are kept there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=Path.home()):
+            return False
+    except (OSError, RuntimeError):  # of a user without an entry
+        pass
+    for name, part in CACHES.items():
+        os.environ.setdefault(name, str(place.absolute() / part))
+    return True
 
 
 def file_hash(path: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from trainables.manifest import FILE, FORMAT, TOKEN_BYTES
 from trainables.prepare import skills, tokenizer
 from trainables.prepare.collect import class_entry, contamination_of
-from trainables.prepare.files import FULL, write_bytes
+from trainables.prepare.files import FULL, caches_below, write_bytes
 from trainables.prepare.pool import Say, cores, drop_broken, open_pool, write_shards
 from trainables.prepare.shards import (
     WORK,
@@ -56,6 +56,7 @@ def prepare(
     started = time.monotonic()
     try:
         (root / WORK).mkdir(parents=True, exist_ok=True)
+        caches_below(root / WORK / "cache")
         with _alone(root):
             manifest = _prepare(corpora, root, cores() if workers is None else workers, say)
             manifest["seconds"] = round(time.monotonic() - started, 1)

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from sweeper.cluster.interrupts import Interrupts
+from sweeper.cluster.interrupts import Interrupts, hangups_ignored
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_wish_and_handlers_are_given_back(number, capfd):
     before = signal.getsignal(number)
     with Interrupts() as interrupts:
@@ -35,3 +35,41 @@ def test_the_second_signal_ends_the_process_whatever_it_does():
     assert done.returncode == 130
     assert done.stdout == "still here\n"
     assert "the same command goes on" in done.stderr
+
+
+def test_a_closed_terminal_is_one_wish_however_often_it_is_said():
+    with Interrupts() as interrupts:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupts.asked == signal.SIGHUP
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_ignored_stays_ignored(number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            os.kill(os.getpid(), number)
+        assert not interrupts.asked
+    finally:
+        signal.signal(number, before)
+
+
+def test_processes_started_for_a_sweep_outlive_its_terminal():
+    before = signal.getsignal(signal.SIGHUP)
+    code = "import signal; print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN)"
+    with hangups_ignored():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "True\n"
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+@pytest.mark.parametrize("stderr", [None, "closed"])
+def test_a_signal_is_heeded_without_a_place_to_say_so(stderr, monkeypatch):
+    file = None if stderr is None else open(os.devnull, "w")
+    if file is not None:
+        file.close()
+    monkeypatch.setattr(sys, "stderr", file)
+    with Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interrupts.asked == signal.SIGTERM
