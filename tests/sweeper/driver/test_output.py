@@ -23,10 +23,10 @@ REASONS = [
 ]
 
 
-def shown(reason, file=None):
+def shown(reason):
     """The line of a failed trial."""
     ledger = Ledger(":memory:")
-    start = Start("a", SWEEP.space.allocation(1e11, 1e4))
+    start = Start.of(SWEEP, SWEEP.space.allocation(1e11, 1e4))
     with Progress(SWEEP, ledger, "", True, lambda: None) as progress:
         progress("started", start, {})
         progress("failed", start, {"reason": reason})
