@@ -43,7 +43,7 @@ class Contrast:
     Attributes:
         skill: above the line.
         reference: below it.
-        ratio: p*_skill / p*_reference, NaN where it cannot be had.
+        ratio: p*_skill / p*_reference, NaN where it is not known.
         interval: 90 %, (low, high).
         reason: why there is no ratio.
     """
@@ -155,7 +155,7 @@ def _against(c: Contrast) -> str:
 
 
 def _count(against: list[Contrast]) -> str:
-    """The headline where there is no one pair to speak of."""
+    """The headline where there is no pair to compare."""
     clear = [c for c in against if c.verdict == "clear"]
     larger = sum(c.ratio > 1 for c in clear)
     return (

@@ -33,7 +33,7 @@ DespiteAlarm = Annotated[
     bool,
     typer.Option(
         "--despite-alarm",
-        help="Extrapolate although the cheaper budgets do not foretell the largest one.",
+        help="Extrapolate although the cheaper budgets do not predict the largest one.",
     ),
 ]
 
@@ -53,7 +53,7 @@ def fit(
     as_json: AsJson = False,
     despite_alarm: DespiteAlarm = False,
 ) -> None:
-    """Fit every skill's optima and law, from a sweep or from anybody's table of runs."""
+    """Fit every skill's optima and law, from a sweep or from any table of runs."""
     from sweeper.analysis.bootstrap import lines, resample
 
     fits = open_runs(runs, method).fits
@@ -267,7 +267,7 @@ def _run(
     if spec is None and opened.results is None:
         raise SpecError(
             f"--config: {runs} is a table; say by --spec FILE which family, data and training "
-            "the run shall have"
+            "the run is to have"
         )
     results = opened.results
     own = results.sweep if results and spec is None and not set_ else load(spec or runs, set_)

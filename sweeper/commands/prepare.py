@@ -96,7 +96,8 @@ def _skills(entries: dict[str, Any]) -> list[str]:
         )
     left = {n: e["without_target"] for n, e in entries.items() if e["without_target"]}
     lines += [
-        f"  {name}: rows left out for want of a target: {count}" for name, count in left.items()
+        f"  {name}: rows left out because they have no target: {count}"
+        for name, count in left.items()
     ]
     return lines + [f"  {name}: {e['note']}" for name, e in entries.items() if e["note"]]
 

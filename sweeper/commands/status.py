@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fitting import Fits
 
 ROUTINE = ("started", "resumed", "finished", "driver-started", "driver-finished")
-"""Events that need nobody's attention."""
+"""Events that need no attention."""
 
 SHOWN_EVENTS = 6
 """Events on the screen; all are in the ledger and the report."""

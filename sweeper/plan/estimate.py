@@ -44,7 +44,7 @@ def plan(
         devices: at hand; None to count those of this machine.
 
     Raises:
-        SpecError: the spec names a device nobody knows, or a number is not positive.
+        SpecError: the device is unknown, or a number is not positive.
     """
     alike = pilot is not None and pilot.sweep.cluster.device == spec.cluster.device
     speed = speed_of(spec.cluster, measured_in(pilot) if pilot and alike else None)

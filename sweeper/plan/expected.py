@@ -45,7 +45,7 @@ MARGIN = 1.15
 trials that the drawn designs do not (measured by benchmarks/inverse_plan.py)."""
 
 ENDLESS_TRIALS = 1000
-"""Trials that stand for any number (assumption: dear enough, and few enough to fit in half a
+"""Trials that stand for any number (assumption: expensive enough, and few enough to fit in half a
 second)."""
 
 LADDER_STEP = 10.0
@@ -131,7 +131,7 @@ class Need:
             else " No ladder that ends below that budget was found to do."
         )
         return (
-            f"{wanted} cannot be had from this ladder: even {ENDLESS_TRIALS} trials leave a "
+            f"{wanted} cannot be reached on this ladder: even {ENDLESS_TRIALS} trials leave a "
             f"half-width of {self.floor:.2g} in ln p* (x/÷ {_factor(self.floor)}), the doubt "
             f"whether one law holds there.{higher}"
         )
@@ -315,7 +315,7 @@ def _drawn_width(
 
 
 def _ladder_top(spec: Spec, world: World, tolerance: float, at: float) -> float:
-    """A largest budget, some steps above the present one, from which the tolerance is had."""
+    """A largest budget, some steps above the present one, from which the tolerance is reached."""
     budgets = list(spec.budgets)
     while budgets[-1] * LADDER_STEP < at * 1.01:
         budgets.append(budgets[-1] * LADDER_STEP)

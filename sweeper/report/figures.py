@@ -146,7 +146,7 @@ def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> F
 
 
 def ramp(count: int) -> list[tuple[str, str]]:
-    """Colours of budgets, cheapest first, on light paper and on dark; the dearest stands out."""
+    """Colours of budgets on light paper and on dark, cheapest first; the last stands out."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 

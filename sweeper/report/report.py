@@ -182,7 +182,7 @@ def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[
 
 
 def _provenance(outcome: Outcome) -> dict[str, Any]:
-    """What one needs to judge the numbers and to get them again."""
+    """What it takes to check the numbers and to reproduce them."""
     spec = yaml.safe_dump(outcome.sweep.to_dict(), sort_keys=False)
     return {
         "sweep": outcome.sweep,
@@ -349,7 +349,7 @@ def _versions() -> list[tuple[str, str]]:
 
 
 def _hashes(outcome: Outcome, spec: str) -> list[tuple[str, str]]:
-    """Short digests by which two people see whether they speak of the same thing."""
+    """Short digests that show whether two reports are of the same spec and losses."""
     columns = [c for c in ("trial_id", "skill", "loss") if c in outcome.table]
     rows = outcome.table[columns].sort_values(columns[:2]).to_csv(index=False)
     digest = {"spec": spec, "observations": rows}

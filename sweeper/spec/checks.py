@@ -20,7 +20,7 @@ MIN_STEPS = 40
 
 SEED_TRIALS = 5
 """Sizes of the seed design on its first budget: the fewest that fix a curve's level, place,
-width and skew with one to spare."""
+width and skew with one residual degree of freedom."""
 
 
 def flops(name: str, value: object) -> float:
@@ -115,12 +115,12 @@ def repetition(
             continue
         epochs = epochs_of(least)
         name = max(epochs, key=epochs.__getitem__)
-        had = data.packed.classes[name].tokens
+        available = data.packed.classes[name].tokens
         raise SpecError(
             f"data.max_epochs={data.max_epochs:g}: even the largest size asks for "
             f"{least:,} tokens on the budget {budget:.3g}, {epochs[name]:.3g} epochs of class "
-            f"{name!r} ({epochs[name] * had:,.0f} tokens needed, {had:,} had); prepare more "
-            "documents, lower the budget, raise sizes.high, or raise data.max_epochs"
+            f"{name!r} ({epochs[name] * available:,.0f} tokens needed, {available:,} available); "
+            "prepare more documents, lower the budget, raise sizes.high, or raise data.max_epochs"
         )
 
 

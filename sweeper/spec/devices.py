@@ -67,7 +67,7 @@ def device_of(name: str, *, field: str = "cluster.device") -> Device:
     """A device by name.
 
     Raises:
-        SpecError: nobody knows it; the message names ``field``.
+        SpecError: it is unknown; the message names ``field``.
     """
     if name not in DEVICES:
         raise SpecError(

@@ -13,8 +13,8 @@ class SearchSettings:
     """How the next trials are chosen and when enough is known.
 
     Attributes:
-        policy: "adaptive" places each trial where it teaches most per FLOP; "grid" and "optuna"
-            are the practices it is measured against.
+        policy: "adaptive" places each trial where its information gain per FLOP is greatest;
+            "grid" and "optuna" are the practices it is measured against.
         tolerance: wanted half-width of the 90 % interval of ln p*, for every skill and every
             budget up to the target; .10 means p* to within 10 %.
         target_flops: a budget beyond the ladder whose optimum is wanted too.
@@ -25,7 +25,7 @@ class SearchSettings:
             costs a few cheap trials. 20 is Hoffmann et al. 2022.
         reach: how far beyond the outermost optima sizes are tried, in ln p. 1.6 (a factor 5)
             balances noise against the bias of a wrong curve shape: twice as far, a law that holds
-            is learnt for about half the FLOPs, but Chinchilla's runs so far above the optimum lie
+            is found for about half the FLOPs, but Chinchilla's runs so far above the optimum lie
             .11 nats over their law, nine times their noise (benchmarks/results/published.md).
         sizes_per_budget: grid and optuna: trials per budget. 8 is usual practice.
         half_width: grid and optuna: sizes lie within this of the centre, in ln p. Parabolas are

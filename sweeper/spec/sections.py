@@ -77,7 +77,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         rules = tuple(self.resources)
-        if rules == (Resources(),):  # what earlier versions wrote where nobody had
+        if rules == (Resources(),):  # what earlier versions wrote into specs without rules
             rules = ()
         object.__setattr__(self, "resources", rules)
         starts = [rule.from_params for rule in self.resources]

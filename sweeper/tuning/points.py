@@ -18,7 +18,7 @@ Values = dict[str, float]
 def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
     """The (params, tokens) a sweep is tuned at, realisable and cheapest first.
 
-    By default three sizes a factor of 3 apart round the guess for half the cheapest budget, on
+    By default three sizes a factor of 3 apart around the guess for half the cheapest budget, on
     one token count, and the two smaller ones on three times as many.
     """
     settings, flops = sweep.tuning, sweep.budgets[0] / 2
@@ -46,7 +46,7 @@ def check(sweep: Spec) -> None:
     """Refuse what cannot be tuned as asked.
 
     Raises:
-        SpecError: rungs under a falling rate, or an objective nobody measures.
+        SpecError: rungs under a falling rate, or an objective that is not measured.
     """
     settings, train = sweep.tuning, sweep.train
     if settings.asha and train.final < 1 and train.schedule != "wsd":

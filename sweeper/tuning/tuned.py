@@ -187,13 +187,13 @@ def _points(table: pd.DataFrame, name: str, skill: str = "objective") -> tuple[T
 
 
 def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
-    """The law through the optima, of as much as they tell apart with one to spare."""
+    """The law through the optima, of as many predictors as leave a residual degree of freedom."""
     from fitting.tuning.optima import fit_points
 
     tried = [LAWS[name], ("params",), ("tokens",)]
     laws = [fit_points(points, name, predictors=p) for p in tried]  # type: ignore[arg-type]
-    spare = [law for law in laws if law.ok and math.isfinite(law.dof)]
-    return next((law for law in (*spare, *laws) if law.ok), laws[0])
+    determined = [law for law in laws if law.ok and math.isfinite(law.dof)]
+    return next((law for law in (*determined, *laws) if law.ok), laws[0])
 
 
 def _trained(train: Train, laws: Mapping[str, HyperparameterLaw]) -> Train:

@@ -61,7 +61,7 @@ def test_repetition_is_refused_where_the_spec_says_so(corpus: Path) -> None:
     assert max(tokens) * 5 / 6 <= 200_000 < sweep.space.tokens(2e10, 0) * 5 / 6
     assert not sweep.plan().warnings
     with pytest.raises(
-        SpecError, match=r"epochs of class 'prose' \(.* tokens needed, 100,000 had"
+        SpecError, match=r"epochs of class 'prose' \(.* tokens needed, 100,000 available"
     ):
         Sweep.from_dict(_spec(corpus, **_data(corpus, max_epochs=0.01)))
 

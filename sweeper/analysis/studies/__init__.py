@@ -1,4 +1,4 @@
-"""The paper's three studies, of one's own runs or anybody's table.
+"""The paper's three studies, of your own runs or of any table.
 
 `datamix`: how optima follow the shares of the training data. `validation`: how they depend on what
 the validation loss is made of. `skills`: whether skills differ, said on one half of them and

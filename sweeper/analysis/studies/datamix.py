@@ -154,7 +154,7 @@ def _optima(
                     {"mix": mix, "skill": skill, "flops": flops, "method": JOINT,
                      "share": fit.grid.shares[i], "params": math.exp(mean[i]), "low": low,
                      "high": high, "loss": loss[i], "loss_error": loss_error[i],
-                     "status": "ok" if (mix, skill, flops) in trained else "foretold"}
+                     "status": "ok" if (mix, skill, flops) in trained else "predicted"}
                 )  # fmt: skip
     for row in _rows(vertices):
         fit = fits[row["skill"]]

@@ -1,4 +1,4 @@
-"""One door to the three studies: analyse, say, keep."""
+"""The three studies by name: analyse, print, save."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def of_outcome(outcome: Outcome) -> Source:
 
 
 def of_table(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]]) -> Source:
-    """Anybody's table.
+    """Any table of runs.
 
     Args:
         table: see `fitting.prepare`.

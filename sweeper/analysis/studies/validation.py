@@ -23,7 +23,7 @@ from sweeper.analysis.studies.source import Source
 from sweeper.errors import SpecError, did_you_mean
 
 SHARES = tuple(np.linspace(0.0, 1.0, 6))
-"""Weights of the first of two losses in the guarded sweep (assumption: p* bends little)."""
+"""Weights of the first of two losses in the guarded sweep (assumption: p* is nearly a line)."""
 
 WANTED = "wanted"
 """Name of the equally weighted mean of the wanted skills."""
@@ -294,8 +294,8 @@ def _curves(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[FloatArray,
 
 def _vertex(curve: tuple[FloatArray, FloatArray], weights: FloatArray) -> float:
     """ln p* of a weighting from the centre; NaN where it has no minimum."""
-    bend = float(weights @ curve[1])
-    return -float(weights @ curve[0]) / (2 * bend) if bend > 0 else math.nan
+    curvature = float(weights @ curve[1])
+    return -float(weights @ curve[0]) / (2 * curvature) if curvature > 0 else math.nan
 
 
 def _distance(

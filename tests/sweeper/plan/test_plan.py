@@ -93,7 +93,7 @@ def test_less_tolerance_needs_more_and_far_beyond_none_suffices(pilot, monkeypat
     assert tight.floor < 0.01
     never = needed(SWEEP, world, tolerance=0.002, at=1e24)
     assert not never.possible and math.isnan(never.allowance) and never.floor > 0.002
-    assert "cannot be had" in str(never) and "half-width" in str(never)
+    assert "cannot be reached" in str(never) and "half-width" in str(never)
 
 
 def test_the_inverted_plan_is_asked_for_on_the_console(tmp_path, monkeypatch):
