@@ -73,29 +73,15 @@ class Plan:
     shares: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The plan as JSON."""
-        values: dict[str, Any] = {
-            "trials": list(self.trials),
-            "allowance": self.allowance,
-            "device": self.device,
-            "device_hours": self.device_hours,
-            "price": self.price,
-            "speed": self.speed,
-            "devices": self.devices,
-            "wall_hours": self.wall_hours,
-            "policies": self.policies.to_dict(orient="records"),
-            "budgets": self.table.to_dict(orient="records"),
-            "placement": self.placement.to_dict(orient="records"),
-            "warnings": list(self.warnings),
-            "scoring": None if self.scoring is None else asdict(self.scoring),
-            "shares": dict(self.shares),
-        }
-        if self.expected is not None:
-            values["expected"] = self.expected.to_dict(orient="records")
-            values |= {"world": self.world, "efficiency": self.efficiency}
+        """The plan as JSON; what is not known is null, what was not asked for is left out."""
+        values = asdict(self)
+        values["budgets"] = values.pop("table")
         if self.need is not None:
-            values["need"] = {**asdict(self.need), "possible": self.need.possible}
-        return json.dumps(plain(values), indent=2, allow_nan=False)
+            values["need"]["possible"] = self.need.possible
+        absent = {"expected", "world", "efficiency"} if self.expected is None else set()
+        absent |= {"need"} if self.need is None else set()
+        kept = {name: _records(value) for name, value in values.items() if name not in absent}
+        return json.dumps(plain(kept), indent=2, allow_nan=False)
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""
@@ -104,6 +90,10 @@ class Plan:
     def _repr_html_(self) -> str:
         words = str(self).partition("\n\n")[2].replace("\n", "<br>")
         return f"{_columns(self.table).to_html(index=False)}<p>{words}</p>"
+
+
+def _records(value: Any) -> Any:
+    return value.to_dict(orient="records") if isinstance(value, pd.DataFrame) else value
 
 
 def _text(plan: Plan) -> str:
