@@ -189,15 +189,11 @@ def _knock(address: str) -> None:
         ) from error
 
 
-def metrics_ports() -> list[str]:
-    """host:port at which each living node serves its metrics, Ray's and ours."""
-    import ray
+def session_directory() -> str:
+    """Where the connected Ray keeps its files, its settings for Prometheus among them."""
+    from ray._private import worker
 
-    return [
-        f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    return str(worker._global_node.get_session_dir_path())
 
 
 def _first(error: Exception) -> str:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.cluster.capacity import most_pending
-from sweeper.cluster.connect import connected, metrics_ports
+from sweeper.cluster.connect import connected, session_directory
 from sweeper.cluster.interrupts import Interrupts
 from sweeper.cluster.metrics import ray_gauge
 from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch
@@ -66,7 +66,8 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
                 with connected(
                     sweep.cluster, sweep.name, worker_groups=groups, files=directory.ray
                 ) as dashboard:
-                    pulse = Pulse(directory, dashboard=dashboard, nodes=metrics_ports)
+                    session = session_directory()
+                    pulse = Pulse(directory.live, dashboard=dashboard, ray_files=session)
                     left = TimeLeft(sweep, ledger, search, pulse)
                     gauges = Gauges(sweep, ledger, make=ray_gauge, left_s=left)
                     shown = Progress(sweep, ledger, dashboard, progress, left)

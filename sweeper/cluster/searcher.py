@@ -274,8 +274,9 @@ def _death(watched: Watched) -> tuple[str, str]:
     if watched.silent_s:
         return "hung", f"no sign of progress for {watched.silent_s:.0f} s (cluster.hang_s)"
     said = _error_text(watched.tune_trial)
-    last = said.rpartition("ray.exceptions.")[2]  # the rest is Tune's own code
-    return kind_of_death(said), first_words(last.partition(": ")[2]) or "its process died"
+    _, raised, last = said.rpartition("ray.exceptions.")  # before it lies Tune's own code
+    told = last.partition(": ")[2] if raised else said.partition("\n")[2]
+    return kind_of_death(said), first_words(told) or "its process died"
 
 
 def _error_text(tune_trial: Any) -> str:

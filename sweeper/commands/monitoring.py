@@ -1,13 +1,20 @@
-"""The command that connects a running sweep to Prometheus and Grafana."""
+"""The command that shows where a running sweep can be watched."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from sweeper.commands.console import Where, app, open_results
+
+LATEST = "/tmp/ray/session_latest"
+"""Where Ray (2.60) keeps the files of its newest run, unless it is told otherwise."""
+
+SETTINGS = "metrics/prometheus/prometheus.yml"
+"""Ray's own settings for Prometheus, below: they follow the nodes as these come and go."""
 
 
 @app.command()
@@ -17,8 +24,8 @@ def monitor(
         str, typer.Option("--prometheus", help="URL of Prometheus.", metavar="URL")
     ] = "http://127.0.0.1:9090",
 ) -> None:
-    """Write settings for Prometheus and Grafana beside a sweep, and say how to open them."""
-    from sweeper.driver.grafana import write
+    """Say how to watch a sweep in Ray's dashboard, Prometheus and Grafana."""
+    import sweeper.driver
     from sweeper.errors import SpecError
     from sweeper.record.live import read
 
@@ -26,22 +33,18 @@ def monitor(
     if address.scheme not in ("http", "https") or not address.netloc:
         raise SpecError(f"--prometheus {prometheus!r}: write a URL such as http://127.0.0.1:9090")
     found = open_results(directory)
-    live = read(found.directory.live)
-    files = write(
-        directory / "monitor",
-        targets=found.directory.targets.resolve(),
-        prometheus=prometheus,
-    )
     running = found.directory.holder() is not None
+    live = read(found.directory.live)
     dashboard = live.dashboard if running else "not up: no driver runs here"
+    settings = Path(live.ray_files if running and live.ray_files else LATEST) / SETTINGS
+    board = Path(sweeper.driver.__path__[0]) / "grafana.json"
     lines = [
         f"Ray dashboard  {dashboard or 'off (cluster.dashboard)'}",
-        f"Prometheus     prometheus --config.file={files['prometheus']} "
+        f"Prometheus     prometheus --config.file={settings} "
         f"--web.listen-address={address.netloc}",
+        "               on the head node of Ray, while its dashboard is up",
         f"               then {prometheus}/graph?g0.expr=ray_isoskill_flops",
-        f"Grafana        GF_PATHS_PROVISIONING={files['provisioning'].resolve()} "
-        "GF_SERVER_HTTP_ADDR=127.0.0.1 grafana server",
-        "               then http://127.0.0.1:3000/d/isoskill",
-        f"Own Grafana    import {files['dashboard']}",
+        f"Grafana        Dashboards > New > Import, with Prometheus at {prometheus}:",
+        f"               {board}",
     ]
     print("\n".join(lines))

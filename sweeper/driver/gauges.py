@@ -3,7 +3,7 @@
 Ray exports a gauge under its name with ``ray_`` before it, on every node's metrics port, whether
 or not a Prometheus is there to read, and forgets a series that is not set again within two of
 its reporting intervals: the driver repeats what it last said. The dashboard of
-`sweeper.driver.grafana` asks for these names and no others.
+grafana.json beside this file asks for these names and no others.
 """
 
 from __future__ import annotations

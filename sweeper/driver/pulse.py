@@ -1,4 +1,4 @@
-"""Keeps the live file of a running sweep true, and Prometheus' list of its nodes."""
+"""Keeps the live file of a running sweep true, and says how long it will still take."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sweeper.budget import Allocation
 from sweeper.driver.driver import Start
-from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import Live, Progress
 from sweeper.record.timeleft import ahead_of, left_s
@@ -32,16 +32,13 @@ class Pulse:
     """Keeps the file up to date, at most once in `WRITE_EVERY_S`; a listener of the driver.
 
     Args:
-        directory: the sweep's; its file for Prometheus (in ``file_sd`` form) is rewritten, too,
-            since nodes come and go.
+        path: of the file.
         dashboard: URL of Ray's dashboard, or "".
-        nodes: host:port of each node's metrics.
+        ray_files: directory of this run's Ray.
     """
 
-    def __init__(
-        self, directory: Directory, *, dashboard: str, nodes: Callable[[], list[str]]
-    ) -> None:
-        self._directory, self._dashboard, self._nodes = directory, dashboard, nodes
+    def __init__(self, path: Path, *, dashboard: str, ray_files: str) -> None:
+        self._path, self._dashboard, self._ray_files = path, dashboard, ray_files
         self._trials: dict[str, Progress] = {}
         self._written = 0.0
         self.write()
@@ -60,15 +57,13 @@ class Pulse:
     @property
     def live(self) -> Live:
         """What the file says, or will say next."""
-        where = socket.gethostname(), os.getpid(), self._dashboard
+        where = socket.gethostname(), os.getpid(), self._dashboard, self._ray_files
         return Live(time.time(), *where, dict(self._trials))
 
     def write(self) -> None:
-        """Replace the files, each in one step; a full disk must not stop a sweep for this."""
+        """Replace the file in one step; a full disk must not stop a sweep for this."""
         try:
-            write_whole(self._directory.live, json.dumps(asdict(self.live)))
-            targets = [{"targets": self._nodes()}]
-            write_whole(self._directory.targets, json.dumps(targets))
+            write_whole(self._path, json.dumps(asdict(self.live)))
         except OSError:
             return
         self._written = time.monotonic()

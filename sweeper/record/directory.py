@@ -11,7 +11,6 @@ sweeps/a/
 ├── fits.json             optima and laws
 ├── report.html
 ├── live.json             progress of running trials; disposable
-├── metrics.json          where Prometheus finds the nodes; disposable
 ├── driver.lock           held by the one driver; free when that is dead
 ├── trials/<trial_id>/    checkpoints while it has not finished, questions.parquet afterwards
 └── ray/                  Ray's own files; never read back
@@ -62,7 +61,6 @@ class Directory:
         self.lock = self.root / "driver.lock"
         self.layout = self.root / "layout.json"
         self.live = self.root / "live.json"
-        self.targets = self.root / "metrics.json"
 
     def questions(self, trial_id: str) -> Path:
         """Where a trial keeps the loss of every question; see `Results.questions`."""

@@ -27,6 +27,7 @@ class Live:
         at: when this was written, seconds since the epoch.
         host, pid: the driver's.
         dashboard: URL of Ray's dashboard, or "".
+        ray_files: directory of this run's Ray, on its head node.
         trials: progress by trial id.
     """
 
@@ -34,6 +35,7 @@ class Live:
     host: str = ""
     pid: int = 0
     dashboard: str = ""
+    ray_files: str = ""
     trials: dict[str, Progress] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -66,7 +67,7 @@ class Trouble(threading.Thread):
 
 
 def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(searcher, "START_S", 15.0)  # a trial may be frozen before it reports
+    monkeypatch.setattr(searcher, "START_S", 20.0)  # a trial may be frozen before it reports
     root = tmp_path / "troubled"
     Trouble(root, signal.SIGTERM, driver=True)
     stopped = SWEEP.run(root, progress=False)
@@ -78,7 +79,7 @@ def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path, mo
     assert set(end.trials["state"]) == {"finished"}
     assert {"worker-died", "hung"} <= set(end.events["kind"])
     assert not list(root.glob("trials/*/checkpoint_*"))
-    peace = SWEEP.run(tmp_path / "peace", progress=False)
+    peace = replace(SWEEP, cluster=Cluster()).run(tmp_path / "peace", progress=False)
     assert losses(end) == losses(peace)
 
 

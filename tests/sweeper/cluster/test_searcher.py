@@ -8,7 +8,7 @@ import pytest
 
 from sweeper import Cluster, Resources, Sweep
 from sweeper.cluster.capacity import MOST_PENDING, Capacity, most_pending
-from sweeper.cluster.searcher import SLOWER, START_S, Halt, LedgerSearcher, Watched
+from sweeper.cluster.searcher import SLOWER, START_S, Halt, LedgerSearcher, Watched, _death
 from sweeper.cluster.trial import Ended, spaced
 from sweeper.driver.driver import Driver
 from sweeper.errors import ClusterError
@@ -117,6 +117,20 @@ def test_silence_is_judged_by_a_trials_own_pace_and_twice_as_patiently_each_time
     assert watched.patience_s(100.0) == 400.0
     watched.wait_for_start()
     assert watched.heard_at == 6.0 + 4 * START_S
+
+
+DIED = """The actor died unexpectedly before finishing this task.
+\tclass_name: wrap_function.<locals>.ImplicitFunc
+\tpid: 6522
+The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"""
+
+
+@pytest.mark.parametrize("head", ["Failure # 1\n", "Failure # 1\nray.exceptions.ActorDiedError: "])
+def test_a_death_is_told_by_the_first_words_of_ray_that_say_something(head, tmp_path):
+    (tmp_path / "error.txt").write_text(head + DIED)
+    watched = Watched(None, 0.0, tune_trial=SimpleNamespace(error_file=tmp_path / "error.txt"))
+    words = "the process died without a word: killed, out of memory, or crashed"
+    assert _death(watched) == ("worker-died", words)
 
 
 def test_as_many_wait_as_cores_can_start_processes():

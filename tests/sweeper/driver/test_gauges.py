@@ -6,20 +6,22 @@ import threading
 import time
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from sweeper import Sweep
 from sweeper.cli import app
-from sweeper.cluster.connect import metrics_ports
+from sweeper.commands.monitoring import LATEST, SETTINGS
 from sweeper.driver import gauges as monitor
 from sweeper.driver.driver import Start
 from sweeper.driver.gauges import METRICS, Gauges
-from sweeper.driver.grafana import dashboard, write
 from sweeper.record.ledger import Ledger
+from sweeper.record.live import read
 from trainables.data import Data
+
+BOARD = Path(monitor.__file__).with_name("grafana.json")
 
 SURFACE = {
     "knowledge": {"E": 1.5, "A": 200, "B": 150, "alpha": 0.5, "beta": 0.45},
@@ -106,9 +108,9 @@ def test_a_mix_sweep_whose_first_trial_is_not_of_the_reference_mix_has_no_optima
 
 
 def test_every_query_of_the_dashboard_names_a_metric_that_exists():
-    board = dashboard()
+    board = json.loads(BOARD.read_text())
     queries = [t["expr"] for panel in board["panels"] for t in panel["targets"]]
-    queries += [v["query"] for v in board["templating"]["list"]]
+    queries += [v["query"] for v in board["templating"]["list"] if v["type"] == "query"]
     asked = set(re.findall(r"ray_(\w+)", " ".join(queries)))
     assert asked == set(METRICS)
     for query in queries:
@@ -117,17 +119,7 @@ def test_every_query_of_the_dashboard_names_a_metric_that_exists():
             assert used <= {"sweep", *METRICS[name].labels}
     places = [tuple(p["gridPos"].values()) for p in board["panels"]]
     assert len(set(places)) == len(places)
-
-
-def test_the_settings_point_at_one_another(tmp_path):
-    files = write(tmp_path, targets=tmp_path / "metrics.json", prometheus="http://127.0.0.1:9")
-    scrape = yaml.safe_load(files["prometheus"].read_text())["scrape_configs"][0]
-    assert scrape["file_sd_configs"] == [{"files": [str(tmp_path / "metrics.json")]}]
-    provider = yaml.safe_load((files["provisioning"] / "dashboards/isoskill.yml").read_text())
-    assert provider["providers"][0]["options"]["path"] == str(files["dashboard"].parent)
-    source = yaml.safe_load((files["provisioning"] / "datasources/isoskill.yml").read_text())
-    board = json.loads(files["dashboard"].read_text())
-    assert {p["datasource"]["uid"] for p in board["panels"]} == {source["datasources"][0]["uid"]}
+    assert {p["datasource"]["uid"] for p in board["panels"]} == {"${datasource}"}
 
 
 def test_only_the_newest_trials_keep_series_of_their_own(monkeypatch):
@@ -148,29 +140,39 @@ def test_only_the_newest_trials_keep_series_of_their_own(monkeypatch):
     assert repeated == [str(allocations[1])]
 
 
+def _metrics_port():
+    """host:port at which the cluster's one node serves its metrics, Ray's and ours."""
+    import ray
+
+    (node,) = ray.nodes()
+    return f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+
+
 @pytest.mark.ray
 def test_ray_serves_every_metric_of_a_real_sweep(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(monitor, "FIT_EVERY_S", 0.0)
+    monkeypatch.setattr(monitor, "FIT_SHARE", 1.0)  # on a busy machine fits take their time
     monkeypatch.setattr(monitor, "REPEAT_EVERY_S", 0.5)
     seen, over = set(), threading.Event()
 
     def scrape():
         while not over.wait(0.3):
-            with urllib.request.urlopen(f"http://{metrics_ports()[0]}/metrics") as page:
+            with urllib.request.urlopen(f"http://{_metrics_port()}/metrics") as page:
                 lines = page.read().decode().splitlines()
             seen.update(line.split("{")[0] for line in lines if 'sweep="watched"' in line)
 
     scraper = threading.Thread(target=scrape)
     scraper.start()
-    sweep(name="watched").run(tmp_path, progress=False)
+    results = sweep(name="watched").run(tmp_path, progress=False)
     over.set()
     scraper.join()
+    assert (Path(read(tmp_path / "live.json").ray_files) / SETTINGS).exists()
+    assert "listener-off" not in set(results.events["kind"])
     assert seen == {f"ray_{name}" for name in METRICS}
-    (group,) = json.loads((tmp_path / "metrics.json").read_text())
-    assert group["targets"] == metrics_ports()
     said = CliRunner().invoke(app, ["monitor", str(tmp_path)])
     assert said.exit_code == 0
-    assert "prometheus --config.file=" in said.output
+    assert f"prometheus --config.file={LATEST}/{SETTINGS}" in said.output
+    assert str(BOARD) in said.output.replace("\n", "")
 
 
 def test_an_address_that_is_no_url_is_refused(tmp_path):
