@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sweeper.budget import Allocation
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.record.record import Outcome
-from sweeper.spec.devices import DEVICES
 from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -161,12 +160,12 @@ class Gauges:
         name, speed = str(allocation), float(metrics.get("tokens_per_s", 0.0))
         self._set("isoskill_tokens_per_second", speed, trial=name)
         self._set("isoskill_progress", metrics["tokens"] / allocation.tokens, trial=name)
-        device = DEVICES.get(self._sweep.cluster.device)
-        if device:
-            rule = self._sweep.placement.rule(allocation.params)
-            peak = device.peak_flops * max(rule.workers, 1) * (rule.gpus or rule.cpus)
-            per_token = self._sweep.space.cost(allocation) / allocation.tokens
-            self._set("isoskill_mfu", speed * per_token / peak, trial=name)
+        rule = self._sweep.placement.rule(allocation.params)
+        peak = self._sweep.cluster.hardware.peak_flops * max(rule.workers, 1)
+        per_token = self._sweep.space.cost(allocation) / allocation.tokens
+        self._set(
+            "isoskill_mfu", speed * per_token / (peak * (rule.gpus or rule.cpus)), trial=name
+        )
 
     def _totals(self) -> None:
         spent, reserved = self._ledger.totals()

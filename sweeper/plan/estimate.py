@@ -61,7 +61,7 @@ def plan(
         allowance=spec.allowance,
         device_hours=hours,
         price=hours * price,
-        device=spec.cluster.device,
+        device=str(spec.cluster.device),
         placement=pd.DataFrame(list(spec.placement.rows())),
         speed=speed.source,
         devices=here,

@@ -61,14 +61,14 @@ def speed_of(cluster: Cluster, measured: pd.DataFrame | None = None) -> Speed:
     """
     device = device_of(cluster.device)
     if measured is not None:
-        found = _measured(cluster.device, measured)
+        found = _measured(str(cluster.device), measured)
         if found is not None:
             return found
     if cluster.mfu is not None:
         said = f"MFU of {cluster.mfu:.0%} as stated in cluster.mfu"
-        return Speed(cluster.device, said, device.peak_flops * cluster.mfu)
+        return Speed(str(cluster.device), said, device.peak_flops * cluster.mfu)
     said = f"MFU of {device.utilisation:.0%} assumed: state cluster.mfu, or measure by a pilot"
-    return Speed(cluster.device, said, device.peak_flops * device.utilisation)
+    return Speed(str(cluster.device), said, device.peak_flops * device.utilisation)
 
 
 def _measured(name: str, trials: pd.DataFrame) -> Speed | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from sweeper.errors import SpecError, did_you_mean
 
@@ -45,33 +47,112 @@ DEVICES = {
     "h200": Device(989e12, 0.40, 141e9),
     "b200": Device(2250e12, 0.40, 180e9),
     "mi300x": Device(1307e12, 0.40, 192e9),
+    # GH200 (2024, 96 GB), H100 PCIe (2023), L40S (2023), A10 (2021; AWS states 70 TFLOP/s for its
+    # A10G), A6000 (2021). GeForce: dense, accumulated in float32, by the architectures' white
+    # papers (GA102 2021, Ada 2023, Blackwell 2025). V100 and T4 (2020, 2019) have no bfloat16:
+    # float16.
+    "gh200": Device(990e12, 0.40, 96e9),
+    "h100-pcie": Device(756e12, 0.40, 80e9),
+    "l40s": Device(362e12, 0.40, 48e9),
+    "a10g": Device(70e12, 0.40, 24e9),
+    "a10": Device(125e12, 0.40, 24e9),
+    "a6000": Device(155e12, 0.40, 48e9),
+    "rtx3090": Device(71e12, 0.40, 24e9),
+    "rtx4090": Device(165e12, 0.40, 24e9),
+    "rtx5090": Device(209e12, 0.40, 32e9),
+    "v100": Device(125e12, 0.40, 32e9),
+    "v100-16": Device(125e12, 0.40, 16e9),
+    "t4": Device(65e12, 0.40, 16e9),
     # One core with AVX-512: matrix products reach 65 GFLOP/s, training of 7 k - 250 k params
     # 5 - 40 of them (measured, benchmarks/train_step.py).
     "cpu-core": Device(65e9, 0.20),
 }
 
 
+_OTHER_NAMES = {"cpu": "cpu-core", "apple": "cpu-core", "mps": "cpu-core"}
+"""Apple's chips train here on their CPU cores."""
+
+_MAKERS = re.compile(r"nvidia|geforce|tesla|amd|instinct|generation|sxm\d?|[\s_-]")
+
+
+@dataclass(frozen=True)
+class OwnDevice:
+    """A device that is not in the list, by its data sheet.
+
+    Attributes:
+        peak: dense peak in the precision trained in, FLOP/s.
+        memory: of one device, bytes; infinite for a CPU.
+    """
+
+    peak: float
+    memory: float = math.inf
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if not (1e9 <= self.peak <= 1e17 and self.memory >= 1e9):
+            raise ValueError(
+                f"device: peak={self.peak:g} FLOP/s and memory={self.memory:g} bytes: write both "
+                "in full, such as {peak: 165e12, memory: 24e9}"
+            )
+
+    def __str__(self) -> str:
+        memory = f", {self.memory / 1e9:.3g} GB" if math.isfinite(self.memory) else ""
+        return f"device of {self.peak / 1e12:.3g} TFLOP/s{memory}"
+
+
 def local(driver: Path = DRIVER) -> str:
-    """Name of this machine's GPU type, or "cpu-core"."""
-    for information in sorted(driver.glob("*/information")):
-        model = information.read_text(encoding="utf-8").lower()
-        if "a100" in model and "40gb" in model:
-            return "a100-40"
-        for name in DEVICES:
-            if name in model.replace("-", " ").split():
+    """Name of this machine's GPU type, or "cpu-core" where it has none.
+
+    Raises:
+        SpecError: there is a GPU that nobody knows: it must not pass for a core.
+    """
+    models = [
+        found[1].strip()
+        for information in sorted(driver.glob("*/information"))
+        if (found := re.search(r"(?mi)^model:(.*)$", information.read_text(encoding="utf-8")))
+    ]
+    if not models:
+        return "cpu-core"
+    name = _known(models[0])
+    if name is None:
+        raise SpecError(
+            f"cluster.device: this machine's {models[0]} is not known; state its data sheet by "
+            "cluster.device: {peak: 165e12, memory: 24e9} (FLOP/s, bytes), or take cpu-core"
+        )
+    return name
+
+
+def _known(model: str) -> str | None:
+    """The device that a driver's or a person's words name: NVIDIA A100-SXM4-40GB, RTX 4090."""
+    text = _MAKERS.sub("", model.lower())
+    memory = re.search(r"(\d+)\s*gb", model.lower())
+    for name in sorted(DEVICES, key=len, reverse=True):
+        base, _, more = name.partition("-")
+        if more.isdigit() and (memory is None or memory[1] != more):
+            continue
+        plain = base + ("" if more.isdigit() else more)
+        if text.startswith((plain, plain.removeprefix("rtx"), "rtx" + plain)):
+            rest = text[len(plain) :] if text.startswith(plain) else ""
+            # Not another chip than its namesake: 3090 Ti, L40 beside L4.
+            if not re.match(r"ti|super|mobile|ada|\d(?!\d*gb)", rest):
                 return name
-    return "cpu-core"
+    return None
 
 
-def device_of(name: str, *, field: str = "cluster.device") -> Device:
-    """A device by name.
+def device_of(device: str | OwnDevice, *, field: str = "cluster.device") -> Device:
+    """A device by name, as people write it, or by its own data sheet.
 
     Raises:
         SpecError: it is unknown; the message names ``field``.
     """
-    if name not in DEVICES:
+    if isinstance(device, OwnDevice):
+        return Device(device.peak, 0.40, device.memory)
+    name = device if device in DEVICES else _OTHER_NAMES.get(device.lower()) or _known(device)
+    if name is None:
         raise SpecError(
-            f"{field}={name!r} is unknown{did_you_mean(name, DEVICES)}; "
-            f"known: {', '.join(DEVICES)}"
+            f"{field}={device!r} is unknown{did_you_mean(device, DEVICES)}; "
+            f"known: {', '.join(DEVICES)}; any other by its data sheet: "
+            "{peak: 165e12, memory: 24e9}, FLOP/s and bytes"
         )
     return DEVICES[name]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from sweeper.errors import did_you_mean
-from sweeper.spec.devices import Device, device_of, local
+from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
 
 
@@ -56,8 +56,8 @@ class Cluster:
         hang_s: seconds without a report after which a trial's process is killed and the trial
             started again; longer than ten steps, the start of a process, and its scoring.
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
-        device: what trials run on: a key of `sweeper.spec.devices.DEVICES`; "auto" is this
-            machine's GPU type, or "cpu-core".
+        device: what trials run on: a name of `sweeper.spec.devices.DEVICES`, or a data sheet such
+            as {peak: 165e12, memory: 24e9}; "auto" is this machine's GPU type, or "cpu-core".
         mfu: share of its peak that training reaches, where you know it; None assumes one.
         price_per_hour: money per hour of one device, for plans.
     """
@@ -69,7 +69,7 @@ class Cluster:
     retries: int = 2
     hang_s: float = 1800.0
     dashboard: bool = True
-    device: str = "auto"
+    device: str | OwnDevice = "auto"
     mfu: float | None = None
     price_per_hour: float | None = None
 
