@@ -24,6 +24,7 @@ from fitting.mixture.contrast import skill_gap
 from fitting.mixture.lack_of_fit import Verdict
 from fitting.mixture.skills import GuardedModel, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
+from fitting.reading.runs import Runs
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Optimum, Prediction, from_plain, plain, plain_frame
 
@@ -307,13 +308,14 @@ class Fits(Mapping[str, SkillFit]):
 
 
 def fit_skills(
-    table: pd.DataFrame | Mapping[str, Any] | str | Path, method: Method = "guarded"
+    table: pd.DataFrame | Mapping[str, Any] | str | Path | Runs, method: Method = "guarded"
 ) -> Fits:
     """Fit optima and laws of every skill of a table.
 
     Args:
         table: long table, one row per trial and skill: flops, params, tokens, skill, loss, and
-            trial_id, seed, mix where known; or the path of one. See `fitting.prepare`.
+            trial_id, seed, mix where known; or any source that `fitting.read_runs` reads, or what
+            it returned. See `fitting.prepare`.
         method: "guarded" (default), "parabola" (the paper's) or "surface" (Approach 3).
 
     Returns:

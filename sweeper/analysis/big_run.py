@@ -171,7 +171,7 @@ def recommend(
             name: one_run(fit, trial.params, trial.tokens) for name, fit in fits.items() if fit.ok
         },
         devices=devices_of(placement.rule(trial.params)),
-        device=sweep.cluster.device,
+        device=str(sweep.cluster.device),
         memory_bytes=int(memory.total),
         device_hours=hours,
         price=math.nan if price is None else hours * price,

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from fitting.decisions.serving import Demand, Prices, ServingOptimum
     from fitting.decisions.tradeoffs import SamplingLaws
     from sweeper.analysis.big_run import BigRun
+    from sweeper.analysis.hardware import Hardware
 
 WEIGHTED = "weighted"
 """Name of the weighted mean of several skills among the answers."""
 
 SERVED_FACTORS = (0.1, 1.0, 10.0)
 """Frontiers are given at these multiples of the budget per token served."""
+
+HALF_AND_DOUBLE = (0.5, 2.0)
+"""Multiples of a budget that follows from hardware, looked at beside it."""
 
 TRAINED_FACTORS = (0.1, 1.0, 10.0)
 """And at these multiples of the training budget."""
@@ -39,7 +43,9 @@ class Ask:
     """What is asked about a budget.
 
     Attributes:
-        flops: the training budget.
+        flops: the training budget; None where only ``target_loss`` is asked, or an allocation.
+        hardware: what trains it, where the budget follows from devices and days.
+        allocation: (params, tokens) whose loss is asked.
         skill: one skill; None for all.
         weights: skill to weight, for the optimum of the weighted mean loss.
         front: two skills to trade against each other.
@@ -51,7 +57,9 @@ class Ask:
         despite_alarm: as `fitting.Fits.despite_alarm`, for the weighted mean.
     """
 
-    flops: float
+    flops: float | None = None
+    hardware: Hardware | None = None
+    allocation: tuple[float, float] | None = None
     skill: str | None = None
     weights: Mapping[str, float] | None = None
     front: tuple[str, str] | None = None
@@ -97,8 +105,11 @@ class Forecast:
             "run": self.run and self.run.to_dict(),
             "files": [str(path) for path in self.files],
         }
+        hardware = self.ask.hardware
+        held = {"hours": hardware.hours, "hardware": hardware.to_dict()} if hardware else {}
         return {
             "flops": self.ask.flops,
+            **held,
             "method": self.method,
             "skills": dict(self.skills),
             **{name: value for name, value in more.items() if value},
@@ -160,8 +171,11 @@ def _check(fits: Fits, ask: Ask) -> None:
         raise SpecError("weights: give weights not below 0, at least one above")
     for name in ask.front or ():
         known_skill(fits, name, "front")
+    if ask.flops is None and (ask.front or ask.inference_flops or ask.tokens_per_param):
+        raise SpecError("flops: fronts, sampling and ratios are of a budget: give one")
     for field, value, unit in (
         ("flops", ask.flops, "FLOPs"),
+        *zip(("params", "tokens"), ask.allocation or (), ("parameters", "tokens"), strict=False),
         ("target_loss", ask.target_loss, "nats"),
         ("inference_flops", ask.inference_flops, "FLOPs per token served"),
         *(("tokens_per_param", ratio, "tokens per parameter") for ratio in ask.tokens_per_param),
@@ -183,15 +197,55 @@ def _chosen(fits: Fits, ask: Ask) -> dict[str, SkillFit]:
 
 def _answer(fit: SkillFit, ask: Ask) -> Values:
     """Everything about one skill."""
-    best = fit.at(ask.flops)
-    answer = _optimum(best)
-    answer["extrapolates"] = max(1.0, ask.flops / float(fit.observations["flops"].max()))
-    if best.ok:
-        answer["choices"] = _safely(lambda: _choices(fit, ask))
-    if ask.tokens_per_param:
-        answer["ratios"] = _safely(lambda: _ratios(fit, ask))
+    answer: Values = {} if ask.flops is None else _of_budget(fit, ask.flops, ask)
+    if ask.allocation is not None:
+        params, tokens = ask.allocation
+        answer["allocation"] = _safely(lambda: _allocation(fit, params, tokens))
     if ask.demand is not None or ask.target_loss is not None:
         answer["serving"] = _safely(lambda: _serving(fit, ask))
+    return answer
+
+
+def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
+    """The optimum of a budget, and what lies round it."""
+    best = fit.at(flops)
+    answer = _optimum(best)
+    answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
+    if best.ok:
+        answer["choices"] = _safely(lambda: _choices(fit, flops))
+    if ask.tokens_per_param:
+        answer["ratios"] = _safely(lambda: _ratios(fit, flops, ask.tokens_per_param))
+    if ask.hardware is not None and best.ok:
+        answer["memory"] = ask.hardware.fit(best.params)
+        answer["around"] = [
+            {"factor": factor, "flops": factor * flops, **_optimum(fit.at(factor * flops))}
+            for factor in HALF_AND_DOUBLE
+        ]
+    return answer
+
+
+def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
+    """The loss of one allocation, and how far it is from the best of its FLOPs."""
+    from fitting import cost_of_choice
+
+    rows = fit.observations
+    per_pair = float((rows["flops"] / (rows["params"] * rows["tokens"])).median())
+    flops = per_pair * params * tokens
+    expected, best = fit.loss(params, tokens), fit.at(flops)
+    answer: Values = {
+        "params": params,
+        "tokens": tokens,
+        "flops": flops,
+        "loss": expected.value,
+        "low": expected.interval[0],
+        "high": expected.interval[1],
+        "status": "ok",
+        "extrapolates": expected.extrapolates,
+        "optimum": _optimum(best),
+    }
+    if best.ok:
+        (cost,) = cost_of_choice(fit, flops, factors=[params / best.params]).to_dict("records")
+        answer |= {"excess": cost["excess"], "wasted": cost["wasted"]}
     return answer
 
 
@@ -199,6 +253,8 @@ def _optimum(best: Optimum) -> Values:
     return {
         "params": best.params,
         "tokens": best.tokens,
+        "low": best.interval[0],
+        "high": best.interval[1],
         "interval": list(best.interval),
         "loss": best.loss,
         "status": str(best.status),
@@ -207,17 +263,17 @@ def _optimum(best: Optimum) -> Values:
     }
 
 
-def _choices(fit: SkillFit, ask: Ask) -> list[Values]:
+def _choices(fit: SkillFit, flops: float) -> list[Values]:
     from fitting import cost_of_choice
 
-    rows: list[Values] = cost_of_choice(fit, ask.flops).to_dict(orient="records")
+    rows: list[Values] = cost_of_choice(fit, flops).to_dict(orient="records")
     return rows
 
 
-def _ratios(fit: SkillFit, ask: Ask) -> list[Values]:
+def _ratios(fit: SkillFit, flops: float, ratios: Sequence[float]) -> list[Values]:
     from fitting import cost_of_overtraining
 
-    table = cost_of_overtraining(fit, ask.flops, tokens_per_param=ask.tokens_per_param)
+    table = cost_of_overtraining(fit, flops, tokens_per_param=ratios)
     rows: list[Values] = table.to_dict(orient="records")
     return rows
 
@@ -260,7 +316,7 @@ def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
 
 def _both_laws(laws: SamplingLaws, ask: Ask) -> Values:
     def one(law: Any) -> Values:
-        assert ask.inference_flops is not None
+        assert ask.inference_flops is not None and ask.flops is not None
         best = law.optimum(ask.flops, ask.inference_flops)
         return {
             "params": best.params,
@@ -286,7 +342,7 @@ def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
     """Best allocations over both budgets, beside Chinchilla's."""
     from fitting import sampling_frontier
 
-    assert ask.inference_flops is not None
+    assert ask.inference_flops is not None and ask.flops is not None
     for factor in SERVED_FACTORS:
         served = factor * ask.inference_flops
         table = sampling_frontier(law, [f * ask.flops for f in TRAINED_FACTORS], served)
@@ -296,7 +352,7 @@ def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
 def _front(fits: Fits, ask: Ask) -> list[Values]:
     from fitting.decisions.tradeoffs import pareto_front
 
-    assert ask.front is not None
+    assert ask.front is not None and ask.flops is not None
     rows: list[Values] = pareto_front(fits, *ask.front, ask.flops).to_dict(orient="records")
     return rows
 

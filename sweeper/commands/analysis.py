@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeper.commands import asking
 from sweeper.commands.console import (
+    NO_NUMBER,
     AsJson,
+    Columns,
     MethodName,
+    Rows,
     Runs,
     Set,
     Source,
+    amount,
+    amounts,
     app,
     load,
     open_runs,
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from fitting import Fits
-    from fitting.decisions.serving import Demand, Prices
     from sweeper.analysis.big_run import BigRun
     from sweeper.analysis.forecast import Forecast
 
@@ -41,6 +45,8 @@ DespiteAlarm = Annotated[
 @app.command()
 def fit(
     runs: Source,
+    columns: Columns = None,
+    where: Rows = None,
     method: MethodName = "guarded",
     bootstrap: Annotated[
         int | None,
@@ -56,20 +62,61 @@ def fit(
     """Fit every skill's optima and law, from a sweep or from any table of runs."""
     from sweeper.analysis.bootstrap import lines, resample
 
-    fits = open_runs(runs, method).fits
-    fits = fits.despite_alarm() if despite_alarm else fits
+    opened = open_runs(runs, method, columns, where)
+    fits = opened.fits.despite_alarm() if despite_alarm else opened.fits
     drawn = resample(fits, bootstrap) if bootstrap is not None else {}
     if as_json:
-        more = {"bootstrap": drawn} if drawn else {}
-        print(_json(json.loads(fits.to_json()) | more) if more else fits.to_json())
-        return
-    print("\n".join([str(fits), *_remarks(fits), *lines(drawn)]))
+        print(_json(_fitted(opened, fits) | ({"bootstrap": drawn} if drawn else {})))
+    else:
+        print("\n".join([*opened.line(), str(fits), *_remarks(fits), *lines(drawn)]))
+    if not any(optimum.ok for one in fits.values() for optimum in one.optima):
+        raise typer.Exit(NO_NUMBER)
+
+
+def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
+    """What a script may want: what was read and left out, and per skill optima, law, grade."""
+    content: dict[str, Any] = json.loads(fits.to_json())
+    for skill, values in content["skills"].items():
+        for optimum in values["optima"]:
+            optimum["low"], optimum["high"] = optimum["interval"]
+        for name in ("grade", "score"):
+            values.setdefault(name, getattr(fits[skill], name, None))
+    excluded = content["observations"]["excluded"]
+    rows = [dict(zip(excluded, row, strict=True)) for row in zip(*excluded.values(), strict=True)]
+    return {**opened.to_dict(), "excluded": rows, **content}
 
 
 @app.command()
 def predict(
     runs: Source,
-    flops: Annotated[float, typer.Option("--flops", help="Training budget in FLOPs.")],
+    flops: Annotated[
+        float | None, typer.Option("--flops", parser=amount, help="Training budget in FLOPs.")
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option("--gpus", parser=amount, help="Or so many devices, for so many --days."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Their kind: h100, rtx4090 ..., or PEAK:MEMORY.")
+    ] = "",
+    days: Annotated[
+        float | None, typer.Option("--days", parser=amount, help="How long they are yours.")
+    ] = None,
+    mfu: Annotated[
+        float | None,
+        typer.Option("--mfu", parser=amount, help="Share of their peak that training reaches."),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-hour", parser=amount, help="Money per device and hour."),
+    ] = None,
+    params: Annotated[
+        float | None,
+        typer.Option("--params", parser=amount, help="The loss of this size, with --tokens."),
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option("--tokens", parser=amount, help="Tokens of that training.")
+    ] = None,
     skill: Annotated[str | None, typer.Option("--skill", help="One skill; default all.")] = None,
     weights: Annotated[
         str | None,
@@ -80,10 +127,13 @@ def predict(
     ] = None,
     inference_tokens: Annotated[
         float | None,
-        typer.Option("--inference-tokens", help="Tokens to serve: least lifetime cost."),
+        typer.Option(
+            "--inference-tokens", parser=amount, help="Tokens to serve: least lifetime cost."
+        ),
     ] = None,
     generated_tokens: Annotated[
-        float, typer.Option("--generated-tokens", help="Of those, generated one by one.")
+        float,
+        typer.Option("--generated-tokens", parser=amount, help="Of those, generated one by one."),
     ] = 0.0,
     prices: Annotated[
         str | None,
@@ -94,11 +144,14 @@ def predict(
         ),
     ] = None,
     target_loss: Annotated[
-        float | None, typer.Option("--target-loss", help="Reach this loss (nats) instead.")
+        float | None,
+        typer.Option("--target-loss", parser=amount, help="Least cost to reach this loss (nats)."),
     ] = None,
     inference_flops: Annotated[
         float | None,
-        typer.Option("--inference-flops", help="Per token served, answers sampled k times."),
+        typer.Option(
+            "--inference-flops", parser=amount, help="Per token served, answers sampled k times."
+        ),
     ] = None,
     questions: Annotated[
         Path | None, typer.Option("--questions", help="Results per question, CSV or Parquet.")
@@ -114,28 +167,36 @@ def predict(
         Path | None, typer.Option("--spec", help="Spec of that run; default the directory's.")
     ] = None,
     set_: Set = None,
+    columns: Columns = None,
+    where: Rows = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
     despite_alarm: DespiteAlarm = False,
 ) -> None:
-    """Say which size and token count a budget is best spent on, per skill, and what to run."""
+    """Say what to train on a budget, or on given devices and days, and what to expect of it."""
     from sweeper.analysis.forecast import Ask, forecast
     from sweeper.commands.forecast_text import lines
     from sweeper.spec.spec import AGGREGATE
 
+    hardware = asking.hardware(gpus, device, days, flops, mfu, price)
+    budget = hardware.flops if hardware is not None and flops is None else flops
     ask = Ask(
-        flops=flops,
+        flops=budget,
+        hardware=hardware,
+        allocation=asking.allocation(params, tokens, budget),
         skill=skill,
-        weights=_weights(weights) if weights else None,
-        front=_pair(front),
-        demand=_demand(inference_tokens, generated_tokens),
-        prices=_prices(prices),
+        weights=asking.weights(weights) if weights else None,
+        front=asking.pair(front),
+        demand=asking.demand(inference_tokens, generated_tokens),
+        prices=asking.prices(prices),
         target_loss=target_loss,
         inference_flops=inference_flops,
-        tokens_per_param=_numbers("--tokens-per-param", tokens_per_param),
+        tokens_per_param=amounts("--tokens-per-param", tokens_per_param),
         despite_alarm=despite_alarm,
     )
-    opened = open_runs(runs, method)
+    if ask.flops is None and ask.allocation is None and ask.target_loss is None:
+        raise asking.nothing_asked()
+    opened = open_runs(runs, method, columns, where)
     if despite_alarm:
         opened = replace(opened, fits=opened.fits.despite_alarm())
     asked = _questions(opened, questions) if inference_flops else None
@@ -144,7 +205,22 @@ def predict(
         said = replace(said, run=_run(runs, opened, spec, set_, said))
     if said.run is not None and config is not None:
         said = replace(said, files=said.run.save(config))
-    print(_json(said.to_dict()) if as_json else "\n".join(lines(said)))
+    if as_json:
+        print(_json({**opened.to_dict(), **said.to_dict()}))
+    else:
+        print("\n".join([*opened.line(), *lines(said)]))
+    if not _has_number(said):
+        raise typer.Exit(NO_NUMBER)
+
+
+def _has_number(said: Forecast) -> bool:
+    """Whether anything that was asked has an answer."""
+    parts = ("allocation", "serving", "sampling")
+    return any(
+        one.get("status") == "ok"
+        or any(one[part].get("status", "ok") == "ok" for part in parts if part in one)
+        for one in said.skills.values()
+    )
 
 
 SHOWN_ROWS = 10
@@ -154,7 +230,8 @@ SHOWN_ROWS = 10
 def _remarks(fits: Fits) -> list[str]:
     """What was left out and why, and what to know before trusting the numbers."""
     rows = [
-        f"  row {row.row}: {row.reason}" for row in fits.excluded.head(SHOWN_ROWS).itertuples()
+        f"  row {row.row}{f' ({row.trial_id})' if str(row.trial_id) else ''}: {row.reason}"
+        for row in fits.excluded.head(SHOWN_ROWS).itertuples()
     ]
     more = len(fits.excluded) - len(rows)
     lines = ["left out:", *rows, *([f"  and {more} more"] if more else [])] if rows else []
@@ -165,80 +242,6 @@ def _json(values: dict[str, Any]) -> str:
     from fitting.values import plain
 
     return json.dumps(plain(values), indent=2, allow_nan=False)
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...]:
-    from sweeper.errors import SpecError
-
-    try:
-        return tuple(float(item) for item in text.split(",")) if text else ()
-    except ValueError:
-        raise SpecError(f"{option} {text!r}: write numbers, e.g. 20,100,500") from None
-
-
-def _pair(text: str | None) -> tuple[str, str] | None:
-    from sweeper.errors import SpecError
-
-    if text is None:
-        return None
-    first, separator, second = text.partition(",")
-    if not separator or first.strip() == second.strip():
-        raise SpecError(f"--front {text!r}: name two skills, e.g. knowledge,code")
-    return first.strip(), second.strip()
-
-
-def _demand(tokens: float | None, generated: float) -> Demand | None:
-    from fitting.decisions.serving import Demand
-    from sweeper.errors import SpecError
-
-    if tokens is None and generated == 0:
-        return None
-    whole = generated if tokens is None else tokens
-    if not 0 <= generated <= whole < float("inf"):
-        raise SpecError(
-            f"--inference-tokens {whole:g}, of which --generated-tokens {generated:g}: give zero "
-            "or more, finite, and no more generated than served in all"
-        )
-    return Demand(prompt_tokens=whole - generated, generated_tokens=generated)
-
-
-def _prices(text: str | None) -> Prices | None:
-    """Prices from up to three of DEVICE:PER_HOUR:MFU; prompts as training, generation as those."""
-    from fitting.decisions.serving import Machine, Prices
-    from sweeper.errors import SpecError
-    from sweeper.spec.devices import device_of
-
-    if text is None:
-        return None
-    machines = []
-    for item in text.split(","):
-        name, *numbers = item.split(":")
-        try:
-            price, mfu = (float(number) for number in numbers)
-        except ValueError:
-            raise SpecError(
-                f"--prices {item!r}: write DEVICE:PER_HOUR:MFU, e.g. h100:2.5:0.4"
-            ) from None
-        machines.append(Machine(price, device_of(name, field="--prices device").peak_flops, mfu))
-    prompt = machines[1] if len(machines) > 1 else machines[0]
-    generation = machines[2] if len(machines) > 2 else None
-    return Prices.of_machines(machines[0], prompt=prompt, generation=generation)
-
-
-def _weights(text: str) -> dict[str, float]:
-    """Read ``code=2,knowledge=1``."""
-    from sweeper.errors import SpecError
-
-    weights: dict[str, float] = {}
-    for item in text.split(","):
-        name, _, value = item.rpartition("=")
-        try:
-            weights[name.strip()] = float(value)
-        except ValueError:
-            name = ""
-        if not name.strip() or not math.isfinite(weights[name.strip()]):
-            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
-    return weights
 
 
 def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
@@ -257,7 +260,7 @@ def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
 
 
 def _run(
-    runs: Path, opened: Runs, spec: Path | None, set_: list[str] | None, said: Forecast
+    runs: str, opened: Runs, spec: Path | None, set_: list[str] | None, said: Forecast
 ) -> BigRun:
     """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
     from sweeper.analysis.big_run import recommend
@@ -266,11 +269,15 @@ def _run(
 
     if spec is None and opened.results is None:
         raise SpecError(
-            f"--config: {runs} is a table; say by --spec FILE which family, data and training "
-            "the run is to have"
+            f"--config: {runs} is a table, which says neither family nor data nor training: write "
+            "them into a spec (`isoskill init spec.yaml`) and give --spec spec.yaml"
         )
+    if said.ask.flops is None:
+        raise SpecError("--config: give the run's budget by --flops, or --gpus and --days")
     results = opened.results
-    own = results.sweep if results and spec is None and not set_ else load(spec or runs, set_)
+    own = (
+        results.sweep if results and spec is None and not set_ else load(spec or Path(runs), set_)
+    )
     measured = measured_in(results) if results else None
     losses = dict(opened.fits)
     return recommend(said.best, own, said.ask.flops, losses=losses, measured=measured)

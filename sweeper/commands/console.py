@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    import fitting
     from fitting import Fits
     from sweeper.sweep import Results, Sweep
 
@@ -23,7 +26,25 @@ app = typer.Typer(
 SpecFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC")]
 Where = Annotated[Path, typer.Argument(help="A sweep directory.", metavar="DIRECTORY")]
 Source = Annotated[
-    Path, typer.Argument(help="A sweep directory, or a CSV or Parquet table.", metavar="RUNS")
+    str,
+    typer.Argument(
+        help="A sweep directory; a table (CSV, Parquet, JSON, Markdown, Excel; - for stdin); "
+        "TensorBoard's log directory; wandb:ENTITY/PROJECT, mlflow:URI#EXPERIMENT, hf:ID.",
+        metavar="RUNS",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        help="What to take from where: loss=eval/loss,params=N; also loss=log(ppl), "
+        "flops=flops*3, tokens=2e9.",
+        metavar="ROLE=COLUMN,...",
+    ),
+]
+Rows = Annotated[
+    str | None,
+    typer.Option("--where", help="Only these rows: epochs<=4,tokenizer=32k.", metavar="COND,..."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -64,6 +85,39 @@ def open_results(directory: Path) -> Results:
     return Results(directory)
 
 
+NO_NUMBER = 3
+"""Exit code of a command that was asked rightly and can give no number."""
+
+
+def amount(text: str | float) -> float:
+    """An option's number as people write it: 7B, 2T, 1e21, 1.5×10^21.
+
+    Raises:
+        BadParameter: it is none; the console then ends with exit code 2.
+    """
+    from fitting.reading.numbers import number
+
+    value = number(str(text))
+    if math.isnan(value):
+        raise typer.BadParameter(f"{text!r} is not a number: write 7B, 2T or 1e21")
+    return value
+
+
+def amounts(option: str, text: str | None) -> tuple[float, ...]:
+    """An option's numbers, separated by commas.
+
+    Raises:
+        SpecError: one is none.
+    """
+    from fitting.reading.numbers import number
+    from sweeper.errors import SpecError
+
+    values = tuple(number(item) for item in text.split(",")) if text else ()
+    if any(math.isnan(value) for value in values):
+        raise SpecError(f"{option} {text!r}: write numbers separated by commas, e.g. 1e18,3e18")
+    return values
+
+
 @dataclass(frozen=True)
 class Runs:
     """What a command was given: a sweep directory, opened, or a table.
@@ -71,15 +125,43 @@ class Runs:
     Attributes:
         fits: by the method that was asked for.
         results: the directory; None for a table.
+        read: what was taken from where in a table; None for a directory.
     """
 
     fits: Fits
     results: Results | None = None
+    read: fitting.Runs | None = None
+
+    def line(self) -> list[str]:
+        """What was read, for a terminal."""
+        return [f"read: {self.read.line}"] if self.read else []
+
+    def to_dict(self) -> Mapping[str, Any]:
+        """What was read and left out, for JSON."""
+        if self.read is None:
+            return {}
+        return {"read": dict(self.read.read) | {"line": self.read.line}}
 
 
-def open_runs(runs: Path, method: str) -> Runs:
+def is_sweep(runs: str) -> bool:
+    """Whether a source is a sweep directory; other directories may hold TensorBoard's logs."""
+    path = Path(runs)
+    return path.is_dir() and ((path / "sweep.yaml").exists() or not any(path.rglob("*tfevents*")))
+
+
+def read_table(runs: str, columns: str | None, where: str | None) -> fitting.Runs:
+    """Read a table with the options that say how."""
+    from fitting import read_runs
+    from fitting.reading.terms import parse_columns
+
+    return read_runs(runs, parse_columns(columns) if columns else None, where=where or "")
+
+
+def open_runs(
+    runs: str, method: str, columns: str | None = None, where: str | None = None
+) -> Runs:
     """Open a sweep directory or a table, once, and fit it by a named method."""
-    from fitting import fit_skills, read_table
+    from fitting import fit_skills
     from sweeper.errors import SpecError, did_you_mean
 
     methods = ("guarded", "parabola", "surface")
@@ -88,7 +170,10 @@ def open_runs(runs: Path, method: str) -> Runs:
         raise SpecError(
             f"--method {method!r} is unknown{near}; choose one of {', '.join(methods)}"
         )
-    if not runs.is_dir():
-        return Runs(fit_skills(read_table(runs), method=method))  # type: ignore[arg-type]
-    results = open_results(runs)
+    if not is_sweep(runs):
+        table = read_table(runs, columns, where)
+        return Runs(fit_skills(table, method=method), read=table)  # type: ignore[arg-type]
+    if columns or where:
+        raise SpecError(f"--columns and --where are for tables; {runs} is a sweep directory")
+    results = open_results(Path(runs))
     return Runs(results.fit(method), results)  # type: ignore[arg-type] # checked above

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.text import si
+from sweeper.text import duration, gigabytes, si
 
 if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast, Values
+    from sweeper.analysis.hardware import Hardware
 
 
 def lines(said: Forecast) -> list[str]:
     """The lines of one forecast."""
     skills = said.skills
-    shown = [f"{name:<24} {_optimum(one)}" for name, one in skills.items() if "params" in one]
+    shown = _held(said)
+    shown += [f"{name:<24} {_optimum(one)}" for name, one in skills.items() if "params" in one]
     shown += _block("A wrong size on the same budget costs (nats, share of the FLOPs):", [
         f"{name:<24} {_costs(one['choices'], 'factor', 'x{:g}')}"
         for name, one in skills.items() if "choices" in one
+    ])  # fmt: skip
+    shown += _block("Half and twice as much would train:", [
+        f"{name:<24} " + ";   ".join(
+            f"x{near['factor']:g} ({near['flops']:.2g} FLOPs): {_short(near)}"
+            for near in one["around"]
+        )
+        for name, one in skills.items() if "around" in one
+    ])  # fmt: skip
+    shown += _block("Loss of the allocation that was asked about:", [
+        f"{name:<24} {_allocation(one['allocation'])}"
+        for name, one in skills.items() if "allocation" in one
     ])  # fmt: skip
     shown += _block("Other tokens per parameter cost:", [
         f"{name:<24} {_costs(one['ratios'], 'tokens_per_param', '{:g} t/p')}"
         for name, one in skills.items() if "ratios" in one
     ])  # fmt: skip
-    shown += _block("Least lifetime cost (by the plain surface):", [
+    served = said.ask.demand is not None
+    title = "Least lifetime cost" if served else f"Least compute for {said.ask.target_loss} nats"
+    shown += _block(f"{title} (by the plain surface):", [
         f"{name:<24} {_serving(one['serving'])}" for name, one in skills.items()
         if "serving" in one
     ])  # fmt: skip
@@ -39,6 +55,68 @@ def lines(said: Forecast) -> list[str]:
     if any(one.get("status") == "no-common-law" for one in skills.values()):
         shown.append("note: --despite-alarm extrapolates all the same")
     return shown
+
+
+def _held(said: Forecast) -> list[str]:
+    """What the devices can train, and how the models lie on them."""
+    hardware = said.ask.hardware
+    if hardware is None:
+        return []
+    kept = hardware.to_dict()
+    assumed = " (assumed: --mfu states another)" if kept["mfu_assumed"] else ""
+    money = "" if kept["price"] is None else f", {kept['price']:,.0f} in money"
+    shown = [
+        f"{hardware.count} {hardware.name} for {duration(3600 * hardware.hours)} at "
+        f"{hardware.utilisation:.0%} of {hardware.device.peak_flops / 1e12:.4g} TFLOP/s{assumed}: "
+        f"{hardware.flops:.3g} FLOPs, {kept['device_hours']:,.4g} device-hours{money}"
+    ]
+    largest = max(
+        (one["params"] for one in said.skills.values() if one.get("memory")), default=0.0
+    )
+    return [*shown, *([_memory(hardware, largest)] if largest else []), ""]
+
+
+def _memory(hardware: Hardware, params: float) -> str:
+    """Whether the largest of the models fits."""
+    held = hardware.fit(params)
+    state = f"{si(params)} params with Adam's state take {gigabytes(held['state_bytes'])}"
+    if not math.isfinite(hardware.device.memory_bytes):
+        return f"{state} of the machine's memory"
+    each = f"{gigabytes(hardware.device.memory_bytes)} each"
+    if not held["holds"]:
+        return (
+            f"{state}: {hardware.count} x {each} do not hold it, {held['least_devices']} would; "
+            "train a smaller model, or on more devices for fewer days"
+        )
+    if held["least_devices"] == 1:
+        return f"{state}: every device ({each}) holds a copy, so plain data parallelism will do"
+    return (
+        f"{state}: shard it over at least {held['least_devices']} devices ({each}); over all "
+        f"{hardware.count} it is {gigabytes(held['state_bytes_per_device'])} each"
+    )
+
+
+def _short(one: Values) -> str:
+    if one["status"] != "ok":
+        return str(one["status"])
+    return f"{si(one['params'])} on {si(one['tokens'])} tokens"
+
+
+def _allocation(one: Values) -> str:
+    if one["status"] != "ok":
+        return _refusal(one)
+    said = f"{one['loss']:.4g}"
+    if math.isfinite(one["high"]):
+        said += f" (90 %: {one['low']:.4g} to {one['high']:.4g})"
+    said += f" for {one['flops']:.3g} FLOPs{_beyond(one)}"
+    best = one["optimum"]
+    if best["status"] != "ok" or "wasted" not in one:
+        return f"{said}; the best size there has no number ({best['status']})"
+    return (
+        f"{said}; the best size for them is {si(best['params'])} on {si(best['tokens'])}: "
+        f"{one['params'] / best['params']:.2g} times it costs {one['excess']:+.2g}, "
+        f"{one['wasted']:.0%} of the FLOPs"
+    )
 
 
 def _block(title: str, rows: Sequence[str]) -> list[str]:
@@ -83,7 +161,7 @@ def _serving(one: Values) -> str:
         f"{one['loss']:.4g} nats for {one['cost']:.3g} {_unit(one)}"
     )
     if not one["demand_tokens"]:
-        return f"{reach}; nothing is served{_beyond(one)}"
+        return f"{reach}{_beyond(one)}"
     return (
         f"{reach}, {one['saving']:.1%} less than {si(one['compute_optimal_params'])} on "
         f"{si(one['compute_optimal_tokens'])}{_beyond(one)}"

@@ -81,7 +81,7 @@ def test_predict_answers_everything_and_never_nan(runs):
 
 def test_predict_reads_well(runs):
     text = said("predict", runs, "--flops", "8e11", "--inference-tokens", "0", "--skill", "code")
-    assert "2x beyond the data" in text and "x0.5: +" in text and "nothing is served" in text
+    assert "2x beyond the data" in text and "x0.5: +" in text and "Least lifetime cost" in text
     text = said("predict", runs, "--flops", "1e30", "--skill", "code")
     assert "no number" in text and "2.5e+18x beyond the data" in text and "nan" not in text
 

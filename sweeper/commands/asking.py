@@ -1,0 +1,135 @@
+"""What a person asks `predict`, from its options."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fitting.decisions.serving import Demand, Prices
+    from sweeper.analysis.hardware import Hardware
+
+
+def hardware(
+    gpus: float | None,
+    device: str,
+    days: float | None,
+    flops: float | None,
+    mfu: float | None,
+    price: float | None,
+) -> Hardware | None:
+    """The devices that were asked about; with a budget, the days it takes them."""
+    from sweeper.analysis.hardware import Hardware
+    from sweeper.errors import SpecError
+
+    if gpus is None:
+        given = {"--device": device, "--days": days, "--mfu": mfu, "--price-per-hour": price}
+        for option, value in given.items():
+            if value:
+                raise SpecError(f"{option} goes with --gpus: say how many devices, e.g. --gpus 8")
+        return None
+    if not device:
+        raise SpecError("--gpus: of which kind? e.g. --device h100, or --device 165e12:24e9")
+    if (days is None) == (flops is None):
+        raise SpecError("--gpus: give --days (what can they train?) or --flops (how long?)")
+    if days is None and flops is not None:
+        day = Hardware.of(gpus, device, 1.0, mfu=mfu)
+        days = flops / day.flops
+    assert days is not None
+    return Hardware.of(gpus, device, days, mfu=mfu, price_per_hour=price)
+
+
+def allocation(
+    params: float | None, tokens: float | None, flops: float | None
+) -> tuple[float, float] | None:
+    """The size and tokens whose loss is asked."""
+    from sweeper.errors import SpecError
+
+    if params is None and tokens is None:
+        return None
+    if params is not None and tokens is not None:
+        return params, tokens
+    if flops is None:
+        missing = "--tokens" if tokens is None else "--params"
+        raise SpecError(f"{missing}: give --params and --tokens, or one of them and --flops")
+    known = params if params is not None else tokens
+    assert known is not None
+    other = flops / 6 / known
+    return (known, other) if params is not None else (other, known)
+
+
+def nothing_asked() -> Exception:
+    """The refusal of a question without one."""
+    from sweeper.errors import SpecError
+
+    return SpecError(
+        "predict: what is asked? A budget (--flops 1e21), devices (--gpus 8 --device h100 --days "
+        "14), an allocation (--params 7B --tokens 2T), or a loss to reach (--target-loss 2.5)"
+    )
+
+
+def pair(text: str | None) -> tuple[str, str] | None:
+    """Two skills of a front."""
+    from sweeper.errors import SpecError
+
+    if text is None:
+        return None
+    first, separator, second = text.partition(",")
+    if not separator or first.strip() == second.strip():
+        raise SpecError(f"--front {text!r}: name two skills, e.g. knowledge,code")
+    return first.strip(), second.strip()
+
+
+def demand(tokens: float | None, generated: float) -> Demand | None:
+    """Tokens to serve, read and generated."""
+    from fitting.decisions.serving import Demand
+    from sweeper.errors import SpecError
+
+    if tokens is None and generated == 0:
+        return None
+    whole = generated if tokens is None else tokens
+    if not 0 <= generated <= whole < float("inf"):
+        raise SpecError(
+            f"--inference-tokens {whole:g}, of which --generated-tokens {generated:g}: give zero "
+            "or more, finite, and no more generated than served in all"
+        )
+    return Demand(prompt_tokens=whole - generated, generated_tokens=generated)
+
+
+def prices(text: str | None) -> Prices | None:
+    """Prices from up to three of DEVICE:PER_HOUR:MFU; prompts as training, generation as those."""
+    from fitting.decisions.serving import Machine, Prices
+    from sweeper.errors import SpecError
+    from sweeper.spec.devices import device_of
+
+    if text is None:
+        return None
+    machines = []
+    for item in text.split(","):
+        name, *numbers = item.split(":")
+        try:
+            price, mfu = (float(number) for number in numbers)
+        except ValueError:
+            raise SpecError(
+                f"--prices {item!r}: write DEVICE:PER_HOUR:MFU, e.g. h100:2.5:0.4"
+            ) from None
+        machines.append(Machine(price, device_of(name, field="--prices device").peak_flops, mfu))
+    prompt = machines[1] if len(machines) > 1 else machines[0]
+    generation = machines[2] if len(machines) > 2 else None
+    return Prices.of_machines(machines[0], prompt=prompt, generation=generation)
+
+
+def weights(text: str) -> dict[str, float]:
+    """Read ``code=2,knowledge=1``."""
+    from sweeper.errors import SpecError
+
+    weights: dict[str, float] = {}
+    for item in text.split(","):
+        name, _, value = item.rpartition("=")
+        try:
+            weights[name.strip()] = float(value)
+        except ValueError:
+            name = ""
+        if not name.strip() or not math.isfinite(weights[name.strip()]):
+            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
+    return weights
