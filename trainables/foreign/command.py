@@ -207,7 +207,8 @@ class Watch:
     ) -> None:
         self._trial, self._place, self._process = trial, place, process
         self._report, self._stop = report, stop
-        whole = Whole(trial.tokens, int(trial.recipe.get("batch_tokens", 0)))
+        steps = (int(trial.recipe.get(name, 0)) for name in ("batch_tokens", "steps"))
+        whole = Whole(trial.tokens, *steps)
         self.heart = Heartbeat(place.directory, whole, trial.trainer.progress)
         self._told = time.monotonic()
         self._latest: dict[str, Any] = {"alive": 1}

@@ -25,10 +25,13 @@ class Whole:
     Attributes:
         tokens: of the whole trial.
         batch_tokens: of one step; 0 if that is not known.
+        steps: of the whole trial; 0 if that is not known. Progress of another number of steps is
+            that of something else, such as an evaluation.
     """
 
     tokens: int
     batch_tokens: int = 0
+    steps: int = 0
 
 
 class Heartbeat:
@@ -87,8 +90,9 @@ class Heartbeat:
 
     def _in_output(self, tail: str) -> dict[str, Any] | None:
         assert self._pattern is not None
-        found = list(self._pattern.finditer(tail))
-        return found[-1].groupdict() if found else None
+        found = [match.groupdict() for match in self._pattern.finditer(tail)]
+        told = [each for each in found if _tokens(each, self._whole) is not None]
+        return told[-1] if told else None
 
     def _in_file(self) -> dict[str, Any] | None:
         size = _size(self._path)
@@ -127,6 +131,8 @@ def _tokens(found: Mapping[str, Any], whole: Whole) -> float | None:
     if math.isfinite(tokens):
         return tokens
     step, steps = (_number(found.get(name)) for name in ("step", "steps"))
+    if whole.steps and steps > 0 and steps != whole.steps:
+        return None
     if step >= 0 and steps > 0:
         return whole.tokens * min(step / steps, 1.0)
     if step >= 0 and whole.batch_tokens:
