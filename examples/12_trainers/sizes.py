@@ -5,8 +5,21 @@ VOCABULARY, CONTEXT = 256, 64
 
 def plain():
     """The models of plain.py: any width and depth."""
-    return [_row(layers, width) for layers, width in
-            ((1, 12), (1, 16), (1, 20), (1, 24), (1, 28), (2, 24), (2, 28), (2, 32), (2, 40), (2, 48))]
+    return [
+        _row(layers, width)
+        for layers, width in (
+            (1, 12),
+            (1, 16),
+            (1, 20),
+            (1, 24),
+            (1, 28),
+            (2, 24),
+            (2, 28),
+            (2, 32),
+            (2, 40),
+            (2, 48),
+        )
+    ]
 
 
 def by_depth():

@@ -20,7 +20,9 @@ while True:
         if not run("squeue", "--noheader", f"--jobs={job.read_text()}", "-o%i"):
             ended = (job.parent / "log.csv").exists()
             why = "" if ended else "its job ended without losses"
-            print(job.parent.name, sweep.tell(root, job.parent.name, failed=why, kind="worker-died"))
+            print(
+                job.parent.name, sweep.tell(root, job.parent.name, failed=why, kind="worker-died")
+            )
             job.unlink(missing_ok=True)
     free = slots - len(list(root.glob("trials/*/job")))
     asked = sweep.ask(root, free) if free else []

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fitting.decisions.serving import Demand, Prices, ServingOptimum
     from fitting.decisions.tradeoffs import SamplingLaws
     from sweeper.analysis.big_run import BigRun
+    from sweeper.analysis.foreign_run import ForeignRun
     from sweeper.analysis.hardware import Hardware
 
 WEIGHTED = "weighted"
@@ -94,7 +95,7 @@ class Forecast:
     skills: Mapping[str, Values]
     front: Any = None
     warnings: tuple[str, ...] = ()
-    run: BigRun | None = None
+    run: BigRun | ForeignRun | None = None
     files: tuple[Path, ...] = ()
 
     def to_dict(self) -> Values:

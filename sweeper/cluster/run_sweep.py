@@ -26,12 +26,13 @@ from sweeper.driver.gauges import Gauges
 from sweeper.driver.output import calm_output
 from sweeper.driver.progress import Progress
 from sweeper.driver.pulse import Pulse, TimeLeft
-from sweeper.errors import ClusterError
+from sweeper.errors import ClusterError, SpecError
 from sweeper.record.directory import Directory, safe_name
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.record.redaction import redact
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
+from sweeper.spec import foreign
 from sweeper.spec.spec import Spec
 
 GO_ON = "the same command goes on with it"
@@ -48,6 +49,7 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
     """
     directory = Directory(path)
     check(sweep.trackers)
+    _check_trainer(sweep)
     with calm_output(), directory.driven():
         directory.claim(sweep)
         ledger = Ledger(directory.ledger)
@@ -78,6 +80,20 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
         finally:
             ledger.close()
         after()
+
+
+def _check_trainer(sweep: Spec) -> None:
+    """Refuse a foreign trainer that cannot be started, as far as can be seen from here."""
+    if sweep.trainer is None:
+        return
+    if not (sweep.trainer.command or sweep.trainer.call):
+        raise SpecError(
+            "trainer: has neither command nor call; give one, or launch by hand with "
+            "`isoskill ask` and `isoskill tell`"
+        )
+    missing = foreign.missing_program(sweep.trainer)
+    if missing and sweep.cluster.address == "local":
+        raise SpecError(missing)
 
 
 def _run(

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fitting import Fits
     from sweeper.analysis.big_run import BigRun
     from sweeper.analysis.forecast import Forecast
+    from sweeper.analysis.foreign_run import ForeignRun
 
 DespiteAlarm = Annotated[
     bool,
@@ -261,9 +262,9 @@ def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
 
 def _run(
     runs: str, opened: Runs, spec: Path | None, set_: list[str] | None, said: Forecast
-) -> BigRun:
+) -> BigRun | ForeignRun:
     """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
-    from sweeper.analysis.big_run import recommend
+    from sweeper.analysis import big_run, foreign_run
     from sweeper.errors import SpecError
     from sweeper.plan.speed import measured_in
 
@@ -280,4 +281,5 @@ def _run(
     )
     measured = measured_in(results) if results else None
     losses = dict(opened.fits)
+    recommend = big_run.recommend if own.trainer is None else foreign_run.recommend
     return recommend(said.best, own, said.ask.flops, losses=losses, measured=measured)

@@ -1,4 +1,4 @@
-"""The commands for those who launch their trainings themselves: suggest, ask, tell."""
+"""The commands for trainers of one's own: suggest, ask, tell, score."""
 
 from __future__ import annotations
 
@@ -249,3 +249,23 @@ def _losses(items: list[str]) -> dict[str, float]:
         if not separator or not name:
             raise SpecError(f"{item!r}: write SKILL=NATS, such as code=2.31")
     return found
+
+
+@app.command()
+def score(
+    directory: Where,
+    skills: Annotated[
+        str, typer.Option("--skills", help="What trainer.evaluate measures: math=knowledge,...")
+    ],
+    set_: Set = None,
+) -> None:
+    """Measure new skills of kept trials by the trainer's evaluate command, without training."""
+    from sweeper.driver.score import score as measure
+    from sweeper.errors import SpecError
+
+    pairs = [item.partition("=") for item in skills.split(",")]
+    if any(not (name and kind) for name, _, kind in pairs):
+        raise SpecError(f"--skills {skills!r}: write SKILL=CLASS, such as math=knowledge")
+    wanted = {name.strip(): kind.strip() for name, _, kind in pairs}
+    if measure(load(directory, set_), directory, wanted):
+        raise typer.Exit(1)

@@ -34,6 +34,9 @@ def plan(
     ask_cluster: Annotated[
         bool, typer.Option("--ask-cluster", help="Join the cluster to count its devices.")
     ] = False,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="Print the first trials as CSV, to submit by hand.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
@@ -42,6 +45,13 @@ def plan(
     if at is not None and tolerance is None:
         raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
     sweep = load(spec, set_)
+    if trials:
+        from sweeper.plan.trials import first_trials
+        from sweeper.record.directory import safe_name
+
+        place = Path("sweeps") / safe_name(sweep.name)
+        print(first_trials(sweep, place).to_csv(index=False), end="")
+        return
     found = sweep.plan(
         simulate=simulate,
         pilot=None if pilot is None else open_results(pilot),

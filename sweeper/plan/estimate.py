@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ def plan(
         device_hours=hours,
         price=hours * price,
         device=str(spec.cluster.device),
-        placement=pd.DataFrame(list(spec.placement.rows())),
+        placement=pd.DataFrame(list(_held(spec))),
         speed=speed.source,
         devices=here,
         wall_hours=_wall_hours(spec, table, hours, here),
@@ -184,6 +184,12 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
+
+
+def _held(spec: Spec) -> Iterator[dict[str, Any]]:
+    """What trials hold by size: from the memory of our models, or as stated for a user's."""
+    place = spec.placement
+    return place.stated_rows(list(spec.rungs)) if spec.rungs else place.rows()
 
 
 def _working(spec: Spec, allocation: Allocation) -> tuple[float, float]:

@@ -156,12 +156,17 @@ def _placed(plan: Plan) -> list[str]:
     if plan.placement.empty:
         return []
     return ["", f"Trials on {plan.device} GPUs, by size:"] + [
-        f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} the "
-        f"largest needs {gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
-        + row.recompute
-        * ", recomputing blocks"
+        f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} {_why(row)}"
         for row in plan.placement.itertuples()
     ]
+
+
+def _why(row: Any) -> str:
+    """Why trials hold what they hold."""
+    if math.isnan(row.memory_bytes):
+        return "as cluster.resources says: the memory of a user's models is not known"
+    need = f"{gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
+    return f"the largest needs {need}{', recomputing blocks' if row.recompute else ''}"
 
 
 def _wall(plan: Plan) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from sweeper.spec import foreign
 from sweeper.spec.scoring import SHARE
 from sweeper.spec.spec import Spec
 from sweeper.text import si
@@ -31,6 +32,25 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     yield from _uncounted(sweep)
     yield from _law_range(sweep)
     yield from _short_grid(sweep, grid)
+    yield from _trainer(sweep)
+
+
+def _trainer(sweep: Spec) -> Iterator[str]:
+    """Warn of a trainer's program that is not here, and of a ladder beside the guessed optima."""
+    if sweep.trainer is None:
+        return
+    missing = foreign.missing_program(sweep.trainer)
+    if missing:
+        yield f"{missing} (where the trials run it may be)"
+    sizes = sweep.space.params
+    for flops in (sweep.budgets[0], sweep.budgets[-1]):
+        guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+        if sweep.rungs and not sizes[0] < guess < sizes[-1]:
+            yield (
+                f"the ladder's sizes ({si(sizes[0])} to {si(sizes[-1])} params) lie beside the "
+                f"optimum guessed at {flops:.3g} FLOPs, {si(guess)} params "
+                "(search.tokens_per_param): an optimum at their edge cannot be told"
+            )
 
 
 def _repetition(sweep: Spec) -> Iterator[str]:

@@ -146,6 +146,17 @@ class Ledger:
             if record["status"] == "finished":
                 self._observe(trial_id, record["losses"])
 
+    @durable
+    def add(self, trial_id: str, losses: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record what was measured of a finished trial later; what was known is replaced."""
+        with transaction(self._db):
+            for skill in losses:
+                self._db.execute(
+                    "DELETE FROM observations WHERE trial_id = ? AND skill = ?", (trial_id, skill)
+                )
+            self._observe(trial_id, losses)
+            self._event("scored", trial_id, ", ".join(losses))
+
     def _observe(self, trial_id: str, losses: Mapping[str, Mapping[str, Any]]) -> None:
         self._db.executemany(
             "INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from shutil import which
 from typing import Any
 
 from sweeper.budget import Space
@@ -223,3 +225,22 @@ def require_resources(cluster: Cluster) -> None:
             "what its trials hold, by size, such as resources: [{gpus: 1, cpus: 8}, "
             "{from_params: 3e9, gpus: 8, cpus: 64}]"
         )
+
+
+def missing_program(trainer: Trainer) -> str:
+    """Why a command cannot be started on this machine, or ""."""
+    place = Path(trainer.workdir)
+    if not place.is_dir():
+        return f"trainer.workdir: there is no directory {place}"
+    if not trainer.command:
+        return ""
+    program, *rest = trainer.command
+    found = "{" in program or which(str(place / program) if "/" in program else program)
+    if not found:
+        return (
+            f"trainer.command: there is no program {program!r} here; install it, or give its path"
+        )
+    script = next((each for each in rest if each.endswith(".py") and "{" not in each), "")
+    if script and not script.startswith("-") and not (place / script).exists():
+        return f"trainer.command: there is no {script} in {place}; set trainer.workdir"
+    return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -132,6 +132,20 @@ class Placement:
                     "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
                 }
 
+    def stated_rows(self, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """As `rows`, of sizes whose memory nobody knows: what the spec's rules give them."""
+        for rule, held in _held(dict.fromkeys(sizes), self.rules):
+            if rule.gpus:
+                yield {
+                    "params_low": min(held),
+                    "params_high": max(held),
+                    "gpus": rule.devices,
+                    "sharded": False,
+                    "recompute": False,
+                    "memory_bytes": math.nan,
+                    "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
+                }
+
 
 def place(
     shapes: Mapping[int, Shape],
@@ -251,7 +265,7 @@ def _settings(train: Train, rule: Resources) -> Settings:
 
 
 def _held(
-    shapes: Mapping[int, Shape], rules: tuple[Resources, ...]
+    shapes: Mapping[int, Any], rules: tuple[Resources, ...]
 ) -> Iterator[tuple[Resources, list[int]]]:
     """Rules with the sizes they hold for."""
     for rule, following in zip(rules, [*rules[1:], None], strict=True):

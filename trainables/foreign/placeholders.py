@@ -74,7 +74,7 @@ def require_known(name: str, known: Collection[str], what: str) -> None:
 
 
 def filled(command: Sequence[str], values: Mapping[str, Value]) -> list[str]:
-    """A command with every placeholder's value in its place.
+    """A command with every placeholder's value in its place; one without a value is left as it is.
 
     A value may be formatted as in Python, ``{learning_rate:.2e}``.
 
@@ -88,7 +88,9 @@ def _filled(argument: str, values: Mapping[str, Value]) -> str:
     done = ""
     for text, name, form, _ in string.Formatter().parse(argument):
         done += text
-        if name is not None:
+        if name is not None and name not in values:
+            done += f"{{{name}:{form}}}" if form else f"{{{name}}}"
+        elif name is not None:
             try:
                 done += format(values[name], form or "")
             except ValueError as error:

@@ -1,0 +1,209 @@
+"""The run that a sweep with a foreign trainer was made for: its command, filled in."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sweeper.errors import SpecError
+from sweeper.plan.speed import devices_of, speed_of
+from sweeper.spec import foreign
+from sweeper.spec.spec import Spec
+from sweeper.text import si
+from trainables.foreign.placeholders import Value, filled
+from trainables.shapes import solve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fitting import Prediction, SkillFit
+
+MARGIN = 1.06
+"""Factor beyond a ladder's ends up to which its last size stands for an optimum: as far apart as a
+sweep's own sizes are."""
+
+
+@dataclass(frozen=True)
+class ForeignRun:
+    """A training worth its budget, in the words of the trainer that will do it.
+
+    Attributes:
+        skill: whose optimum it is.
+        flops: its budget.
+        params: wanted; of a size there is, its own.
+        tokens: to train on.
+        command: of the spec, filled; what is not known of the size stays as it is written.
+        losses: what one such training is predicted to reach, per skill.
+        devices: that the spec's rules give it.
+        device: their kind.
+        device_hours: of all of them.
+        price: money, or NaN without a price per hour.
+        speed_source: where the hours come from.
+        warnings: what to know before starting it.
+    """
+
+    skill: str
+    flops: float
+    params: int
+    tokens: int
+    command: tuple[str, ...]
+    losses: Mapping[str, Prediction]
+    devices: int
+    device: str
+    device_hours: float
+    price: float
+    speed_source: str
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "skill": self.skill,
+            "flops": self.flops,
+            "params": self.params,
+            "tokens": self.tokens,
+            "command": list(self.command),
+            "losses": {
+                skill: {"value": loss.value, "interval": list(loss.interval)}
+                for skill, loss in self.losses.items()
+            },
+            "devices": self.devices,
+            "device": self.device,
+            "device_hours": self.device_hours,
+            "price": None if math.isnan(self.price) else self.price,
+            "speed": self.speed_source,
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write it as YAML, and its command beside it as a shell script.
+
+        Raises:
+            SpecError: it cannot be written.
+        """
+        path = Path(path)
+        script = path.with_suffix(".sh")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+            script.write_text(f"{shlex.join(self.command)}\n", encoding="utf-8")
+        except OSError as error:
+            raise SpecError(f"{path}: cannot be written: {error.strerror}") from error
+        return path, script
+
+    def __str__(self) -> str:
+        """The run as a terminal shows it."""
+        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        lines = [
+            f"the run for {self.skill} on {self.flops:.3g} FLOPs: {si(self.params)} params on "
+            f"{si(self.tokens)} tokens ({self.tokens / self.params:.3g} per param)",
+            f"  command   {shlex.join(self.command) or 'none: the spec names none'}",
+            f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
+            f"device(s) ({self.speed_source}){money}",
+        ]
+        lines += [
+            f"  expect    {skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
+            f"{loss.interval[1]:.4g} for one training"
+            for skill, loss in self.losses.items()
+        ]
+        return "\n".join(lines + [f"  warning   {warning}" for warning in self.warnings])
+
+
+def recommend(
+    best: SkillFit,
+    spec: Spec,
+    flops: float,
+    *,
+    losses: Mapping[str, SkillFit],
+    measured: pd.DataFrame | None = None,
+) -> ForeignRun:
+    """The training to start for a budget, at one skill's optimum.
+
+    Args:
+        best: fit of the skill whose optimum is wanted.
+        spec: the sweep it was measured with.
+        flops: the budget.
+        losses: skills to predict besides.
+        measured: trials of the sweep's ledger, for speed.
+
+    Raises:
+        FitError: the skill has no optimum there.
+    """
+    from fitting import FitError
+    from fitting.decisions.tradeoffs import one_run
+
+    found = best.at(flops)
+    if not found.ok:
+        text = f"{best.skill}: no optimum to run ({found.status}): {found.reason}"
+        raise FitError(found.status, f"{text} {found.status.advice}")
+    assert spec.trainer is not None
+    params, per_token, row, said = _size(spec, found.params)
+    granule = spec.trainer.granule
+    tokens = int(flops / per_token / granule) * granule
+    if not tokens:
+        raise SpecError(f"flops={flops:g}: less than trainer.granule={granule} tokens")
+    if found.extrapolates > 1:
+        said += (f"the budget lies {found.extrapolates:.3g} times beyond the largest trained",)
+    speed, rule = speed_of(spec.cluster, measured), spec.placement.rule(params)
+    hours, price = speed.hours(flops, params), spec.cluster.price_per_hour
+    fits = {best.skill: best, **losses}
+    return ForeignRun(
+        skill=best.skill,
+        flops=flops,
+        params=params,
+        tokens=tokens,
+        command=_command(spec, params, tokens, flops, row),
+        losses={name: one_run(fit, params, tokens) for name, fit in fits.items() if fit.ok},
+        devices=devices_of(rule),
+        device=str(spec.cluster.device),
+        device_hours=hours,
+        price=math.nan if price is None else hours * price,
+        speed_source=speed.source,
+        warnings=said,
+    )
+
+
+def _size(
+    spec: Spec, wanted: float
+) -> tuple[int, float, Mapping[str, Value] | None, tuple[str, ...]]:
+    """Params, FLOPs per token, row and warnings of the size nearest to an optimum."""
+    if not spec.rungs:
+        shape = solve(wanted, spec.model, count=spec.sizes.count)
+        params = int(getattr(shape, spec.sizes.count))
+        cost = 6.0 * params if spec.flops == "6p" else shape.flops_per_token("exact")
+        return params, cost, foreign.columns(shape), ()
+    nearest = min(spec.rungs.values(), key=lambda rung: abs(math.log(rung.params / wanted)))
+    kind = "6p" if spec.flops == "6p" else "exact"
+    cost = nearest.flops_per_token(kind)  # type: ignore[arg-type] # one of the two
+    if min(spec.rungs) / MARGIN <= wanted <= max(spec.rungs) * MARGIN:
+        return nearest.params, cost, nearest.columns, ()
+    params = round(wanted)
+    said = (
+        f"sizes.ladder ends before {si(params)} params (the nearest size has "
+        f"{si(nearest.params)}): what the command names of it is left open"
+    )
+    return params, cost / nearest.params * params, None, (said,)
+
+
+def _command(
+    spec: Spec, params: int, tokens: int, flops: float, row: Mapping[str, Value] | None
+) -> tuple[str, ...]:
+    """The spec's command with all that is known; other placeholders as they are written."""
+    assert spec.trainer is not None
+    rule = spec.placement.rule(params)
+    values: dict[str, Value] = {
+        "params": params, "tokens": tokens, "flops": flops, "seed": 0, "mix": spec.space.mix,
+        "gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": max(1, rule.workers),
+        **{f"share.{name}": share for name, share in spec.mix_data(spec.space.mix).mix.items()},
+    }  # fmt: skip
+    if row is not None:
+        values |= dict(row)
+        size = spec.rungs.get(params) or solve(params, spec.model, count=spec.sizes.count)
+        values |= foreign.used_recipe(spec.trainer, spec.train, size, tokens, row)
+    return tuple(filled(spec.trainer.command, values))

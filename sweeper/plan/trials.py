@@ -1,0 +1,53 @@
+"""The first trials of a sweep as a list to submit: what a grid is, what an adaptive search opens
+with.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+
+import pandas as pd
+
+from sweeper.plan.speed import devices_of, speed_of
+from sweeper.search.build import policy
+from sweeper.search.protocol import COLUMNS, Finished
+from sweeper.spec.spec import Spec, trial_id
+from trainables.foreign.command import Place, arguments
+
+MOST = 1000
+"""Trials listed at most (assumption)."""
+
+
+def first_trials(spec: Spec, directory: str | Path) -> pd.DataFrame:
+    """The trials that can be started before any has ended.
+
+    Args:
+        spec: of the sweep.
+        directory: where the sweep is to live.
+
+    Returns:
+        One row per trial: ``id, flops, params, tokens, seed, mix, workers, gpus`` (of each
+        worker) ``, device_hours, wall_hours``, and with a foreign trainer ``command``.
+    """
+    nothing = pd.DataFrame(columns=list(COLUMNS))
+    asked = policy(spec, spec.measured).propose(nothing, [], spec.allowance, MOST)
+    speed, rows = speed_of(spec.cluster), []
+    for allocation in [] if isinstance(asked, Finished) else asked:
+        rule = spec.placement.rule(allocation.params)
+        hours = speed.hours(allocation.flops, allocation.params)
+        trial = trial_id(spec.trial(allocation))
+        row = {
+            "id": trial, "flops": allocation.flops, "params": allocation.params,
+            "tokens": allocation.tokens, "seed": allocation.seed, "mix": allocation.mix,
+            "workers": rule.workers, "gpus": rule.gpus, "device_hours": hours,
+            "wall_hours": hours / devices_of(rule),
+        }  # fmt: skip
+        if spec.trainer is not None:
+            place = Path(directory).resolve() / "trials" / trial
+            held = {"gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": 1}
+            filled = arguments(spec.foreign_trial(allocation), Place(place, {}, held))
+            row["command"] = shlex.join(filled)
+        rows.append(row)
+    return pd.DataFrame(rows)
