@@ -19,12 +19,7 @@ import yaml
 
 from fitting.laws.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
-from sweeper.analysis.conclusions import (
-    SUGGESTIVE,
-    Contrast,
-    conclusions,
-    contrasts,
-)
+from sweeper.analysis.conclusions import SUGGESTIVE, Contrast, conclusions, contrasts
 from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
@@ -44,18 +39,11 @@ FOREST_REACH = 8.0
 
 _PACKAGES = ("isoskill", "ray", "torch", "transformers", "numpy", "scipy", "pandas", "optuna")
 
-_SECTIONS = (
-    ("answer", "Answer"),
-    ("optima", "Optima"),
-    ("figures", "Figures"),
-    ("methods-compared", "Methods"),
-    ("studies", "Studies"),
-    ("sweep", "Sweep"),
-    ("trials", "Trials"),
-    ("left-out", "Left out"),
-    ("how", "How"),
-)
-
+_SECTIONS = {
+    "answer": "Answer", "optima": "Optima", "figures": "Figures", "methods-compared": "Methods",
+    "studies": "Studies", "sweep": "Sweep", "trials": "Trials", "left-out": "Left out",
+    "how": "How",
+}  # fmt: skip
 
 FORMS = {".html": "report.html.j2", ".md": "report.md.j2", ".json": ""}
 """Suffixes of reports, and the templates they are filled from."""
@@ -77,31 +65,30 @@ def write(outcome: Outcome, path: Path, fits: Fits) -> Path:
     """
     if path.suffix not in FORMS:
         raise SpecError(f"report: {path.name!r} must end in one of {', '.join(FORMS)}")
-    text = _data(outcome, fits) if path.suffix == ".json" else _text(outcome, fits, path.suffix)
+    trials = outcome.trials if isinstance(outcome, Record) else tables.trials_of(outcome.table)
+    if path.suffix == ".json":
+        text = _data(outcome, fits, trials)
+    else:
+        content = _content(outcome, fits, trials)
+        text = _render(content, FORMS[path.suffix], escape=path.suffix == ".html")
     path.write_text(text, encoding="utf-8")
     return path
 
 
-def _text(outcome: Outcome, fits: Fits, suffix: str) -> str:
-    return _render(_content(outcome, fits), FORMS[suffix], escape=suffix == ".html")
-
-
-def _data(outcome: Outcome, fits: Fits) -> str:
+def _data(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> str:
     """What the page says as numbers: fits, every trial, and how they came about."""
-    trials = outcome.trials if isinstance(outcome, Record) else tables.trials_of(outcome.table)
-    kept = _provenance(outcome)
+    rows = {"trials": trials, "observations": outcome.table, "excluded": fits.excluded}
     values = {
         "name": outcome.sweep.name,
         "aggregate": outcome.aggregate,
         "conclusions": conclusions(fits, outcome.aggregate),
         "finished": asdict(outcome.finished) if outcome.finished else None,
         "fits": json.loads(fits.to_json()),
-        "trials": json.loads(trials.to_json(orient="records")),
-        "observations": json.loads(outcome.table.to_json(orient="records")),
-        "excluded": json.loads(fits.excluded.to_json(orient="records")),
+        **{name: json.loads(table.to_json(orient="records")) for name, table in rows.items()},
         "warnings": list(fits.warnings),
+        "constants": _constants(outcome.sweep),
+        **_provenance(outcome),
         "spec": outcome.sweep.to_dict(),
-        **{key: kept[key] for key in ("constants", "versions", "hashes", "version", "written")},
     }
     return json.dumps(values, indent=1)
 
@@ -127,26 +114,29 @@ def _cell(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", line)
 
 
-def _content(outcome: Outcome, fits: Fits) -> dict[str, Any]:
+def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, Any]:
     """Everything the template shows."""
-    skills = _ordered(outcome, fits)
-    trials = outcome.trials if isinstance(outcome, Record) else tables.trials_of(outcome.table)
+    skills, sweep = _ordered(outcome, fits), outcome.sweep
     studies = report_studies.sections(outcome)
+    constants = tables.table(_constants(sweep), "constant", "value|id", "source")
     return {
-        "name": outcome.sweep.name,
+        "name": sweep.name,
+        "sweep": sweep,
         "subtitle": _subtitle(outcome, trials),
-        "sections": _SECTIONS if studies else [s for s in _SECTIONS if s[0] != "studies"],
+        "sections": {k: v for k, v in _SECTIONS.items() if studies or k != "studies"},
         "studies": studies,
         **_findings(fits, outcome.aggregate, skills),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
-        "budgets": tables.budgets(outcome.sweep, trials),
+        "budgets": tables.budgets(sweep, trials),
         "trials": tables.every_trial(trials, outcome.table, skills),
         "failures": tables.failures(trials),
         "faults": tables.faults(outcome.events if isinstance(outcome, Record) else None),
         "wasted": _wasted(trials),
         "excluded": tables.excluded(fits.excluded),
         "warnings": list(fits.warnings),
+        "corpus": _corpus(outcome),
+        "constants": constants,
         **_provenance(outcome),
     }
 
@@ -161,23 +151,24 @@ def _wasted(trials: pd.DataFrame) -> str:
 def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[str, Any]:
     """What follows from the fits: words, tables, figures."""
     others = [name for name in skills if name != aggregate]
-    colours = {name: f"--c{i % COLOURS}" for i, name in enumerate(others)}
-    ladder = fits.observations.budgets
+    own = {name: f"--c{i % COLOURS}" for i, name in enumerate(others)}
+    colours = {name: own.get(name, "--aggregate") for name in skills}
+    ladder = list(fits.observations.budgets)
     beyond = tables.BEYOND * max(ladder)
     return {
         "aggregate": aggregate,
         "method": fits.method,
-        "colours": {name: colours.get(name, "--aggregate") for name in skills},
+        "colours": colours,
         "ramp": ramp(len(ladder)),
         "said": conclusions(fits, aggregate),
         "forest": _forest(_against(fits, aggregate, skills)),
-        "optima": tables.optima(fits, skills, ladder),
-        "laws": tables.laws(fits, skills, beyond),
+        "optima": tables.optima(fits, colours, ladder),
+        "laws": tables.laws(fits, colours, beyond),
         "beyond": number(beyond),
         "beyond_factor": number(tables.BEYOND),
         "figures": figures(fits, aggregate, skills),
         "toggles": toggles(fits, aggregate, skills),
-        "methods": tables.methods(fits, skills),
+        "methods": tables.methods(fits, colours),
     }
 
 
@@ -185,9 +176,6 @@ def _provenance(outcome: Outcome) -> dict[str, Any]:
     """What it takes to check the numbers and to reproduce them."""
     spec = yaml.safe_dump(outcome.sweep.to_dict(), sort_keys=False)
     return {
-        "sweep": outcome.sweep,
-        "corpus": _corpus(outcome),
-        "constants": _constants(outcome.sweep),
         "versions": _versions(),
         "hashes": _hashes(outcome, spec),
         "spec": spec,
@@ -211,11 +199,7 @@ def _constants(sweep: Spec) -> list[tuple[str, str, str]]:
         ("FLOPs per parameter and token", f"{FLOPS_PER_PARAM_TOKEN:g}", "Kaplan et al. 2020"),
         ("Half-width of a 90 % interval", f"{Z90:.4f} standard errors", "normal distribution"),
         ("Robust loss of the surface", f"log-Huber, δ = {HUBER_DELTA:g}", "Hoffmann et al. 2022"),
-        (
-            "First guess of tokens per param",
-            f"{search.tokens_per_param:g}",
-            "Hoffmann et al. 2022",
-        ),
+        ("First guess of t / p", f"{search.tokens_per_param:g}", "Hoffmann et al. 2022"),
         ("Reach of the sizes tried", f"e^±{search.reach:g}", "measured in simulation"),
         ("Fewest optimiser steps of a trial", f"{MIN_STEPS}", "assumption"),
         ("Suggestive from", f"{SUGGESTIVE:g} of the half-width", "assumption: odds of 4 to 1"),
@@ -263,14 +247,12 @@ def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
             "ratio": f"{c.ratio:.2f}",
             "interval": between(c.interval, "{:.2f}"),
             "at": at(c.ratio),
-            "low": at(c.interval[0] if _sound(c.interval[0]) else c.ratio),
-            "high": at(c.interval[1] if _sound(c.interval[1]) else c.ratio),
+            "ends": [at(end if _sound(end) else c.ratio) for end in c.interval],
             "verdict": c.verdict,
         }
         for c in known
     ]
-    ticks = [(at(v), f"{v:.2g}") for v in _ticks(reach)]
-    return {"rows": rows, "ticks": ticks, "one": at(1.0)}
+    return {"rows": rows, "ticks": [(at(v), f"{v:.2g}") for v in _ticks(reach)], "one": at(1.0)}
 
 
 def _sound(value: float) -> bool:
@@ -286,54 +268,35 @@ def _ticks(reach: float) -> list[float]:
     return sorted({1.0, *inside, *(1 / s for s in inside)})
 
 
+def _card(label: str, value: str, detail: str, share: float | None = None) -> dict[str, Any]:
+    """A figure with its small print, and how full its meter is, in per cent."""
+    return {"label": label, "value": value, "detail": detail, "share": share}
+
+
 def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:
     """What the sweep cost, in a few figures."""
-    sweep, spent = outcome.sweep, float(trials["spent_flops"].sum())
-    states = trials["state"].value_counts()
-    cards: list[dict[str, Any]] = [
-        {
-            "label": "FLOPs spent",
-            "value": number(spent),
-            "share": round(100 * min(spent / sweep.allowance, 1.0), 1),
-            "detail": f"{spent / sweep.allowance:.0%} of {number(sweep.allowance)} allowed",
-        },
-        {
-            "label": "Trials",
-            "value": str(len(trials)),
-            "share": None,
-            "detail": ", ".join(f"{n} {state}" for state, n in states.items()),
-        },
+    spent, allowance = float(trials["spent_flops"].sum()), outcome.sweep.allowance
+    share = spent / allowance
+    states = ", ".join(f"{n} {state}" for state, n in trials["state"].value_counts().items())
+    allowed = f"{share:.0%} of {number(allowance)} allowed"
+    cards = [
+        _card("FLOPs spent", number(spent), allowed, round(100 * min(share, 1.0), 1)),
+        _card("Trials", str(len(trials)), states),
     ]
-    if not isinstance(outcome, Record):
-        return cards
-    return cards + _clock(outcome)
+    return cards + _clock(outcome) if isinstance(outcome, Record) else cards
 
 
 def _clock(results: Record) -> list[dict[str, Any]]:
     """What only a real sweep has: time and overhead."""
     trials, waits = results.trials, results.overhead_s()
-    ends = trials["ended_at"].dropna()
-    cards = []
+    ends, cards = trials["ended_at"].dropna(), []
     if len(ends):
-        wall = float(ends.max() - trials["started_at"].min())
-        busy = float(trials["wall_s"].sum())
-        cards.append(
-            {
-                "label": "Wall clock",
-                "value": duration(wall),
-                "share": None,
-                "detail": f"{duration(busy)} of training, side by side",
-            }
-        )
+        wall = duration(float(ends.max() - trials["started_at"].min()))
+        busy = f"{duration(float(trials['wall_s'].sum()))} of training, side by side"
+        cards.append(_card("Wall clock", wall, busy))
     if len(waits):
-        cards.append(
-            {
-                "label": "Overhead per trial",
-                "value": f"{waits.median():.2f} s",
-                "share": None,
-                "detail": f"median from free slot to first step; worst {waits.max():.2f} s",
-            }
-        )
+        detail = f"median from free slot to first step; worst {waits.max():.2f} s"
+        cards.append(_card("Overhead per trial", f"{waits.median():.2f} s", detail))
     return cards
 
 
@@ -352,7 +315,6 @@ def _hashes(outcome: Outcome, spec: str) -> list[tuple[str, str]]:
     """Short digests that show whether two reports are of the same spec and losses."""
     columns = [c for c in ("trial_id", "skill", "loss") if c in outcome.table]
     rows = outcome.table[columns].sort_values(columns[:2]).to_csv(index=False)
-    digest = {"spec": spec, "observations": rows}
-    return [
-        (k, f"sha256 {hashlib.sha256(v.encode()).hexdigest()[:16]}") for k, v in digest.items()
-    ]
+    hashed = {"spec": spec, "observations": rows}
+    digests = {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in hashed.items()}
+    return [(name, f"sha256 {digest}") for name, digest in digests.items()]

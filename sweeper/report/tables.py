@@ -17,7 +17,7 @@ from sweeper.spec.spec import AGGREGATE, Spec
 from sweeper.text import between, number, si, size
 
 if TYPE_CHECKING:
-    from fitting import Fits
+    from fitting import Fits, Optimum, PowerLaw
     from trainables.data import Data
 
 BEYOND = 10.0
@@ -25,7 +25,7 @@ BEYOND = 10.0
 plan ahead, and what the intervals of a short ladder still bear)."""
 
 MAX_LOSS_CELLS = 12_000
-"""Losses the table of trials holds, so that the file stays below 2 MB at about 60 bytes each."""
+"""Losses the table of trials holds, so that the file stays below 2 MB at about 70 bytes each."""
 
 SHOWN_DETAIL = 200
 """Characters of an event that the report shows; the ledger has all."""
@@ -35,31 +35,65 @@ MAX_REASONS = 30
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of the table of trials.
+class Column:
+    """A heading, and the class of the cells below: "n" for numbers, "ci", "id"."""
 
-    Attributes:
-        text: what is shown.
-        sort: the number to sort by; None sorts by the text.
-        chip: whether the text is a state, shown as a coloured mark.
-    """
-
-    text: str
-    sort: str | None = None
-    chip: bool = False
+    title: str
+    style: str = ""
 
 
 @dataclass(frozen=True)
-class Column:
-    """A heading of the table of trials."""
+class Cell:
+    """One cell.
 
-    title: str
-    number: bool = True
+    Attributes:
+        text: what is shown.
+        chip: kind of a state, shown as a coloured mark.
+        note: small print beside it.
+        key: the page's variable for a skill's colour, where the cell begins its rows.
+        span: rows that the cell stands for; 0 where one above does.
+        sort: the number to sort by; None sorts by the text.
+    """
+
+    text: str
+    chip: str = ""
+    note: str = ""
+    key: str = ""
+    span: int = 1
+    sort: str | None = None
+
+    def __str__(self) -> str:
+        """The cell where there is no markup."""
+        return f"{self.text}: {self.note}" if self.note else self.text
 
 
-def _advice(status: Status, reason: str) -> str:
-    """Why a number is missing or doubtful; nothing for a sound one."""
-    return "" if status is Status.OK else reason or status.advice
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of as many cells, and the number of what did not fit in."""
+
+    columns: list[Column]
+    rows: list[list[Cell]]
+    hidden: int = 0
+
+    @property
+    def lines(self) -> list[list[tuple[Column, Cell]]]:
+        """Rows with their columns, without the cells that one above stands for."""
+        pairs = (zip(self.columns, row, strict=True) for row in self.rows)
+        return [[(column, cell) for column, cell in row if cell.span] for row in pairs]
+
+
+def table(rows: Iterable[Iterable[object]], *heads: str | Column, hidden: int = 0) -> Table:
+    """A table of cells and of whatever can be shown, under headings such as "budget|n"."""
+    columns = [Column(*head.split("|")) if isinstance(head, str) else head for head in heads]
+    cells = [[x if isinstance(x, Cell) else Cell(str(x)) for x in row] for row in rows]
+    return Table(columns, cells, hidden)
+
+
+def _status(found: Optimum | PowerLaw) -> Cell:
+    """The status, and why a number is missing or doubtful."""
+    kind = {Status.OK: "ok", Status.EDGE: "edge"}.get(found.status, "none")
+    note = "" if found.ok else found.reason or found.status.advice
+    return Cell(status_word(found.status), kind, note)
 
 
 def _fixed(value: float) -> str:
@@ -67,89 +101,63 @@ def _fixed(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "–"
 
 
-def _kind(status: Status) -> str:
-    return {Status.OK: "ok", Status.EDGE: "edge"}.get(status, "none")
+def _skill(name: str, colours: Mapping[str, str], i: int, rows: int) -> Cell:
+    """The skill of so many rows, beside the first of them."""
+    return Cell(name, key=colours[name], span=0 if i else rows)
 
 
-def optima(fits: Fits, skills: Iterable[str], budgets: Iterable[float]) -> list[dict[str, Any]]:
+def optima(fits: Fits, colours: Mapping[str, str], budgets: list[float]) -> Table:
     """One row per skill and budget: the optimum, its interval and its status."""
-    ladder = list(budgets)
     rows = []
-    for skill in skills:
-        for i, flops in enumerate(ladder):
+    for skill in colours:
+        for i, flops in enumerate(budgets):
             best = fits[skill].at(flops)
-            rows.append(
-                {
-                    "skill": skill,
-                    "first": i == 0,
-                    "span": len(ladder),
-                    "budget": number(flops),
-                    "params": size(best.params),
-                    "interval": between(best.interval),
-                    "tokens": size(best.tokens),
-                    "ratio": number(best.tokens / best.params),
-                    "kind": _kind(best.status),
-                    "status": status_word(best.status),
-                    "reason": _advice(best.status, best.reason),
-                }
-            )
-    return rows
+            rows.append((
+                _skill(skill, colours, i, len(budgets)), number(flops), size(best.params),
+                between(best.interval), size(best.tokens), number(best.tokens / best.params),
+                _status(best),
+            ))  # fmt: skip
+    return table(rows, "skill", "budget|n", "params p*|n", "90 % interval|n ci", "tokens t*|n",
+                 "t*/p*|n", "status")  # fmt: skip
 
 
-def laws(fits: Fits, skills: Iterable[str], beyond: float) -> list[dict[str, Any]]:
+def laws(fits: Fits, colours: Mapping[str, str], beyond: float) -> Table:
     """One row per skill: its law, the interval of its exponent, and its forecast."""
     rows = []
-    for skill in skills:
+    for skill in colours:
         law, far = fits[skill].law, fits[skill].at(beyond)
-        rows.append(
-            {
-                "skill": skill,
-                "coefficient": number(law.coefficient),
-                "exponent": _fixed(law.exponent),
-                "interval": between(exponent_interval(law), "{:.3f}"),
-                "tokens_exponent": _fixed(1 - law.exponent),
-                "beyond": size(far.params),
-                "beyond_interval": between(far.interval),
-                "kind": _kind(law.status),
-                "status": status_word(law.status),
-                "reason": _advice(law.status, law.reason),
-            }
-        )
-    return rows
+        rows.append((
+            _skill(skill, colours, 0, 1), number(law.coefficient), _fixed(law.exponent),
+            between(exponent_interval(law), "{:.3f}"), _fixed(1 - law.exponent),
+            size(far.params), between(far.interval), _status(law),
+        ))  # fmt: skip
+    return table(rows, "skill", "a|n", "b|n", "90 % of b|n ci", "tokens grow as C^(1−b)|n",
+                 f"p* at {number(beyond)}|n", "90 % interval|n ci", "status")  # fmt: skip
 
 
-def methods(fits: Fits, skills: Iterable[str]) -> dict[str, Any]:
+def methods(fits: Fits, colours: Mapping[str, str]) -> Table:
     """Optima by every method, one row per skill and budget, and how far apart they are."""
     frame = fits.table()
     names = sorted(frame["method"].unique(), key=lambda name: name != fits.method)
-    rows: list[dict[str, Any]] = []
-    for skill in skills:
+    rows = []
+    for skill in colours:
         budgets = frame[frame["skill"] == skill].groupby("flops")
         for i, (flops, found) in enumerate(budgets):
             by_name = found.set_index("method").to_dict(orient="index")
-            rows.append(
-                {
-                    "skill": skill,
-                    "first": i == 0,
-                    "span": len(budgets),
-                    "budget": number(float(flops)),
-                    "cells": [_method_cell(by_name.get(name)) for name in names],
-                    "spread": _spread(found),
-                }
-            )
-    return {"names": names, "rows": rows}
+            cells = [_method_cell(by_name.get(name)) for name in names]
+            head = _skill(skill, colours, i, len(budgets)), number(float(flops))
+            rows.append((*head, *cells, _spread(found)))
+    heads = ("skill", "budget|n", *(f"{name}|n" for name in names), "largest / smallest|n")
+    return table(rows, *heads)
 
 
-def _method_cell(found: Mapping[str, Any] | None) -> dict[str, str]:
+def _method_cell(found: Mapping[str, Any] | None) -> Cell:
     if found is None:
-        return {"text": "–", "interval": "", "status": ""}
-    interval = between((found["low"], found["high"]))
-    sound = found["status"] == Status.OK
-    return {
-        "text": size(found["params"]) if math.isfinite(found["params"]) or sound else "",
-        "interval": "" if interval == "–" else interval,
-        "status": "" if sound else status_word(found["status"]),
-    }
+        return Cell("–")
+    sound, interval = found["status"] == Status.OK, between((found["low"], found["high"]))
+    known = [size(found["params"])] if math.isfinite(found["params"]) or sound else []
+    known += [f"({interval})"] if interval != "–" else []
+    return Cell(" ".join(known), note="" if sound else status_word(found["status"]))
 
 
 def _spread(found: pd.DataFrame) -> str:
@@ -165,124 +173,96 @@ def trials_of(table: pd.DataFrame) -> pd.DataFrame:
     return first.rename(columns={"status": "state"})
 
 
-def budgets(sweep: Spec, trials: pd.DataFrame) -> list[dict[str, Any]]:
+def budgets(sweep: Spec, trials: pd.DataFrame) -> Table:
     """One row per budget: trials, sizes and share of what was spent."""
     total = float(trials["spent_flops"].sum()) or 1.0
     rows = []
     for flops in sweep.budgets:
         here = trials[(trials["flops"] / flops - 1).abs() < 1e-9]
-        states = here["state"].value_counts()
-        rows.append(
-            {
-                "budget": number(flops),
-                "trials": len(here),
-                "finished": int(states.get("finished", 0)),
-                "lost": int(states.get("failed", 0) + states.get("diverged", 0)),
-                "sizes": here["params"].nunique(),
-                "low": size(here["params"].min()),
-                "high": size(here["params"].max()),
-                "share": f"{here['spent_flops'].sum() / total:.0%}",
-            }
-        )
-    return rows
+        states, params = here["state"].value_counts(), here["params"]
+        lost = states.get("failed", 0) + states.get("diverged", 0)
+        rows.append((
+            number(flops), len(here), states.get("finished", 0), lost, params.nunique(),
+            size(params.min()), size(params.max()), f"{here['spent_flops'].sum() / total:.0%}",
+        ))  # fmt: skip
+    heads = "budget trials finished failed/diverged sizes from to share-of-FLOPs".split()
+    return table(rows, *(f"{head.replace('-', ' ')}|n" for head in heads))
 
 
-def every_trial(trials: pd.DataFrame, table: pd.DataFrame, skills: list[str]) -> dict[str, Any]:
+def every_trial(trials: pd.DataFrame, seen: pd.DataFrame, skills: list[str]) -> Table:
     """The table of trials, with the losses of as many skills as the file's size allows."""
     room = max(1, MAX_LOSS_CELLS // max(len(trials), 1))
     shown = sorted(skills, key=lambda name: name != AGGREGATE)[:room]
-    losses = table.pivot_table(index="trial_id", columns="skill", values="loss", observed=True)
-    timed = "wall_s" in trials
-    heads = ["#", "budget", "params", "tokens", "tokens/param", "seed"]
-    heads += ["steps", "seconds"] if timed else []
-    columns = [Column(name) for name in heads]
-    columns += [Column("state", number=False), *map(Column, shown), Column("id", number=False)]
-    rows = []
-    for i, trial in enumerate(trials.to_dict(orient="records"), start=1):
-        known = losses.loc[trial["trial_id"]] if trial["trial_id"] in losses.index else {}
-        rows.append(
-            [
-                *_trial_cells(i, trial, timed=timed),
-                Cell(trial["state"], chip=True),
-                *(_numeric(known.get(name, math.nan), ".4f") for name in shown),
-                Cell(str(trial["trial_id"])),
-            ]
+    losses = seen.pivot_table(index="trial_id", columns="skill", values="loss", observed=True)
+    losses = losses.reindex(index=trials["trial_id"], columns=shown)
+    rows = [
+        [
+            *_trial_cells(i, trial),
+            Cell(trial["state"], chip=trial["state"]),
+            *(_numeric(loss, ".4f") for loss in own),
+            trial["trial_id"],
+        ]
+        for i, (trial, own) in enumerate(
+            zip(trials.to_dict(orient="records"), losses.to_numpy(), strict=True), start=1
         )
-    return {"columns": columns, "rows": rows, "hidden": len(skills) - len(shown)}
+    ]
+    heads = ["#", "budget", "params", "tokens", "tokens/param", "seed"]
+    heads += ["steps", "seconds"] if "wall_s" in trials else []
+    first, last = ([Column(name, "n") for name in names] for names in (heads, shown))
+    return table(rows, *first, "state", *last, "id|id", hidden=len(skills) - len(shown))
 
 
-def _trial_cells(place: int, trial: Mapping[str, Any], *, timed: bool) -> list[Cell]:
+def _trial_cells(place: int, trial: Mapping[str, Any]) -> list[Cell]:
     cells = [
         _numeric(place, "d"),
-        Cell(number(trial["flops"]), number(trial["flops"])),
-        Cell(si(trial["params"]), f"{trial['params']:.0f}"),
-        Cell(si(trial["tokens"]), f"{trial['tokens']:.0f}"),
+        Cell(number(trial["flops"])),
+        Cell(si(trial["params"]), sort=f"{trial['params']:.0f}"),
+        Cell(si(trial["tokens"]), sort=f"{trial['tokens']:.0f}"),
         _numeric(trial["tokens"] / trial["params"], ".3g"),
         _numeric(trial["seed"], "d"),
     ]
-    if timed:
+    if "wall_s" in trial:
         cells += [_numeric(trial["steps"], ".0f"), _numeric(trial["wall_s"], ".1f")]
     return cells
 
 
 def _numeric(value: float | None, pattern: str) -> Cell:
-    if value is None or not math.isfinite(value):
-        return Cell("", "")
-    text = format(value, pattern)
-    return Cell(text, text)
+    return Cell("" if value is None or not math.isfinite(value) else format(value, pattern))
 
 
-def failures(trials: pd.DataFrame) -> list[dict[str, Any]]:
+def failures(trials: pd.DataFrame) -> Table:
     """Trials that ended without losses, with their reasons."""
     lost = trials[trials["state"].isin(["failed", "diverged"])]
-    return [
-        {
-            "trial": str(trial["trial_id"]),
-            "allocation": str(
-                Allocation(*(trial[key] for key in ("flops", "params", "tokens", "seed")))
-            ),
-            "state": trial["state"],
-            "attempts": trial.get("attempts", 1),
-            "spent": number(trial["spent_flops"]),
-            "reason": trial.get("reason") or "no reason was recorded",
-        }
-        for trial in lost.to_dict(orient="records")
-    ]
+    rows = []
+    for trial in lost.to_dict(orient="records"):
+        where = Allocation(*(trial[key] for key in ("flops", "params", "tokens", "seed")))
+        reason = trial.get("reason") or "no reason was recorded"
+        state = Cell(trial["state"], chip=trial["state"])
+        ending = trial.get("attempts", 1), number(trial["spent_flops"]), reason
+        rows.append((trial["trial_id"], where, state, *ending))
+    return table(rows, "trial|id", "allocation", "state", "attempts|n", "FLOPs spent|n", "reason")
 
 
-def faults(events: pd.DataFrame | None) -> list[dict[str, Any]]:
+def faults(events: pd.DataFrame | None) -> Table:
     """Faults that the sweep got over, by kind: how often, on how many trials, and the last one."""
-    if events is None:
-        return []
-    seen = events[events["kind"].isin([*RESPONSES, "stopped", "reopened"])]
-    return [
-        {
-            "kind": str(kind),
-            "count": len(group),
-            "trials": group["trial_id"].nunique(),
-            "last": str(group["detail"].iloc[-1])[:SHOWN_DETAIL],
-        }
-        for kind, group in seen.groupby("kind", sort=False)
-    ]
+    rows: list[tuple[object, ...]] = []
+    if events is not None:
+        seen = events[events["kind"].isin([*RESPONSES, "stopped", "reopened"])]
+        for kind, group in seen.groupby("kind", sort=False):
+            last = str(group["detail"].iloc[-1])[:SHOWN_DETAIL]
+            rows.append((kind, len(group), group["trial_id"].nunique(), last))
+    return table(rows, "fault", "times|n", "trials|n", "the last one")
 
 
-def excluded(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def excluded(rows: pd.DataFrame) -> Table:
     """Rows left out of the fits, gathered by reason."""
-    if rows.empty:
-        return []
     found = []
-    for reason, group in rows.groupby("reason", sort=False):
+    for reason, group in rows.groupby("reason", sort=False) if len(rows) else ():
         trials = group["trial_id"].astype(str).unique()
         more = f" and {len(trials) - 5} more" if len(trials) > 5 else ""
-        found.append(
-            {
-                "reason": str(reason),
-                "count": len(group),
-                "skills": ", ".join(sorted(group["skill"].astype(str).unique())[:8]),
-                "trials": ", ".join(trials[:5]) + more,
-            }
-        )
-    return found[:MAX_REASONS]
+        skills = ", ".join(sorted(group["skill"].astype(str).unique())[:8])
+        found.append((reason, len(group), skills, ", ".join(trials[:5]) + more))
+    return table(found[:MAX_REASONS], "reason", "rows left out|n", "skills", "trials|id")
 
 
 def corpus(manifest: Mapping[str, Any], data: Data) -> dict[str, Any]:
@@ -299,8 +279,12 @@ def corpus(manifest: Mapping[str, Any], data: Data) -> dict[str, Any]:
         for name, entry in manifest["classes"].items()
     ]
     found = manifest["contamination"]
-    matches = [
-        (name, n["examples"], n["too_short"], n["matched"], n["covered"])
-        for name, n in found["sets"].items()
-    ]
-    return {"classes": classes, "ngram": found["ngram"], "matches": matches}
+    keys = ("examples", "too_short", "matched", "covered")
+    matches = [(name, *(n[key] for key in keys)) for name, n in found["sets"].items()]
+    return {
+        "classes": table(classes, "class", "% of documents|n", "% of tokens|n", "documents|n",
+                         "tokens|n", "held out|n"),
+        "ngram": found["ngram"],
+        "matches": table(matches, "set", "examples|n", "too short to check|n", "matched|n",
+                         "covered to four fifths|n"),
+    }  # fmt: skip

@@ -7,7 +7,7 @@ the joint fit of `fitting.datamix.joint`, which shares strength between mixes an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, get_args
@@ -27,22 +27,23 @@ from fitting.datamix.shares import (
 )
 from fitting.errors import FittingError
 from fitting.values import Z90
-from sweeper.analysis.studies.source import Source
+from sweeper.analysis.studies.source import Source, Study, records
 
 JOINT, PARABOLA = "joint", "parabola"
 
 _LEAST_MIXES = 4
 """Mixes with vertices of both skills from which curves are laid through them."""
 
+Lines = dict[tuple[str, float], ShareResponse]
+Meets = dict[tuple[str, str, float], Alignment]
+
 
 @dataclass(frozen=True)
-class DatamixStudy:
+class DatamixStudy(Study):
     """What the mixes did.
 
     Attributes:
-        source: what was analysed.
         fits: the joint fit of each skill.
-        optima: one row per mix, skill, budget and method: params, low, high, status, loss.
         slopes: one row per skill, budget and method: slope of ln p* per unit of the own class's
             share, 90 % interval, mixes, status.
         differences: one row per pair of skills, budget and method: difference of slopes,
@@ -50,34 +51,21 @@ class DatamixStudy:
         alignments: one row per pair, budget and method or curve: ratio, 90 % interval, params.
         costs: one row per skill and budget: loss at the aligning ratio of the joint fit less loss
             at the reference mix, each at its own optimum, nats, 90 % interval.
+        optima: one row per mix, skill, budget and method: params, low, high, status, loss.
     """
 
-    source: Source
     fits: Mapping[str, MixFit]
-    optima: pd.DataFrame
     slopes: pd.DataFrame
     differences: pd.DataFrame
     alignments: pd.DataFrame
     costs: pd.DataFrame
-
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Everything found, by name."""
-        return {
-            "slopes": self.slopes,
-            "differences": self.differences,
-            "alignments": self.alignments,
-            "costs": self.costs,
-            "optima": self.optima,
-        }
+    optima: pd.DataFrame
 
     def sentences(self) -> list[str]:
         """What the intervals allow one to say."""
-        said = [_slope(row) for row in _rows(self.slopes[self.slopes["method"] == JOINT])]
-        own = self.differences[self.differences["method"] == JOINT]
-        said += [_difference(row) for row in _rows(own)]
-        said += [_alignment(row) for row in _rows(self.alignments)]
-        return said + [_cost(row) for row in _rows(self.costs)]
+        slopes, gaps = (t[t["method"] == JOINT] for t in (self.slopes, self.differences))
+        told = ((slopes, _slope), (gaps, _difference), (self.alignments, _alignment))
+        return [say(row) for table, say in (*told, (self.costs, _cost)) for row in records(table)]
 
 
 def study(source: Source) -> DatamixStudy:
@@ -86,36 +74,41 @@ def study(source: Source) -> DatamixStudy:
     Raises:
         FittingError: fewer than three mixes, or no skill that follows a class.
     """
-    if len(source.shares) < 3:
+    shares = source.shares
+    if len(shares) < 3:
         raise FittingError(
-            f"the data-mix study needs three mixes or more, these runs have {len(source.shares)}; "
+            f"the data-mix study needs three mixes or more, these runs have {len(shares)}; "
             "give a spec `mixes: paper` or names with class multipliers, and a table its shares "
             "(columns share_<class>, or a YAML file of mixes)"
         )
-    shares = source.shares
     names = {c for mix in shares.values() for c in mix}
     classes = {s: c for s, c in source.classes.items() if c in names}
     if not classes:
         raise FittingError(f"no skill follows one of the classes {', '.join(sorted(names))}")
-    table = source.table[source.table["skill"].isin(list(classes))]
-    seen = prepare(table)
+    seen = prepare(source.table[source.table["skill"].isin(list(classes))])
     fits = fit_mixes(seen, shares, classes)
     vertices = optima_by_mix(seen, shares)
-    lines = _lines(vertices, classes)
+    lines = {
+        (str(skill), float(flops)): fit_share_response(own[f"share_{classes[skill]}"], own.params)
+        for (skill, flops), own in vertices.groupby(["skill", "flops"], sort=False)
+    }
     pairs = _pairs(classes, list(fits))
+    meets = {
+        (under, over, flops): align(
+            fits[over], fits[under], flops, rest=_rest(source, over, under)
+        )
+        for under, over in pairs
+        for flops in fits[over].grid.budgets
+    }
     return DatamixStudy(
         source,
-        fits,
-        _optima(seen, fits, vertices),
-        _slopes(fits, lines, classes),
-        _differences(fits, lines, pairs, seen.budgets),
-        _alignments(fits, vertices, pairs, source, classes),
-        _costs(fits, pairs, source, classes),
+        fits=fits,
+        slopes=_slopes(fits, lines, source),
+        differences=_differences(fits, lines, pairs),
+        alignments=pd.DataFrame(list(_alignments(meets, vertices, source))),
+        costs=_costs(fits, meets, source),
+        optima=_optima(seen, fits, vertices),
     )
-
-
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
 
 
 def _pairs(classes: Mapping[str, str], skills: Sequence[str]) -> list[tuple[str, str]]:
@@ -127,169 +120,129 @@ def _pairs(classes: Mapping[str, str], skills: Sequence[str]) -> list[tuple[str,
     return list(combinations(ordered, 2))
 
 
-Lines = dict[tuple[str, float], ShareResponse]
-
-
-def _lines(vertices: pd.DataFrame, classes: Mapping[str, str]) -> Lines:
-    """The line through the parabolas' vertices, by skill and budget."""
-    found = {}
-    for (skill, flops), rows in vertices.groupby(["skill", "flops"], sort=False):
-        share = rows[f"share_{classes[skill]}"]
-        found[str(skill), float(flops)] = fit_share_response(share, rows["params"])
-    return found
-
-
 def _optima(
     seen: Observations, fits: Mapping[str, MixFit], vertices: pd.DataFrame
 ) -> pd.DataFrame:
     """Optimum and least loss under every mix, both methods."""
     trained = set(map(tuple, seen.frame[["mix", "skill", "budget"]].astype(object).to_numpy()))
-    rows: list[dict[str, Any]] = []
+    parts = []
     for skill, fit in fits.items():
         for flops in fit.grid.budgets:
             (mean, error), (loss, loss_error) = fit.log_optimum(flops), fit.least(flops)
-            for i, mix in enumerate(fit.grid.mixes):
-                low, high = (math.exp(mean[i] + s * Z90 * error[i]) for s in (-1, 1))
-                rows.append(
-                    {"mix": mix, "skill": skill, "flops": flops, "method": JOINT,
-                     "share": fit.grid.shares[i], "params": math.exp(mean[i]), "low": low,
-                     "high": high, "loss": loss[i], "loss_error": loss_error[i],
-                     "status": "ok" if (mix, skill, flops) in trained else "predicted"}
-                )  # fmt: skip
-    for row in _rows(vertices):
-        fit = fits[row["skill"]]
-        spread = Z90 * row["se"]
-        rows.append(
-            {"mix": row["mix"], "skill": row["skill"], "flops": row["flops"], "method": PARABOLA,
-             "share": fit.grid.shares[fit.grid.mixes.index(row["mix"])], "params": row["params"],
-             "low": row["params"] * math.exp(-spread), "high": row["params"] * math.exp(spread),
-             "loss": math.nan, "loss_error": math.nan, "status": str(row["status"])}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
+            known = ["ok" if (m, skill, flops) in trained else "predicted" for m in fit.grid.mixes]
+            head = {"mix": fit.grid.mixes, "skill": skill, "flops": flops, "method": JOINT}
+            parts.append(pd.DataFrame(head | {
+                "share": fit.grid.shares, "params": np.exp(mean),
+                "low": np.exp(mean - Z90 * error), "high": np.exp(mean + Z90 * error),
+                "loss": loss, "loss_error": loss_error, "status": known,
+            }))  # fmt: skip
+    half = np.exp(Z90 * vertices["se"])
+    grids = [fits[skill].grid for skill in vertices["skill"]]
+    own = vertices[["mix", "skill", "flops"]].assign(
+        method=PARABOLA,
+        share=[g.shares[g.mixes.index(m)] for g, m in zip(grids, vertices["mix"], strict=True)],
+        params=vertices["params"], low=vertices["params"] / half, high=vertices["params"] * half,
+        status=vertices["status"].map(str),
+    )  # fmt: skip
+    return pd.concat([*parts, own], ignore_index=True)
 
 
-def _slopes(fits: Mapping[str, MixFit], lines: Lines, classes: Mapping[str, str]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
+def _slopes(fits: Mapping[str, MixFit], lines: Lines, source: Source) -> pd.DataFrame:
+    names = ["skill", "class", "flops", "method", "slope", "low", "high", "mixes", "status"]
+    rows: list[tuple[Any, ...]] = []
     for skill, fit in fits.items():
         for flops in fit.grid.budgets:
-            slope = fit.slope(flops)
-            head = {"skill": skill, "class": classes[skill], "flops": flops}
-            rows.append(
-                head | {"method": JOINT, "slope": slope.value, "low": slope.interval[0],
-                        "high": slope.interval[1], "mixes": len(fit.trained), "status": "ok"}
-            )  # fmt: skip
-            line = lines.get((skill, flops))
-            if line is not None:
-                low, high = line.slope_interval() if line.ok else (math.nan, math.nan)
-                rows.append(
-                    head | {"method": PARABOLA, "slope": line.slope, "low": low, "high": high,
-                            "mixes": int(line.dof + 2 * line.ok), "status": str(line.status)}
-                )  # fmt: skip
-    return pd.DataFrame(rows)
+            head, own = (skill, source.classes[skill], flops), fit.slope(flops)
+            rows.append((*head, JOINT, own.value, *own.interval, len(fit.trained), "ok"))
+            if line := lines.get((skill, flops)):
+                ends = line.slope_interval() if line.ok else (math.nan, math.nan)
+                mixes = int(line.dof + 2 * line.ok)
+                rows.append((*head, PARABOLA, line.slope, *ends, mixes, str(line.status)))
+    return pd.DataFrame(rows, columns=names)
 
 
 def _differences(
-    fits: Mapping[str, MixFit],
-    lines: Lines,
-    pairs: Sequence[tuple[str, str]],
-    budgets: Sequence[float],
+    fits: Mapping[str, MixFit], lines: Lines, pairs: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
     """Whether two skills follow their own shares with one slope."""
     from scipy.special import stdtr
 
     names = ["first", "second", "flops", "method", "difference", "low", "high", "p_value"]
     rows: list[tuple[Any, ...]] = []
-    for one, other in pairs:
-        for flops in budgets:
-            own = slope_gap(fits[one], fits[other], flops)
+    for pair in pairs:
+        for flops in fits[pair[0]].grid.budgets:
+            own = slope_gap(fits[pair[0]], fits[pair[1]], flops)
             p = float(2 * stdtr(own.dof, -abs(own.value) / own.error))
-            rows.append((one, other, flops, JOINT, own.value, *own.interval, p))
-            both = lines.get((one, flops)), lines.get((other, flops))
-            if both[0] is not None and both[1] is not None and both[0].ok and both[1].ok:
-                gap = slope_difference(both[0], both[1])
-                rows.append((one, other, flops, PARABOLA, gap.value, *gap.interval, gap.p_value))
+            rows.append((*pair, flops, JOINT, own.value, *own.interval, p))
+            both = [lines[skill, flops] for skill in pair if (skill, flops) in lines]
+            if len(both) == 2 and all(line.ok for line in both):
+                gap = slope_difference(*both)
+                rows.append((*pair, flops, PARABOLA, gap.value, *gap.interval, gap.p_value))
     return pd.DataFrame(rows, columns=names)
 
 
-def _alignments(
-    fits: Mapping[str, MixFit],
-    vertices: pd.DataFrame,
-    pairs: Sequence[tuple[str, str]],
-    source: Source,
-    classes: Mapping[str, str],
-) -> pd.DataFrame:
+def _alignments(meets: Meets, vertices: pd.DataFrame, source: Source) -> Iterator[dict[str, Any]]:
     """Where two optima meet: by the joint fit, and by each curve through the vertices."""
-    rows: list[dict[str, Any]] = []
-    for under, over in pairs:
-        above, below = classes[over], classes[under]
-        rest = _rest(source, above, below)
-        for flops in fits[over].grid.budgets:
-            found: dict[str, Alignment] = {JOINT: align(fits[over], fits[under], flops, rest=rest)}
-            wide = vertices[vertices["flops"] == flops].pivot(
-                index="mix", columns="skill", values="params"
-            )
-            wide = wide.dropna(subset=[s for s in (over, under) if s in wide])
-            if {over, under} <= set(wide.columns) and len(wide) >= _LEAST_MIXES:
-                ratio = [_ratio(source.shares[str(m)], above, below) for m in wide.index]
-                for curve in get_args(Curve):
-                    found[f"{PARABOLA}, {curve}"] = aligning_ratio(
-                        ratio, wide[over], wide[under], curve=curve
-                    )
-            else:
-                reason = f"{len(wide)} mixes have a vertex of both skills, too few."
-                found[PARABOLA] = no_alignment(reason)
-            rows += [
-                {"over": above, "under": below, "flops": flops, "method": method,
-                 "ratio": one.ratio, "low": one.interval[0], "high": one.interval[1],
-                 "params": one.params, "within": one.within, "status": str(one.status),
-                 "reason": one.reason}
-                for method, one in found.items()
-            ]  # fmt: skip
-    return pd.DataFrame(rows)
+    for (under, over, flops), joint in meets.items():
+        above, below = source.classes[over], source.classes[under]
+        wide = vertices[vertices["flops"] == flops].pivot(
+            index="mix", columns="skill", values="params"
+        )
+        wide = wide.reindex(columns=[over, under]).dropna()
+        found: dict[str, Alignment] = {JOINT: joint}
+        if len(wide) >= _LEAST_MIXES:
+            ratio = [_ratio(source.shares[str(m)], above, below) for m in wide.index]
+            for curve in get_args(Curve):
+                met = aligning_ratio(ratio, wide[over], wide[under], curve=curve)
+                found[f"{PARABOLA}, {curve}"] = met
+        else:
+            reason = f"{len(wide)} mixes have a vertex of both skills, too few."
+            found[PARABOLA] = no_alignment(reason)
+        for method, one in found.items():
+            yield {
+                "over": above, "under": below, "flops": flops, "method": method,
+                "ratio": one.ratio, "low": one.interval[0], "high": one.interval[1],
+                "params": one.params, "within": one.within, "status": str(one.status),
+                "reason": one.reason,
+            }  # fmt: skip
 
 
 def _ratio(mix: Mapping[str, float], above: str, below: str) -> float:
     return mix[above] / mix[below] if mix[below] > 0 else math.nan
 
 
-def _rest(source: Source, above: str, below: str) -> float:
-    """Share of all other classes in the reference mix."""
+def _rest(source: Source, *skills: str) -> float:
+    """Share in the reference mix of all classes but those that two skills follow."""
     base = next(iter(source.shares.values()))
-    return 1.0 - base[above] - base[below]
+    return 1.0 - sum(base[source.classes[skill]] for skill in skills)
 
 
-def _costs(
-    fits: Mapping[str, MixFit],
-    pairs: Sequence[tuple[str, str]],
-    source: Source,
-    classes: Mapping[str, str],
-) -> pd.DataFrame:
+def _costs(fits: Mapping[str, MixFit], meets: Meets, source: Source) -> pd.DataFrame:
     """What each skill loses or gains at the joint fit's aligning ratio, at its own optimum."""
     names = ["over", "under", "flops", "ratio", "skill", "cost", "low", "high"]
     base, rows = next(iter(source.shares.values())), []
-    for under, over in pairs:
-        above, below = classes[over], classes[under]
-        for flops in fits[over].grid.budgets:
-            rest = _rest(source, above, below)
-            meet = align(fits[over], fits[under], flops, rest=rest)
-            if not math.isfinite(meet.ratio):
-                continue
-            aligned = {above: meet.ratio, below: 1.0}
-            for skill in (under, over):
-                own = classes[skill]
-                share = (1 - rest) * aligned[own] / (1 + meet.ratio)
-                mean, spread = fits[skill].level(flops, np.array([share, base[own]]))
-                contrast = np.array([1.0, -1.0])
-                value = float(contrast @ mean)
-                half = Z90 * math.sqrt(float(contrast @ spread @ contrast))
-                rows.append(
-                    (above, below, flops, meet.ratio, skill, value, value - half, value + half)
-                )
+    contrast = np.array([1.0, -1.0])
+    for (under, over, flops), meet in meets.items():
+        if not math.isfinite(meet.ratio):
+            continue
+        both = source.classes[over], source.classes[under]
+        left = 1 - _rest(source, over, under)
+        for skill, part in ((under, 1.0), (over, meet.ratio)):
+            shares = left * part / (1 + meet.ratio), base[source.classes[skill]]
+            mean, spread = fits[skill].level(flops, np.array(shares))
+            value = float(contrast @ mean)
+            half = Z90 * math.sqrt(float(contrast @ spread @ contrast))
+            ends = value, value - half, value + half
+            rows.append((*both, flops, meet.ratio, skill, *ends))
     return pd.DataFrame(rows, columns=names)
 
 
+def _excludes_zero(row: Mapping[str, Any]) -> bool:
+    return bool(row["low"] > 0 or row["high"] < 0)
+
+
 def _slope(row: Mapping[str, Any]) -> str:
-    verdict = "clear" if row["low"] > 0 or row["high"] < 0 else "cannot be told from none"
+    verdict = "clear" if _excludes_zero(row) else "cannot be told from none"
     return (
         f"At {row['flops']:.3g} FLOPs {row['skill']}’s optimum changes by {row['slope']:+.2f} in "
         f"ln p* per unit of the share of {row['class']} (90 % {row['low']:+.2f} to "
@@ -298,7 +251,7 @@ def _slope(row: Mapping[str, Any]) -> str:
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    same = "differ" if row["low"] > 0 or row["high"] < 0 else "cannot be told apart"
+    same = "differ" if _excludes_zero(row) else "cannot be told apart"
     return (
         f"The responses of {row['first']} and {row['second']} {same} at {row['flops']:.3g} FLOPs "
         f"(difference {row['difference']:+.2f}, 90 % {row['low']:+.2f} to {row['high']:+.2f}, "

@@ -10,20 +10,15 @@ from typing import Any
 
 from fitting.values import plain
 from sweeper.analysis.studies import datamix, skills, validation
-from sweeper.analysis.studies.datamix import DatamixStudy
-from sweeper.analysis.studies.skills import SkillsStudy
-from sweeper.analysis.studies.source import Source
-from sweeper.analysis.studies.validation import ValidationStudy
+from sweeper.analysis.studies.source import Source, Study, records
 from sweeper.errors import SpecError, did_you_mean
-
-AnyStudy = DatamixStudy | ValidationStudy | SkillsStudy
 
 STUDIES = ("datamix", "validation", "skills")
 
 
 def analyse(
     name: str, source: Source, *, first: Sequence[str] = (), second: Sequence[str] = ()
-) -> AnyStudy:
+) -> Study:
     """Do a study.
 
     Args:
@@ -42,23 +37,19 @@ def analyse(
         return validation.study(source, wanted=first, candidates=second)
     if name == "skills":
         return skills.study(source, hypothesis=first, held_out=second)
-    raise SpecError(f"study: {name!r} is unknown{did_you_mean(name, STUDIES)}; {_KNOWN}")
+    known = f"known: {', '.join(STUDIES)}"
+    raise SpecError(f"study: {name!r} is unknown{did_you_mean(name, STUDIES)}; {known}")
 
 
-_KNOWN = f"known: {', '.join(STUDIES)}"
-
-
-def to_json(study: AnyStudy) -> str:
+def to_json(study: Study) -> str:
     """Sentences and tables as JSON; NaN becomes null."""
     content: dict[str, Any] = {
         "title": study.source.title,
         "note": study.source.note,
         "sentences": study.sentences(),
-        **{
-            name: [{k: _value(v) for k, v in row.items()} for row in table.to_dict("records")]
-            for name, table in study.tables.items()
-        },
     }
+    for name, table in study.tables.items():
+        content[name] = [{k: _value(v) for k, v in row.items()} for row in records(table)]
     return json.dumps(plain(content), allow_nan=False, indent=1)
 
 
@@ -66,7 +57,7 @@ def _value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def keep(study: AnyStudy, folder: Path) -> list[Path]:
+def keep(study: Study, folder: Path) -> list[Path]:
     """Write tables as CSV, everything as JSON, and the figures as PNG."""
     from sweeper.analysis.studies.figures import figures
 
@@ -74,11 +65,9 @@ def keep(study: AnyStudy, folder: Path) -> list[Path]:
     written = [folder / "study.json"]
     written[0].write_text(to_json(study), encoding="utf-8")
     for name, table in study.tables.items():
-        path = folder / f"{name}.csv"
-        table.to_csv(path, index=False, float_format="%.6g")
-        written.append(path)
+        written.append(folder / f"{name}.csv")
+        table.to_csv(written[-1], index=False, float_format="%.6g")
     for drawn in figures(study):
-        path = folder / f"{drawn.name}.png"
-        drawn.figure.savefig(path)
-        written.append(path)
+        written.append(folder / f"{drawn.name}.png")
+        drawn.figure.savefig(written[-1])
     return written

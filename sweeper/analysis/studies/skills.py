@@ -10,7 +10,7 @@ are independent in their examples only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -21,8 +21,8 @@ import pandas as pd
 from fitting import Fits, compare_skills, compose, fit_skills, prepare
 from fitting.errors import FittingError
 from fitting.values import Z90
-from sweeper.analysis.studies.source import Source
-from sweeper.errors import SpecError, did_you_mean
+from sweeper.analysis.studies.source import Source, Study, records, require_measured
+from sweeper.errors import SpecError
 from trainables.skills.paper import NINETEEN
 
 LEVEL = 0.1
@@ -32,32 +32,25 @@ HYPOTHESIS, HELD_OUT = "hypothesis", "held-out"
 
 
 @dataclass(frozen=True)
-class SkillsStudy:
+class SkillsStudy(Study):
     """What differs.
 
     Attributes:
-        source: what was analysed.
         halves: skill -> "hypothesis" or "held-out".
-        ratios: one row per class or skill, half, reference, method and budget (NaN: pooled):
-            log_ratio, low, high.
         claims: one row per comparison and method: log_ratio and p_value on the hypothesis half,
             whether it is claimed, log_ratio, one-sided p_value and its corrected value on the
             held-out half, and the verdict.
+        ratios: one row per class or skill, half, reference, method and budget (NaN: pooled):
+            log_ratio, low, high.
     """
 
-    source: Source
     halves: Mapping[str, str]
-    ratios: pd.DataFrame
     claims: pd.DataFrame
-
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Everything found, by name."""
-        return {"claims": self.claims, "ratios": self.ratios}
+    ratios: pd.DataFrame
 
     def sentences(self) -> list[str]:
         """What was claimed, and what became of it."""
-        return [_sentence(row) for _, row in self.claims.iterrows()]
+        return [_sentence(row) for row in records(self.claims)]
 
 
 def study(
@@ -75,47 +68,41 @@ def study(
         SpecError: a name is not among the skills, or is in both halves.
         FittingError: fewer than two classes, counting the aggregate.
     """
-    seen = prepare(source.reference)
+    seen, aggregate = prepare(source.reference), source.aggregate
     halves = _halves(source, seen.skills, hypothesis, held_out)
-    groups = _groups(source, halves)
-    table = seen.frame.drop(columns="budget")
-    parts = [
-        compose(table, dict.fromkeys(members, 1.0), name=f"{name} ({half})")
-        for (name, half), members in groups.items()
-    ]
-    every = pd.concat([table, *parts], ignore_index=True)
-    fits = fit_skills(every)
+    groups: dict[tuple[str, str], dict[str, float]] = {}
+    for skill, half in halves.items():
+        if skill in source.classes:
+            groups.setdefault((source.classes[skill], half), {})[skill] = 1.0
     classes = list(dict.fromkeys(name for name, _ in groups))
-    pairs: list[tuple[str, str | None]] = list(combinations(sorted(classes, reverse=True), 2))
-    if source.aggregate:
-        pairs += [(name, None) for name in classes]
+    pairs = list(combinations(sorted(classes, reverse=True), 2))
+    pairs += [(name, aggregate) for name in classes] if aggregate else []
     if not pairs:
         raise FittingError(
             "the skills study needs skills of two classes, or of one class and an aggregate "
             "called validation"
         )
-    rows = []
-    for one, other in pairs:
-        for half in (HYPOTHESIS, HELD_OUT):
-            if (one, half) not in groups or (other is not None and (other, half) not in groups):
-                continue
-            under = source.aggregate if other is None else f"{other} ({half})"
-            reference = source.aggregate if other is None else other
-            rows += _ratios(every, fits, f"{one} ({half})", str(under), one, half, str(reference))
-    if source.aggregate:
-        for skill, half in halves.items():
-            rows += _ratios(every, fits, skill, source.aggregate, skill, half, source.aggregate)
-    ratios = pd.DataFrame(rows)
-    return SkillsStudy(source, halves, ratios, _claims(ratios, pairs, source.aggregate))
+    table = seen.frame.drop(columns="budget")
+    parts = [compose(table, own, name=f"{name} ({half})") for (name, half), own in groups.items()]
+    every = pd.concat([table, *parts], ignore_index=True)
+    asked = [
+        (f"{one} ({half})", other if other == aggregate else f"{other} ({half})", one, half, other)
+        for one, other in pairs
+        for half in (HYPOTHESIS, HELD_OUT)
+        if (one, half) in groups and (other == aggregate or (other, half) in groups)
+    ]
+    if aggregate:
+        asked += [(skill, aggregate, skill, half, aggregate) for skill, half in halves.items()]
+    fits = fit_skills(every)
+    rows = [row for each in asked for row in _ratios(every, fits, *each)]
+    ratios = pd.DataFrame(rows, columns=list(_RATIO))
+    return SkillsStudy(source, halves=halves, claims=_claims(ratios, pairs), ratios=ratios)
 
 
 def _halves(
     source: Source, skills: Sequence[str], hypothesis: Sequence[str], held_out: Sequence[str]
 ) -> dict[str, str]:
-    for name in (*hypothesis, *held_out):
-        if name not in skills:
-            near = did_you_mean(name, skills)
-            raise SpecError(f"{name!r} was not measured{near}; measured: {', '.join(skills)}")
+    require_measured((*hypothesis, *held_out), skills)
     both = sorted(set(hypothesis) & set(held_out))
     if both:
         raise SpecError(f"{both[0]!r} is in both halves; name it in one")
@@ -124,73 +111,39 @@ def _halves(
     found = {}
     for own in dict.fromkeys(source.classes[s] for s in skills if s in source.classes):
         members = [s for s in skills if source.classes.get(s) == own and "validation" not in s]
-        # The mean of all grades of code would be in both halves.
-        parts = [s for s in members if s != own or not _has_parts(own, members)]
-        for i, skill in enumerate(parts):
-            alternate = HELD_OUT if i % 2 and len(parts) > 1 else HYPOTHESIS
+        if any(s.removeprefix(f"{own}-").isdigit() for s in members):
+            # The mean of all grades of code would be in both halves.
+            members = [s for s in members if s != own]
+        for i, skill in enumerate(members):
+            alternate = HELD_OUT if i % 2 else HYPOTHESIS
             found[skill] = NINETEEN[skill].part if skill in NINETEEN else alternate
     return found
 
 
-def _has_parts(own: str, members: Sequence[str]) -> bool:
-    """Whether a class's own skill is the sum of graded ones beside it."""
-    return any(s.removeprefix(f"{own}-").isdigit() for s in members)
-
-
-def _groups(source: Source, halves: Mapping[str, str]) -> dict[tuple[str, str], list[str]]:
-    groups: dict[tuple[str, str], list[str]] = {}
-    for skill, half in halves.items():
-        own = source.classes.get(skill)
-        if own is not None:
-            groups.setdefault((own, half), []).append(skill)
-    return groups
+_RATIO = ("name", "half", "reference", "method", "flops", "log_ratio", "low", "high", "p_value")
 
 
 def _ratios(
-    table: pd.DataFrame, fits: Fits, one: str, other: str, name: str, half: str, reference: str
-) -> list[dict[str, Any]]:
+    table: pd.DataFrame, fits: Fits, one: str, other: str, *head: str
+) -> Iterator[tuple[Any, ...]]:
     """Log ratios of two optima, per budget and pooled, by both methods."""
-    head = {"name": name, "half": half, "reference": reference}
-    rows = []
-    paired = compare_skills(table, one, other)
-    for row in paired.frame.itertuples():
-        spread = Z90 * row.se
-        rows.append(
-            head | {"method": "parabola", "flops": row.flops, "log_ratio": row.log_ratio,
-                    "low": row.log_ratio - spread, "high": row.log_ratio + spread,
-                    "p_value": math.nan}
-        )  # fmt: skip
-    low, high = paired.interval()
-    rows.append(
-        head | {"method": "parabola", "flops": math.nan, "log_ratio": paired.pooled, "low": low,
-                "high": high, "p_value": paired.p_value}
-    )  # fmt: skip
-    joint = fits.compare(one, other)
-    pooled = (math.nan, joint.pooled, joint.se)
-    for flops, value, error in [*joint.frame[["flops", "log_ratio", "se"]].to_numpy(), pooled]:
-        spread = Z90 * error
-        rows.append(
-            head | {"method": "guarded", "flops": flops, "log_ratio": value,
-                    "low": value - spread, "high": value + spread,
-                    "p_value": joint.p_value if math.isnan(flops) else math.nan}
-        )  # fmt: skip
-    return rows
+    paired, joint = compare_skills(table, one, other), fits.compare(one, other)
+    half = Z90 * joint.se
+    for method, found, ends in (
+        ("parabola", paired, paired.interval()),
+        ("guarded", joint, (joint.pooled - half, joint.pooled + half)),
+    ):
+        for flops, value, error in found.frame[["flops", "log_ratio", "se"]].to_numpy():
+            own = value, value - Z90 * error, value + Z90 * error
+            yield (*head, method, flops, *own, math.nan)
+        yield (*head, method, math.nan, found.pooled, *ends, found.p_value)
 
 
-def _claims(
-    ratios: pd.DataFrame, pairs: Sequence[tuple[str, str | None]], aggregate: str | None
-) -> pd.DataFrame:
-    pooled = ratios[ratios["flops"].isna()]
+def _claims(ratios: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    pooled = ratios[ratios["flops"].isna()].set_index(["name", "reference", "method", "half"])
     rows = []
     for method in ("guarded", "parabola"):
-        own = []
-        for one, other in pairs:
-            at = (pooled["name"] == one) & (pooled["reference"] == (other or aggregate))
-            at &= pooled["method"] == method
-            halves = {
-                half: pooled[at & (pooled["half"] == half)] for half in (HYPOTHESIS, HELD_OUT)
-            }
-            own.append(_claim(one, str(other or aggregate), method, halves))
+        own = [_claim(pooled, *pair, method) for pair in pairs]
         tested = [row for row in own if row["claimed"] and math.isfinite(row["held_out_p"])]
         for row, corrected in zip(tested, _holm([r["held_out_p"] for r in tested]), strict=True):
             row["corrected_p"] = corrected
@@ -199,22 +152,21 @@ def _claims(
     return pd.DataFrame(rows)
 
 
-def _claim(
-    one: str, other: str, method: str, halves: Mapping[str, pd.DataFrame]
-) -> dict[str, Any]:
+def _claim(pooled: pd.DataFrame, one: str, other: str, method: str) -> dict[str, Any]:
     """A comparison: made on the hypothesis half, its one-sided p-value on the other."""
 
-    def value(half: str, column: str) -> float:
-        return float(halves[half][column].iloc[0]) if len(halves[half]) else math.nan
+    def values(half: str) -> tuple[float, float]:
+        key = (one, other, method, half)
+        known = key in pooled.index
+        row = pooled.loc[[key]].iloc[0] if known else {"log_ratio": math.nan, "p_value": math.nan}
+        return float(row["log_ratio"]), float(row["p_value"])
 
-    first, p = value(HYPOTHESIS, "log_ratio"), value(HYPOTHESIS, "p_value")
-    second, two_sided = value(HELD_OUT, "log_ratio"), value(HELD_OUT, "p_value")
+    (first, p), (second, two_sided) = values(HYPOTHESIS), values(HELD_OUT)
     claimed = bool(p < LEVEL)
-    agrees = second * first > 0
     return {
         "name": one, "reference": other, "method": method, "log_ratio": first, "p_value": p,
         "claimed": claimed, "held_out_log_ratio": second,
-        "held_out_p": two_sided / 2 if agrees else 1 - two_sided / 2,
+        "held_out_p": two_sided / 2 if second * first > 0 else 1 - two_sided / 2,
         "corrected_p": math.nan,
         "verdict": "no held-out skill" if claimed else "no claim",
     }  # fmt: skip
@@ -222,13 +174,9 @@ def _claim(
 
 def _holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction: holds the chance of any false confirmation."""
-    order = np.argsort(p_values)
-    corrected = np.empty(len(p_values))
-    running = 0.0
-    for rank, i in enumerate(order):
-        running = max(running, (len(p_values) - rank) * p_values[i])
-        corrected[i] = min(running, 1.0)
-    return [float(v) for v in corrected]
+    ordered = pd.Series(p_values, dtype=float).sort_values()
+    steps = ordered * np.arange(len(ordered), 0, -1)
+    return [float(p) for p in steps.cummax().clip(upper=1.0).sort_index()]
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

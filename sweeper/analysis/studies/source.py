@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from sweeper.errors import SpecError
+from sweeper.errors import SpecError, did_you_mean
 from sweeper.record.record import FITTED, Outcome
 from sweeper.spec.presets import followed
 
@@ -44,37 +45,70 @@ class Source:
         return self.table[self.table["mix"] == next(iter(self.shares))]
 
 
+@dataclass(frozen=True)
+class Study:
+    """What a study found; its fields that are tables are kept, shown and exported by name."""
+
+    source: Source
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Everything found, by name."""
+        values = {f.name.replace("_", "-"): getattr(self, f.name) for f in fields(self)}
+        return {name: each for name, each in values.items() if isinstance(each, pd.DataFrame)}
+
+    def sentences(self) -> list[str]:
+        """What the intervals allow one to say."""
+        raise NotImplementedError
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table's rows as mappings."""
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict(orient="records")]
+
+
+def require_measured(names: Sequence[str], skills: Sequence[str]) -> None:
+    """Refuse a skill that was not measured.
+
+    Raises:
+        SpecError: names it and the nearest known one.
+    """
+    for name in names:
+        if name not in skills:
+            near = did_you_mean(name, skills)
+            raise SpecError(f"{name!r} was not measured{near}; measured: {', '.join(skills)}")
+
+
 def of_outcome(outcome: Outcome) -> Source:
     """The runs of a sweep, real or simulated."""
     table = outcome.table[outcome.table["status"] == "finished"]
-    names = [str(skill) for skill in table["skill"].unique()]
-    return Source(
-        table[list(FITTED)],
-        outcome.sweep.mix_shares,
-        outcome.sweep.followed(names),
-        outcome.aggregate,
-        outcome.sweep.name,
-    )
+    classes = outcome.sweep.followed([str(skill) for skill in table["skill"].unique()])
+    shares, name = outcome.sweep.mix_shares, outcome.sweep.name
+    return Source(table[list(FITTED)], shares, classes, outcome.aggregate, name)
 
 
 def of_table(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]]) -> Source:
     """Any table of runs.
 
     Args:
-        table: see `fitting.prepare`.
+        table: see `fitting.prepare`; a column ``class`` says what skills belong to, or else their
+            names do, such as code-3.
         shares: of its mixes; empty: read from columns ``share_<class>``, or the paper's thirteen
             where the mixes have their names.
     """
     from fitting import prepare
 
     seen = prepare(table)
-    frame = seen.frame.drop(columns="budget")
+    frame, skills = seen.frame.drop(columns="budget"), seen.skills
     shares = shares or _shares_of(table, frame)
     classes = {c for mix in shares.values() for c in mix}
-    own = _column(table, "class")
-    found = own or followed(seen.skills, classes or _prefixes(seen.skills))
-    aggregate = next((s for s in ("validation", "aggregate", "ape") if s in seen.skills), None)
-    return Source(frame, shares, found, aggregate)
+    own: Mapping[str, str] = {}
+    if {"class", "skill"} <= set(table.columns):
+        rows = table.dropna(subset=["class"]).drop_duplicates("skill")
+        own = dict(zip(rows["skill"].astype(str), rows["class"].astype(str), strict=True))
+    called = {skill.replace("/", "-").split("-")[0] for skill in skills}
+    aggregate = next((s for s in ("validation", "aggregate", "ape") if s in skills), None)
+    return Source(frame, shares, own or followed(skills, classes or called), aggregate)
 
 
 def _shares_of(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -84,26 +118,11 @@ def _shares_of(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, 
     columns = [c for c in table.columns if str(c).startswith("share_")]
     if columns and "mix" in table:
         means = table.groupby(table["mix"].astype(str), sort=False)[columns].mean()
-        return {
-            str(mix): {c.removeprefix("share_"): float(row[c]) for c in columns}
-            for mix, row in means.iterrows()
-        }
+        means.columns = means.columns.str.removeprefix("share_")
+        return {str(mix): dict(row) for mix, row in means.to_dict(orient="index").items()}
     names = set(frame["mix"].dropna().astype(str)) if "mix" in frame else set()
     paper = paper_mixes()
     return paper if names and names <= set(paper) else {}
-
-
-def _column(table: pd.DataFrame, name: str) -> dict[str, str]:
-    """Class of each skill, where the table says it."""
-    if name not in table or "skill" not in table:
-        return {}
-    rows = table.dropna(subset=[name]).drop_duplicates("skill")
-    return dict(zip(rows["skill"].astype(str), rows[name].astype(str), strict=True))
-
-
-def _prefixes(skills: list[str]) -> set[str]:
-    """Classes that skills are called after, such as code in code-3."""
-    return {skill.replace("/", "-").split("-")[0] for skill in skills}
 
 
 def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
@@ -121,12 +140,11 @@ def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
 
     if str(runs) == PAPER and not Path(runs).exists():
         return paper(study)
-    path = Path(runs)
-    if path.is_dir():
+    if Path(runs).is_dir():
         from sweeper.record.record import Record
 
-        return of_outcome(Record(path))
-    return of_table(read_table(path), _read_mixes(mixes) if mixes else {})
+        return of_outcome(Record(runs))
+    return of_table(read_table(Path(runs)), _read_mixes(mixes) if mixes else {})
 
 
 def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
@@ -135,10 +153,7 @@ def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
     values = read_yaml(path)
     if not all(isinstance(mix, dict) for mix in values.values()):
         raise SpecError(f"{path}: write a mapping of mixes, such as more-code: {{code: 0.5, ...}}")
-    return {
-        str(name): {str(c): float(share) for c, share in mix.items()}
-        for name, mix in values.items()
-    }
+    return {str(m): {str(c): float(s) for c, s in mix.items()} for m, mix in values.items()}
 
 
 def paper(study: str) -> Source:
@@ -148,22 +163,17 @@ def paper(study: str) -> Source:
 
     classes = {"knowledge": "knowledge", "code": "code"}
     if study == "datamix":
-        return Source(
-            mix_table(),
-            paper_mixes(),
-            classes,
-            title="arXiv 2503.10061, Figure 2",
-            note="Points read off Figure 2 at 6e18 FLOPs: code under six mixes, knowledge under "
+        note = (
+            "Points read off Figure 2 at 6e18 FLOPs: code under six mixes, knowledge under "
             "five; sizes above 494 M are under its legends, and two knowledge curves have six and "
-            "eight points only.",
+            "eight points only."
         )
-    points = skills_points()
-    points = points[points["visibility"] != "hidden"]
-    return Source(
-        points.assign(tokens=points["flops"] / 6 / points["params"]),
-        {},
-        classes,
-        title="arXiv 2503.10061, Figure 1",
-        note="Points read off Figure 1: averages over the held-out sets of each skill, so that "
-        "there is one half only. Its aggregate is Llama 3's law, for which no losses are shown.",
+        figure = "arXiv 2503.10061, Figure 2"
+        return Source(mix_table(), paper_mixes(), classes, title=figure, note=note)
+    points = skills_points().query("visibility != 'hidden'")
+    points = points.assign(tokens=points["flops"] / 6 / points["params"])
+    note = (
+        "Points read off Figure 1: averages over the held-out sets of each skill, so that "
+        "there is one half only. Its aggregate is Llama 3's law, for which no losses are shown."
     )
+    return Source(points, {}, classes, title="arXiv 2503.10061, Figure 1", note=note)

@@ -7,20 +7,29 @@ optimum, a band, and a price for being used in place of the skills one wants.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fitting import Fits, compose, composition_range, fit_skills, prepare, share_sweep
+from fitting import (
+    Fits,
+    Optimum,
+    SkillFit,
+    compose,
+    composition_range,
+    fit_skills,
+    prepare,
+    share_sweep,
+)
 from fitting.datamix.composition import loss_matrix
 from fitting.errors import FittingError
 from fitting.regression import fit_parabola
 from fitting.values import Z90, FloatArray
-from sweeper.analysis.studies.source import Source
-from sweeper.errors import SpecError, did_you_mean
+from sweeper.analysis.studies.source import Source, Study, require_measured
 
 SHARES = tuple(np.linspace(0.0, 1.0, 6))
 """Weights of the first of two losses in the guarded sweep (assumption: p* is nearly a line)."""
@@ -30,39 +39,27 @@ WANTED = "wanted"
 
 
 @dataclass(frozen=True)
-class ValidationStudy:
+class ValidationStudy(Study):
     """What the composition does.
 
     Attributes:
-        source: what was analysed.
         wanted: skills the model is for.
         candidates: losses that could stand in for them.
-        sweep: one row per budget, method and weight of the first of two skills: share, params,
-            low, high, log_ratio to weight 0 and its interval.
         ranges: one row per budget and method: smallest, largest, log_ratio, low, high.
-        misplacement: one row per candidate, wanted skill and budget: log_ratio of the candidate's
-            optimum to the skill's, its 90 % interval, excess loss in nats, wasted share of FLOPs.
         stand_ins: one row per candidate: rms log_ratio to the wanted mean over budgets by
             parabolas, and greatest wasted share.
+        misplacement: one row per candidate, wanted skill and budget: log_ratio of the candidate's
+            optimum to the skill's, its 90 % interval, excess loss in nats, wasted share of FLOPs.
+        sweep: one row per budget, method and weight of the first of two skills: share, params,
+            low, high, log_ratio to weight 0 and its interval.
     """
 
-    source: Source
     wanted: tuple[str, ...]
     candidates: tuple[str, ...]
-    sweep: pd.DataFrame
     ranges: pd.DataFrame
-    misplacement: pd.DataFrame
     stand_ins: pd.DataFrame
-
-    @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Everything found, by name."""
-        return {
-            "ranges": self.ranges,
-            "stand-ins": self.stand_ins,
-            "misplacement": self.misplacement,
-            "sweep": self.sweep,
-        }
+    misplacement: pd.DataFrame
+    sweep: pd.DataFrame
 
     def sentences(self) -> list[str]:
         """What the intervals allow one to say."""
@@ -86,11 +83,7 @@ class ValidationStudy:
 
 
 def study(
-    source: Source,
-    *,
-    wanted: Sequence[str] = (),
-    candidates: Sequence[str] = (),
-    seed: int = 0,
+    source: Source, *, wanted: Sequence[str] = (), candidates: Sequence[str] = (), seed: int = 0
 ) -> ValidationStudy:
     """Analyse the losses of the reference mix.
 
@@ -106,34 +99,28 @@ def study(
         FittingError: fewer than two skills.
     """
     seen = prepare(source.reference)
-    skills = seen.skills
+    skills, table = seen.skills, seen.frame.drop(columns="budget")
     if len(skills) < 2:
         raise FittingError("the validation study needs the losses of two skills or more")
-    for name in (*wanted, *candidates):
-        if name not in skills:
-            near = did_you_mean(name, skills)
-            raise SpecError(f"{name!r} was not measured{near}; measured: {', '.join(skills)}")
+    require_measured((*wanted, *candidates), skills)
     sets = [s for s in skills if s.split("/")[0] == "validation" or s == source.aggregate]
     want = tuple(wanted) or tuple(s for s in skills if s not in sets) or tuple(skills)
     stand = tuple(candidates) or tuple(sets) or tuple(skills)
-    pair = _pair(source, list(dict.fromkeys([*want, *stand, *skills])))
-    table = seen.frame.drop(columns="budget")
-    every = fit_skills(pd.concat([table, *_composites(table, pair), compose_equal(table, want)]))
     names = list(dict.fromkeys([*want, *stand]))
+    pair = _pair(source, list(dict.fromkeys([*names, *skills])))
+    mixed = [compose(table, {pair[0]: w, pair[1]: 1 - w}, name=_mixed(w)) for w in SHARES]
+    mean = compose(table, dict.fromkeys(want, 1.0), name=WANTED)
+    fits = fit_skills(pd.concat([table, *mixed, mean]))
+    ranges = [*_parabola_ranges(table, names, seed), *_guarded_ranges(fits, names, seen.budgets)]
     return ValidationStudy(
         source,
-        want,
-        stand,
-        _sweep(table, every, pair, seen.budgets, seed),
-        _ranges(table, every, names, seen.budgets, seed),
-        _misplacement(every, want, stand, seen.budgets),
-        _stand_ins(table, every, want, stand, seen.budgets),
+        wanted=want,
+        candidates=stand,
+        ranges=pd.DataFrame(ranges, columns=list(_RANGE)),
+        stand_ins=_stand_ins(_curves(table, names), fits, want, stand),
+        misplacement=_misplacement(fits, want, stand),
+        sweep=_sweep(table, fits, pair, seed),
     )
-
-
-def compose_equal(table: pd.DataFrame, skills: Sequence[str], name: str = WANTED) -> pd.DataFrame:
-    """The mean loss of several skills as a skill of its own."""
-    return compose(table, dict.fromkeys(skills, 1.0), name=name)
 
 
 def _pair(source: Source, skills: Sequence[str]) -> tuple[str, str]:
@@ -149,26 +136,14 @@ def _mixed(share: float) -> str:
     return f"mixed {share:.3g}"
 
 
-def _composites(table: pd.DataFrame, pair: tuple[str, str]) -> list[pd.DataFrame]:
-    return [
-        compose(table, {pair[0]: share, pair[1]: 1 - share}, name=_mixed(share))
-        for share in SHARES
-    ]
-
-
-def _sweep(
-    table: pd.DataFrame,
-    fits: Fits,
-    pair: tuple[str, str],
-    budgets: Sequence[float],
-    seed: int,
-) -> pd.DataFrame:
+def _sweep(table: pd.DataFrame, fits: Fits, pair: tuple[str, str], seed: int) -> pd.DataFrame:
     """p*(w) on every budget: parabolas with joint draws, and the guarded mixture."""
     head = {"first": pair[0], "second": pair[1]}
     rows: list[dict[str, Any]] = []
-    for flops in budgets:
+    for flops in fits.observations.budgets:
+        base = fits[_mixed(0.0)].at(flops)
         for share in SHARES:
-            best, base = fits[_mixed(share)].at(flops), fits[_mixed(0.0)].at(flops)
+            best = fits[_mixed(share)].at(flops)
             rows.append(
                 head | {"flops": flops, "method": "guarded", "share": share,
                         "params": best.params, "low": best.interval[0],
@@ -179,116 +154,94 @@ def _sweep(
     return pd.concat([pd.DataFrame(rows), swept], ignore_index=True)
 
 
-def _ranges(
-    table: pd.DataFrame, fits: Fits, names: Sequence[str], budgets: Sequence[float], seed: int
-) -> pd.DataFrame:
+_RANGE = ("flops", "method", "smallest", "largest", "log_ratio", "low", "high")
+
+
+def _parabola_ranges(
+    table: pd.DataFrame, names: Sequence[str], seed: int
+) -> Iterator[tuple[Any, ...]]:
     """How far the composition can move the optimum on each budget."""
-    rows: list[dict[str, Any]] = []
     for one in composition_range(table, skills=names, seed=seed):
-        rows.append(
-            {"flops": one.flops, "method": "parabola", "smallest": one.smallest,
-             "largest": one.largest, "log_ratio": one.log_ratio, "low": one.interval[0],
-             "high": one.interval[1]}
-        )  # fmt: skip
+        yield (one.flops, "parabola", one.smallest, one.largest, one.log_ratio, *one.interval)
+
+
+def _guarded_ranges(
+    fits: Fits, names: Sequence[str], budgets: Sequence[float]
+) -> Iterator[tuple[Any, ...]]:
     for flops in budgets:
-        optima = {name: fits[name].at(flops) for name in names}
-        known = {name: o for name, o in optima.items() if o.ok}
-        if len(known) < 2:
-            continue
-        small = min(known, key=lambda n: known[n].params)
-        large = max(known, key=lambda n: known[n].params)
-        value, half = _log_ratio(known[large], known[small])
-        rows.append(
-            {"flops": flops, "method": "guarded", "smallest": small, "largest": large,
-             "log_ratio": value, "low": max(value - half, 0.0), "high": value + half}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
+        known = {name: best for name in names if (best := fits[name].at(flops)).ok}
+        if len(known) > 1:
+            small, *_, large = sorted(known, key=lambda n: known[n].params)
+            value, half = _log_ratio(known[large], known[small])
+            yield (flops, "guarded", small, large, value, max(value - half, 0.0), value + half)
 
 
-def _log_ratio(one: Any, other: Any) -> tuple[float, float]:
+def _log_ratio(one: Optimum, other: Optimum) -> tuple[float, float]:
     """Log ratio of two optima and the half-width of its 90 % interval, errors as independent."""
     error = math.hypot(one.log_params_se, other.log_params_se)
     return math.log(one.params / other.params), Z90 * error
 
 
-def _misplacement(
-    fits: Fits, wanted: Sequence[str], candidates: Sequence[str], budgets: Sequence[float]
-) -> pd.DataFrame:
+def _misplacement(fits: Fits, wanted: Sequence[str], candidates: Sequence[str]) -> pd.DataFrame:
     """What sizing by each candidate costs each wanted skill."""
-    rows: list[dict[str, Any]] = []
-    for flops in budgets:
-        for skill in wanted:
-            best = fits[skill].at(flops)
-            for name in candidates:
-                other = fits[name].at(flops)
-                if name == skill or not (best.ok and other.ok):
-                    continue
-                value, half = _log_ratio(other, best)
-                rows.append(
-                    {"candidate": name, "skill": skill, "flops": flops, "log_ratio": value,
-                     "low": value - half, "high": value + half}
-                    | _price(fits, skill, flops, math.exp(value))
-                )  # fmt: skip
     names = ["candidate", "skill", "flops", "log_ratio", "low", "high", "excess", "wasted"]
+    rows: list[tuple[Any, ...]] = []
+    for flops, skill, name in product(fits.observations.budgets, wanted, candidates):
+        best, other = fits[skill].at(flops), fits[name].at(flops)
+        if name != skill and best.ok and other.ok:
+            value, half = _log_ratio(other, best)
+            price = _price(fits[skill], flops, math.exp(value))
+            rows.append((name, skill, flops, value, value - half, value + half, *price))
     return pd.DataFrame(rows, columns=names)
 
 
-def _price(fits: Fits, skill: str, flops: float, factor: float) -> dict[str, float]:
+def _price(fit: SkillFit, flops: float, factor: float) -> tuple[float, float]:
     """Loss above the optimum's, and the share of FLOPs that a right choice would have saved.
 
     The share follows from how fast the least loss falls along the ladder at this budget: a budget
     just off it would be known worse than the one that was trained, and the two do not compare.
     """
-    best = fits[skill].at(flops)
-    off = fits[skill].loss(best.params * factor, best.tokens / factor).value
-    excess = max(off - fits[skill].loss(best.params, best.tokens).value, 0.0)
-    optima = [o for o in fits[skill].optima if o.ok]
+    best = fit.at(flops)
+    off = fit.loss(best.params * factor, best.tokens / factor).value
+    excess = max(off - fit.loss(best.params, best.tokens).value, 0.0)
+    optima = [o for o in fit.optima if o.ok]
     if len(optima) < 2:
-        return {"excess": excess, "wasted": math.nan}
+        return excess, math.nan
     log_flops = np.log([o.flops for o in optima])
     fall = -np.gradient(np.array([o.loss for o in optima]), log_flops)
     rate = float(np.interp(math.log(flops), log_flops, fall))
-    return {"excess": excess, "wasted": -math.expm1(-excess / rate) if rate > 0 else math.nan}
+    return excess, -math.expm1(-excess / rate) if rate > 0 else math.nan
+
+
+Curves = list[tuple[FloatArray, FloatArray]]
 
 
 def _stand_ins(
-    table: pd.DataFrame,
-    fits: Fits,
-    wanted: Sequence[str],
-    candidates: Sequence[str],
-    budgets: Sequence[float],
+    curves: Curves, fits: Fits, wanted: Sequence[str], candidates: Sequence[str]
 ) -> pd.DataFrame:
     """Candidates by how near they come to the wanted mean."""
     names = list(dict.fromkeys([*wanted, *candidates]))
-    curves = _curves(table, names)
     want = np.array([float(n in wanted) for n in names])
-    rows = [
-        {"name": name, "rms": _distance(curves, np.eye(len(names))[names.index(name)], want)}
-        | {"wasted": _most_wasted(fits, name, budgets)}
-        for name in candidates
-    ]
-    columns = ["name", "rms", "wasted"]
-    return pd.DataFrame(rows, columns=columns).sort_values("rms", ignore_index=True)
+    alone = dict(zip(names, np.eye(len(names)), strict=True))
+    rows = [(n, _distance(curves, alone[n], want), _most_wasted(fits, n)) for n in candidates]
+    found = pd.DataFrame(rows, columns=["name", "rms", "wasted"])
+    return found.sort_values("rms", ignore_index=True)
 
 
-def _most_wasted(fits: Fits, name: str, budgets: Sequence[float]) -> float:
+def _most_wasted(fits: Fits, name: str) -> float:
     """Greatest wasted share over budgets for the wanted mean."""
-    found = []
-    for flops in budgets:
-        best, other = fits[WANTED].at(flops), fits[name].at(flops)
-        if best.ok and other.ok:
-            found.append(_price(fits, WANTED, flops, other.params / best.params)["wasted"])
-    return max(found, default=math.nan)
+    pairs = [(fits[WANTED].at(c), fits[name].at(c)) for c in fits.observations.budgets]
+    ratios = [(a.flops, b.params / a.params) for a, b in pairs if a.ok and b.ok]
+    return max((_price(fits[WANTED], *ratio)[1] for ratio in ratios), default=math.nan)
 
 
-def _curves(table: pd.DataFrame, names: Sequence[str]) -> list[tuple[FloatArray, FloatArray]]:
+def _curves(table: pd.DataFrame, names: Sequence[str]) -> Curves:
     """Slope and curvature at a common centre of every skill's parabola, per usable budget."""
     found = []
     for _, ln_p, losses in loss_matrix(table, names):
-        if len(np.unique(ln_p)) < 4:
-            continue
-        fits = [fit_parabola(ln_p, y).coefficients for y in losses.T]
-        found.append((np.array([f[1] for f in fits]), np.array([f[2] for f in fits])))
+        if len(np.unique(ln_p)) >= 4:
+            fits = np.array([fit_parabola(ln_p, y).coefficients for y in losses.T])
+            found.append((fits[:, 1], fits[:, 2]))
     return found
 
 
@@ -298,9 +251,7 @@ def _vertex(curve: tuple[FloatArray, FloatArray], weights: FloatArray) -> float:
     return -float(weights @ curve[0]) / (2 * curvature) if curvature > 0 else math.nan
 
 
-def _distance(
-    curves: Sequence[tuple[FloatArray, FloatArray]], weights: FloatArray, want: FloatArray
-) -> float:
+def _distance(curves: Curves, weights: FloatArray, want: FloatArray) -> float:
     """Root mean square of ln p* of two weightings over the budgets where both have one."""
     gaps = np.array([_vertex(c, weights) - _vertex(c, want) for c in curves])
     known = gaps[np.isfinite(gaps)]

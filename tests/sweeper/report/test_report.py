@@ -302,8 +302,8 @@ def test_losses_that_do_not_fit_the_file_are_counted() -> None:
     table = pd.concat(code.assign(skill=f"skill-{i}") for i in range(600))
     shown = every_trial(trials_of(table), table, sorted(table.skill.unique()))
 
-    assert shown["hidden"] == 600 - 12_000 // 21
-    assert len(shown["rows"]) == 21
+    assert shown.hidden == 600 - 12_000 // 21
+    assert len(shown.rows) == 21
 
 
 def test_a_sweep_directory_tells_its_cost_and_overhead(sweep: Sweep, tmp_path: Path) -> None:
