@@ -94,10 +94,10 @@ def _connect(cluster: Cluster, name: str, files: Path) -> str | None:
     }
     if cluster.address == "local":
         return _url(_start(cluster, quiet, files))
-    _knock(cluster.address)
+    _check_reachable(cluster.address)
     try:
         context = ray.init(address=cluster.address, **quiet)
-        _warn_of_open_door(cluster.address)
+        _warn_unauthenticated(cluster.address)
         return _url(context)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ClusterError(
@@ -162,7 +162,7 @@ def loopback() -> Iterator[None]:
             os.environ[variable] = set_before
 
 
-def _warn_of_open_door(address: str) -> None:
+def _warn_unauthenticated(address: str) -> None:
     """Say so where anybody who reaches the cluster can run programs on it."""
     from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
@@ -175,7 +175,7 @@ def _warn_of_open_door(address: str) -> None:
         )
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Fail at once where Ray would retry for a minute."""
     host, separator, port = address.removeprefix("ray://").rpartition(":")
     if not separator or not port.isdigit():

@@ -79,8 +79,8 @@ class FitState:
         chance = 1 - lost / (near.sum(axis=1) + _RISK_PRIOR)
         same = (np.abs(size) < 0.5) & (np.abs(budget) < 0.01)
         failures = same @ self.failed[:, 2]
-        hopeless = (failures >= _TRIES) & (failures == same.sum(axis=1))
-        return np.asarray(np.where(hopeless, 0.0, chance))
+        always_failing = (failures >= _TRIES) & (failures == same.sum(axis=1))
+        return np.asarray(np.where(always_failing, 0.0, chance))
 
     def cost_ratio(self, space: Space, flops: float) -> float:
         """FLOPs that finished trials of a budget spent over what was planned; 1 if unknown."""

@@ -58,7 +58,7 @@ def test_an_open_cluster_is_warned_of(monkeypatch, locked):
     monkeypatch.setattr(authentication_utils, "is_token_auth_enabled", lambda: locked)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        cluster._warn_of_open_door("head:6379")
+        cluster._warn_unauthenticated("head:6379")
     assert [("RAY_AUTH_MODE=token" in str(w.message)) for w in heard] == ([] if locked else [True])
 
 

@@ -120,7 +120,9 @@ def _train_runs():
 
 def test_a_trial_that_raises_fails_alone(ray_cluster, tmp_path):
     broken = Data(source="simulated", surface={"knowledge": SURFACE["knowledge"]})
-    sweep = simulated(data=broken, search=SearchSettings(policy="grid", sizes_per_budget=3))
+    # Each that raises takes its process with it: three starts of a process are enough.
+    search = SearchSettings(policy="grid", sizes_per_budget=3)
+    sweep = simulated(budgets=[1e11], allowance=1e12, data=broken, search=search)
     results = sweep.run(tmp_path / "a", progress=False)
     assert set(results.trials["state"]) == {"failed"}
     assert "data.surface" in results.trials["reason"].iloc[0]
