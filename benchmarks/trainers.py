@@ -95,7 +95,7 @@ if rank == 0:
 '''  # fmt: skip
 
 MODES = ("kill", "child", "deaf", "hang", "disk", "output", "half", "daemon", "launcher")
-HANG_S = 4.0
+HANG_S = 8.0
 DISK_BYTES = 64 * 2**20
 
 
@@ -107,7 +107,7 @@ def spec(home: Path, mode: str = "", **changes: object) -> Path:
     workers = 2 if mode == "launcher" else 0
     values = {
         "budgets": [1e15],
-        "allowance": 3e15,
+        "allowance": 2e16,
         "search": {"policy": "grid", "sizes_per_budget": 3},
         "trainer": {
             "command": command,

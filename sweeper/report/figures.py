@@ -42,7 +42,7 @@ def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Fi
     others = [name for name in skills if name != aggregate]
     groups = [others[i : i + COLOURS] for i in range(0, len(others), COLOURS)] or [[]]
     found = [_curves(fits, aggregate, skills), _laws(fits, aggregate, groups)]
-    if aggregate is not None:
+    if aggregate is not None and others:
         found.append(_residuals(fits, aggregate, groups))
     return [figure for figure in found if figure.drawings]
 

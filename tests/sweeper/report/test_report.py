@@ -287,6 +287,23 @@ def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
     assert "nan" not in Reader(page).text
 
 
+def test_the_aggregate_alone_is_enough(tmp_path: Path) -> None:
+    rows = [{"params": 10**5 * 2**i} for i in range(9)]
+    spec = {
+        "budgets": [1e15, 3e15],
+        "allowance": 3e16,
+        "search": {"policy": "grid"},
+        "trainer": {"skills": {"validation": "aggregate"}},
+        "sizes": {"ladder": rows},
+        "cluster": {"device": "cpu-core"},
+    }
+    found = Sweep.from_dict(spec).simulate(
+        lambda a, rng: {"validation": 1.5 + 400 / a.params**0.34 + 410 / a.tokens**0.28}
+    )
+    text = report.write(found, tmp_path / "report.html", found.fit()).read_text()
+    assert "Residuals against" not in text
+
+
 def test_names_of_skills_are_escaped_in_tables_and_drawings(sweep: Sweep, tmp_path: Path) -> None:
     table = long_table().replace({"skill": {"code": EVIL}})
     path = report.write(Outcome(sweep, table, None), tmp_path / "r.html", fit_skills(table))
