@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeper.budget import Allocation
+from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
@@ -95,6 +96,11 @@ class Sweep(Spec):  # noqa: D101
         """
         from sweeper.cluster.run_tuning import run
 
+        if self.trainer is not None:
+            raise SpecError(
+                "tune: trains with isoskill's own loop, not with a trainer of yours; give its "
+                "rates by train.law, a rule of train.rule, or a column learning_rate of the ladder"
+            )
         return run(self, Path(directory), progress=progress)
 
     def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:

@@ -179,6 +179,7 @@ class Keeper:
                 if order == b"t":
                     send([-self.child], signal.SIGTERM)
                 else:
+                    send([-self.child], signal.SIGKILL)
                     self.end(0.0)
             self.reap()
 

@@ -100,6 +100,33 @@ def test_a_command_may_name_shares_recipe_and_dimensions_of_our_shapes():
     assert sweep.followed(sweep.measured) == {"code": "code", "web": "web"}
 
 
+def test_a_study_of_mixes_through_placeholders():
+    sweep = spec(
+        data={"source": "own", "shares": {"code": 1, "web": 3}},
+        mixes={"base": {}, "more-code": {"code": 3}},
+        allowance=8e16,
+        study="datamix",
+        trainer={**SPEC["trainer"], "command": ["x", "{share.code}", "{mix}", "{layers}"]},
+    )
+
+    def losses(a, rng):
+        code = sweep.mix_data(a.mix).mix["code"]
+        loss = {s: 1.5 + 40 / a.params**0.3 + 400 / a.tokens**0.28 for s in SKILLS}
+        return loss | {"code": loss["code"] + 20 * (1 - code) / a.params**0.3}
+
+    found = sweep.simulate(losses)
+    assert set(found.table["mix"]) == {"base", "more-code"}
+    commands = {sweep.foreign_trial(sweep.space.allocation(1e15, 1e6)).shares["code"]}
+    assert commands == {0.25}
+    trials = found.table.drop_duplicates("trial_id")
+    assert (trials["mix"] == "more-code").sum() >= 3
+
+
+def test_tuning_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="not with a trainer of yours"):
+        spec().tune(tmp_path)
+
+
 def _nothing():
     import pandas as pd
 
