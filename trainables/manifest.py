@@ -84,6 +84,7 @@ class Corpus:
         begin: the token that stands before every sequence and ends every document.
         classes: by name.
         skills: encoded benchmarks by name.
+        text: as ``manifest``, without the skills: what training alone depends on.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -93,6 +94,7 @@ class Corpus:
     begin: int
     classes: dict[str, ClassCounts]
     skills: dict[str, SkillCounts]
+    text: str = ""
 
     def check_vocabulary(self, size: int) -> None:
         """Refuse a model whose vocabulary is not the corpus's.
@@ -188,6 +190,7 @@ def summary(manifest: dict[str, Any]) -> Corpus:
             name: SkillCounts(entry["class"], entry["examples"], entry["tokens"])
             for name, entry in manifest["skills"].items()
         },
+        text=identity({**manifest, "skills": {}}),
     )
 
 

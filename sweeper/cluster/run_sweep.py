@@ -51,7 +51,7 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
     check(sweep.trackers)
     _check_trainer(sweep)
     with calm_output(), directory.driven():
-        directory.claim(sweep)
+        sweep = directory.claim(sweep)
         ledger = Ledger(directory.ledger)
         try:
             search = policy(sweep, sweep.measured)
@@ -105,7 +105,7 @@ def _run(
 ) -> None:
     ledger.forget_meta("finished")
     ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
-    if not (sweep.trainer and sweep.trainer.keep):
+    if not (sweep.trainer.keep if sweep.trainer else sweep.train.keep):
         directory.clean(ledger.allocations("finished", "diverged"))
     searcher = LedgerSearcher(driver, sweep.cluster, directory, stop=lambda: interrupts.asked > 0)
     trackers = callbacks(sweep, directory.root, partial(ledger.event, "tracker-off"))

@@ -255,17 +255,39 @@ def _losses(items: list[str]) -> dict[str, float]:
 def score(
     directory: Where,
     skills: Annotated[
-        str, typer.Option("--skills", help="What trainer.evaluate measures: math=knowledge,...")
+        str,
+        typer.Option(
+            "--skills",
+            help="Names of skills; with their classes, math=knowledge, for trainer.evaluate.",
+        ),
     ],
     set_: Set = None,
 ) -> None:
-    """Measure new skills of kept trials by the trainer's evaluate command, without training."""
+    """Measure new skills of kept trials (train.keep, trainer.keep), without training."""
     from sweeper.driver.score import score as measure
     from sweeper.errors import SpecError
 
+    spec = load(directory, set_)
+    if spec.trainer is None:
+        raise typer.Exit(_score_own(spec, directory, skills))
     pairs = [item.partition("=") for item in skills.split(",")]
     if any(not (name and kind) for name, _, kind in pairs):
         raise SpecError(f"--skills {skills!r}: write SKILL=CLASS, such as math=knowledge")
     wanted = {name.strip(): kind.strip() for name, _, kind in pairs}
-    if measure(load(directory, set_), directory, wanted):
+    if measure(spec, directory, wanted):
         raise typer.Exit(1)
+
+
+def _score_own(spec: Sweep, directory: Path, skills: str) -> int:
+    """Score trials of our own loop; returns the exit code."""
+    from sweeper.cluster.score import score
+    from trainables.progress import to_stderr
+
+    values = spec.to_dict()
+    values["data"].pop("corpus", None)  # read anew: the corpus may have further skills
+    named = [name.strip() for name in skills.split(",")]
+    values["skills"] = list(dict.fromkeys([*spec.measured, *named]))
+    scored = score(type(spec).from_dict(values), directory, say=to_stderr)
+    print(scored)
+    open_results(directory).export()
+    return 1 if scored.failed else 0

@@ -51,6 +51,14 @@ def run(
 
 
 @app.command()
+def repair(directory: Where) -> None:
+    """Make a lost or damaged ledger anew, from the export and the checkpoints."""
+    from sweeper.record.repair import repair
+
+    print(f"{directory}: {repair(directory)}; `isoskill run` goes on with it")
+
+
+@app.command()
 def status(
     directory: Where,
     as_json: AsJson = False,

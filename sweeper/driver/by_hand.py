@@ -59,15 +59,15 @@ class Asked:
 
 
 @contextmanager
-def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Directory, Ledger]]:
+def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Spec, Directory, Ledger]]:
     """A directory held as its driver holds it, for the length of one question."""
     directory = Directory(root)
     with ExitStack() as held:
         _hold(directory, held)
-        directory.claim(spec)
+        spec = directory.claim(spec)
         ledger = Ledger(directory.ledger)
         try:
-            yield directory, ledger
+            yield spec, directory, ledger
         finally:
             ledger.close()
 
@@ -106,7 +106,7 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
             "trainer: a sweep launched by hand says by trainer.skills what its trainings measure, "
             "such as {code: code, validation: aggregate}"
         )
-    with _opened(spec, root) as (directory, ledger):
+    with _opened(spec, root) as (spec, directory, ledger):
         back = _returned(ledger)
         out = ledger.allocations("running")
         again = [(trial, out[trial]) for trial in back if trial in out][:n]
@@ -171,7 +171,7 @@ def tell(
     Raises:
         SpecError: no such trial is out, or the losses are not the spec's skills.
     """
-    with _opened(spec, root) as (directory, ledger):
+    with _opened(spec, root) as (spec, directory, ledger):
         allocation = _out(ledger, trial)
         cost = spec.space.cost(allocation)
         if failed:

@@ -57,7 +57,9 @@ class Start:
     @property
     def keep(self) -> bool:
         """Whether the trial's files are kept when it has ended."""
-        return isinstance(self.config, ForeignTrial) and self.config.trainer.keep
+        if isinstance(self.config, ForeignTrial):
+            return self.config.trainer.keep
+        return self.config.train.keep
 
     def after(self, kind: str) -> Start:
         """What is started after a fault: with less memory, or more patience."""

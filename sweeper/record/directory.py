@@ -32,6 +32,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sweeper.errors import DirectoryError
+from sweeper.record.changes import taken_over
+from sweeper.record.ledger import Ledger
 from sweeper.spec.spec import Spec
 from sweeper.text import write_whole
 
@@ -100,23 +102,25 @@ class Directory:
                 "use the version that wrote it"
             )
 
-    def claim(self, sweep: Spec) -> None:
-        """Make the directory this sweep's, or check that it is.
+    def claim(self, sweep: Spec, *, unscored: bool = False) -> Spec:
+        """Make the directory this sweep's, or take over the one that is in it.
+
+        Args:
+            sweep: the spec.
+            unscored: accept skills that finished trials have yet to be scored on.
+
+        Returns:
+            The spec to go on with; see `sweeper.record.changes`.
 
         Raises:
             DirectoryError: it holds a sweep whose trials this one could not use, or the corpus
                 is not the spec's.
         """
         self._check_layout()
-        if self.spec.exists():
-            theirs = Spec.load(self.spec)
-            different = differences(theirs.identity, sweep.identity)
-            if different:
-                raise DirectoryError(
-                    f"{self.root} belongs to another sweep: {'; '.join(different)}. "
-                    "Choose another directory, or make the spec agree"
-                )
+        self._check_ledger()
         manifest = _manifest(sweep)
+        if self.spec.exists() and self.ledger.exists():
+            sweep = self._taken_over(sweep, manifest, unscored=unscored)
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             if manifest is not None:
@@ -125,6 +129,33 @@ class Directory:
             sweep.save(self.spec)
         except OSError as error:
             raise DirectoryError(f"{self.root}: cannot be written: {error.strerror}") from error
+        return sweep
+
+    def _taken_over(self, sweep: Spec, manifest: dict[str, Any] | None, *, unscored: bool) -> Spec:
+        manifests = None
+        if manifest is not None and self.corpus.exists():
+            manifests = json.loads(self.corpus.read_text(encoding="utf-8")), manifest
+        ledger = Ledger(self.ledger, read_only=True)
+        try:
+            return taken_over(
+                Spec.load(self.spec), sweep, ledger, manifests=manifests, unscored=unscored
+            )
+        except DirectoryError as error:
+            raise DirectoryError(f"{self.root}: {error}") from None
+        finally:
+            ledger.close()
+
+    def _check_ledger(self) -> None:
+        """Refuse to begin anew where results lie whose ledger is gone."""
+        files = [self.observations, *self.trials.glob("*/*")]
+        ours = [path for path in files if not path.parent.name.startswith("tune-")]
+        left = [path for path in ours if path.exists()]
+        if left and not self.ledger.exists():
+            raise DirectoryError(
+                f"{self.root}: ledger.sqlite is gone, but {left[0].relative_to(self.root)} is "
+                "there: a sweep was run here. Copy the ledger back, or make one from what is left "
+                "with `isoskill repair DIRECTORY`; to begin anew choose another directory"
+            )
 
     @contextmanager
     def driven(self) -> Iterator[None]:
@@ -215,15 +246,3 @@ def _holder(text: str) -> str:
 def safe_name(name: str) -> str:
     """A sweep's name as the name of a directory: it cannot leave the place it is put in."""
     return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.")[:60] or "sweep"
-
-
-def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """What two nests of plain values differ in, in words: of the first "there", then "here"."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        keys = sorted(ours.keys() | theirs.keys())
-        return [
-            line
-            for key in keys
-            for line in differences(ours.get(key), theirs.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if ours == theirs else [f"{path} is {ours!r} there and {theirs!r} here"]

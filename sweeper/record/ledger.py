@@ -33,10 +33,11 @@ PATIENCE_S = 600.0
 """Seconds a write waits for a full or vanished disk before the sweep ends in words (assumption:
 time for a person or a clean-up to act, not a night of idle GPUs)."""
 
-_RECORDED = (
+RECORDED = (
     "params_total params_without_embeddings params_with_head flops_6p flops_exact "
     "steps train_loss wall_s tokens_per_s first_step_at ended_at worker"
 ).split()
+"""Columns of a trial that its record has under the same names."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Ledger:
                 "diverged", reason, measurements, and ``losses`` by skill.
             spent_flops: realised FLOPs by the sweep's convention.
         """
-        fields = {name: record.get(name) for name in _RECORDED}
+        fields = {name: record.get(name) for name in RECORDED}
         fields["ended_at"] = fields["ended_at"] or time.time()
         assignments = ", ".join(f"{name} = ?" for name in fields)
         with transaction(self._db):

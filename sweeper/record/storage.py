@@ -224,8 +224,8 @@ def require_whole(db: sqlite3.Connection, path: str | Path) -> None:
     if found != "ok":
         raise DirectoryError(
             f"{path}: the ledger is damaged ({found[:300]}); put a backup in its place "
-            "(`isoskill status DIRECTORY --backup FILE` writes one), or save what is left with "
-            "sqlite3's .recover"
+            "(`isoskill status DIRECTORY --backup FILE` writes one), or make it anew from the "
+            "export and the checkpoints with `isoskill repair DIRECTORY`"
         )
 
 

@@ -34,7 +34,7 @@ from trainables.foreign.ladder import Rung
 from trainables.foreign.settings import Trainer
 from trainables.foreign.trial import ForeignTrial
 from trainables.recipe import fewest_tokens
-from trainables.shapes import sizes, smallest
+from trainables.shapes import sizes, smallest, solve
 from trainables.skills.catalog import catalog
 from trainables.training import Train
 
@@ -327,7 +327,9 @@ class Spec:
 
     def own_trial(self, allocation: Allocation) -> TrialConfig:
         """The training of our own loop, made to fit what its trial holds."""
-        shape = self.shapes[allocation.params]
+        shape = self.shapes.get(allocation.params) or solve(
+            allocation.params, self.model, count=self.sizes.count
+        )  # of a sweep whose range of sizes was another when the trial began
         return TrialConfig(
             shape=shape,
             tokens=allocation.tokens,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeper.errors import SpecError
-from sweeper.record.directory import differences
+from sweeper.record.changes import differences
 from sweeper.spec.sections import Tuning
 from sweeper.text import si
 from sweeper.tuning.points import (

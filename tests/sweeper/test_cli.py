@@ -137,9 +137,15 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
 def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
     from sweeper import Sweep
     from sweeper.record.directory import Directory
+    from sweeper.record.ledger import Ledger
 
-    Directory(tmp_path / "a").claim(Sweep(budgets=[1e11, 3e11], allowance=6e12))
-    assert "belongs to another sweep: budgets is" in refused("run", spec, "--out", tmp_path / "a")
+    other = Sweep(budgets=[1e11, 3e11], allowance=6e12)
+    Directory(tmp_path / "a").claim(other)
+    ledger = Ledger(tmp_path / "a" / "ledger.sqlite")
+    ledger.reserve("a", other.space.allocation(3e11, 3e4), 3e11)
+    ledger.close()
+    said = refused("run", spec, "--out", tmp_path / "a")
+    assert "belongs to another sweep: budgets: 1 trial of 3e+11 FLOPs" in said
 
 
 def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from sweeper import SpecError, Sweep
 from sweeper.cli import app, main
 from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
 from sweeper.report.tables import corpus as corpus_tables
 from sweeper.spec.spec import trial_id
 from trainables.manifest import read_manifest
@@ -92,16 +94,34 @@ def test_another_corpus_is_another_sweep(corpus: Path, tmp_path: Path) -> None:
     assert _id(again) == _id(sweep)
     directory.claim(again)
 
-    manifest = json.loads((moved / "manifest.json").read_text())
-    manifest["classes"]["code"]["shards"][0]["sha256"] = "other"
-    (moved / "manifest.json").write_text(json.dumps(manifest))
+    ledger = Ledger(directory.ledger)
+    allocation = sweep.space.allocation(1e10, 1e4)
+    ledger.reserve(_id(sweep), allocation, allocation.flops)
+    ledger.close()
+    # With a further skill it is the same corpus for training, with other text it is not.
+    skill = moved / "extra.npz"
+    skill.write_bytes(b"examples")
+    entry = {"class": "code", "examples": 1, "tokens": 9, "file": "extra.npz"}
+    _edit(moved, skill, lambda m, digest: m["skills"].update(extra={**entry, "sha256": digest}))
+    directory.claim(Sweep.from_dict(_spec(moved, skills=["validation/prose"])))
+    shard = moved / "shards" / "code" / "0.bin"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    _edit(moved, shard, lambda m, d: m["classes"]["code"]["shards"][0].update(sha256=d))
     changed = Sweep.from_dict(_spec(moved))
     assert _id(changed) != _id(sweep)
-    with pytest.raises(DirectoryError, match=r"data\.corpus\.manifest"):
+    with pytest.raises(DirectoryError, match=r"another sweep: data\.corpus is"):
         directory.claim(changed)
     # A resolved spec remembers its corpus, and finds another in its place before it trains.
     with pytest.raises(DirectoryError, match="has changed since this sweep began"):
         Directory(tmp_path / "new").claim(Sweep.load(directory.spec))
+
+
+def _edit(corpus: Path, file: Path, change: Callable[[Any, str], None]) -> None:
+    """Change a manifest in accord with a file."""
+    path = corpus / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest, hashlib.sha256(file.read_bytes()).hexdigest())
+    path.write_text(json.dumps(manifest))
 
 
 def _id(sweep: Sweep) -> str:

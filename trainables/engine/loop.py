@@ -377,4 +377,7 @@ def _identity(config: TrialConfig) -> Any:
     """What a checkpoint must agree with, as JSON brings it back: all but what is measured."""
     values = config.identity()
     del values["skills"]
+    corpus = values["data"].get("corpus")
+    if corpus:  # with further skills it is the same for training
+        values["data"]["corpus"] = corpus["text"]
     return json.loads(json.dumps(values))

@@ -11,15 +11,6 @@ from sweeper.record.directory import Directory
 SWEEP = Sweep(budgets=[1e11, 2e11], allowance=1e12)
 
 
-def test_a_directory_of_another_spec_is_refused_with_the_difference(tmp_path):
-    Directory(tmp_path / "a").claim(SWEEP)
-    other = Sweep(budgets=[1e11, 3e11], allowance=1e12)
-    with pytest.raises(DirectoryError) as refused:
-        Directory(tmp_path / "a").claim(other)
-    assert "budgets is [100000000000.0, 200000000000.0] there" in str(refused.value)
-    assert "Choose another directory" in str(refused.value)
-
-
 def test_a_larger_allowance_goes_on_in_the_same_directory(tmp_path):
     directory = Directory(tmp_path / "a")
     directory.claim(SWEEP)

@@ -1,0 +1,181 @@
+"""A ledger made anew from what else a sweep directory holds.
+
+Finished trials come from the export, those in training from their checkpoints. What ended after
+the last export has neither, and is trained again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sweeper.budget import Allocation
+from sweeper.errors import DirectoryError
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import RECORDED, Ledger
+from sweeper.spec.spec import Spec, trial_id
+from trainables.context import PROGRESS, checkpoints
+
+ASIDE = ".damaged"
+"""Appended to the name of a ledger that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What a repair has found.
+
+    Attributes:
+        ended: trials whose result is known again.
+        resumed: trials that go on from a checkpoint.
+        lost: directories of trials of which too little is left.
+    """
+
+    ended: int
+    resumed: int
+    lost: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """In words."""
+        said = f"{self.ended} ended trials are known again, {self.resumed} go on from a checkpoint"
+        if self.lost:
+            said += f"; of {len(self.lost)} too little is left, and they are trained again"
+        return said
+
+
+def repair(root: str | Path) -> Repaired:
+    """Make a sweep directory's ledger anew.
+
+    Args:
+        root: the directory; a ledger that cannot be read is put aside.
+
+    Raises:
+        DirectoryError: there is nothing to make it from, the ledger is sound, or a driver runs.
+    """
+    directory = Directory(root)
+    if not directory.spec.exists():
+        raise DirectoryError(
+            f"{root}: sweep.yaml is missing too; copy the sweep's spec there, then repair"
+        )
+    with directory.driven():
+        _put_aside(directory)
+        spec = Spec.load(directory.spec)
+        ledger = Ledger(directory.ledger)
+        try:
+            ended = _ended(directory, ledger)
+            resumed, lost = _resumed(directory, spec, ledger)
+            found = Repaired(ended, resumed, tuple(lost))
+            ledger.event("repaired", str(found))
+        finally:
+            ledger.close()
+    if not ended + resumed:
+        directory.ledger.unlink()
+        raise DirectoryError(
+            f"{root}: neither observations.parquet nor trials/ holds a result of this spec's"
+        )
+    return found
+
+
+def _put_aside(directory: Directory) -> None:
+    """Move a damaged ledger away; refuse to replace a sound one."""
+    if not directory.ledger.exists():
+        return
+    try:
+        ledger = Ledger(directory.ledger, read_only=True)
+        sound, counts = ledger.check() == "ok", sum(ledger.counts().values())
+        ledger.close()
+    except DirectoryError:
+        sound, counts = False, 0
+    if sound:
+        raise DirectoryError(
+            f"{directory.root}: its ledger is sound ({counts} trials); nothing to repair"
+        )
+    for path in directory.root.glob(f"{directory.ledger.name}*"):
+        if not path.name.endswith(ASIDE):
+            path.replace(path.with_name(path.name + ASIDE))
+
+
+def _ended(directory: Directory, ledger: Ledger) -> int:
+    """Take over the trials of the export."""
+    if not directory.observations.exists():
+        return 0
+    try:
+        table = pd.read_parquet(directory.observations)
+    except (OSError, ValueError) as error:
+        raise DirectoryError(f"{directory.observations} cannot be read: {error}") from error
+    for trial, rows in table.groupby("trial_id", sort=False):
+        first = rows.iloc[0].to_dict()
+        _reserve(ledger, str(trial), first)
+        spent = float(first["spent_flops"])
+        if first["status"] == "failed":
+            ledger.fail(str(trial), str(first["reason"]), spent_flops=spent)
+            continue
+        losses = {row["skill"]: _loss(row) for row in rows.to_dict("records") if row["class"]}
+        ledger.settle(
+            str(trial),
+            {name: _known(first.get(name)) for name in RECORDED}
+            | {"status": first["status"], "reason": str(first["reason"]), "losses": losses},
+            spent_flops=spent,
+        )
+    return int(table["trial_id"].nunique())
+
+
+def _reserve(ledger: Ledger, trial: str, row: dict[str, Any]) -> None:
+    allocation = Allocation(
+        float(row["flops"]), int(row["params"]), int(row["tokens"]), int(row["seed"]),
+        str(row["mix"]),
+    )  # fmt: skip
+    ledger.reserve(trial, allocation, allocation.flops)
+
+
+def _known(value: Any) -> Any:
+    """A cell, None for a missing one; plain, as SQLite knows no others."""
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain
+
+
+def _loss(row: dict[str, Any]) -> dict[str, Any]:
+    names = {"nll": "nll", "tokens": "target_tokens", "bytes": "target_bytes"}
+    values = {name: _known(row[column]) for name, column in names.items()}
+    return {"class": row["class"], "examples": _known(row["examples"]), **values}
+
+
+def _resumed(directory: Directory, spec: Spec, ledger: Ledger) -> tuple[int, list[str]]:
+    """Take over the trials that have a checkpoint, and name those of which less is left."""
+    ended, count, lost = set(ledger.allocations("finished", "diverged", "failed")), 0, []
+    for place in sorted(p for p in directory.trials.glob("*") if p.is_dir()):
+        if place.name in ended or place.name.startswith("tune-"):
+            continue
+        found = next(_trials_of(place, spec), None)
+        if found is None:
+            lost.append(place.name)
+            continue
+        allocation, tokens = found
+        ledger.reserve(place.name, allocation, allocation.flops)
+        ledger.advance(place.name, tokens)
+        count += 1
+    return count, lost
+
+
+def _trials_of(place: Path, spec: Spec) -> Iterator[tuple[Allocation, int]]:
+    """Which trial of the spec a directory's checkpoints are of, and tokens of the best."""
+    for path in checkpoints(place):
+        try:
+            progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+            config = progress["config"]
+            for mix in spec.mix_shares:
+                allocation = Allocation(
+                    float(config["flops"]), int(config["params"]), int(config["tokens"]),
+                    int(config["seed"]), mix,
+                )  # fmt: skip
+                trial = spec.own_trial(allocation)
+                if trial_id(trial) == place.name:
+                    done = trial.recipe.batch * trial.shape.context * int(progress["step"])
+                    yield allocation, min(done, allocation.tokens)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue

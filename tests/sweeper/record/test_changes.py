@@ -1,0 +1,180 @@
+"""Minds that are changed about a sweep: what goes on without paying again, and what is refused."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from sweeper import Cluster, DirectoryError, Results, SearchSettings, Sizes, Sweep
+from sweeper.cluster.score import score
+from sweeper.driver.driver import Driver
+from sweeper.record.directory import Directory
+from sweeper.record.ledger import Ledger
+from sweeper.record.repair import repair
+from sweeper.search.build import policy
+from sweeper.search.protocol import Finished
+from trainables.context import LocalContext
+from trainables.data import Data
+from trainables.engine.loop import train
+from trainables.training import Train
+
+SWEEP = Sweep(
+    budgets=[1e10],
+    allowance=5.1e10,
+    skills=["code"],
+    data=Data(evaluation_documents=16),
+    sizes=Sizes(7e3, 4e4),
+    train=Train(keep=True, checkpoint_every_s=60.0),
+    search=SearchSettings(policy="grid", sizes_per_budget=3),
+)
+
+
+def go_on(sweep, root, *, trials=None):
+    """Run a sweep in this process; returns the trials that were trained now."""
+    directory, trained = Directory(root), []
+    with directory.driven():
+        sweep = directory.claim(sweep)
+        ledger = Ledger(directory.ledger)
+        driver = Driver(sweep, ledger, policy(sweep, sweep.measured))
+        while trials is None or len(trained) < trials:
+            start = driver.next()
+            if isinstance(start, Finished) or start is None:
+                break
+            driver.begin(start)
+            place = directory.trials / start.trial_id
+            driver.ended(start.trial_id, train(start.config, LocalContext(place)))
+            trained.append(start.trial_id)
+        ledger.close()
+    Results(root).export()
+    return trained
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A sweep whose three trials have ended, with their checkpoints."""
+    root = tmp_path_factory.mktemp("done") / "sweep"
+    assert len(go_on(SWEEP, root)) == 3
+    return root
+
+
+@pytest.fixture
+def root(done, tmp_path):
+    shutil.copytree(done, tmp_path / "sweep")
+    return tmp_path / "sweep"
+
+
+def test_a_further_budget_and_more_allowance_pay_for_nothing_twice(root):
+    before = Results(root).table
+    larger = replace(SWEEP, budgets=(1e10, 2e10), allowance=1e11, sizes=Sizes(7e3, 5e4))
+    assert len(go_on(larger, root, trials=1)) == 1
+    after = Results(root)
+    kept = after.table[after.table["trial_id"].isin(before["trial_id"])].reset_index(drop=True)
+    assert kept.equals(before.reset_index(drop=True))
+    assert set(after.table["flops"]) == {1e10, 2e10}
+    assert after.sweep.documents == SWEEP.documents
+
+
+def test_held_out_documents_stay_as_many_as_they_were(tmp_path):
+    """Their default follows from budgets and sizes, which may change."""
+    small = replace(SWEEP, data=Data(), budgets=(1e10,))
+    root = tmp_path / "sweep"
+    assert go_on(small, root, trials=1)
+    larger = replace(small, budgets=(1e10, 3e11), allowance=4e12, sizes=Sizes(7e3, 3e5))
+    assert larger.documents != small.documents
+    assert Directory(root).claim(larger).documents == small.documents
+
+
+def test_other_resources_search_and_another_place_change_nothing(root, tmp_path):
+    moved = tmp_path / "elsewhere"
+    root.rename(moved)
+    other = replace(SWEEP, cluster=Cluster(cpus=7), search=replace(SWEEP.search, seed=5))
+    assert go_on(replace(other, name="renamed"), moved) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budgets": (2e10,), "allowance": 2e11}, "budgets: 3 trials of 1e.10 FLOPs, and"),
+        ({"data": Data(evaluation_documents=16, zipf=0.5)}, "data.zipf is 1.0 there and 0.5"),
+        ({"train": Train(clip=2.0)}, "train.clip is 1.0 there and 2.0 here"),
+        ({"flops": "exact"}, "flops is '6p' there and 'exact' here"),
+        ({"data": Data(evaluation_documents=32)}, "evaluation_documents is 16 there and 32"),
+        ({"mixes": {"base": {"code": 3.0}}}, "mixes.base: trials of it are trained"),
+    ],
+)
+def test_what_decides_a_loss_cannot_change(root, change, message):
+    with pytest.raises(DirectoryError, match=message) as refused:
+        Directory(root).claim(replace(SWEEP, **change))
+    assert "belongs to another sweep" in str(refused.value)
+    assert "choose another directory" in str(refused.value)
+
+
+def test_a_directory_without_trials_can_become_any_sweep(tmp_path):
+    Directory(tmp_path).claim(SWEEP)
+    other = replace(SWEEP, data=Data(zipf=0.5))
+    assert Directory(tmp_path).claim(other) == other
+
+
+def test_a_new_skill_is_scored_from_kept_checkpoints(root):
+    more = replace(SWEEP, skills=("code", "knowledge"))
+    with pytest.raises(DirectoryError, match=r"knowledge: not measured in 3 .*isoskill sc"):
+        Directory(root).claim(more)
+    scored = score(more, root, say=print)
+    assert (scored.trials, scored.failed) == (3, {})
+    table = Results(root).table
+    assert table.groupby("skill")["trial_id"].nunique()["knowledge"] == 3
+    assert go_on(more, root) == []
+    straight = train(
+        replace(next(iter_configs(root)), skills=("knowledge",)), LocalContext()
+    )["losses"]["knowledge"]["nll"]  # fmt: skip
+    assert straight in set(table[table["skill"] == "knowledge"]["nll"])
+
+
+def iter_configs(root):
+    ledger = Ledger(root / "ledger.sqlite", read_only=True)
+    allocations = ledger.allocations("finished")
+    ledger.close()
+    return (SWEEP.own_trial(a) for a in allocations.values())
+
+
+def test_without_a_checkpoint_the_reason_is_said(root):
+    shutil.rmtree(next(p for p in sorted((root / "trials").iterdir())))
+    scored = score(replace(SWEEP, skills=("code", "knowledge")), root, say=print)
+    assert scored.trials == 2
+    assert "no checkpoint of the trained model" in next(iter(scored.failed.values()))
+
+
+def test_a_lost_ledger_is_not_begun_anew_and_can_be_made_again(root):
+    before = Results(root).table
+    for path in root.glob("ledger.sqlite*"):
+        path.unlink()
+    with pytest.raises(DirectoryError, match=r"ledger.sqlite is gone, but .*isoskill repair"):
+        Directory(root).claim(SWEEP)
+    found = repair(root)
+    assert (found.ended, found.resumed, found.lost) == (3, 0, ())
+    assert Results(root).table.drop(columns=[]).equals(before)
+    assert go_on(SWEEP, root) == []
+    with pytest.raises(DirectoryError, match=r"its ledger is sound .3 trials.; nothing to"):
+        repair(root)
+
+
+def test_a_damaged_ledger_is_put_aside_and_trials_go_on_from_checkpoints(root):
+    kept = sorted(p.name for p in (root / "trials").iterdir())
+    (root / "observations.parquet").unlink()
+    data = (root / "ledger.sqlite").read_bytes()
+    (root / "ledger.sqlite").write_bytes(data[: len(data) // 2])
+    (root / "trials" / "0123456789ab").mkdir()
+    found = repair(root)
+    assert (found.ended, found.resumed, found.lost) == (0, 3, ("0123456789ab",))
+    assert (root / "ledger.sqlite.damaged").exists()
+    assert sorted(go_on(SWEEP, root)) == kept  # scored, not trained again
+    assert (Results(root).trials["wasted_flops"] == 0).all()
+
+
+def test_a_directory_without_anything_is_said_to_have_nothing(tmp_path):
+    with pytest.raises(DirectoryError, match=r"sweep.yaml is missing too"):
+        repair(tmp_path)
+    SWEEP.save(tmp_path / "sweep.yaml")
+    with pytest.raises(DirectoryError, match=r"neither observations.parquet nor trials/ holds"):
+        repair(tmp_path)
+    assert not (tmp_path / "ledger.sqlite").exists()
