@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load
+from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sweeper.search.suggest import Suggestion
+    from sweeper.sweep import Sweep
 
 UNDER_WAY = r"loss is missing|status is '(?:running|pending|queued|scheduled|started|submitted)'"
 """Reasons for which a row has no loss yet."""

@@ -4,8 +4,10 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
 from sweeper import Cluster, DirectoryError, Results, SearchSettings, Sizes, Sweep
+from sweeper.cli import app
 from sweeper.cluster.score import score
 from sweeper.driver.driver import Driver
 from sweeper.record.directory import Directory
@@ -139,9 +141,10 @@ def iter_configs(root):
 
 def test_without_a_checkpoint_the_reason_is_said(root):
     shutil.rmtree(next(p for p in sorted((root / "trials").iterdir())))
-    scored = score(replace(SWEEP, skills=("code", "knowledge")), root, say=print)
-    assert scored.trials == 2
-    assert "no checkpoint of the trained model" in next(iter(scored.failed.values()))
+    told = CliRunner().invoke(app, ["score", str(root), "--skills", "knowledge"])
+    assert told.exit_code == 1
+    assert "2 trials were scored" in told.output
+    assert "not scored: CheckpointError: no checkpoint of the trained model" in told.output
 
 
 def test_a_lost_ledger_is_not_begun_anew_and_can_be_made_again(root):
