@@ -43,7 +43,7 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
     sheet, choice = Sheet(frame, decimal), Choice()
     _take_asked(sheet, choice, asked)
     _find_labels(sheet, choice, asked)
-    _find_losses(sheet, choice, asked)
+    find_losses(sheet, choice, asked)
     find_amounts(sheet, choice, asked)
     _require(sheet, choice)
     return choice
@@ -83,7 +83,7 @@ def _is_measure(sheet: Sheet, header: Header) -> bool:
     return sheet.numeric(header) and sheet.frame[header.column].nunique() > 8
 
 
-def _find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
+def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
     """One column, or one per skill where they say what they are measured on."""
     if "loss" in asked:
         terms = [sheet.term("loss", one) for one in listed(asked["loss"])]

@@ -24,11 +24,11 @@ def unpivoted(frame: pd.DataFrame, asked: Asked | None = None) -> pd.DataFrame:
             export that holds no sizes.
     """
     _refuse_charts(frame)
-    across = [c for c in frame.columns if np.isfinite(number(_bare(c)))]
+    across = [c for c in frame.columns if np.isfinite(number(bare(c)))]
     down = [c for c in frame.columns if c not in across]
     if len(across) < LEAST or len(down) > 2 or not down:
         return frame
-    rows, columns = _meaning(str(down[0]), [number(_bare(c)) for c in across])
+    rows, columns = _meaning(str(down[0]), [number(bare(c)) for c in across])
     if not columns:
         raise TableError(
             f"the headers {', '.join(map(repr, across[:4]))} are numbers, so this is a table of "
@@ -37,11 +37,11 @@ def unpivoted(frame: pd.DataFrame, asked: Asked | None = None) -> pd.DataFrame:
             "rates`"
         )
     long = frame.melt(id_vars=down, value_vars=across, var_name=columns, value_name="loss")
-    long[columns] = [number(_bare(c)) for c in long[columns]]
+    long[columns] = [number(bare(c)) for c in long[columns]]
     return long.rename(columns={down[0]: rows}).dropna(subset="loss", ignore_index=True)
 
 
-def _bare(header: object) -> str:
+def bare(header: object) -> str:
     """A header without what it counts: "124M params", "N=124M"."""
     text = re.sub(r"(?i)^\s*(?:n|d|c|params|tokens|flops)\s*=\s*", "", str(header))
     return text if re.search(r"\d", text) and not re.match(r"[a-zA-Z]", text.strip()) else ""

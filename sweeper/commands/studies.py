@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sweeper.commands.console import AsJson, app
+from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="datamix, validation or skills.", metavar="NAME")],
+    name: Annotated[
+        str, typer.Argument(help="datamix, validation, skills or rates.", metavar="NAME")
+    ],
     runs: Annotated[
         str,
         typer.Argument(
-            help="A sweep directory, a CSV or Parquet table, or `paper` for the published points.",
+            help="A sweep directory, a table as `fit` takes it, or `paper` for published points.",
             metavar="RUNS",
         ),
     ],
@@ -41,14 +44,22 @@ def study(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for tables, figures and JSON.")
     ] = None,
+    columns: Columns = None,
+    where: Rows = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """How optima follow the data mix, the validation set, and the skill; see --help."""
+    """How optima follow the data mix, the validation set, the skill; rates: how the rate does."""
+    if name == "rates":
+        _rates(runs, columns, as_json=as_json)
+        return
     from sweeper.analysis.studies import source
     from sweeper.analysis.studies.run import analyse, keep, to_json
 
     found = analyse(
-        name, source.read(runs, name, mixes), first=_names(first), second=_names(second)
+        name,
+        source.read(runs, name, mixes, columns=columns, where=where),
+        first=_names(first),
+        second=_names(second),
     )
     if as_json:
         print(to_json(found))
@@ -59,6 +70,18 @@ def study(
         written = keep(found, out)
         if not as_json:
             print(f"{len(written)} files in {out}")
+
+
+def _rates(runs: str, columns: str | None, *, as_json: bool) -> None:
+    """The best learning rate of every size, and its law."""
+    from fitting.reading.terms import parse_columns
+    from fitting.values import plain
+    from sweeper.analysis.rates import study_rates
+
+    found = study_rates(runs, parse_columns(columns) if columns else None)
+    print(json.dumps(plain(found.to_dict()), indent=2) if as_json else "\n".join(found.lines()))
+    if not any(point.ok for point in found.points):
+        raise typer.Exit(NO_NUMBER)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -125,18 +125,29 @@ def _shares_of(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, 
     return paper if names and names <= set(paper) else {}
 
 
-def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
+def read(
+    runs: str | Path,
+    study: str,
+    mixes: Path | None = None,
+    *,
+    columns: str | None = None,
+    where: str | None = None,
+) -> Source:
     """Read a sweep directory, a table, or ``paper``.
 
     Args:
         runs: the directory or file, or ``paper`` for the digitised points.
         study: which of the paper's figures is meant.
         mixes: YAML file, mix -> class -> share, for a table that does not say them.
+        columns: of a table, where the rules would take others; see `fitting.read_runs`.
+        where: rows of a table to keep.
 
     Raises:
         SpecError: there is nothing of that name, or the file of mixes is no such mapping.
     """
-    from fitting import read_table
+    from fitting import read_runs
+    from fitting.reading.sources import load
+    from fitting.reading.terms import parse_columns
 
     if str(runs) == PAPER and not Path(runs).exists():
         return paper(study)
@@ -144,7 +155,15 @@ def read(runs: str | Path, study: str, mixes: Path | None = None) -> Source:
         from sweeper.record.record import Record
 
         return of_outcome(Record(runs))
-    return of_table(read_table(Path(runs)), _read_mixes(mixes) if mixes else {})
+    raw = load(str(runs)).frame
+    asked = parse_columns(columns) if columns else None
+    table = read_runs(raw, asked, where=where or "").table
+    return of_table(table.join(_extras(raw)), _read_mixes(mixes) if mixes else {})
+
+
+def _extras(raw: pd.DataFrame) -> pd.DataFrame:
+    """What a study reads of a table beside its runs: shares of mixes, classes of skills."""
+    return raw[[c for c in raw.columns if str(c).startswith("share_") or c == "class"]]
 
 
 def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
