@@ -38,7 +38,7 @@ class Sweep(Spec):  # noqa: D101
         self,
         *,
         simulate: bool = False,
-        pilot: Record | None = None,
+        pilot: Record | Fits | None = None,
         tolerance: float | None = None,
         at: float | None = None,
         devices: int | None = None,
@@ -48,7 +48,8 @@ class Sweep(Spec):  # noqa: D101
         Args:
             simulate: also say what intervals to expect, from one simulated sweep of each policy
                 (seconds).
-            pilot: a sweep already run, for its speed, its losses and their noise.
+            pilot: a sweep already run, for its speed, its losses and their noise; or the fits of
+                a table of runs, for losses and noise.
             tolerance: wanted half-width of the 90 % interval of ln p*: which allowance gives it
                 (half a minute).
             at: budget it is wanted on; None for every budget.

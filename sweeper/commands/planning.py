@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.commands.console import AsJson, Set, SpecFile, app, load, open_results
+from sweeper.commands.console import (
+    AsJson,
+    Set,
+    SpecFile,
+    app,
+    is_sweep,
+    load,
+    open_results,
+    open_runs,
+)
 
 if TYPE_CHECKING:
+    from fitting import Fits
     from sweeper.spec.sections import Cluster
+    from sweeper.sweep import Results
 
 
 @app.command()
@@ -21,8 +32,10 @@ def plan(
         bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
     ] = False,
     pilot: Annotated[
-        Path | None,
-        typer.Option("--pilot", help="Sweep already run: its speed, losses and noise."),
+        str | None,
+        typer.Option(
+            "--pilot", help="Sweep already run (its speed, losses, noise), or a table of runs."
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -54,12 +67,17 @@ def plan(
         return
     found = sweep.plan(
         simulate=simulate,
-        pilot=None if pilot is None else open_results(pilot),
+        pilot=None if pilot is None else _pilot(pilot),
         tolerance=tolerance,
         at=at,
         devices=_asked(sweep.cluster) if ask_cluster else None,
     )
     print(found.to_json() if as_json else found)
+
+
+def _pilot(pilot: str) -> Results | Fits:
+    """A sweep's directory, or the fits of a table."""
+    return open_results(Path(pilot)) if is_sweep(pilot) else open_runs(pilot, "guarded").fits
 
 
 def _asked(cluster: Cluster) -> int:

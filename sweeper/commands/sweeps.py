@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
+from sweeper.commands.console import (
+    AsJson,
+    Columns,
+    Rows,
+    Set,
+    Source,
+    SpecFile,
+    Where,
+    app,
+    is_sweep,
+    load,
+    open_results,
+    open_runs,
+)
 
 if TYPE_CHECKING:
     from sweeper.sweep import Results
@@ -101,13 +114,25 @@ def _back_up(directory: Path, target: Path) -> None:
 
 @app.command()
 def report(
-    directory: Where,
+    runs: Source,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Default DIRECTORY/report.html.")
+        Path | None,
+        typer.Option("--out", help="Default DIRECTORY/report.html, or report.html of a table."),
     ] = None,
+    columns: Columns = None,
+    where: Rows = None,
 ) -> None:
-    """Write the report as one HTML file."""
-    print(open_results(directory).report(out or directory / "report.html"))
+    """Write the report of a sweep or of any table of runs, as HTML, Markdown or JSON."""
+    if is_sweep(runs):
+        print(open_results(Path(runs)).report(out or Path(runs) / "report.html"))
+        return
+    from sweeper.report.of_table import write_table
+
+    opened = open_runs(runs, "guarded", columns, where)
+    line = opened.read.line if opened.read else ""
+    print(f"read: {line}")
+    name = Path(runs).stem if runs != "-" else "runs"
+    print(write_table(opened.fits, out or Path("report.html"), name=name, read=line))
 
 
 def _study_lines(results: Results) -> list[str]:

@@ -13,20 +13,21 @@ from sweeper.budget import Allocation
 from sweeper.plan.plan import Plan
 from sweeper.plan.speed import Speed, devices_at_hand, devices_of, measured_in, speed_of
 from sweeper.plan.warnings import cautions
+from sweeper.record.record import Record
 from sweeper.search.grid import GridSearch
 from sweeper.spec.spec import Spec
 from trainables.data import Data
 
 if TYPE_CHECKING:
+    from fitting import Fits
     from fitting.synthetic import World
-    from sweeper.record.record import Record
 
 
 def plan(
     spec: Spec,
     *,
     simulate: bool = False,
-    pilot: Record | None = None,
+    pilot: Record | Fits | None = None,
     tolerance: float | None = None,
     at: float | None = None,
     devices: int | None = None,
@@ -37,7 +38,8 @@ def plan(
         spec: of the sweep.
         simulate: also run every policy once on a stand-in world, to say what intervals to
             expect; takes seconds.
-        pilot: a sweep already run: its speed, and for simulations its losses and noise.
+        pilot: a sweep already run: its speed, and for simulations its losses and noise; of
+            somebody's table, its fits: losses and noise only.
         tolerance: wanted half-width of the 90 % interval of ln p*, to ask which allowance gives
             it; takes half a minute.
         at: budget it is wanted on; None for every budget of the ladder.
@@ -46,8 +48,9 @@ def plan(
     Raises:
         SpecError: the device is unknown, or a number is not positive.
     """
-    alike = pilot is not None and pilot.sweep.cluster.device == spec.cluster.device
-    speed = speed_of(spec.cluster, measured_in(pilot) if pilot and alike else None)
+    record = pilot if isinstance(pilot, Record) else None
+    alike = record is not None and record.sweep.cluster.device == spec.cluster.device
+    speed = speed_of(spec.cluster, measured_in(record) if record and alike else None)
     table = pd.DataFrame([_budget(spec, flops, speed) for flops in spec.budgets])
     price = math.nan if spec.cluster.price_per_hour is None else spec.cluster.price_per_hour
     designs = _designs(spec)
@@ -75,7 +78,7 @@ def plan(
         return whole
     from sweeper.plan.expected import needed, world_of
 
-    world = world_of(spec, None if pilot is None else pilot.fit())
+    world = world_of(spec, pilot.fit() if isinstance(pilot, Record) else pilot)
     if simulate:
         whole = _with_simulation(whole, spec, world, price)
     if tolerance is not None:

@@ -33,7 +33,10 @@ class Outcome:
         sweep: the spec.
         table: one row per (trial, skill); see `sweeper.record.ledger.Ledger.observations`.
         finished: why the search stopped, or None if it has not.
+        read: of somebody's table: what was taken from where; "" for a sweep.
     """
+
+    read: str = ""
 
     def __init__(self, sweep: Spec, table: pd.DataFrame, finished: Finished | None) -> None:
         self.sweep, self.table, self.finished = sweep, table, finished

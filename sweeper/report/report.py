@@ -88,7 +88,7 @@ def _data(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> str:
         "warnings": list(fits.warnings),
         "constants": _constants(outcome.sweep),
         **_provenance(outcome),
-        "spec": outcome.sweep.to_dict(),
+        **({"spec": None} if outcome.read else {"spec": outcome.sweep.to_dict()}),
     }
     return json.dumps(values, indent=1)
 
@@ -176,6 +176,7 @@ def _provenance(outcome: Outcome) -> dict[str, Any]:
     """What it takes to check the numbers and to reproduce them."""
     spec = yaml.safe_dump(outcome.sweep.to_dict(), sort_keys=False)
     return {
+        "read": outcome.read,
         "versions": _versions(),
         "hashes": _hashes(outcome, spec),
         "spec": spec,
@@ -219,7 +220,9 @@ def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
     low, high = number(sweep.budgets[0]), number(sweep.budgets[-1])
     many = len(sweep.budgets) > 1
     ladder = f"{len(sweep.budgets)} budgets from {low} to {high}" if many else low
-    state = "" if outcome.finished else " · not finished: these are the results so far"
+    state = (
+        "" if outcome.finished or outcome.read else " · not finished: these are the results so far"
+    )
     return f"{ended} trials on {ladder} FLOPs{state}"
 
 
@@ -280,7 +283,9 @@ def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:
     states = ", ".join(f"{n} {state}" for state, n in trials["state"].value_counts().items())
     allowed = f"{share:.0%} of {number(allowance)} allowed"
     cards = [
-        _card("FLOPs spent", number(spent), allowed, round(100 * min(share, 1.0), 1)),
+        _card("FLOPs of the runs", number(spent), "")
+        if outcome.read
+        else _card("FLOPs spent", number(spent), allowed, round(100 * min(share, 1.0), 1)),
         _card("Trials", str(len(trials)), states),
     ]
     return cards + _clock(outcome) if isinstance(outcome, Record) else cards
@@ -315,6 +320,7 @@ def _hashes(outcome: Outcome, spec: str) -> list[tuple[str, str]]:
     """Short digests that show whether two reports are of the same spec and losses."""
     columns = [c for c in ("trial_id", "skill", "loss") if c in outcome.table]
     rows = outcome.table[columns].sort_values(columns[:2]).to_csv(index=False)
-    hashed = {"spec": spec, "observations": rows}
+    hashed = {} if outcome.read else {"spec": spec}
+    hashed["observations"] = rows
     digests = {k: hashlib.sha256(v.encode()).hexdigest()[:16] for k, v in hashed.items()}
     return [(name, f"sha256 {digest}") for name, digest in digests.items()]

@@ -1,0 +1,184 @@
+"""Questions to somebody's table, as the console answers them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from sweeper.cli import app, main
+
+
+def _table(loss: str = "val_loss") -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    flops = np.repeat([1e18, 3e18, 1e19, 3e19], 7)
+    params = np.round((flops / 120) ** 0.5 * np.tile(np.geomspace(0.2, 5, 7), 4))
+    tokens = flops / 6 / params
+    value = 1.7 + 400 / params**0.34 + 410 / tokens**0.28 + 0.001 * rng.normal(size=28)
+    return pd.DataFrame({"N": params, "train_tokens": tokens, loss: value, "lr": 1e-3})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "runs.csv"
+    _table().to_csv(path, index=False)
+    return path
+
+
+def say(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def answer(*arguments: object, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        say(*arguments, "--json", code=code), parse_constant=pytest.fail
+    )
+    return found
+
+
+def test_fit_says_what_was_read_and_a_script_gets_it_all(runs: Path) -> None:
+    text = say("fit", runs)
+    assert text.startswith(
+        "read: loss = val_loss, params = N, tokens = train_tokens, flops from 6 params tokens; "
+        "ignored: lr\n"
+    )
+    found = answer("fit", runs)
+    assert found["read"]["loss"] == "val_loss" and found["read"]["ignored"] == ["lr"]
+    assert found["excluded"] == []
+    optimum = found["skills"]["loss"]["optima"][0]
+    assert optimum["low"] < optimum["params"] < optimum["high"] and optimum["status"] == "ok"
+    assert {"flops", "tokens"} <= set(optimum)
+    assert {"law", "grade", "score"} <= set(found["skills"]["loss"])
+
+
+def test_columns_and_where(tmp_path: Path) -> None:
+    table = _table().assign(test_loss=9.0, epochs=[1] * 21 + [9] * 7)
+    table.to_csv(tmp_path / "two.csv", index=False)
+    text = say("fit", tmp_path / "two.csv", "--columns", "loss=val_loss", "--where", "epochs<=4")
+    assert "loss = val_loss" in text and "3e+19" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fit", "absent.csv"), "no such file"),
+        (("predict", "RUNS"), "what is asked?"),
+        (("predict", "RUNS", "--gpus", "8", "--days", "14"), "of which kind?"),
+        (("predict", "RUNS", "--gpus", "8", "--device", "h100"), "give --days"),
+        (("predict", "RUNS", "--days", "14"), "--days goes with --gpus"),
+        (("predict", "RUNS", "--gpus", "8", "--device", "h10", "--days", "1"), "mean 'h100'?"),
+        (("predict", "RUNS", "--gpus", "1.5", "--device", "h100", "--days", "1"), "whole number"),
+        (("predict", "RUNS", "--gpus", "8", "--device", "165:24", "--days", "1"), "in full"),
+        (("predict", "RUNS", "--gpus", "1", "--device", "t4", "--days", "3650"), "--days 3650"),
+        (("predict", "RUNS", "--params", "7B"), "--tokens: give --params and --tokens"),
+        (("predict", "RUNS", "--flops", "1e20", "--config", "run.yaml"), "isoskill init"),
+        (("predict", "RUNS", "--target-loss", "2.5", "--front", "a,b"), "'a' is unknown"),
+    ],
+)
+def test_mistakes_end_with_the_remedy(
+    runs: Path, arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(
+        "sys.argv", ["isoskill", *(str(runs) if a == "RUNS" else a for a in arguments)]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_eight_gpus_for_two_weeks(runs: Path) -> None:
+    asked = ("--gpus", "8", "--device", "H100", "--days", "14", "--mfu", "40%")
+    found = answer("predict", runs, *asked, "--price-per-hour", "2.5")
+    assert found["flops"] == pytest.approx(8 * 989e12 * 0.4 * 14 * 86400)
+    assert found["hours"] == 14 * 24 and found["hardware"]["price"] == pytest.approx(6720)
+    one = found["skills"]["loss"]
+    assert one["low"] < one["params"] < one["high"]
+    half, double = one["around"]
+    assert half["params"] < one["params"] < double["params"]
+    assert one["memory"]["holds"] and one["memory"]["state_bytes"] == 16 * one["params"]
+    text = say("predict", runs, *asked)
+    assert "3.83e+21 FLOPs" in text and "plain data parallelism will do" in text
+    alone = say("predict", runs, "--gpus", "1", "--device", "rtx4090", "--days", "300")
+    assert "do not hold it" in alone
+
+
+def test_how_long_a_budget_takes(runs: Path) -> None:
+    found = answer("predict", runs, "--flops", "1e21", "--gpus", "8", "--device", "h100")
+    assert found["flops"] == 1e21
+    assert found["hours"] == pytest.approx(1e21 / (8 * 989e12 * 0.4) / 3600)
+
+
+def test_an_allocation_has_a_loss_and_a_distance_from_the_best(runs: Path) -> None:
+    found = answer("predict", runs, "--params", "2B", "--tokens", "40B")
+    one = found["skills"]["loss"]["allocation"]
+    truth = 1.7 + 400 / 2e9**0.34 + 410 / 4e10**0.28
+    assert one["low"] < truth < one["high"] and one["flops"] == pytest.approx(6 * 2e9 * 4e10)
+    assert one["excess"] >= 0 and 0 <= one["wasted"] < 0.2
+    wide = answer("predict", runs, "--params", "40B", "--tokens", "2B")["skills"]["loss"]
+    assert wide["allocation"]["wasted"] > 0.5
+    text = say("predict", runs, "--params", "7e9", "--tokens", "2×10^12")
+    assert "the best size for them is" in text
+
+
+def test_a_loss_to_reach_needs_no_budget(runs: Path) -> None:
+    found = answer("predict", runs, "--target-loss", "2.6")
+    assert found["flops"] is None
+    assert found["skills"]["loss"]["serving"]["training_flops"] > 1e19
+    assert "Least compute for 2.6 nats" in say("predict", runs, "--target-loss", "2.6")
+
+
+def test_no_number_is_exit_code_3(tmp_path: Path) -> None:
+    _table().iloc[:2].to_csv(tmp_path / "two.csv", index=False)
+    assert "no number" in say("predict", tmp_path / "two.csv", "--flops", "1e22", code=3)
+    found = answer("fit", tmp_path / "two.csv", code=3)
+    assert found["skills"]["loss"]["optima"][0]["status"] != "ok"
+
+
+@pytest.mark.parametrize("suffix", ["html", "md", "json"])
+def test_the_report_of_a_table(runs: Path, tmp_path: Path, suffix: str) -> None:
+    page = tmp_path / f"page.{suffix}"
+    say("report", runs, "--out", page)
+    text = page.read_text(encoding="utf-8")
+    assert "params = N" in text
+    assert "isoskill run sweep.yaml" not in text and "allowance" not in text
+
+
+def test_a_table_as_a_plans_pilot(runs: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text("budgets: [1e18, 3e18]\nallowance: 3e19\ncluster: {device: h100}\n")
+    assert "in the pilot's world" in say("plan", spec, "--pilot", runs, "--simulate")
+
+
+def test_rates_of_a_grid(tmp_path: Path) -> None:
+    rates = [2.0**-k for k in range(7, 14)]
+    widths = [96, 192, 384, 768]
+    loss = {w: [3 + 20 / w + 0.03 * np.log(r * w / 0.3) ** 2 for r in rates] for w in widths}
+    pivot = pd.DataFrame({"lr": [f"2^-{k}" for k in range(7, 14)], **loss})
+    pivot.loc[0, 768] = np.nan
+    pivot.to_csv(tmp_path / "pivot.csv", index=False)
+    found = answer("study", "rates", tmp_path / "pivot.csv")
+    assert found["size"] == "width" and len(found["points"]) == 4
+    assert found["points"][0]["learning_rate"] == pytest.approx(0.3 / 96, rel=0.02)
+    assert found["law"]["size_exponent"] == pytest.approx(-1, abs=0.02)
+    long = pivot.melt("lr", var_name="width", value_name="val_loss").dropna()
+    long.assign(params=long["width"].astype(int) ** 2 * 48, tokens=2e9).to_csv(
+        tmp_path / "long.csv", index=False
+    )
+    again = answer("study", "rates", tmp_path / "long.csv")
+    assert again["size"] == "params"
+    assert again["law"]["size_exponent"] == pytest.approx(-0.5, abs=0.02)
+    assert "best rate" in say("study", "rates", tmp_path / "pivot.csv")
+
+
+def test_a_directory_without_runs_is_said(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["fit", str(tmp_path)])
+    assert done.exit_code != 0 and "sweep" in str(done.exception)
