@@ -4,7 +4,8 @@ Read `loop` first: `loop.train(config, context)` is the whole path, in plain tor
 what a training is, `families` what a model holds and costs, `shapes` turns parameter counts into
 models, `data` says what is trained on (`corpora` generates or reads it, `prepare` packs real text
 once), `skills` scores held-out text, `trainer` wraps the loop for Ray, and `simulated` stands in
-for it without torch. Nothing imported here loads torch.
+for it without torch; `foreign` trains by a user's command or function instead. Nothing imported
+here loads torch.
 """
 
 from trainables.config import TrialConfig
