@@ -1,13 +1,16 @@
 """A real sweep of cheap CPU trials under random faults, beside the same sweep left in peace.
 
-    python benchmarks/chaos.py --faults 42 --seed 0
+    python benchmarks/chaos.py --faults 62 --seed 0
 
 Starts a Ray of its own (a head without slots and two nodes of one CPU each), puts the sweep
 directory on a small tmpfs where it may mount one, and then, at random moments: kills workers,
-drivers and nodes with SIGKILL, asks drivers to stop by SIGTERM, stops workers with SIGSTOP, fills
-the disk, truncates checkpoints, and takes memory away. The driver is started again by the same
-command whenever it is gone. At the end both ledgers are compared. One long file, so that what is
-done to a sweep and how it is judged can be read together.
+drivers and nodes with SIGKILL, asks drivers to stop by SIGTERM, closes their terminal (SIGHUP to
+their whole process group), stops workers with SIGSTOP, fills the disk, truncates checkpoints, and
+takes memory away. Rounds take turns: trials of one process, trials in worker groups of two with a
+worker on each node (so that a killed node takes half a group; either worker is killed, and the
+coordinator), and trials of a command of one's own (whose process is killed, too). The driver is
+started again by the same command whenever it is gone. At the end both ledgers are compared. One
+long file, so that what is done to a sweep and how it is judged can be read together.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from sweeper.errors import IsoskillError
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import read as read_live
 from sweeper.spec.sections import Cluster as Where
+from sweeper.spec.sections import Resources
 from trainables.data import Data
 from trainables.training import Train
 
@@ -48,24 +52,61 @@ DISK_BYTES = 48 * 2**20
 AT_ONCE = 6
 """Faults that the sweep may be getting over at a time."""
 
-PATIENCE_S = 400.0
+PATIENCE_S = 600.0
 """Seconds without any progress after which the benchmark calls the sweep lost."""
 
 SHARES = {
     "worker-killed": 11,
+    "group-worker-killed": 12,
+    "command-killed": 8,
     "driver-killed": 7,
     "checkpoint-truncated": 6,
-    "node-killed": 5,
+    "node-killed": 6,
     "driver-stopped": 4,
+    "terminal-closed": 3,
     "worker-frozen": 4,
     "disk-full": 3,
     "memory-out": 3,
 }
-"""How often each kind comes in 43 faults."""
+"""How often each kind comes in 67 faults."""
+
+ONLY = {
+    "group-worker-killed": ("group",),
+    "command-killed": ("command",),
+    "checkpoint-truncated": ("single", "group"),
+    "memory-out": ("single",),
+    "worker-frozen": ("single", "group"),
+}
+"""Faults that hit some sorts of rounds only: a keeper of a command that is short of memory, or a
+checkpoint of somebody else's, is not ours."""
+
+SORTS = ("single", "group", "command")
+
+COMMAND = """
+import json, math, os, sys, time
+a = dict(x[2:].split("=", 1) for x in sys.argv[1:])
+p, t, out, steps = float(a["params"]), float(a["tokens"]), a["out"], 60
+kept = os.path.join(out, "checkpoint.json")
+at, x = json.load(open(kept)) if os.path.exists(kept) else (0, p / 1e6)
+while at < steps:
+    time.sleep(0.1)
+    at, x = at + 1, math.sin(3.7 * x + math.log(t)) + p / 1e6
+    with open(kept + "~", "w") as file:
+        json.dump((at, x), file)
+    os.replace(kept + "~", kept)
+    with open(os.path.join(out, "progress.jsonl"), "a") as file:
+        file.write(json.dumps({"tokens": t * at / steps, "loss": 3.0}) + "\\n")
+with open(os.path.join(out, "part"), "w") as file:
+    json.dump({"code": 3 + x / 10, "validation": 4 + x / 10}, file)
+os.replace(os.path.join(out, "part"), os.path.join(out, "losses.json"))
+"""
+"""A trainer whose losses depend on every one of its steps."""
 
 
-def spec(address: str, world: int) -> Sweep:
-    """Ten trials of some seconds each, in an order that does not matter."""
+def spec(address: str, world: int, sort: str, home: Path) -> Sweep:
+    """A sweep of some trials of some seconds each, in an order that does not matter."""
+    if sort == "command":
+        return of_command(address, home)
     return Sweep(
         budgets=[8e9, 1.6e10],
         allowance=3e12,  # wasted FLOPs count: leave room for them
@@ -75,8 +116,36 @@ def spec(address: str, world: int) -> Sweep:
         skills=["knowledge", "code"],
         train=Train(checkpoint_every_s=CHECKPOINT_S),
         search=SearchSettings(policy="grid", sizes_per_budget=5),
-        cluster=Where(address=address, retries=50, hang_s=HANG_S),
-    )
+        cluster=Where(
+            address=address, retries=50, hang_s=HANG_S,
+            resources=(Resources(workers=2, cpus=1),) if sort == "group" else (),
+        ),
+    )  # fmt: skip
+
+
+def of_command(address: str, home: Path) -> Sweep:
+    """Six trials of a command of one's own."""
+    (home / "trainer.py").write_text(COMMAND)
+    command = ["{python}", "-S", str(home / "trainer.py"), "--params={params}"]
+    return Sweep.from_dict(
+        {
+            "budgets": [1e15, 2e15],
+            "allowance": 4e17,
+            "name": "chaos",
+            "search": {"policy": "grid", "sizes_per_budget": 3},
+            "trainer": {
+                "command": [*command, "--tokens={tokens}", "--out={directory}"],
+                "skills": {"code": "code", "validation": "aggregate"},
+                "workdir": str(home),
+                "grace_s": 1.0,
+            },
+            "sizes": {"ladder": [{"params": round(2e5 * 1.3**i)} for i in range(14)]},
+            "cluster": {
+                "address": address, "device": "cpu-core", "retries": 50, "hang_s": HANG_S,
+                "resources": [{"cpus": 1}],
+            },
+        }
+    )  # fmt: skip
 
 
 @dataclass
@@ -106,6 +175,7 @@ class Chaos:
     rng: random.Random
     nodes: list[Any]
     environment: dict[str, str]
+    sort: str = "single"
     driver: subprocess.Popen[bytes] | None = None
     starts: int = 0
     faults: list[Fault] = field(default_factory=list)
@@ -122,16 +192,20 @@ class Chaos:
             )  # fmt: skip
         self.starts += 1
 
-    def workers(self) -> list[psutil.Process]:
-        """Tune's trial processes on this cluster's nodes."""
+    def processes(self, *names: str) -> list[psutil.Process]:
+        """Processes on this cluster's nodes, head included, that are called one of some names."""
         found = []
-        for node in self.nodes:
+        for node in (self.cluster.head_node, *self.nodes):
             raylet = node.all_processes["raylet"][0].process
             with contextlib.suppress(psutil.Error):
                 for child in psutil.Process(raylet.pid).children(recursive=True):
-                    if "ImplicitFunc" in " ".join(child.cmdline()):
+                    if any(name in " ".join(child.cmdline()) for name in names):
                         found.append(child)
         return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Tune's trial processes: a trial's own, a group's coordinator, a command's keeper."""
+        return self.processes("ImplicitFunc")
 
     def progress(self) -> dict[str, float]:
         """Tokens of every trial, by trial; infinite for those that have ended."""
@@ -160,6 +234,33 @@ class Chaos:
         if worker is None:
             return False
         worker.kill()
+        return True
+
+    def group_worker_killed(self) -> bool:
+        """SIGKILL to either worker of a group."""
+        found = self.processes("RayTrainWorker")
+        if not found:
+            return False
+        self.rng.choice(found).kill()
+        return True
+
+    def command_killed(self) -> bool:
+        """SIGKILL to a trial's own command."""
+        for process in psutil.process_iter(["cmdline"]):
+            line = " ".join(process.info["cmdline"] or [])
+            if "trainer.py" in line and f"--out={self.out}" in line:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+                    return True
+        return False
+
+    def terminal_closed(self) -> bool:
+        """SIGHUP to the driver and all that it started, as when a connection is lost."""
+        assert self.driver is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.driver.pid, signal.SIGHUP)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.driver.wait(120)
         return True
 
     def driver_killed(self) -> bool:
@@ -269,12 +370,14 @@ def trouble(chaos: Chaos, left: list[str]) -> None:
         still = sum(fault.recovered_s is None for fault in chaos.faults)
         if left and now > pause and still < AT_ONCE:
             training = {t: n for t, n in current.items() if n < math.inf}
-            if training and chaos.strike(left[-1]):
-                chaos.faults.append(Fault(left.pop(), time.time(), training))
-                print(f"{len(chaos.faults):>3} {chaos.faults[-1].kind} {training}", flush=True)
+            fitting = [k for k in left if chaos.sort in ONLY.get(k, SORTS)]
+            kind = chaos.rng.choice(fitting) if fitting else ""
+            if training and kind and chaos.strike(kind):
+                left.remove(kind)
+                name = kind if chaos.sort == "single" else f"{kind} ({chaos.sort})"
+                chaos.faults.append(Fault(name, time.time(), training))
+                print(f"{len(chaos.faults):>3} {name} {training}", flush=True)
                 pause = time.monotonic() + chaos.rng.uniform(0, 4)
-            else:
-                chaos.rng.shuffle(left)  # nothing to hit: another kind
 
 
 def settle(chaos: Chaos, current: dict[str, float]) -> None:
@@ -293,7 +396,7 @@ def losses(results: Results) -> dict[Any, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--faults", type=int, default=42)
+    parser.add_argument("--faults", type=int, default=62)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, help="also write the table here")
     arguments = parser.parse_args()
@@ -340,9 +443,11 @@ def one_round(
     """Run a sweep under the faults that are left, then the same without."""
     home.mkdir()
     path = home / "spec.yaml"
-    spec(cluster.address, world).save(path)
-    chaos = Chaos(cluster, path, home / "troubled", rng, nodes, dict(os.environ))
-    peace = Chaos(cluster, path, home / "peace", rng, nodes, dict(os.environ))
+    sort = SORTS[world % len(SORTS)]
+    print(f"round {world + 1}: {sort}, {len(left)} faults are left", flush=True)
+    spec(cluster.address, world, sort, home).save(path)
+    chaos = Chaos(cluster, path, home / "troubled", rng, nodes, dict(os.environ), sort)
+    peace = Chaos(cluster, path, home / "peace", rng, nodes, dict(os.environ), sort)
     began = time.monotonic()
     trouble(chaos, left)
     between = time.monotonic()
@@ -374,7 +479,7 @@ def compare(each: Round) -> dict[str, Any]:
     halved = set(ours.events.loc[ours.events["kind"] == "out-of-memory", "trial_id"])
     keys = ours.table.set_index(["flops", "params", "seed", "skill"])["trial_id"]
     rounded = {key for key in both if keys[key] in halved}
-    pace = float((theirs.trials["flops"] / theirs.trials["wall_s"]).median())
+    pace = float((theirs.trials["flops"] / theirs.trials["wall_s"].fillna(6.0)).median())
     return {
         "trials": len(ours.trials),
         "not finished": int((ours.trials["state"] != "finished").sum()),

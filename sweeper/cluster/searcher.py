@@ -41,6 +41,10 @@ finds it busy holds up its training."""
 LOOK_EVERY_S = 0.5
 """Seconds between looks for silent trials and a wish to stop."""
 
+ASLEEP_S = 60.0
+"""Seconds without a look after which the driver was asleep itself: a laptop that was shut, Ctrl-Z,
+a paused machine (assumption: no search takes as long). Nothing could be heard meanwhile."""
+
 
 @dataclass
 class Watched:
@@ -177,6 +181,7 @@ class LedgerSearcher(Shell):
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S:
             return
+        self._forgive(now - self._looked_at - LOOK_EVERY_S if self._looked_at else 0.0)
         self._looked_at = now
         if self.error is not None or self._stop():
             self._driver.stopping = True
@@ -187,6 +192,12 @@ class LedgerSearcher(Shell):
             silent_s = now - watched.heard_at
             if silent_s > watched.patience_s(self._cluster.hang_s):
                 self._end_silent(watched, silent_s)
+
+    def _forgive(self, slept_s: float) -> None:
+        """Count no silence while this process itself stood still."""
+        if slept_s > ASLEEP_S:
+            for watched in self._trials.values():
+                watched.heard_at += slept_s
 
     def _ask_to_stop(self, trial: str) -> None:
         path = self._directory.stop_file(trial)

@@ -277,8 +277,7 @@ class Ledger:
     def failed_by(self, fault: str) -> list[str]:
         """Ids of the trials that ended by a fault, in order of start."""
         rows = self._db.execute(
-            "SELECT trial_id FROM trials WHERE state = 'failed' AND fault = ? "
-            "ORDER BY started_at, rowid",
+            "SELECT trial_id FROM trials WHERE state = 'failed' AND fault = ? ORDER BY rowid",
             (fault,),
         )
         return [str(row[0]) for row in rows]
@@ -288,14 +287,14 @@ class Ledger:
         marks = ", ".join("?" * len(states))
         rows = self._db.execute(
             "SELECT trial_id, flops, params, tokens, seed, mix FROM trials "
-            f"WHERE state IN ({marks}) ORDER BY started_at, rowid",
+            f"WHERE state IN ({marks}) ORDER BY rowid",
             states,
         )
         return {row[0]: Allocation(*tuple(row)[1:]) for row in rows}
 
     def trials(self) -> pd.DataFrame:
         """One row per trial, in order of start."""
-        return pd.read_sql_query("SELECT * FROM trials ORDER BY started_at, rowid", self._db)
+        return pd.read_sql_query("SELECT * FROM trials ORDER BY rowid", self._db)
 
     def events(self) -> pd.DataFrame:
         """The sweep's history, oldest first."""
@@ -335,5 +334,5 @@ JOIN (SELECT DISTINCT skill FROM observations
       UNION SELECT '' WHERE NOT EXISTS (SELECT 1 FROM observations)) s
 LEFT JOIN observations o ON o.trial_id = t.trial_id AND o.skill = s.skill
 WHERE t.state != 'running' AND (o.skill IS NOT NULL OR t.state != 'finished')
-ORDER BY t.started_at, t.rowid, s.skill
+ORDER BY t.rowid, s.skill
 """

@@ -119,6 +119,25 @@ def test_silence_is_judged_by_a_trials_own_pace_and_twice_as_patiently_each_time
     assert watched.heard_at == 6.0 + 4 * START_S
 
 
+@pytest.mark.parametrize("slept_s", [90_000.0, 0.0])
+def test_a_driver_that_slept_takes_nobody_for_silent(searching, monkeypatch, slept_s):
+    """A laptop that was shut for a day; beside it, a trial that really fell silent."""
+    searching._cluster = Cluster(address="auto", hang_s=100.0)
+    now, ended = [1000.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(searching, "_end_silent", lambda watched, silent_s: ended.append(silent_s))
+    searching.work("a")
+    searching._trials["a"].heard_at = now[0]
+    searching.look()
+    now[0] += slept_s + 1.0
+    searching.look()
+    assert not ended
+    for _ in range(110):
+        now[0] += 1.0
+        searching.look()
+    assert ended and ended[0] < 103.0
+
+
 DIED = """The actor died unexpectedly before finishing this task.
 \tclass_name: wrap_function.<locals>.ImplicitFunc
 \tpid: 6522

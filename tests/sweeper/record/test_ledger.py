@@ -2,6 +2,7 @@
 
 import shutil
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,13 @@ def test_secrets_do_not_reach_the_ledger(ledger, monkeypatch):
     said = ledger.events().to_csv() + ledger.trials().to_csv()
     for secret in ("correct-horse", "hunter22", "abcdefgh12345678"):
         assert secret not in said
+
+
+def test_a_clock_that_jumps_back_changes_no_order(ledger, monkeypatch):
+    """Trials are in the order in which they were started, whatever the clock said."""
+    times = iter([1e9, 1e9 + 1, 5e8, 5e8 + 1, 2e9, 2e9 + 1])
+    monkeypatch.setattr(time, "time", lambda: next(times, 3e9))
+    for i, name in enumerate("abc"):
+        ledger.reserve(name, Allocation(1e10, 10_000 + i, 100_000, 0), 1e10)
+    assert list(ledger.allocations("running")) == ["a", "b", "c"]
+    assert ledger.trials()["trial_id"].tolist() == ["a", "b", "c"]
