@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from fitting import bootstrap_surface
 from fitting.errors import FitError
 from sweeper.errors import SpecError
@@ -49,20 +51,19 @@ def resample(fits: Fits, n: int, *, say: Callable[[str], None] = to_stderr) -> d
             draws = bootstrap_surface(
                 seen["params"], seen["tokens"], seen["loss"], n=n, progress=progress
             )
+            found[skill] = _summary(draws)
         except FitError as error:
             found[skill] = {"reason": str(error)}
-            continue
-        unconverged = draws.attrs["unconverged"]
-        draws["exponent"] = draws["beta"] / (draws["alpha"] + draws["beta"])
-        ends = draws.quantile(list(ENDS))
-        found[skill] = {
-            name: {
-                "se": float(draws[name].std()),
-                **dict(zip(("low", "median", "high"), map(float, ends[name]), strict=True)),
-            }
-            for name in draws
-        } | {"unconverged": unconverged}
     return found
+
+
+def _summary(draws: pd.DataFrame) -> dict[str, Any]:
+    """Standard error and quantiles of each constant."""
+    unconverged = draws.attrs["unconverged"]
+    draws = draws.assign(exponent=draws["beta"] / (draws["alpha"] + draws["beta"]))
+    told = draws.quantile(list(ENDS)).set_axis(["low", "median", "high"])
+    told = pd.concat([draws.std().to_frame("se").T, told])
+    return {name: dict(own) for name, own in told.to_dict().items()} | {"unconverged": unconverged}
 
 
 def lines(found: dict[str, Any]) -> list[str]:

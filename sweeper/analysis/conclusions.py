@@ -11,7 +11,7 @@ from fitting.regression import t_quantile
 from sweeper.text import between, number, si
 
 if TYPE_CHECKING:
-    from fitting import Fits, PowerLaw, SkillFit
+    from fitting import Fits, PowerLaw
 
 Verdict = Literal["clear", "suggestive", "undecided"]
 
@@ -41,8 +41,6 @@ class Contrast:
     """One skill's optimal size over another's, the mean of ln ratio over the budgets.
 
     Attributes:
-        skill: above the line.
-        reference: below it.
         ratio: p*_skill / p*_reference, NaN where it is not known.
         interval: 90 %, (low, high).
         reason: why there is no ratio.
@@ -91,17 +89,13 @@ def contrast(fits: Fits, skill: str, reference: str) -> Contrast:
     if math.isfinite(found.pooled):
         low, high = found.interval()
         return Contrast(skill, reference, found.ratio, (math.exp(low), math.exp(high)))
+    lacking = [name for name in (skill, reference) if not any(b.ok for b in fits[name].optima)]
     reason = "they have optima on different budgets"
-    for name in (skill, reference):
-        if not any(best.ok for best in fits[name].optima):
-            reason = f"{name} has no optimum ({status_word(_first_verdict(fits[name]))})"
-            break
+    if lacking:
+        fit = fits[lacking[0]]
+        first = next((best.status for best in fit.optima if not best.ok), fit.law.status)
+        reason = f"{lacking[0]} has no optimum ({status_word(first)})"
     return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
-
-
-def _first_verdict(fit: SkillFit) -> Status:
-    """The first verdict that forbids a number."""
-    return next((best.status for best in fit.optima if not best.ok), fit.law.status)
 
 
 def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
@@ -129,18 +123,14 @@ def _pair(c: Contrast) -> str:
     if not math.isfinite(c.ratio):
         return f"{c.skill} and {c.reference} cannot be compared yet: {c.reason}."
     if c.verdict == "undecided":
-        return (
-            f"This sweep does not tell {c.skill}’s optimal size from {c.reference}’s "
-            f"({c.numbers})."
-        )
-    ending = "The interval excludes 1: clear" if c.verdict == "clear" else _MEETS
+        told = f"This sweep does not tell {c.skill}’s optimal size from {c.reference}’s"
+        return f"{told} ({c.numbers})."
+    clear = c.verdict == "clear"
+    ending = "excludes 1: clear" if clear else "meets 1: suggestive, not shown"
     return (
         f"On the same budget {c.skill} asks for a {c.direction} model than {c.reference}: "
-        f"{c.numbers}. {ending}."
+        f"{c.numbers}. The interval {ending}."
     )
-
-
-_MEETS = "The interval meets 1: suggestive, not shown"
 
 
 def _against(c: Contrast) -> str:
@@ -193,10 +183,8 @@ def _unusable(fits: Fits) -> dict[str, str]:
     """Per skill that has them, the budgets without an optimum to plan with, and what to do."""
     said = {}
     for skill, fit in fits.items():
-        bad = [best for best in fit.optima if not best.ok]
-        if bad:
+        if bad := [best for best in fit.optima if not best.ok]:
             where = ", ".join(number(best.flops) for best in bad)
-            said[skill] = f"{skill} has no optimum to plan with at {where} FLOPs: " + " ".join(
-                dict.fromkeys(best.status.advice for best in bad)
-            )
+            advice = " ".join(dict.fromkeys(best.status.advice for best in bad))
+            said[skill] = f"{skill} has no optimum to plan with at {where} FLOPs: {advice}"
     return said

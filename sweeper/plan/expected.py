@@ -8,7 +8,7 @@ The world that is simulated is a stand-in, or the surfaces and the noise of a pi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.values import Z90, FloatArray
+from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.search import build
 from sweeper.search.history import finished, guess
@@ -63,20 +64,16 @@ class Policy:
     """What one way of searching spends and finds in one simulated sweep.
 
     Attributes:
-        name: of the policy.
         table: its observations, as a ledger has them.
         widths: skills by budgets, (S, n); NaN where nothing could be fitted.
         skills: their names.
-        budgets: their FLOPs.
         efficiency: FLOPs of the best possible design for the same widths over those spent
             (c-optimal bound); NaN where unknown.
     """
 
-    name: str
     table: pd.DataFrame
     widths: FloatArray
     skills: tuple[str, ...]
-    budgets: tuple[float, ...]
     efficiency: float
 
     @property
@@ -125,15 +122,14 @@ class Need:
                 f"about {self.trials} trials; {ENDLESS_TRIALS} trials on this ladder would "
                 f"bring x/÷ {math.exp(self.floor):.3g}."
             )
-        higher = (
-            f" A ladder up to {self.ladder_top:.3g} FLOPs would do."
-            if math.isfinite(self.ladder_top)
-            else " No ladder that ends below that budget was found to do."
-        )
+        higher = "No ladder that ends below that budget was found to do."
+        if math.isfinite(self.ladder_top):
+            higher = f"A ladder up to {self.ladder_top:.3g} FLOPs would do."
+        factor = f"{math.exp(self.floor):.3g}" if self.floor < math.log(1e6) else "over a million"
         return (
             f"{wanted} cannot be reached on this ladder: even {ENDLESS_TRIALS} trials leave a "
-            f"half-width of {self.floor:.2g} in ln p* (x/÷ {_factor(self.floor)}), the doubt "
-            f"whether one law holds there.{higher}"
+            f"half-width of {self.floor:.2g} in ln p* (x/÷ {factor}), the doubt "
+            f"whether one law holds there. {higher}"
         )
 
 
@@ -172,8 +168,7 @@ def simulate_policy(
     efficiency = search.efficiency(table) if isinstance(search, AdaptiveSearch) else math.nan
     widths = _mix_widths if len(spec.mixes) > 1 else _widths
     found = widths(finished(table), spec, world)
-    skills, rows = tuple(found), np.array(list(found.values()))
-    return Policy(spec.search.policy, table, rows, skills, spec.budgets, efficiency)
+    return Policy(table, np.array(list(found.values())), tuple(found), efficiency)
 
 
 def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:
@@ -201,15 +196,19 @@ def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = Non
         )
     targets = spec.budgets if at is None else (at,)
     design = _design(spec, world, tolerance, at)
-    floor = _wide(design, world, spec.budgets, targets, ENDLESS_TRIALS)
+
+    def width(trials: int) -> float:
+        return _wide(design, world, spec.budgets, targets, trials)
+
+    floor = width(ENDLESS_TRIALS)
     if floor > tolerance:
         top = math.nan if at is None else _ladder_top(spec, world, tolerance, at)
         return Need(tolerance, targets, math.nan, 0, floor, top)
     low, high = math.log(LEAST_TRIALS), math.log(ENDLESS_TRIALS)
     while high - low > 0.05:
         middle = (low + high) / 2
-        width = _wide(design, world, spec.budgets, targets, round(math.exp(middle)))
-        low, high = (low, middle) if width <= tolerance else (middle, high)
+        enough = width(round(math.exp(middle))) <= tolerance
+        low, high = (low, middle) if enough else (middle, high)
     trials = MARGIN * math.exp(high)
     mean = float(design["flops"].mean())
     return Need(tolerance, targets, trials * mean, math.ceil(trials), floor)
@@ -235,14 +234,11 @@ def _searching(spec: Spec, **settings: Any) -> Spec:
 
 
 def _simulated(spec: Spec, world: World, search: Search, *, seed: int = 0) -> pd.DataFrame:
-    return run(
-        search,
-        spec.space,
-        lambda allocation, rng: world.loss(allocation.params, allocation.tokens, rng),
-        skills=world.skills,
-        allowance=spec.allowance,
-        seed=seed,
-    )
+    def loss(allocation: Allocation, rng: np.random.Generator) -> Mapping[str, float]:
+        return world.loss(allocation.params, allocation.tokens, rng)
+
+    limit = spec.allowance
+    return run(search, spec.space, loss, skills=world.skills, allowance=limit, seed=seed)
 
 
 def _widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
@@ -287,31 +283,26 @@ def _wide(
     trials: int,
 ) -> float:
     """Width of the widest skill after so many trials, at the quantile `SURE` of drawn sweeps."""
+    from fitting.mixture.fit import fit_guarded
+
     repeats = [design] * math.ceil(trials / len(design))
     places = pd.concat(repeats, ignore_index=True).head(trials)
-    widest = [_drawn_width(places, world, ladder, targets, seed) for seed in range(DRAWS)]
+    widest = []
+    for seed in range(DRAWS):
+        drawn = _measured(places, world, np.random.default_rng(seed))
+        fit = fit_guarded(drawn, ladder=ladder)
+        widest.append(float(Z90 * fit.log_optimum(targets)[1].max()))
     return float(np.quantile(widest, SURE, method="higher"))
 
 
-def _drawn_width(
-    places: pd.DataFrame,
-    world: World,
-    ladder: Sequence[float],
-    targets: Sequence[float],
-    seed: int,
-) -> float:
-    """Width of the widest skill where these trials are measured once."""
-    from fitting.mixture.fit import fit_guarded
-
-    rng = np.random.default_rng(seed)
+def _measured(places: pd.DataFrame, world: World, rng: np.random.Generator) -> pd.DataFrame:
+    """Losses of trials (flops, params, tokens) that are trained once each."""
     losses = world.sample(places["params"].to_numpy(), places["tokens"].to_numpy(), rng)
     parts = [
         places.assign(skill=s, loss=row, trial_id=np.arange(len(places)))
         for s, row in zip(world.skills, losses, strict=True)
     ]
-    table = pd.concat(parts, ignore_index=True)
-    fit = fit_guarded(table[table["loss"].notna()], ladder=ladder)
-    return float(Z90 * fit.log_optimum(targets)[1].max())
+    return pd.concat(parts, ignore_index=True).dropna(subset=["loss"])
 
 
 def _ladder_top(spec: Spec, world: World, tolerance: float, at: float) -> float:
@@ -344,8 +335,3 @@ def _design_of_reach(spec: Spec) -> pd.DataFrame:
             a = spec.space.allocation(flops, math.exp(centre + offset))
             rows.append((flops, float(a.params), float(a.tokens)))
     return pd.DataFrame(rows, columns=["flops", "params", "tokens"]).drop_duplicates()
-
-
-def _factor(width: float) -> str:
-    """A width as a factor, in words where it is beyond all use."""
-    return f"{math.exp(width):.3g}" if width < math.log(1e6) else "over a million"

@@ -14,6 +14,9 @@ from trainables.training import Power
 
 Values = dict[str, float]
 
+FIELDS = {"learning_rate": "learning_rate", "batch_tokens": "batch"}
+"""What is tuned, and its field of `trainables.training.Law`."""
+
 
 def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
     """The (params, tokens) a sweep is tuned at, realisable and cheapest first.
@@ -21,18 +24,8 @@ def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
     By default three sizes a factor of 3 apart around the guess for half the cheapest budget, on
     one token count, and the two smaller ones on three times as many.
     """
-    settings, flops = sweep.tuning, sweep.budgets[0] / 2
-    wanted = settings.points
-    if not wanted:
-        middle = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
-        tokens = flops / 6 / (3 * middle)
-        low, mid, high = (
-            min(max(middle * f, min(sweep.shapes)), max(sweep.shapes)) for f in (1 / 3, 1, 3)
-        )
-        few = [(low, tokens), (mid, tokens), (high, tokens)]
-        wanted = (*few, (low, 3 * tokens), (mid, 3 * tokens))
     points = []
-    for params, tokens in wanted:
+    for params, tokens in sweep.tuning.points or _few_small(sweep):
         try:
             shape = solve(params, sweep.model, count=sweep.sizes.count)
         except ValueError as error:
@@ -40,6 +33,15 @@ def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
         whole = int(tokens / shape.context) * shape.context
         points.append((int(getattr(shape, sweep.sizes.count)), whole))
     return tuple(sorted(set(points), key=lambda point: point[0] * point[1]))
+
+
+def _few_small(sweep: Spec) -> tuple[tuple[float, float], ...]:
+    flops = sweep.budgets[0] / 2
+    middle = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+    tokens = flops / 6 / (3 * middle)
+    least, most = min(sweep.shapes), max(sweep.shapes)
+    low, mid, high = (min(max(middle * f, least), most) for f in (1 / 3, 1, 3))
+    return (*((p, tokens) for p in (low, mid, high)), *((p, 3 * tokens) for p in (low, mid)))
 
 
 def check(sweep: Spec) -> None:
@@ -86,19 +88,13 @@ def base_trial(sweep: Spec, point: tuple[int, int]) -> TrialConfig:
 
 def current_values(config: TrialConfig, names: Sequence[str]) -> Values:
     """What the recipe gives the hyperparameters now."""
-    recipe = config.recipe
-    values = {
-        "learning_rate": recipe.learning_rate,
-        "batch_tokens": float(recipe.batch * config.shape.context),
-    }
+    batch_tokens = float(config.recipe.batch * config.shape.context)
+    values = {"learning_rate": config.recipe.learning_rate, "batch_tokens": batch_tokens}
     return {name: values[name] for name in names}
 
 
 def with_hyperparameters(config: TrialConfig, values: Mapping[str, float]) -> TrialConfig:
     """The same training with other values of what is tuned."""
-    law = config.train.law
-    if "learning_rate" in values:
-        law = replace(law, learning_rate=Power(values["learning_rate"]))
-    if "batch_tokens" in values:
-        law = replace(law, batch=Power(values["batch_tokens"]))
+    powers = {FIELDS[name]: Power(value) for name, value in values.items()}
+    law = replace(config.train.law, **powers)
     return replace(config, train=replace(config.train, law=law))

@@ -1,16 +1,15 @@
-"""Tuning before a sweep: Optuna's samplers at a few small allocations, and laws through them.
+"""Tuning before a sweep: Optuna's samplers at a few small allocations.
 
-`sweeper.tuning.points.Tuning` is what a spec says of it, `Studies` decides what to train next and
-remembers everything in Optuna's own storage (``tuning.sqlite``, which optuna-dashboard opens),
-`Tuned` is what came out. Nothing here knows Ray: `sweeper.cluster.run_tuning` trains what is
-asked for.
+`Studies` decides what to train next and remembers everything in Optuna's own storage
+(``tuning.sqlite``, which optuna-dashboard opens), `sweeper.tuning.tuned` is what came out. Nothing
+here knows Ray: `sweeper.cluster.run_tuning` trains what is asked for.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,14 +51,7 @@ few trials are left to rank; assumption)."""
 
 @dataclass(frozen=True)
 class Job:
-    """One training that a study asks for.
-
-    Attributes:
-        point: index of its study.
-        number: of the trial in its study.
-        name: for people.
-        config: what to train.
-    """
+    """One training that a study asks for: its study's index, its number there, name, and work."""
 
     point: int
     number: int
@@ -99,49 +91,40 @@ class Studies:
         """The next training; True to ask again when one has ended, False when all is done."""
         for point in range(len(self.points)):
             study = self._study(point)
-            wanted = self._wanted(point)
-            if self._counted(study) < wanted:
-                return self._ask(point, study)
-            if any(key[0] == point for key in self._running):
+            lacking = self._counted(study) < self._wanted(point)
+            if not lacking and any(key[0] == point for key in self._running):
                 return True
-            if self._stuck(point, study, wanted):
+            if lacking or self._follow(point, study):
                 return self._ask(point, study)
         return False
 
     def _wanted(self, point: int) -> int:
         return self.sweep.tuning.wanted + (FIRST_MORE if point == 0 else 0)
 
-    def _stuck(self, point: int, study: Any, wanted: int) -> bool:
-        """Whether a point's minimum lies beyond its values and may still be followed there."""
-        if self._counted(study) >= wanted + BEYOND_EDGE:
+    def _follow(self, point: int, study: Any) -> bool:
+        """Enqueue a rate further out where a point's minimum lies at an end of those tried."""
+        table, knobs = self.table(point), self.sweep.tuning.knobs
+        if self._counted(study) >= self._wanted(point) + BEYOND_EDGE:
             return False
-        table = self.table(point)
-        if table.empty or "learning_rate" not in self.sweep.tuning.knobs:
+        if table.empty or "learning_rate" not in knobs:
             return False
-        best = table.loc[table["objective"].idxmin(), "learning_rate"]
-        ends = table["learning_rate"].agg(["min", "max"])
-        if best not in ends.to_list():
+        row, rates = table.loc[table["objective"].idxmin()], table["learning_rate"]
+        best, step = row["learning_rate"], knobs["learning_rate"] ** STEP
+        if best not in (rates.min(), rates.max()):
             return False
         low, high = study.user_attrs["bounds"]["learning_rate"]
-        step = self.sweep.tuning.knobs["learning_rate"] ** STEP
-        value = min(max(best * (step if best == ends["max"] else 1 / step), low), high)
-        if any(abs(math.log(value / v)) < 0.1 for v in table["learning_rate"]):
+        value = min(max(best * (step if best == rates.max() else 1 / step), low), high)
+        if any(abs(math.log(value / v)) < 0.1 for v in rates):
             return False
-        row = table.loc[table["objective"].idxmin()]
-        params = {name: float(row[name]) for name in self.sweep.tuning.knobs}
+        params = {name: float(row[name]) for name in knobs}
         study.enqueue_trial({**params, "learning_rate": float(value)})
         return True
 
     def _ask(self, point: int, study: Any) -> Job:
         import optuna
 
-        bounds = study.user_attrs["bounds"]
-        trial = study.ask(
-            {
-                name: optuna.distributions.FloatDistribution(low, high, log=True)
-                for name, (low, high) in bounds.items()
-            }
-        )
+        bounds, scale = study.user_attrs["bounds"], optuna.distributions.FloatDistribution
+        trial = study.ask({name: scale(*ends, log=True) for name, ends in bounds.items()})
         config = with_hyperparameters(base_trial(self.sweep, self.points[point]), trial.params)
         trial.set_user_attr("realised", current_values(config, list(bounds)))
         trial.set_user_attr("flops", config.flops)
@@ -170,8 +153,9 @@ class Studies:
         trial = self._running.pop((job.point, job.number))
         study, state = self._study(job.point), optuna.trial.TrialState
         if pruned:
-            trial.set_user_attr("share", float(record["share"]))
-            trial.set_user_attr("flops", job.config.flops * float(record["share"]))
+            share = float(record["share"])
+            trial.set_user_attr("share", share)
+            trial.set_user_attr("flops", job.config.flops * share)
             study.tell(trial, state=state.PRUNED)
             return
         trial.set_user_attr("status", str(record["status"]))
@@ -194,43 +178,33 @@ class Studies:
         import pandas as pd
 
         rows = []
-        for i in range(len(self.points)) if point is None else [point]:
-            if i not in self._studies:
-                continue
-            for trial in self._studies[i].get_trials(deepcopy=False):
-                losses = trial.user_attrs.get("losses")
-                if losses:
-                    logs = [math.log(losses[name]) for name in self.objectives]
-                    rows.append(
-                        {
-                            "params": float(self.points[i][0]),
-                            "tokens": float(self.points[i][1]),
-                            "flops": trial.user_attrs["flops"],
-                            **trial.user_attrs["realised"],
-                            **losses,
-                            "objective": math.exp(sum(logs) / len(logs)),
-                        }
-                    )
+        for i, trial in self._trials():
+            losses = trial.user_attrs.get("losses")
+            if losses and point in (None, i):
+                logs = [math.log(losses[name]) for name in self.objectives]
+                params, tokens = map(float, self.points[i])
+                head = {"params": params, "tokens": tokens, "flops": trial.user_attrs["flops"]}
+                objective = {"objective": math.exp(sum(logs) / len(logs))}
+                rows.append(head | trial.user_attrs["realised"] | losses | objective)
         return pd.DataFrame(rows)
+
+    def _trials(self) -> Iterator[tuple[int, Any]]:
+        """Every trial of the open studies, with the index of its point."""
+        for i, study in sorted(self._studies.items()):
+            yield from ((i, trial) for trial in study.get_trials(deepcopy=False))
 
     @property
     def reasons(self) -> list[str]:
         """Why trials failed or diverged, each reason once, the latest last."""
-        trials = [t for study in self._studies.values() for t in study.get_trials(deepcopy=False)]
-        said = [t.user_attrs.get("reason") for t in sorted(trials, key=lambda t: t._trial_id)]
+        trials = sorted((trial for _, trial in self._trials()), key=lambda t: t._trial_id)
+        said = [trial.user_attrs.get("reason") for trial in trials]
         return list(dict.fromkeys(text for text in said if text))
 
     @property
     def flops(self) -> float:
         """Spent on all trials, pruned and failed ones included."""
-        return float(
-            sum(
-                trial.user_attrs.get("flops", 0.0)
-                for study in self._studies.values()
-                for trial in study.get_trials(deepcopy=False)
-                if trial.state.is_finished()
-            )
-        )
+        ended = [trial for _, trial in self._trials() if trial.state.is_finished()]
+        return float(sum(trial.user_attrs.get("flops", 0.0) for trial in ended))
 
     # -- studies ---------------------------------------------------------------------------------
 
@@ -259,11 +233,9 @@ class Studies:
 
     def _require_ours(self, point: int, study: Any) -> None:
         """Refuse the trials of another spec: their losses say nothing of this one's."""
-        theirs, ours = study.user_attrs.get("of"), self._identity(point)
-        if theirs is None:
-            different = ["it was written by another version"]
-        else:
-            different = differences(theirs, ours)
+        theirs, different = study.user_attrs.get("of"), ["it was written by another version"]
+        if theirs is not None:
+            different = differences(theirs, self._identity(point))
         if different:
             raise SpecError(
                 f"{self._path} holds the tuning of another spec: {'; '.join(different)}. "
@@ -291,9 +263,7 @@ class Studies:
             study_name=self._name(point),
             directions=["minimize"] * len(self.objectives),
             sampler=_sampler(settings, self._opening, point),
-            pruner=optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=FIRST_RUNG, reduction_factor=HALVING
-            )
+            pruner=optuna.pruners.SuccessiveHalvingPruner(FIRST_RUNG, HALVING)
             if settings.asha
             else optuna.pruners.NopPruner(),
             load_if_exists=True,
@@ -315,15 +285,12 @@ class Studies:
 
     def _centre(self, point: int) -> Values:
         """Where a point's search starts: the law through the points before it, or the recipe."""
-        start = current_values(
-            base_trial(self.sweep, self.points[point]), list(self.sweep.tuning.knobs)
-        )
-        table = self.table()
-        for name in start:
-            if point > 0 and not table.empty:
-                guess = _predicted(table, name, self.points[point])
-                start[name] = min(max(guess, start[name] / 10), start[name] * 10)
-        return start
+        base = base_trial(self.sweep, self.points[point])
+        start, table = current_values(base, list(self.sweep.tuning.knobs)), self.table()
+        if point == 0 or table.empty:
+            return start
+        guess = {name: _predicted(table, name, self.points[point]) for name in start}
+        return {name: min(max(guess[name], now / 10), now * 10) for name, now in start.items()}
 
     @staticmethod
     def _counted(study: Any) -> float:
@@ -347,10 +314,10 @@ def _state(name: str) -> Any:
 def _sampler(settings: Tuning, opening: int, point: int) -> Any:
     import optuna
 
-    seed = settings.seed + point
+    common = {"seed": settings.seed + point, "n_startup_trials": opening}
     if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=opening)
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=opening, constant_liar=True)
+        return optuna.samplers.GPSampler(**common)
+    return optuna.samplers.TPESampler(**common, constant_liar=True)
 
 
 def _predicted(table: pd.DataFrame, name: str, point: tuple[int, int]) -> float:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sweeper.text import si
-from sweeper.tuning.points import base_trial
+from sweeper.tuning.points import FIELDS, base_trial, current_values
 from sweeper.tuning.studies import Studies
 from trainables.recipe import recipe
-from trainables.training import Law, Power, RuleName, Train
+from trainables.training import Power, RuleName, Train
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,12 +68,10 @@ class Tuned:
             "flops": self.flops,
             "laws": {name: _law(law) for name, law in self.laws.items()},
             "skills": {
-                name: {skill: _law(law) for skill, law in by_skill.items()}
-                for name, by_skill in self.skill_laws.items()
+                name: {skill: _law(law) for skill, law in laws.items()}
+                for name, laws in self.skill_laws.items()
             },
-            "points": {
-                name: [asdict(point) for point in points] for name, points in self.points.items()
-            },
+            "points": {name: list(map(asdict, points)) for name, points in self.points.items()},
             "flat": dict(self.flat),
             "compared": self.compared.to_dict(orient="records"),
             "shift": self.shift,
@@ -98,40 +96,31 @@ class Tuned:
             ]
         return "\n".join(lines)
 
-    def _law_lines(self, name: str, law: HyperparameterLaw) -> list[str]:
-        from fitting import FitError
-
-        lines = [_described(law)]
+    def _law_lines(self, name: str, law: HyperparameterLaw) -> Iterator[str]:
+        yield _described(law)
         for skill, own in self.skill_laws.get(name, {}).items():
-            lines.append(f"  for {skill}: {_described(own)}")
+            yield f"  for {skill}: {_described(own)}"
         for point in self.points[name]:
             here = f"  p={si(point.params):>6} t={si(point.tokens):>6}  "
             if not point.ok:
-                lines.append(f"{here}no optimum: {point.status} ({point.reason})")
+                yield f"{here}no optimum: {point.status} ({point.reason})"
                 continue
-            try:
-                fitted = f"law {law.at(point.params, point.tokens).value:.3g}"
-            except FitError:
-                fitted = "no law"
+            fitted = f"law {law.at(point.params, point.tokens).value:.3g}" if law.ok else "no law"
             low, high = point.flat
-            lines.append(
+            yield (
                 f"{here}best {point.value:.3g} (within .25 % from {low:.3g} to {high:.3g}), "
                 f"{fitted}{self._others(name, point)}"
             )
         if name in self.flat:
-            lines.append(
-                f"  a factor of {self.flat[name]:.2f} off the optimum costs .25 % of the loss"
-            )
-        return lines
+            yield f"  a factor of {self.flat[name]:.2f} off the optimum costs .25 % of the loss"
 
     def _others(self, name: str, point: TunedPoint) -> str:
         """What the spec and the published rules say there."""
-        rows = self.compared
-        rows = rows[(rows["params"] == point.params) & (rows["tokens"] == point.tokens)]
-        rows = rows[rows["quantity"] == name]
-        if rows.empty:
+        rows = self.compared.set_index(["quantity", "params", "tokens"])
+        key = (name, point.params, point.tokens)
+        if key not in rows.index:
             return ""
-        row = rows.iloc[0]
+        row = rows.loc[[key]].iloc[0]
         return "".join(f", {rule} {row[rule]:.3g}" for rule in ("spec", *PUBLISHED))
 
 
@@ -149,17 +138,17 @@ def conclude(studies: Studies) -> Tuned:
         raise SpecError(f"tune: no trial has finished{why}; correct the spec and tune again")
     points = {name: _points(table, name) for name in names}
     laws = {name: _fit(points[name], name) for name in names}
-    several = studies.objectives if len(studies.objectives) > 1 else ()
+    skill_laws = {
+        name: {s: _fit(_points(table, name, s), name) for s in studies.objectives}
+        for name in names
+        if len(studies.objectives) > 1
+    }
     return Tuned(
         table=table,
         flops=studies.flops,
         points=points,
         laws=laws,
-        skill_laws={
-            name: {skill: _fit(_points(table, name, skill), name) for skill in several}
-            for name in names
-            if several
-        },
+        skill_laws=skill_laws,
         compared=_compared(sweep, studies.points, names),
         flat=_flat(points),
         shift=_shift(sweep, points, laws),
@@ -198,19 +187,13 @@ def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
 
 def _trained(train: Train, laws: Mapping[str, HyperparameterLaw]) -> Train:
     """The spec's training with the laws that were found."""
-    fields = {"learning_rate": "learning_rate", "batch_tokens": "batch"}
-    found = {fields[name]: _power(law) for name, law in laws.items() if law.ok}
-    return replace(train, law=Law(**{**vars(train.law), **found}))
-
-
-def _power(law: HyperparameterLaw) -> Power:
-    return Power(
-        law.coefficient,
-        law.params_exponent,
-        law.tokens_exponent,
-        params_range=law.params_range,
-        tokens_range=law.tokens_range,
-    )
+    names = [f.name for f in fields(Power)]
+    found = {
+        FIELDS[name]: Power(**{field: getattr(law, field) for field in names})
+        for name, law in laws.items()
+        if law.ok
+    }
+    return replace(train, law=replace(train.law, **found))
 
 
 def _compared(
@@ -219,20 +202,17 @@ def _compared(
     """The spec's present recipe and the published rules at every point."""
     import pandas as pd
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for point in points:
         config = base_trial(sweep, point)
-        recipes = {"spec": config.recipe}
-        for rule in PUBLISHED:
-            plain = Train(rule=rule)
-            recipes[rule] = recipe(plain, config.shape, config.tokens)
+        trains = {"spec": config.train} | {rule: Train(rule=rule) for rule in PUBLISHED}
         for name in names:
             values = {
-                who: r.learning_rate if name == "learning_rate" else r.batch * config.shape.context
-                for who, r in recipes.items()
+                who: current_values(replace(config, train=train), [name])[name]
+                for who, train in trains.items()
             }
-            p, t = float(point[0]), float(point[1])
-            rows.append({"quantity": name, "params": p, "tokens": t, **values})
+            params, tokens = map(float, point)
+            rows.append({"quantity": name, "params": params, "tokens": tokens, **values})
     return pd.DataFrame(rows)
 
 
@@ -274,12 +254,11 @@ def _described(law: HyperparameterLaw) -> str:
     if not law.ok:
         return str(law)
     spans = []
-    for i, name in ((1, "params"), (2, "tokens")):
-        exponent = (law.params_exponent, law.tokens_exponent)[i - 1]
-        half = law.half_width(i)
+    exponents = {"params": law.params_exponent, "tokens": law.tokens_exponent}
+    for i, (name, exponent) in enumerate(exponents.items(), start=1):
+        low, high = exponent - law.half_width(i), exponent + law.half_width(i)
         if exponent:
-            spans.append(f"{name} exponent {exponent:.3f} [{exponent - half:.3f}, "
-                         f"{exponent + half:.3f}]")  # fmt: skip
+            spans.append(f"{name} exponent {exponent:.3f} [{low:.3f}, {high:.3f}]")
     (p0, p1), (t0, t1) = law.params_range, law.tokens_range
     return (
         f"{law}; 90 %: {', '.join(spans) or 'a constant'}; measured at {si(p0)} to {si(p1)} "
