@@ -19,11 +19,12 @@ from sweeper.commands.console import (
     Runs,
     Set,
     Source,
-    amount,
     amounts,
     app,
     load,
     open_runs,
+    opt,
+    quantity,
 )
 
 if TYPE_CHECKING:
@@ -49,14 +50,9 @@ def fit(
     columns: Columns = None,
     where: Rows = None,
     method: MethodName = "guarded",
-    bootstrap: Annotated[
-        int | None,
-        typer.Option(
-            "--bootstrap",
-            help="Also the plain surface's constants, from so many resamplings.",
-            metavar="N",
-        ),
-    ] = None,
+    bootstrap: int | None = opt(
+        "--bootstrap", "Also the plain surface's constants, from so many resamplings.", metavar="N"
+    ),
     as_json: AsJson = False,
     despite_alarm: DespiteAlarm = False,
 ) -> None:
@@ -90,83 +86,38 @@ def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
 @app.command()
 def predict(
     runs: Source,
-    flops: Annotated[
-        float | None, typer.Option("--flops", parser=amount, help="Training budget in FLOPs.")
-    ] = None,
-    gpus: Annotated[
-        float | None,
-        typer.Option("--gpus", parser=amount, help="Or so many devices, for so many --days."),
-    ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="Their kind: h100, rtx4090 ..., or PEAK:MEMORY.")
-    ] = "",
-    days: Annotated[
-        float | None, typer.Option("--days", parser=amount, help="How long they are yours.")
-    ] = None,
-    mfu: Annotated[
-        float | None,
-        typer.Option("--mfu", parser=amount, help="Share of their peak that training reaches."),
-    ] = None,
-    price: Annotated[
-        float | None,
-        typer.Option("--price-per-hour", parser=amount, help="Money per device and hour."),
-    ] = None,
-    params: Annotated[
-        float | None,
-        typer.Option("--params", parser=amount, help="The loss of this size, with --tokens."),
-    ] = None,
-    tokens: Annotated[
-        float | None, typer.Option("--tokens", parser=amount, help="Tokens of that training.")
-    ] = None,
-    skill: Annotated[str | None, typer.Option("--skill", help="One skill; default all.")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", help="Also the optimum of a weighted mean: code=2,knowledge=1."),
-    ] = None,
-    front: Annotated[
-        str | None, typer.Option("--front", help="Trade two skills: knowledge,code.")
-    ] = None,
-    inference_tokens: Annotated[
-        float | None,
-        typer.Option(
-            "--inference-tokens", parser=amount, help="Tokens to serve: least lifetime cost."
-        ),
-    ] = None,
-    generated_tokens: Annotated[
-        float,
-        typer.Option("--generated-tokens", parser=amount, help="Of those, generated one by one."),
-    ] = 0.0,
-    prices: Annotated[
-        str | None,
-        typer.Option(
-            "--prices",
-            help="Count money: DEVICE:PER_HOUR:MFU of training, prompts, generation, "
-            "e.g. h100:2.5:0.4,h100:2.5:0.5,h100:2.5:0.01.",
-        ),
-    ] = None,
-    target_loss: Annotated[
-        float | None,
-        typer.Option("--target-loss", parser=amount, help="Least cost to reach this loss (nats)."),
-    ] = None,
-    inference_flops: Annotated[
-        float | None,
-        typer.Option(
-            "--inference-flops", parser=amount, help="Per token served, answers sampled k times."
-        ),
-    ] = None,
-    questions: Annotated[
-        Path | None, typer.Option("--questions", help="Results per question, CSV or Parquet.")
-    ] = None,
-    tokens_per_param: Annotated[
-        str | None, typer.Option("--tokens-per-param", help="Cost of these ratios: 20,100,500.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help="Write the run to start: YAML, and a folder for HF."),
-    ] = None,
-    spec: Annotated[
-        Path | None, typer.Option("--spec", help="Spec of that run; default the directory's.")
-    ] = None,
+    flops: float | None = quantity("--flops", "Training budget in FLOPs."),
+    gpus: float | None = quantity("--gpus", "Or so many devices, for so many --days."),
+    device: str = opt("--device", "Their kind: h100, rtx4090 ..., or PEAK:MEMORY.", ""),
+    days: float | None = quantity("--days", "How long they are yours."),
+    mfu: float | None = quantity("--mfu", "Share of their peak that training reaches."),
+    price: float | None = quantity("--price-per-hour", "Money per device and hour."),
+    params: float | None = quantity("--params", "The loss of this size, with --tokens."),
+    tokens: float | None = quantity("--tokens", "Tokens of that training."),
+    skill: str | None = opt("--skill", "One skill; default all."),
+    weights: str | None = opt(
+        "--weights", "Also the optimum of a weighted mean: code=2,knowledge=1."
+    ),
+    front: str | None = opt("--front", "Trade two skills: knowledge,code."),
+    inference_tokens: float | None = quantity(
+        "--inference-tokens", "Tokens to serve: least lifetime cost."
+    ),
+    generated_tokens: float = quantity(
+        "--generated-tokens", "Of those, generated one by one.", 0.0
+    ),
+    prices: str | None = opt(
+        "--prices",
+        "Count money: DEVICE:PER_HOUR:MFU of training, prompts, generation, "
+        "e.g. h100:2.5:0.4,h100:2.5:0.5,h100:2.5:0.01.",
+    ),
+    target_loss: float | None = quantity("--target-loss", "Least cost to reach this loss (nats)."),
+    inference_flops: float | None = quantity(
+        "--inference-flops", "Per token served, answers sampled k times."
+    ),
+    questions: Path | None = opt("--questions", "Results per question, CSV or Parquet."),
+    tokens_per_param: str | None = opt("--tokens-per-param", "Cost of these ratios: 20,100,500."),
+    config: Path | None = opt("--config", "Write the run to start: YAML, and a folder for HF."),
+    spec: Path | None = opt("--spec", "Spec of that run; default the directory's."),
     set_: Set = None,
     columns: Columns = None,
     where: Rows = None,

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.commands.console import AsJson, Set, SpecFile, Where, app, load, open_results
+from sweeper.commands.console import (
+    AsJson,
+    Out,
+    Set,
+    SpecFile,
+    Where,
+    app,
+    load,
+    open_results,
+    opt,
+    place_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,26 +40,16 @@ def suggest(
         str,
         typer.Argument(help="Runs of any kind `fit` reads; without a loss they are pending."),
     ],
-    allowance: Annotated[
-        float,
-        typer.Option("--allowance", help="FLOPs to spend on these and on the pending runs."),
-    ],
-    budgets: Annotated[
-        str | None,
-        typer.Option("--budgets", help="FLOPs per run: 1e18,3e18; default those of the table."),
-    ] = None,
+    allowance: float = opt("--allowance", "FLOPs to spend on these and on the pending runs.", ...),
+    budgets: str | None = opt(
+        "--budgets", "FLOPs per run: 1e18,3e18; default those of the table."
+    ),
     n: Count = 8,
-    ladder: Annotated[
-        Path | None, typer.Option("--ladder", help="CSV of the sizes there are; default any.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option("--columns", help="Columns to take: loss=eval/loss,params=N.")
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option("--tolerance", help="Wanted half-width of ln p*, 90 %.")
-    ] = 0.10,
+    ladder: Path | None = opt("--ladder", "CSV of the sizes there are; default any."),
+    columns: str | None = opt("--columns", "Columns to take: loss=eval/loss,params=N."),
+    tolerance: float = opt("--tolerance", "Wanted half-width of ln p*, 90 %.", 0.10),
     as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_csv: bool = opt("--csv", "Print CSV.", False),
 ) -> None:
     """Say what to train next, from the runs you have, and what each is expected to teach."""
     from sweeper.search.protocol import Finished
@@ -79,8 +80,9 @@ def _table(source: str, columns: str | None) -> pd.DataFrame:
     from fitting.errors import TableError
     from fitting.reading.runs import read_runs
     from fitting.reading.sources import load
+    from fitting.reading.terms import parse_columns
 
-    raw, asked = load(source).frame, _columns(columns)
+    raw, asked = load(source).frame, parse_columns(columns) if columns else {}
     parts, out = [], raw.index
     try:
         seen = read_runs(raw, asked)
@@ -101,15 +103,6 @@ def _table(source: str, columns: str | None) -> pd.DataFrame:
             waiting.assign(loss=float("nan"), trial_id=[f"out {i}" for i in waiting.index])
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _columns(text: str | None) -> dict[str, Any]:
-    from sweeper.errors import SpecError
-
-    pairs = [item.partition("=") for item in text.split(",")] if text else []
-    if any(not (name and value) for name, _, value in pairs):
-        raise SpecError(f"--columns {text!r}: write ROLE=COLUMN, such as loss=eval/loss,params=N")
-    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _one_experiment(table: pd.DataFrame) -> pd.DataFrame:
@@ -175,19 +168,16 @@ def _lines(found: list[Suggestion]) -> list[str]:
 @app.command()
 def ask(
     spec: SpecFile,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")
-    ] = None,
+    out: Out = None,
     n: Count = 1,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Reserve the next trials for you to launch; `tell` what became of them."""
-    from sweeper.record.directory import safe_name
     from sweeper.search.protocol import Finished
 
     sweep = load(spec, set_)
-    place = out or (spec if spec.is_dir() else Path("sweeps") / safe_name(sweep.name))
+    place = place_of(sweep, out or (spec if spec.is_dir() else None))
     found = sweep.ask(place, n)
     over = found if isinstance(found, Finished) else None
     trials = [] if isinstance(found, Finished) else [each.to_dict() for each in found]
@@ -221,14 +211,11 @@ def tell(
             metavar="SKILL=NATS",
         ),
     ] = None,
-    failed: Annotated[str, typer.Option("--failed", help="Why there are no losses.")] = "",
-    kind: Annotated[
-        str,
-        typer.Option("--kind", help="Of the failure; node-lost and interrupted are asked again."),
-    ] = "error",
-    tokens: Annotated[
-        float | None, typer.Option("--tokens", help="It was trained on when it failed.")
-    ] = None,
+    failed: str = opt("--failed", "Why there are no losses.", ""),
+    kind: str = opt(
+        "--kind", "Of the failure; node-lost and interrupted are asked again.", "error"
+    ),
+    tokens: float | None = opt("--tokens", "It was trained on when it failed."),
 ) -> None:
     """Record what became of a trial that was asked for."""
     sweep = load(directory, None)
@@ -255,13 +242,11 @@ def _losses(items: list[str]) -> dict[str, float]:
 @app.command()
 def score(
     directory: Where,
-    skills: Annotated[
-        str,
-        typer.Option(
-            "--skills",
-            help="Names of skills; with their classes, math=knowledge, for trainer.evaluate.",
-        ),
-    ],
+    skills: str = opt(
+        "--skills",
+        "Names of skills; with their classes, math=knowledge, for trainer.evaluate.",
+        ...,
+    ),
     set_: Set = None,
 ) -> None:
     """Measure new skills of kept trials (train.keep, trainer.keep), without training."""

@@ -23,6 +23,31 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
+def opt(name: str, text: str, default: Any = None, **more: Any) -> Any:
+    """An option with its help and its default; ``...`` for one that must be given."""
+    return typer.Option(default, name, help=text, **more)
+
+
+def quantity(name: str, text: str, default: float | None = None) -> Any:
+    """An option for a number as people write it."""
+    return opt(name, text, default, parser=amount)
+
+
+def amount(text: str | float) -> float:
+    """An option's number as people write it: 7B, 2T, 1e21, 1.5×10^21.
+
+    Raises:
+        BadParameter: it is none; the console then ends with exit code 2.
+    """
+    from fitting.reading.numbers import number
+
+    value = number(str(text))
+    if math.isnan(value):
+        raise typer.BadParameter(f"{text!r} is not a number: write 7B, 2T or 1e21")
+    return value
+
+
 SpecFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC")]
 Where = Annotated[Path, typer.Argument(help="A sweep directory.", metavar="DIRECTORY")]
 Source = Annotated[
@@ -33,6 +58,7 @@ Source = Annotated[
         metavar="RUNS",
     ),
 ]
+Out = Annotated[Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")]
 Columns = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +104,13 @@ def load(spec: Path, set_: list[str] | None) -> Sweep:
     return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
 
 
+def place_of(sweep: Sweep, out: Path | None = None) -> Path:
+    """Where a sweep lives, unless it was said."""
+    from sweeper.record.directory import safe_name
+
+    return out or Path("sweeps") / safe_name(sweep.name)
+
+
 def open_results(directory: Path) -> Results:
     """Open a sweep directory."""
     from sweeper.sweep import Results
@@ -87,20 +120,6 @@ def open_results(directory: Path) -> Results:
 
 NO_NUMBER = 3
 """Exit code of a command that was asked rightly and can give no number."""
-
-
-def amount(text: str | float) -> float:
-    """An option's number as people write it: 7B, 2T, 1e21, 1.5×10^21.
-
-    Raises:
-        BadParameter: it is none; the console then ends with exit code 2.
-    """
-    from fitting.reading.numbers import number
-
-    value = number(str(text))
-    if math.isnan(value):
-        raise typer.BadParameter(f"{text!r} is not a number: write 7B, 2T or 1e21")
-    return value
 
 
 def amounts(option: str, text: str | None) -> tuple[float, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
 
-import typer
-
-from sweeper.commands.console import Where, app, open_results
+from sweeper.commands.console import (
+    Where,
+    app,
+    open_results,
+    opt,
+)
 
 LATEST = "/tmp/ray/session_latest"
 """Where Ray (2.60) keeps the files of its newest run, unless it is told otherwise."""
@@ -20,9 +22,9 @@ SETTINGS = "metrics/prometheus/prometheus.yml"
 @app.command()
 def monitor(
     directory: Where,
-    prometheus: Annotated[
-        str, typer.Option("--prometheus", help="URL of Prometheus.", metavar="URL")
-    ] = "http://127.0.0.1:9090",
+    prometheus: str = opt(
+        "--prometheus", "URL of Prometheus.", "http://127.0.0.1:9090", metavar="URL"
+    ),
 ) -> None:
     """Say how to watch a sweep in Ray's dashboard, Prometheus and Grafana."""
     import sweeper.driver

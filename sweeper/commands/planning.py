@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from sweeper.commands.console import (
     AsJson,
@@ -16,6 +14,8 @@ from sweeper.commands.console import (
     load,
     open_results,
     open_runs,
+    opt,
+    place_of,
 )
 
 if TYPE_CHECKING:
@@ -28,28 +28,14 @@ if TYPE_CHECKING:
 def plan(
     spec: SpecFile,
     set_: Set = None,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="Also say what intervals to expect (seconds).")
-    ] = False,
-    pilot: Annotated[
-        str | None,
-        typer.Option(
-            "--pilot", help="Sweep already run (its speed, losses, noise), or a table of runs."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option("--tolerance", help="Which allowance gives ln p* to so much, 90 %?"),
-    ] = None,
-    at: Annotated[
-        float | None, typer.Option("--at", help="On this budget; default every one.")
-    ] = None,
-    ask_cluster: Annotated[
-        bool, typer.Option("--ask-cluster", help="Join the cluster to count its devices.")
-    ] = False,
-    trials: Annotated[
-        bool, typer.Option("--trials", help="Print the first trials as CSV, to submit by hand.")
-    ] = False,
+    simulate: bool = opt("--simulate", "Also say what intervals to expect (seconds).", False),
+    pilot: str | None = opt(
+        "--pilot", "Sweep already run (its speed, losses, noise), or a table of runs."
+    ),
+    tolerance: float | None = opt("--tolerance", "Which allowance gives ln p* to so much, 90 %?"),
+    at: float | None = opt("--at", "On this budget; default every one."),
+    ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
+    trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
@@ -60,9 +46,8 @@ def plan(
     sweep = load(spec, set_)
     if trials:
         from sweeper.plan.trials import first_trials
-        from sweeper.record.directory import safe_name
 
-        place = Path("sweeps") / safe_name(sweep.name)
+        place = place_of(sweep)
         print(first_trials(sweep, place).to_csv(index=False), end="")
         return
     found = sweep.plan(

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.commands.console import Set, app, overrides
+from sweeper.commands.console import (
+    Set,
+    app,
+    opt,
+    overrides,
+)
 
 if TYPE_CHECKING:
     from trainables.prepare import Corpora
@@ -18,9 +23,7 @@ def prepare(
     spec: Annotated[Path, typer.Argument(help="What to prepare: a YAML file.", metavar="CORPORA")],
     out: Annotated[Path, typer.Argument(help="The directory to make.", metavar="DIRECTORY")],
     set_: Set = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes; default one per core.", min=0)
-    ] = None,
+    workers: int | None = opt("--workers", "Processes; default one per core.", min=0),
 ) -> None:
     """Tokenise and pack documents for training, once; goes on where it was interrupted."""
     corpora = load_corpora(spec, overrides(set_))

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app
+from sweeper.commands.console import (
+    NO_NUMBER,
+    AsJson,
+    Columns,
+    Rows,
+    app,
+    opt,
+)
 
 
 @app.command()
@@ -37,13 +44,8 @@ def study(
             help="validation: losses that may stand in; skills: those claims are confirmed on.",
         ),
     ] = "",
-    mixes: Annotated[
-        Path | None,
-        typer.Option("--mixes", help="YAML: shares of each class per mix, for a table."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for tables, figures and JSON.")
-    ] = None,
+    mixes: Path | None = opt("--mixes", "YAML: shares of each class per mix, for a table."),
+    out: Path | None = opt("--out", "Folder for tables, figures and JSON."),
     columns: Columns = None,
     where: Rows = None,
     as_json: AsJson = False,

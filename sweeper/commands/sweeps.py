@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from sweeper.commands.console import (
     AsJson,
     Columns,
+    Out,
     Rows,
     Set,
     Source,
@@ -22,6 +23,8 @@ from sweeper.commands.console import (
     load,
     open_results,
     open_runs,
+    opt,
+    place_of,
 )
 
 if TYPE_CHECKING:
@@ -35,23 +38,17 @@ STOPPED = 130
 @app.command()
 def run(
     spec: SpecFile,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")
-    ] = None,
+    out: Out = None,
     set_: Set = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress lines.")] = False,
-    study: Annotated[
-        str | None,
-        typer.Option("--study", help="datamix, validation or skills: sets study in the spec."),
-    ] = None,
+    quiet: bool = opt("--quiet", "No progress lines.", False),
+    study: str | None = opt("--study", "datamix, validation or skills: sets study in the spec."),
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
     from sweeper.driver.output import calm_output, forget_output
-    from sweeper.record.directory import safe_name
 
     sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
     with calm_output():  # a closed terminal costs lines, and no exit code
-        results = sweep.run(out or Path("sweeps") / safe_name(sweep.name), progress=not quiet)
+        results = sweep.run(place_of(sweep, out), progress=not quiet)
         print(_closing(results))
         if sweep.study and results.fittable:
             print("\n".join(_study_lines(results)))
@@ -75,12 +72,8 @@ def repair(directory: Where) -> None:
 def status(
     directory: Where,
     as_json: AsJson = False,
-    watching: Annotated[
-        bool, typer.Option("--watch", help="Show it anew until the sweep's driver ends.")
-    ] = False,
-    backup: Annotated[
-        Path | None, typer.Option("--backup", help="Copy the ledger, whole, to this file.")
-    ] = None,
+    watching: bool = opt("--watch", "Show it anew until the sweep's driver ends.", False),
+    backup: Path | None = opt("--backup", "Copy the ledger, whole, to this file."),
 ) -> None:
     """Show how far a sweep is: trials, FLOPs, what trains now, where the optima lie, alarms."""
     from rich.console import Console
@@ -115,10 +108,7 @@ def _back_up(directory: Path, target: Path) -> None:
 @app.command()
 def report(
     runs: Source,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Default DIRECTORY/report.html, or report.html of a table."),
-    ] = None,
+    out: Path | None = opt("--out", "Default DIRECTORY/report.html, or report.html of a table."),
     columns: Columns = None,
     where: Rows = None,
 ) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from sweeper.commands.console import AsJson, Set, SpecFile, app, load
+from sweeper.commands.console import (
+    AsJson,
+    Out,
+    Set,
+    SpecFile,
+    app,
+    load,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from sweeper.tuning.tuned import Tuned
@@ -16,17 +22,15 @@ if TYPE_CHECKING:
 @app.command()
 def tune(
     spec: SpecFile,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")
-    ] = None,
+    out: Out = None,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Tune learning rate and batch at a few small allocations, and fit their laws."""
-    from sweeper.record.directory import Directory, safe_name
+    from sweeper.record.directory import Directory
 
     sweep = load(spec, set_)
-    directory = out or Path("sweeps") / safe_name(sweep.name)
+    directory = place_of(sweep, out)
     found = sweep.tune(directory, progress=not as_json)
     if as_json:
         print(found.to_json())
