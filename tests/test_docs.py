@@ -68,3 +68,12 @@ def test_the_reference_is_that_of_the_docstrings():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (DOCS / "api.md").read_text(encoding="utf-8") == module.page()
+
+
+def test_every_situation_names_tests_that_exist() -> None:
+    root = Path(__file__).parents[1]
+    text = (root / "docs" / "faults.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \|.*\| ([^|]+) \|$", text, flags=re.M)
+    assert len(rows) >= 40
+    for name in {name for row in rows for name in re.findall(r"`([^`]+)`", row)}:
+        assert (root / name).exists() or (root / "tests" / name).exists(), name
