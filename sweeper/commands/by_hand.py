@@ -15,6 +15,8 @@ from sweeper.commands.console import (
     Set,
     SpecFile,
     Where,
+    amount,
+    amounts,
     app,
     load,
     open_results,
@@ -40,7 +42,9 @@ def suggest(
         str,
         typer.Argument(help="Runs of any kind `fit` reads; without a loss they are pending."),
     ],
-    allowance: float = opt("--allowance", "FLOPs to spend on these and on the pending runs.", ...),
+    allowance: float = opt(
+        "--allowance", "FLOPs to spend on these and on the pending runs.", ..., parser=amount
+    ),
     budgets: str | None = opt(
         "--budgets", "FLOPs per run: 1e18,3e18; default those of the table."
     ),
@@ -118,10 +122,7 @@ def _one_experiment(table: pd.DataFrame) -> pd.DataFrame:
 def _budgets(text: str | None) -> list[float]:
     from sweeper.errors import SpecError
 
-    try:
-        values = [float(item) for item in text.split(",")] if text else []
-    except ValueError:
-        values = [-1.0]
+    values = amounts("--budgets", text)
     if any(not 0 < value < math.inf for value in values):
         raise SpecError(f"--budgets {text!r}: write FLOPs above 0, such as 1e18,3e18")
     return sorted(values)
