@@ -11,9 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.cluster.surroundings import (
+    own_temporary_directory,
+    short_temporary_names,
+    temporary_directory,
+    token_below,
+)
 from trainables.manifest import FORMAT, TOKEN_BYTES
+from trainables.prepare.files import caches_below
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+caches_below(own_temporary_directory() / "cache")  # where HOME cannot be written
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +43,10 @@ def ray_cluster():
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     os.environ["RAY_metrics_report_interval_ms"] = "1000"  # 10 s would outlast a test's sweep
-    with loopback():
+    place = temporary_directory()
+    if caches_below(own_temporary_directory() / "cache"):
+        token_below(own_temporary_directory())
+    with loopback(), short_temporary_names(place):
         ray.init(
             address="local",
             num_cpus=2,
@@ -43,6 +54,7 @@ def ray_cluster():
             dashboard_host="127.0.0.1",
             object_store_memory=100 * 2**20,
             log_to_driver=False,
+            _temp_dir=place,
             logging_level=logging.ERROR,
         )
     yield
