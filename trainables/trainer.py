@@ -1,4 +1,4 @@
-"""One trial through Ray Train: the training loop, wrapped in a TorchTrainer.
+"""One trial through Ray: the training loop wrapped in a TorchTrainer, or a foreign trainer.
 
 A trial of one process runs in TorchTrainer's local mode, inside the process of its caller (a
 reused Tune actor: milliseconds per trial instead of eight new processes). A trial of several
@@ -19,8 +19,10 @@ from typing import Any
 
 from trainables.config import TrialConfig
 from trainables.context import KEPT, Context, LocalContext, checkpoints, run_name, stop_asked
-
-Report = Callable[[dict[str, Any]], None]
+from trainables.foreign import call, command, launch
+from trainables.foreign.call import CallContext
+from trainables.foreign.command import Place, Report, visible_gpus
+from trainables.foreign.trial import ForeignTrial
 
 QUESTIONS = "questions.parquet"
 """Every question's loss, in a trial's directory: skill, example, nll (nats), target_tokens."""
@@ -43,15 +45,12 @@ def run_trial(
     """Train one allocation and return its record.
 
     Args:
-        config: what to train.
         directory: where this trial's checkpoints live, on storage every node sees; a trial
             started again with the same directory goes on from its last checkpoint.
         name: what Ray's dashboard calls a group's run, before the directory's own name; nothing
             is found by it.
         workers: 0 trains in this process (local mode), more in a worker group of that size.
-        resources_per_worker: Ray resources of each worker of a group.
         report: called with progress metrics (local mode only; groups report by callback).
-        callbacks: Ray Train user callbacks of a group.
         max_failures: restarts of a worker group before the trial fails.
 
     Returns:
@@ -64,22 +63,111 @@ def run_trial(
     import ray.train as ray_train
     from ray.train.torch import TorchTrainer
 
-    if workers == 0:
+    if workers:
+        _tidy(directory, run_name(name, directory))
+        held = dict(resources_per_worker or {"CPU": 1})
+        returned = _in_group(
+            _train_in_group, config.to_dict(), directory, name, workers=workers, held=held,
+            callbacks=callbacks, max_failures=max_failures,
+        )  # fmt: skip
+    else:
         trainer = TorchTrainer(
-            lambda settings: _train_here(settings, directory, report),
+            lambda settings: _train(settings, LocalContext(directory, on_report=report)),
             train_loop_config=config.to_dict(),
             scaling_config=ray_train.ScalingConfig(num_workers=0),
         )
-        return keep_questions(trainer.fit().return_value, directory)
-    resources = dict(resources_per_worker or {"CPU": 1})
-    _tidy(directory, run_name(name, directory))
-    trainer = TorchTrainer(
-        _train_in_group,
-        train_loop_config={"trial": config.to_dict(), "directory": str(directory.resolve())},
+        returned = trainer.fit().return_value
+    return keep_questions(returned, directory)
+
+
+def run_foreign(
+    trial: ForeignTrial,
+    *,
+    directory: Path,
+    name: str,
+    workers: int,
+    held: Mapping[str, float],
+    hang_s: float,
+    report: Report,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Train one trial by a user's command or function and return its record.
+
+    Args:
+        workers: 0 for one process, else launchers of a command or workers of a function.
+        held: Ray resources of each process, "CPU" and "GPU".
+        hang_s: seconds without progress after which a command is ended.
+
+    Returns:
+        The record of `trainables.foreign.command.run`, with ``worker`` and ``ended_at``.
+
+    Raises:
+        Exception: whatever a function raises.
+    """
+    import ray
+
+    gpus, cpus = float(held.get("GPU", 0.0)), float(held.get("CPU", 0.0))
+    values: dict[str, str | int | float]
+    values = {"gpus": _whole(gpus), "cpus": _whole(cpus), "nodes": max(1, workers), "node_rank": 0}
+    if trial.trainer.call and workers:
+        directory.mkdir(parents=True, exist_ok=True)
+        record = _in_group(
+            _call_in_group, trial.to_dict(), directory, name, workers=workers, held=held,
+            callbacks=callbacks,
+        )  # fmt: skip
+    elif trial.trainer.call:
+        record = call.run(trial, CallContext(directory, report))
+    elif workers:
+        place = Place(directory, {}, values, hang_s)
+        record = launch.run(trial, place, launchers=workers, held=(cpus, gpus), report=report)
+    else:
+        values |= {"master_addr": "127.0.0.1", "master_port": launch.free_port()}
+        own = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+        place = Place(directory, visible_gpus(own), values, hang_s)
+        record = command.run(trial, place, report=report)
+    return _signed(record)
+
+
+def _call_in_group(settings: dict[str, Any]) -> dict[str, Any]:
+    import ray.train as ray_train
+
+    context, slots = ray_train.get_context(), _slots()
+    given = CallContext(
+        Path(settings["directory"]),
+        lambda metrics: ray_train.report(metrics | slots),
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+    )
+    return call.run(ForeignTrial.from_dict(settings["trial"]), given)
+
+
+def _whole(number: float) -> int | float:
+    """A count as a command takes it: a share of a GPU is one that it sees."""
+    return 1 if 0 < number < 1 else int(number) if number == int(number) else number
+
+
+def _in_group(
+    loop: Callable[[dict[str, Any]], dict[str, Any]],
+    trial: dict[str, Any],
+    directory: Path,
+    name: str,
+    *,
+    workers: int,
+    held: Mapping[str, float],
+    callbacks: Sequence[Any],
+    max_failures: int = 0,
+) -> dict[str, Any]:
+    """What a loop returns in a worker group of its own."""
+    import ray.train as ray_train
+    from ray.train.torch import TorchTrainer
+
+    group = TorchTrainer(
+        loop,
+        train_loop_config={"trial": trial, "directory": str(directory.resolve())},
         scaling_config=ray_train.ScalingConfig(
             num_workers=workers,
-            use_gpu=resources.get("GPU", 0) > 0,
-            resources_per_worker=resources,
+            use_gpu=held.get("GPU", 0) > 0,
+            resources_per_worker=dict(held),
             placement_strategy="PACK",
         ),
         run_config=ray_train.RunConfig(
@@ -91,7 +179,7 @@ def run_trial(
             logging_config=ray_train.LoggingConfig(log_level="WARNING"),
         ),
     )
-    return keep_questions(trainer.fit().return_value, directory)
+    return dict(group.fit().return_value)
 
 
 def _tidy(directory: Path, run: str) -> None:
@@ -129,7 +217,6 @@ def evaluate(config: TrialConfig, directory: Path) -> dict[str, Any]:
 
     Args:
         config: the trial; its skills may be others than those it was trained with.
-        directory: where its checkpoints live, whoever wrote them.
 
     Returns:
         The record that the training would have returned.
@@ -141,12 +228,6 @@ def evaluate(config: TrialConfig, directory: Path) -> dict[str, Any]:
     from trainables.engine.loop import evaluate
 
     return _signed(evaluate(config, LocalContext(directory)))
-
-
-def _train_here(
-    settings: dict[str, Any], directory: Path, report: Report | None
-) -> dict[str, Any]:
-    return _train(settings, LocalContext(directory, on_report=report))
 
 
 def _train_in_group(settings: dict[str, Any]) -> dict[str, Any]:
@@ -166,15 +247,18 @@ def _signed(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"worker": f"{socket.gethostname()}:{os.getpid()}", "ended_at": time.time()}
 
 
-class GroupContext:
-    """The loop's context inside a Ray Train worker group.
+def _slots() -> dict[str, str]:
+    """The placement group that a worker of a group is in."""
+    import ray
 
-    Args:
-        directory: the trial's own, where Ray Train keeps its checkpoints.
-    """
+    group = ray.util.get_current_placement_group()
+    return {"placement_group": group.id.hex()} if group else {}
+
+
+class GroupContext:
+    """The loop's context inside a Ray Train worker group."""
 
     def __init__(self, directory: Path) -> None:
-        import ray
         import ray.train as ray_train
         from ray.train.torch import get_device
 
@@ -183,8 +267,7 @@ class GroupContext:
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self.device = str(get_device())
-        group = ray.util.get_current_placement_group()
-        self._slots = {"placement_group": group.id.hex()} if group else {}
+        self._slots = _slots()
 
     def scratch(self) -> Path:
         """A directory on this worker's node, from which Ray Train collects all workers' parts."""

@@ -19,7 +19,7 @@ from trainables.config import TrialConfig
 from trainables.foreign.trial import ForeignTrial
 
 if TYPE_CHECKING:
-    from trainables.trainer import Report
+    from trainables.foreign.command import Report
 
 COORDINATOR = {"node:__internal_head__": 0.001}
 """What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
@@ -120,7 +120,7 @@ def _trained(work: Work) -> dict[str, Any]:
     report = spaced(tune.report, work.report_every_s)
     callbacks = [TuneReportCallback()] if work.rule.workers else ()
     if isinstance(work.config, ForeignTrial):
-        from trainables.foreign.run import run_foreign
+        from trainables.trainer import run_foreign
 
         return run_foreign(
             work.config, directory=work.directory, name=work.name, workers=work.rule.workers,

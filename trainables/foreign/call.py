@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,7 @@ from trainables.foreign.trial import ForeignTrial
 
 @dataclass(frozen=True)
 class Sums:
-    """One skill's loss as sums, from which any normalisation can be had later.
-
-    Attributes:
-        nll: summed negative log-likelihood of the targets, nats.
-        tokens: their number.
-        bytes: theirs, for bits per byte; 0 if unknown.
-    """
+    """One skill's loss as sums over its targets: nll in nats, tokens, and bytes (0 if unknown)."""
 
     nll: float
     tokens: int
@@ -55,7 +49,6 @@ class CallContext:
         """Say how far the training is: the sign that it does not hang. All workers call it.
 
         Args:
-            tokens: trained on so far.
             loss: of the training, nats per token.
             resumed_at_tokens: those that the checkpoint held from which this attempt began.
         """
@@ -88,10 +81,8 @@ def run(trial: ForeignTrial, context: CallContext) -> dict[str, Any]:
     """
     began = time.time()
     context.directory.mkdir(parents=True, exist_ok=True)
-    train: Callable[[ForeignTrial, CallContext], Any]
     train = load(trial.trainer.call, trial.trainer.workdir, field="trainer.call")
-    returned = train(trial, context)
-    record = _record(trial, context, returned)
+    record = _record(trial, context, train(trial, context))
     timed = {"wall_s": time.time() - began, "first_step_at": began}
     return {**context.metrics, **record, **timed}
 

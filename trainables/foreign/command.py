@@ -54,7 +54,6 @@ class Place:
     """Where a command runs.
 
     Attributes:
-        directory: the trial's own.
         environment: variables beside this process's, such as the GPUs it may use.
         values: placeholders of resources: gpus, cpus, nodes, node_rank, ...
         hang_s: seconds without a sign of progress after which it is ended.
@@ -82,8 +81,6 @@ def run(
     """Train one trial by its command.
 
     Args:
-        trial: what to train.
-        place: where.
         report: called with ``tokens, tokens_per_s, train_loss, resumed_at_tokens`` on progress,
             and again in between, or with ``alive`` before the first.
         stop: whether to end early, beside the directory's stop file.
@@ -141,19 +138,14 @@ def earlier(trial: ForeignTrial, directory: Path) -> dict[str, Any] | None:
 def measured(trial: ForeignTrial, found: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a training with losses."""
     reason = losses.diverged(found)
-    steps = trial.recipe.get("steps")
     return {
-        "status": "diverged" if reason else "finished",
-        "reason": reason,
-        "losses": dict(found),
-        "params_with_head": trial.params,
-        "params_total": trial.row.get("params_total"),
+        "status": "diverged" if reason else "finished", "reason": reason, "losses": dict(found),
+        "params_with_head": trial.params, "params_total": trial.row.get("params_total"),
         "params_without_embeddings": trial.row.get("params_without_embeddings"),
-        "tokens": trial.tokens,
-        "steps": steps,
+        "tokens": trial.tokens, "steps": trial.recipe.get("steps"),
         "flops_6p": 6.0 * trial.params * trial.tokens,
         "flops_exact": trial.flops_per_token * trial.tokens,
-    }
+    }  # fmt: skip
 
 
 def failed(kind: str, reason: str) -> dict[str, Any]:
@@ -161,28 +153,14 @@ def failed(kind: str, reason: str) -> dict[str, Any]:
     return {"status": "failed", "kind": kind, "reason": reason}
 
 
-class Printed(Protocol):
-    """Output of a command, as far as it is looked at."""
-
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-
-    @property
-    def problem(self) -> str:
-        """Why it is not kept, or ""."""
-
-    @property
-    def tail(self) -> str:
-        """The end of it."""
-
-
 class Running(Protocol):
-    """A command that was started, here or on several nodes."""
+    """A command that was started, here or on several nodes.
 
-    @property
-    def output(self) -> Printed:
-        """What it prints."""
+    Attributes:
+        output: what it prints: ``size`` in bytes, ``tail``, and the ``problem`` of keeping it.
+    """
+
+    output: Any
 
     def poll(self, wait_s: float = 0.0) -> Ended | None:
         """Wait no longer than so; returns how it ended, once it has."""
@@ -310,7 +288,8 @@ class Watch:
         if code == AGAIN:
             return failed("interrupted", f"{program}: asked to be started again (exit {AGAIN})")
         if code < 0:
-            text = f"{program}: killed by {_signal(-code)}"
+            known = {number.value: number.name for number in signal.Signals}
+            text = f"{program}: killed by {known.get(-code, f'signal {-code}')}"
             more = ", as the kernel does when memory runs out" * (-code == signal.SIGKILL)
             return failed("worker-died", self._with_output(text + more))
         if code == 0:
@@ -333,12 +312,6 @@ class Watch:
         if not lines:
             return f"{text}; it printed nothing"
         return f"{text}; last it said: {lines.splitlines()[-1].strip()}\n{lines}"
-
-
-def _signal(number: int) -> str:
-    with contextlib.suppress(ValueError):
-        return signal.Signals(number).name
-    return f"signal {number}"
 
 
 def visible_gpus(ids: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -38,14 +39,10 @@ class Heartbeat:
     """Follows one attempt.
 
     Args:
-        directory: of the trial.
-        whole: the training.
         pattern: of lines of the output, or "" for `PROGRESS`.
 
     Attributes:
         at: monotonic seconds of the last sign of progress, or of the start.
-        tokens: trained on, as far as is known.
-        seen: whether there was any sign.
     """
 
     def __init__(self, directory: Path, whole: Whole, pattern: str = "") -> None:
@@ -58,15 +55,12 @@ class Heartbeat:
         self._began = (self.at, 0.0)
 
     def look(self, tail: str) -> dict[str, Any] | None:
-        """Metrics to report where there is progress since the last look.
-
-        Args:
-            tail: the end of the output.
-        """
-        found = self._in_output(tail) if self._pattern else self._in_file()
-        tokens = _tokens(found, self._whole) if found else None
-        if found is None or tokens is None or (self.seen and tokens == self.tokens):
+        """Metrics to report where there is progress since the last look at the output's end."""
+        signs = self._in_output(tail) if self._pattern else self._in_file()
+        told = [(tokens, s) for s in signs if (tokens := _tokens(s, self._whole)) is not None]
+        if not told or (self.seen and told[-1][0] == self.tokens):
             return None
+        tokens, found = told[-1]
         now = time.monotonic()
         if not self.seen:
             stated = _number(found.get("resumed_at_tokens"))
@@ -88,34 +82,29 @@ class Heartbeat:
             said["train_loss"] = self.loss
         return {**said, "resumed_at_tokens": self._resumed_at}
 
-    def _in_output(self, tail: str) -> dict[str, Any] | None:
+    def _in_output(self, tail: str) -> list[dict[str, Any]]:
         assert self._pattern is not None
-        found = [match.groupdict() for match in self._pattern.finditer(tail)]
-        told = [each for each in found if _tokens(each, self._whole) is not None]
-        return told[-1] if told else None
+        return [match.groupdict() for match in self._pattern.finditer(tail)]
 
-    def _in_file(self) -> dict[str, Any] | None:
+    def _in_file(self) -> list[dict[str, Any]]:
         size = _size(self._path)
         if size < self._place:
             self._place = 0  # written anew
         if size == self._place:
-            return None
+            return []
         with self._path.open("rb") as file:
             file.seek(max(self._place, size - READ_BYTES))
             block = file.read(READ_BYTES)
             end = block.rfind(b"\n") + 1
             self._place = file.tell() - len(block) + end
-        lines = [_object(line) for line in block[:end].splitlines()[-50:]]
-        told = [line for line in lines if line and _tokens(line, self._whole) is not None]
-        return told[-1] if told else None
+        return [found for line in block[:end].splitlines()[-50:] if (found := _object(line))]
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    try:
+    with contextlib.suppress(ValueError):
         found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else None
+    return None
 
 
 def _size(path: Path) -> int:

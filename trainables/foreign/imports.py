@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import sys
@@ -11,14 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainables.families.checks import nearest
+
 
 def load(name: str, workdir: str, *, field: str) -> Callable[..., Any]:
     """Import a function.
-
-    Args:
-        name: ``package.module:function``.
-        workdir: directory beside Python's own paths that it may lie in.
-        field: of the spec, for messages.
 
     Raises:
         ValueError: there is no such module, it cannot be imported, or it lacks the function.
@@ -57,8 +53,7 @@ def require(name: str, workdir: str, *, field: str) -> None:
     if spec.origin and spec.origin.endswith(".py"):
         names = _names(Path(spec.origin))
         if function not in names and "*" not in names:
-            near = difflib.get_close_matches(function, names, n=1, cutoff=0.5)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            meant = nearest(function, names)
             raise ValueError(f"{field}: {spec.origin} has no function {function!r}{meant}")
 
 

@@ -23,13 +23,7 @@ _RESERVED = set(ALWAYS) - {"params"}
 
 @dataclass(frozen=True)
 class Rung:
-    """One size of a ladder, as far as a recipe has to know it.
-
-    Attributes:
-        params: p, as the user counts it.
-        granule: tokens of a sequence.
-        columns: all of its row.
-    """
+    """One size of a ladder, as far as a recipe has to know it."""
 
     params: int
     granule: int = 1
@@ -87,7 +81,6 @@ def read(source: str | Iterable[Mapping[str, Any]], workdir: str) -> list[dict[s
 
     Args:
         source: a CSV file, ``package.module:function`` that returns rows, or the rows.
-        workdir: where files and modules are sought.
 
     Raises:
         ValueError: it cannot be read, or a row has no params; the message names it.

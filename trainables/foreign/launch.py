@@ -34,12 +34,7 @@ def free_port() -> int:
 
 
 class Launcher:
-    """Keeps one node's command.
-
-    Args:
-        trial: what is trained, as plain values.
-        rank: which launcher this is.
-    """
+    """Keeps one node's command."""
 
     def __init__(self, trial: Mapping[str, Any], rank: int) -> None:
         self._trial, self._rank = ForeignTrial.from_dict(trial), rank
@@ -83,10 +78,6 @@ class Seen:
 
 class Group:
     """All launchers of a trial, as if they were one command.
-
-    Args:
-        actors: one on each node, by rank, their commands started.
-        grace_s: seconds that the others have to end when one has failed.
 
     Attributes:
         output: of the first launcher; of one that failed, once one has.
@@ -156,12 +147,9 @@ def run(
     """Train one trial by a command on each of several nodes.
 
     Args:
-        trial: what to train.
         place: directory that all nodes see, and placeholders of a launcher.
         launchers: how many; the trial's placement group has a bundle for each after its first.
         held: CPUs and GPUs of each.
-        report: as in `trainables.foreign.command.run`.
-        stop: likewise.
     """
     import ray
 

@@ -28,7 +28,6 @@ def read(directory: Path, skills: Mapping[str, str], log: Log | None) -> dict[st
     """Losses by skill as a ledger takes them; None where there are none yet.
 
     Args:
-        directory: of the trial.
         skills: skill -> class.
         log: where they are, if not in `LOSSES`.
 
@@ -66,8 +65,6 @@ def sums(found: Mapping[str, Any], skills: Mapping[str, str], *, where: str) -> 
 
     Args:
         found: skill -> nats per token, or ``{"nll": sum, "tokens": n, "bytes": n}``.
-        skills: skill -> class.
-        where: they come from, for messages.
 
     Raises:
         LossesError: a skill is missing or unknown, or a value is no number.

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from trainables.families.checks import nearest
 
 Value = str | int | float
 
 ALWAYS = {
     "directory": "the trial's own, the same at every attempt",
-    "trial_id": "identity of the trial",
-    "flops": "its budget",
-    "params": "its size",
-    "tokens": "to train on",
-    "seed": "of initial weights and order",
-    "mix": "name of its data mix",
-    "gpus": "GPUs of the process, or of each launcher",
-    "cpus": "CPU cores of the same",
-    "nodes": "launchers of the trial; 1 without a worker group",
-    "node_rank": "which of them this is, from 0",
-    "master_addr": "address of the first",
-    "master_port": "a free port there",
-    "python": "the Python that runs isoskill",
-}
+    "trial_id": "identity of the trial", "flops": "its budget", "params": "its size",
+    "tokens": "to train on", "seed": "of initial weights and order",
+    "mix": "name of its data mix", "gpus": "GPUs of the process, or of each launcher",
+    "cpus": "CPU cores of the same", "nodes": "launchers of the trial; 1 without a worker group",
+    "node_rank": "which of them this is, from 0", "master_addr": "address of the first",
+    "master_port": "a free port there", "python": "the Python that runs isoskill",
+}  # fmt: skip
 """Placeholders of every trial; those of sizes, recipe (``{learning_rate}``, ...) and mix shares
 (``{share.code}``) come beside them."""
 
@@ -48,11 +42,6 @@ def names_in(argument: str) -> Iterator[str]:
 def check(command: Sequence[str], known: Collection[str], *, field: str) -> None:
     """Refuse placeholders that no trial has.
 
-    Args:
-        command: program and arguments.
-        known: names there are.
-        field: of the spec, for the message.
-
     Raises:
         ValueError: names the placeholder and the nearest there is.
     """
@@ -68,9 +57,7 @@ def check(command: Sequence[str], known: Collection[str], *, field: str) -> None
 def require_known(name: str, known: Collection[str], what: str) -> None:
     """Raise a ValueError that names the nearest known name unless it is one of them."""
     if name not in known:
-        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{what} is unknown{meant}; known: {', '.join(known)}")
+        raise ValueError(f"{what} is unknown{nearest(name, known)}; known: {', '.join(known)}")
 
 
 def filled(command: Sequence[str], values: Mapping[str, Value]) -> list[str]:

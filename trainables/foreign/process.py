@@ -54,7 +54,6 @@ class Ended:
 
     Attributes:
         code: its exit code, or less than 0 for a signal; None where its keeper was killed.
-        refused: why it could not be started, or "".
         left: what it had left running, which was ended.
         stuck: what could not be ended, as the kernel holds it.
     """
@@ -73,10 +72,6 @@ def last_lines(tail: str) -> str:
 
 class Output:
     """A command's output, bounded on the disk and in memory.
-
-    Args:
-        directory: of the trial.
-        name: of the file.
 
     Attributes:
         size: bytes printed so far.
@@ -116,16 +111,10 @@ class Process:
     """A running command.
 
     Args:
-        arguments: program and arguments; no shell reads them.
         directory: of the trial; holds the output, and the lock of its one attempt.
-        environment: variables beside this process's own.
-        workdir: where it runs.
-        rank: which of the trial's launchers this is.
 
     Attributes:
-        pid: of the command, once it has started.
         started_at: when that was, seconds since the epoch.
-        ended: how it ended, once it has.
     """
 
     def __init__(
@@ -180,11 +169,7 @@ class Process:
         os.close(self._said)
 
     def poll(self, wait_s: float = 0.0) -> Ended | None:
-        """Read its output; returns how it ended, once it has.
-
-        Args:
-            wait_s: longest time to wait for something to happen.
-        """
+        """Read its output; returns how it ended, once it has."""
         self._ready.poll(1000 * wait_s)
         self._drain()
         if self.ended is None:

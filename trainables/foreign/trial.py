@@ -17,17 +17,10 @@ class ForeignTrial:
     """A training that a command or a function does.
 
     Attributes:
-        trainer: how.
         params: p, as the ladder counts it.
-        tokens: to train on.
-        seed: of initial weights and order.
         flops: budget the allocation was cut from.
-        mix: name of its data mix.
         flops_per_token: training FLOPs of a token by the sweep's convention.
         row: the size's row of the ladder, or the dimensions of its shape.
-        recipe: learning rate and the like, as far as they are known.
-        shares: class -> share of training documents.
-        skills: those wanted of the trainer's.
     """
 
     trainer: Trainer
@@ -70,13 +63,8 @@ class ForeignTrial:
     def values(self, directory: Path, **resources: Value) -> dict[str, Value]:
         """What every placeholder of a command stands for."""
         own: dict[str, Value] = {
-            "directory": str(directory),
-            "trial_id": directory.name,
-            "params": self.params,
-            "tokens": self.tokens,
-            "seed": self.seed,
-            "flops": self.flops,
-            "mix": self.mix,
-        }
+            "directory": str(directory), "trial_id": directory.name, "params": self.params,
+            "tokens": self.tokens, "seed": self.seed, "flops": self.flops, "mix": self.mix,
+        }  # fmt: skip
         shares = {f"share.{name}": share for name, share in self.shares.items()}
         return {**self.recipe, **self.row, **shares, **own, **resources}
