@@ -82,8 +82,6 @@ class Corpus:
         manifest: hash of all that decides a loss: shards, tokenizer, held-out documents, skills.
         vocabulary: tokens of its tokenizer.
         begin: the token that stands before every sequence and ends every document.
-        classes: by name.
-        skills: encoded benchmarks by name.
         text: as ``manifest``, without the skills: what training alone depends on.
     """
 
@@ -199,12 +197,15 @@ def identity(manifest: dict[str, Any]) -> str:
     decisive = {
         "tokenizer": manifest["tokenizer"]["sha256"],
         "classes": {
-            name: [
-                [shard["sha256"] for shard in entry["shards"]],
-                entry["validation"]["sha256"],
-            ]
+            name: [[shard["sha256"] for shard in entry["shards"]], entry["validation"]["sha256"]]
             for name, entry in manifest["classes"].items()
         },
         "skills": {name: entry["sha256"] for name, entry in manifest["skills"].items()},
     }
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -27,7 +27,7 @@ from trainables.families import Model
 from trainables.manifest import read_manifest, summary
 from trainables.prepare import Corpora, PrepareError
 from trainables.prepare.contamination import runs
-from trainables.prepare.progress import Progress
+from trainables.prepare.pool import Progress
 from trainables.prepare.run import prepare
 from trainables.prepare.sources import Part
 from trainables.prepare.spec import Source, spelled_out

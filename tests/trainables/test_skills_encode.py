@@ -161,17 +161,6 @@ def test_a_file_gives_back_what_was_saved(tmp_path) -> None:
         Encoded.load(tmp_path / "other.npz")
 
 
-def test_the_first_examples_keep_all_their_answers() -> None:
-    examples = [
-        Example("a", ("b", "c"), "1"),
-        Example("d", ("e",), "2"),
-        Example("f", ("g",), "3"),
-    ]
-    part = encode(examples, WORDS, context=9).first(2)
-    assert part.ids == ("1", "2") and part.example.tolist() == [0, 0, 1]
-    assert len(part.tokens) == part.offsets[-1]
-
-
 @pytest.mark.parametrize(
     ("context", "targets", "said"),
     [("a", (), "no target"), ("a", ("",), "no target"), ("\ud800", ("a",), "not valid Unicode")],

@@ -39,14 +39,7 @@ LIBRARY_WEIGHTS: npt.NDArray[np.float64] = 1 / (1.0 + np.arange(len(LIBRARY)))
 
 
 def documents(data: BuiltIn, rng: np.random.Generator, count: int, *, context: int) -> Documents:
-    """Write random programs and execute them.
-
-    Args:
-        data: the ladder.
-        rng: source of all choices.
-        count: documents.
-        context: tokens of each.
-    """
+    """Write random programs and execute them."""
     grades = np.arange(1, data.grades + 1, dtype=np.float64)
     grade = 1 + _draw(rng, grades**-data.ladder, (count,))
     tokens = np.empty((count, context), dtype=np.int64)

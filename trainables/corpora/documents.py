@@ -39,7 +39,6 @@ def pack(tokens: IntArray, family: IntArray, context: int) -> Documents:
 
     Args:
         tokens: ids, (documents, sentences, positions); -1 marks a gap.
-        family: `Family` of each token, same shape.
         context: tokens of a document; the input must hold as many in every row.
     """
     count, sentences, longest = tokens.shape

@@ -83,10 +83,6 @@ def documents(
     """Generate documents.
 
     Args:
-        world: the facts.
-        rng: source of all choices.
-        count: documents.
-        context: tokens of each.
         held_out: make half of the sentences questions about entities that training never asks
             about (for scoring only).
     """

@@ -150,11 +150,6 @@ def permuted(index: IntArray, size: int, keys: Words) -> IntArray:
     """Where a pseudo-random permutation of 0..size puts some indices, in constant memory.
 
     A Feistel network permutes the next power of four; what falls outside is sent through again.
-
-    Args:
-        index: numbers below ``size``.
-        size: of the permutation.
-        keys: one word a round.
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     out = _feistel(index.astype(np.uint64), half, keys)

@@ -6,8 +6,8 @@ exactly where it stopped, and workers take slices of one and the same batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
@@ -22,14 +22,7 @@ TRAINING, EVALUATION = 3, 4
 """First entropy word after the world seed: keeps training and held-out documents apart."""
 
 
-class Generate(Protocol):
-    """One class's generator of documents."""
-
-    def __call__(self, rng: np.random.Generator, *, count: int) -> Documents:
-        """Generate ``count`` documents."""
-
-
-def _generators(data: BuiltIn, context: int) -> dict[str, Generate]:
+def _generators(data: BuiltIn, context: int) -> dict[str, Callable[..., Documents]]:
     """The generator of each class."""
     world, topics = knowledge.World.build(data), other.Topics.build(data)
     return {
@@ -50,15 +43,14 @@ def evaluation_sets(data: BuiltIn, context: int) -> dict[str, Documents]:
     }
     return {
         name: generate(
-            np.random.default_rng([data.world_seed, EVALUATION, i]),
-            count=data.documents,
+            np.random.default_rng([data.world_seed, EVALUATION, i]), count=data.documents
         )
         for i, (name, generate) in enumerate(generators.items())
     }
 
 
 class Stream:
-    """The training documents of one trial, mixed by document: see `training_data.TrainingData`."""
+    """The training documents of one trial, mixed by document; members as of `prepared.Packed`."""
 
     vocabulary, begin, token_bytes = vocabulary.SIZE, vocabulary.BEGIN, vocabulary.TOKEN_BYTES
 

@@ -7,42 +7,16 @@ workers take slices of one and the same batch.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from trainables.corpora.documents import Documents, IntArray
 from trainables.corpora.prepared import Packed
 from trainables.corpora.stream import Stream, check_vocabulary
 from trainables.data import BuiltIn, Data, Prepared
 
-
-class TrainingData(Protocol):
-    """One trial's data.
-
-    Attributes:
-        vocabulary: tokens there are.
-        begin: token that stands before every sequence.
-        token_bytes: bytes of text of each token, for bits per byte.
-    """
-
-    vocabulary: int
-    begin: int
-    token_bytes: IntArray
-
-    def sequences(self, first: int, count: int) -> IntArray:
-        """Sequences first..first+count of the trial, (count, context) tokens."""
-
-    def evaluation_sets(self) -> dict[str, Documents]:
-        """Held-out documents by class, the same for every trial."""
+TrainingData = Stream | Packed
+"""One trial's data, from either source."""
 
 
 def open_data(data: Data, *, context: int, seed: int, vocabulary: int) -> TrainingData:
     """Open the training data of one trial.
-
-    Args:
-        data: what is trained on.
-        context: tokens of a sequence.
-        seed: the trial's, for the order.
-        vocabulary: the model's.
 
     Raises:
         ValueError: the corpus is missing or has changed, or is not the model's.

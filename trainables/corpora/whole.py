@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainables.manifest import TOKEN_BYTES, CorpusError
+from trainables.manifest import TOKEN_BYTES, CorpusError, file_hash
 from trainables.progress import Countdown
 
 REMEMBERED_S = 86_400.0
@@ -44,11 +44,6 @@ def check_whole(
     root: Path, manifest: dict[str, Any], *, say: Callable[[str], None] | None = None
 ) -> None:
     """See that a prepared corpus's files are what its manifest says.
-
-    Args:
-        root: the prepared directory.
-        manifest: what lies there.
-        say: where to say how far a long check is.
 
     Raises:
         CorpusError: a file is missing, of another size, or of other contents.
@@ -112,8 +107,7 @@ def _check_contents(files: list[_File], say: Callable[[str], None] | None) -> No
 
 def _sha256(file: _File) -> str:
     try:
-        with file.path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_hash(file.path)
     except OSError as error:
         raise CorpusError(f"data.path: {file.path} cannot be read ({error.strerror})") from error
 

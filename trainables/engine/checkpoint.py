@@ -23,12 +23,10 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from trainables.context import PROGRESS
+from trainables.manifest import file_hash
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW remembers of each weight."""
-
-READ_BYTES = 2**24
-"""Bytes hashed at a time."""
 
 
 class CheckpointError(Exception):
@@ -71,7 +69,7 @@ def write(
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
     with _quiet():
         distributed_checkpoint.save(state, storage_writer=writer, no_dist=workers == 1)
-    files = {path.name: _hash(path) for path in sorted(directory.glob("*.safetensors"))}
+    files = {path.name: file_hash(path) for path in sorted(directory.glob("*.safetensors"))}
     if rank == 0:
         content = {**progress, "workers": workers}
         _write_json(directory / PROGRESS, {**content, "sha256": _digest(content)})
@@ -90,7 +88,7 @@ def read_progress(directory: Path, *, rank: int = 0, workers: int = 1) -> dict[s
     for part in range(rank, int(content["workers"]), workers):
         for name, digest in _read_json(directory / _manifest(part)).items():
             path = directory / name
-            if not path.is_file() or _hash(path) != digest:
+            if not path.is_file() or file_hash(path) != digest:
                 raise CheckpointError(f"{path} is missing or is not what was written")
     return content
 
@@ -125,14 +123,6 @@ def _quiet() -> Iterator[None]:
 
 def _manifest(rank: int) -> str:
     return f"files-{rank}.json"
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _digest(content: dict[str, Any]) -> str:

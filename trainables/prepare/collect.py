@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from trainables.corpora.prepared import token_type
+from trainables.manifest import file_hash
 from trainables.prepare import contamination, skills
-from trainables.prepare.files import file_hash, write_bytes
+from trainables.prepare.files import write_bytes
 from trainables.prepare.shards import WORK, records_of
 from trainables.prepare.sources import Part
 from trainables.prepare.spec import Corpora, PrepareError
@@ -29,8 +30,9 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
     """
     mine = [part for part in parts if part.document_class == name]
     records = [record for part in mine for record in records_of(root, part)]
-    documents = sum(record["documents"] for record in records)
-    if documents == 0:
+    names = ("documents", "tokens", "bytes", "replaced")
+    counts = {name: sum(record[name] for record in records) for name in names}
+    if counts["documents"] == 0:
         raise PrepareError(
             f"classes.{name}: no document is left to train on (of "
             f"{sum(len(record['held_out']) for record in records)} all are held out); give it "
@@ -38,11 +40,8 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
         )
     share = corpora.classes[name].share
     return {
-        "share": documents if share is None else share,
-        "documents": documents,
-        "tokens": sum(record["tokens"] for record in records),
-        "bytes": sum(record["bytes"] for record in records),
-        "replaced": sum(record["replaced"] for record in records),
+        "share": counts["documents"] if share is None else share,
+        **counts,
         "shards": [
             {key: record[key] for key in ("file", "tokens", "sha256")}
             for record in records
@@ -75,13 +74,10 @@ def _merge(
     ordered = [documents[key] for key in sorted(documents)]
     write_bytes(path, b"".join(tokens.tobytes() for tokens, _ in ordered))
     return {
-        "file": str(path.relative_to(root)),
-        "documents": len(ordered),
-        "repeats_dropped": repeats,
-        "tokens": sum(tokens.size for tokens, _ in ordered),
-        "bytes": sum(size for _, size in ordered),
-        "sha256": file_hash(path),
-    }
+        "file": str(path.relative_to(root)), "documents": len(ordered),
+        "repeats_dropped": repeats, "tokens": sum(tokens.size for tokens, _ in ordered),
+        "bytes": sum(size for _, size in ordered), "sha256": file_hash(path),
+    }  # fmt: skip
 
 
 def contamination_of(
@@ -102,9 +98,7 @@ def contamination_of(
     shards = [
         root / shard["file"] for entry in manifest["classes"].values() for shard in entry["shards"]
     ]
-    found = contamination.check(
-        sets, shards, n=n, dtype=dtype, work=root / WORK, pool=pool
-    )  # fmt: skip
+    found = contamination.check(sets, shards, n=n, dtype=dtype, work=root / WORK, pool=pool)
     return {"ngram": n, "sets": found}
 
 

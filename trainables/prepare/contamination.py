@@ -45,12 +45,8 @@ def check(
     """Look for examples in training files.
 
     Args:
-        sets: token sequences of each set of examples.
-        shards: training files.
         n: tokens in a row that count as the same text.
-        dtype: of the tokens in the files.
         work: directory for the runs looked for, which processes share.
-        pool: runs the search, a file at a time.
 
     Returns:
         For each set ``examples``, ``matched``, ``covered`` and ``too_short``, in examples.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -62,9 +61,3 @@ def caches_below(place: Path) -> bool:
     for name, part in CACHES.items():
         os.environ.setdefault(name, str(place.absolute() / part))
     return True
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

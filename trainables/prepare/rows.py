@@ -10,6 +10,7 @@ import bz2
 import csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 import zlib
@@ -38,22 +39,13 @@ KINDS = {
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
 
 MAGIC = {
-    b"PK\x03\x04": "a zip archive",
-    b"\x1f\x8b": "compressed by gzip",
-    b"BZh91AY": "compressed by bzip2",
-    b"\xfd7zXZ\x00": "compressed by xz",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd",
-    b"7z\xbc\xaf": "a 7z archive",
-    b"Rar!\x1a": "a rar archive",
-    b"PAR1\x15": "a parquet file",
-    b"ARROW1\0\0": "an Arrow file",
-    b"%PDF-": "a PDF",
-    b"\x89PNG": "a picture",
-    b"\x7fELF": "a program",
-    b"SQLite format 3": "a database",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
-}
+    b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "compressed by gzip",
+    b"BZh91AY": "compressed by bzip2", b"\xfd7zXZ\x00": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd", b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!\x1a": "a rar archive", b"PAR1\x15": "a parquet file", b"ARROW1\0\0": "an Arrow file",
+    b"%PDF-": "a PDF", b"\x89PNG": "a picture", b"\x7fELF": "a program",
+    b"SQLite format 3": "a database", b"\xff\xfe": "UTF-16 text", b"\xfe\xff": "UTF-16 text",
+}  # fmt: skip
 """First bytes of what is no UTF-8 text, whatever a file is called."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -77,7 +69,6 @@ class Reading:
     """How text is decoded.
 
     Attributes:
-        encoding: a Python codec's name.
         replace: put U+FFFD for what cannot be decoded, instead of refusing the file.
         columns: the columns that are asked for; others of a column store are not read.
     """
@@ -234,14 +225,9 @@ def _json(text: _Text, raw: IO[bytes]) -> Iterator[Row]:
     if first.lstrip().startswith("["):
         yield from _json_list(text, first + "".join(lines))
         return
-    yield _where(text), _object(text, first)
-    for line in lines:
+    for line in itertools.chain([first], lines):
         if line.strip():
-            yield _where(text), _object(text, line)
-
-
-def _where(text: _Text) -> str:
-    return f"line {text.line}"
+            yield f"line {text.line}", _object(text, line)
 
 
 def _object(text: _Text, line: str) -> dict[str, Any]:
@@ -295,7 +281,7 @@ def _csv(text: _Text, raw: IO[bytes]) -> Iterator[Row]:
                 "the last line has no end, so that it may be cut off; copy the file again, or add "
                 "a line end if it is whole"
             )
-        yield _where(text), dict(zip(names, cells, strict=True))
+        yield f"line {text.line}", dict(zip(names, cells, strict=True))
 
 
 def _strict(text: _Text, rows: Iterable[list[str]]) -> Iterator[list[str]]:

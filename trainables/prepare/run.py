@@ -42,10 +42,7 @@ def prepare(
     """Prepare a corpus, or go on with one that was interrupted.
 
     Args:
-        corpora: what to prepare.
-        root: the directory to make.
         workers: processes; None for one per core, 0 for none but this one.
-        say: where progress goes, a line at a time.
 
     Returns:
         The manifest.

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainables.corpora.prepared import token_type
-from trainables.prepare.files import FULL, file_hash, flush, partial, write_bytes
+from trainables.manifest import file_hash
+from trainables.prepare.files import FULL, flush, partial, write_bytes
 from trainables.prepare.rows import REPLACEMENT
 from trainables.prepare.sources import Part, open_part, texts
 from trainables.prepare.spec import PrepareError
@@ -51,11 +52,9 @@ class Job:
     """What all parts of one preparation share.
 
     Attributes:
-        root: the prepared directory.
         begin: token after each document.
         validation: share of documents held out.
         seed: of the hash that decides it.
-        shard_tokens: tokens of a shard.
     """
 
     root: Path
@@ -71,7 +70,7 @@ class _Counts:
 
     documents: int = 0
     tokens: int = 0
-    text_bytes: int = 0
+    bytes: int = 0
     replaced: int = 0
     held_out: list[tuple[str, int, int]] = field(default_factory=list)
 
@@ -206,7 +205,7 @@ class _Shard:
         self._sha256.update(data)
         self.counts.documents += 1
         self.counts.tokens += tokens.size
-        self.counts.text_bytes += size
+        self.counts.bytes += size
 
     def finish(self, *, ended: bool, state: dict[str, Any] | None) -> None:
         """Give the files their names, then write the record that makes them count."""
@@ -215,17 +214,10 @@ class _Shard:
             partial(path).replace(path)
         record = {
             "file": str(self._file.relative_to(self._root)),
-            "held_out_file": str(self._held_out.relative_to(self._root)),
-            "documents": self.counts.documents,
-            "tokens": self.counts.tokens,
-            "bytes": self.counts.text_bytes,
-            "replaced": self.counts.replaced,
-            "sha256": self._sha256.hexdigest(),
-            "held_out": self.counts.held_out,
-            "taken": self._taken,
-            "ended": ended,
+            "held_out_file": str(self._held_out.relative_to(self._root)), **vars(self.counts),
+            "sha256": self._sha256.hexdigest(), "taken": self._taken, "ended": ended,
             "state": state,
-        }
+        }  # fmt: skip
         write_bytes(self._record, json.dumps(record).encode())
 
 

@@ -7,16 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainables.prepare.files import file_hash, partial
+from trainables.manifest import file_hash
+from trainables.prepare.files import partial
 from trainables.prepare.rows import Reading, Unreadable, kind_of, read_rows
 from trainables.prepare.spec import PrepareError, SkillSource
-from trainables.skills.benchmarks import (
-    Benchmark,
-    BenchmarkError,
-    Loaded,
-    convert,
-    load,
-)
+from trainables.skills.benchmarks import Benchmark, BenchmarkError, Loaded, convert, load
 from trainables.skills.encode import Encoded, encode
 from trainables.skills.paper import NINETEEN, find
 
@@ -44,15 +39,11 @@ def write_skill(source: SkillSource, tokenizer: Tokenizer, root: Path) -> dict[s
     encoded.save(partial(path))
     partial(path).replace(path)
     return {
-        "class": skill_class(source),
-        "examples": len(encoded.ids),
-        "tokens": len(encoded.tokens),
-        "target_tokens": int(encoded.target_tokens.sum()),
-        "without_target": loaded.skipped + encoded.left_out,
-        "note": loaded.note,
-        "file": str(path.relative_to(root)),
-        "sha256": file_hash(path),
-    }
+        "class": skill_class(source), "examples": len(encoded.ids),
+        "tokens": len(encoded.tokens), "target_tokens": int(encoded.target_tokens.sum()),
+        "without_target": loaded.skipped + encoded.left_out, "note": loaded.note,
+        "file": str(path.relative_to(root)), "sha256": file_hash(path),
+    }  # fmt: skip
 
 
 def read_skill(root: Path, entry: dict[str, Any]) -> Encoded:
@@ -128,13 +119,9 @@ def _own(source: SkillSource) -> Benchmark:
     """A benchmark that is no one's but the spec's."""
     templates = source.doc_to_text, source.doc_to_target or "target"
     return Benchmark(
-        task=source.name,
-        dataset_path=source.dataset_path or "json",
-        dataset_name=source.dataset_name,
-        test_split=source.test_split,
-        doc_to_text=templates[0],
-        doc_to_target=templates[1],
-        target_delimiter=source.target_delimiter,
+        task=source.name, dataset_path=source.dataset_path or "json",
+        dataset_name=source.dataset_name, test_split=source.test_split, doc_to_text=templates[0],
+        doc_to_target=templates[1], target_delimiter=source.target_delimiter,
         skill_class=skill_class(source),
         columns=tuple(name for name in templates if name.isidentifier()),
-    )
+    )  # fmt: skip

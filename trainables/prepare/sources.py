@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from trainables.prepare.rows import COMPRESSED, PARQUET, Reading, Unreadable, kind_of, read_rows
 from trainables.prepare.spec import Corpora, PrepareError, Source
+from trainables.skills.benchmarks import first_line
 
 PART_BYTES = 2**24
 """Bytes of local files in a part (assumption: seconds of work, so that progress shows)."""
@@ -22,24 +23,9 @@ MOST_PARTS = 4096
 """Of one source: enough for the cores of a node, and few enough to list."""
 
 
-class Rows(Protocol):
-    """Rows of a source, of which a place can be marked and found again."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows from the place on."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place after the last row."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> object:
-        """Go to a place."""
-        ...
-
-
 class Local:
-    """Rows of local files, one file after the other.
+    """Rows of local files, one file after the other; as an `IterableDataset` of the datasets
+    library, a place in it can be marked and found again.
 
     Attributes:
         place: file and place of the last row, for messages.
@@ -76,11 +62,8 @@ class Part:
     """A share of one source's documents; what a process works on.
 
     Attributes:
-        document_class: name of the class.
-        source: what it is a part of.
         number: index among the class's parts; names its files.
         index: which of ``of`` parts of the source.
-        of: parts of the source.
         weight: bytes on disk, or 1 where they are not known.
         plain: whether ``weight`` is about the bytes of its text.
         limit: most documents to take, None for all.
@@ -140,15 +123,14 @@ def _parts(where: str, name: str, source: Source, first: int) -> list[Part]:
     ]
 
 
-def open_part(part: Part) -> Rows:
+def open_part(part: Part) -> Any:
     """The rows of a part."""
     files = _files(part.source)
     if files:
         first, last = (len(files) * k // part.of for k in (part.index, part.index + 1))
         return _open_local(part.source, files[first:last])
     dataset = _open_hub(part.source, where=f"classes.{part.document_class}")
-    rows: Rows = dataset.shard(num_shards=part.of, index=part.index) if part.of > 1 else dataset
-    return rows
+    return dataset.shard(num_shards=part.of, index=part.index) if part.of > 1 else dataset
 
 
 def _open_local(source: Source, files: list[str]) -> Local:
@@ -159,10 +141,6 @@ def _open_local(source: Source, files: list[str]) -> Local:
 
 def _open_hub(source: Source, *, where: str) -> Any:
     """The rows of a dataset, streamed: an `IterableDataset`.
-
-    Args:
-        source: what to open.
-        where: its field in the spec, for messages.
 
     Raises:
         PrepareError: the Hub does not know or reach it.
@@ -209,7 +187,7 @@ def _check_kinds(files: list[str], source: Source, where: str) -> None:
         )
 
 
-def texts(rows: Rows, source: Source, *, where: str) -> Iterator[str]:
+def texts(rows: Any, source: Source, *, where: str) -> Iterator[str]:
     """The texts of a source's rows, empty ones left out.
 
     Raises:
@@ -234,7 +212,7 @@ def texts(rows: Rows, source: Source, *, where: str) -> Iterator[str]:
     except Unreadable as error:
         raise PrepareError(f"{where}: {error}") from error
     except Exception as error:  # the datasets library passes on whatever its readers raise
-        raise PrepareError(f"{where}: {source} cannot be read: {_first_line(error)}") from error
+        raise PrepareError(f"{where}: {source} cannot be read: {first_line(error)}") from error
 
 
 def _same(cell: Any, value: Any) -> bool:
@@ -250,7 +228,3 @@ def _cell(row: dict[str, Any], name: str, where: str, there: str) -> Any:
             f"{where}: {there}: no column {name!r}; there are {', '.join(map(str, sorted(row)))}"
         )
     return row[name]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
+from trainables.families.checks import require
 from trainables.skills.benchmarks import LIMIT
 
 
@@ -19,11 +20,6 @@ def _is_codec(name: str) -> bool:
         return "a".encode(name).decode(name) == "a"
     except (LookupError, UnicodeError):
         return False
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -60,18 +56,16 @@ class Source:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files))
-        _require(
+        require(
             _is_codec(self.encoding),
             f"classes.*.sources.encoding: {self.encoding!r} is unknown; utf-8, latin-1, cp1252, "
             "utf-16 and shift_jis are some that Python knows",
         )
-        _require(
+        require(
             (self.hub is None) != (not self.files),
             "classes.*.sources: each source needs either hub: ID or files: GLOB",
         )
-        _require(
-            self.limit is None or self.limit > 0, "classes.*.sources.limit must be at least 1"
-        )
+        require(self.limit is None or self.limit > 0, "classes.*.sources.limit must be at least 1")
 
     def __str__(self) -> str:
         """How messages call it."""
@@ -95,8 +89,8 @@ class DocumentClass:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", tuple(self.sources))
-        _require(bool(self.sources), "classes.*.sources: give at least one source")
-        _require(
+        require(bool(self.sources), "classes.*.sources: give at least one source")
+        require(
             self.share is None or (math.isfinite(self.share) and self.share >= 0),
             f"classes.*.share must be a number not below 0, got {self.share}",
         )
@@ -125,19 +119,19 @@ class Tokenizer:
     begin: str | None = None
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             (self.source is None) != (self.train is None),
             "tokenizer: name one (a Hub id, a directory or a tokenizer.json), or write "
             "tokenizer: {train: bpe, vocabulary: 8192}",
         )
-        _require(
+        require(
             self.train in (None, "bpe"), f"tokenizer.train: {self.train!r} is unknown; use 'bpe'"
         )
-        _require(
+        require(
             257 <= self.vocabulary <= 2**20,
             "tokenizer.vocabulary must lie in 257 (bytes and one more) .. 1048576",
         )
-        _require(self.sample_bytes > 0, "tokenizer.sample_bytes must be positive")
+        require(self.sample_bytes > 0, "tokenizer.sample_bytes must be positive")
 
 
 @dataclass(frozen=True)
@@ -178,14 +172,14 @@ class SkillSource:
 
     def __post_init__(self) -> None:
         safe = self.name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-        _require(safe, f"skills: {self.name!r}: a name has letters, digits, '-', '_' and '.' only")
-        _require(
+        require(safe, f"skills: {self.name!r}: a name has letters, digits, '-', '_' and '.' only")
+        require(
             self.name != "validation",
             "skills: 'validation' is the loss on all held-out documents; choose another name",
         )
         given = [n for n in ("path", "lm_eval", "dataset_path") if getattr(self, n) is not None]
-        _require(len(given) <= 1, f"skills.{self.name}: give only one of {' and '.join(given)}")
-        _require(
+        require(len(given) <= 1, f"skills.{self.name}: give only one of {' and '.join(given)}")
+        require(
             self.limit is None or self.limit > 0, f"skills.{self.name}.limit must be at least 1"
         )
 
@@ -221,26 +215,26 @@ class Corpora:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "skills", tuple(self.skills))
-        _require(bool(self.classes), "classes: give at least one")
+        require(bool(self.classes), "classes: give at least one")
         for name in self.classes:
-            _require(
+            require(
                 name.replace("-", "").replace("_", "").isalnum(),
                 f"classes: {name!r}: a class's name has letters, digits, '-' and '_' only",
             )
         given = [entry.share is not None for entry in self.classes.values()]
-        _require(
+        require(
             all(given) or not any(given),
             "classes: give every class a share, or none (then all documents count alike)",
         )
-        _require(
+        require(
             not any(given) or sum(entry.share or 0.0 for entry in self.classes.values()) > 0,
             "classes: at least one share must be positive",
         )
-        _require(0 < self.validation < 1, "validation must lie between 0 and 1; 0.01 is usual")
-        _require(self.shard_tokens >= 1, "shard_tokens must be at least 1")
-        _require(self.ngram >= 2, "ngram must be at least 2; 13 is usual")
+        require(0 < self.validation < 1, "validation must lie between 0 and 1; 0.01 is usual")
+        require(self.shard_tokens >= 1, "shard_tokens must be at least 1")
+        require(self.ngram >= 2, "ngram must be at least 2; 13 is usual")
         names = [skill.name for skill in self.skills]
-        _require(len(names) == len(set(names)), f"skills: two have the same name: {names}")
+        require(len(names) == len(set(names)), f"skills: two have the same name: {names}")
 
     @property
     def decisive(self) -> dict[str, Any]:

@@ -35,11 +35,6 @@ and an unbroken line is one word (assumption: longer than any that is worth lear
 def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> None:
     """Load or train the tokenizer and keep it, with the bytes of its tokens.
 
-    Args:
-        spec: which.
-        sample: text to train on; not read otherwise.
-        root: the prepared directory.
-
     Raises:
         PrepareError: it cannot be found, is a slow one, or has no begin token.
     """

@@ -13,10 +13,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from trainables.skills.encode import Example
 
@@ -40,18 +40,14 @@ class Benchmark:
     """A dataset whose targets are scored.
 
     Attributes:
-        task: name of the skill.
         dataset_path: what `datasets.load_dataset` is given: a hub id, or "json" or "parquet".
-        dataset_name: its configuration.
         dataset_kwargs: what else it is given, such as ``data_files``.
         test_split: the split that is scored; slices such as ``train[-1000:]`` are allowed.
-        doc_to_text: the context.
         doc_to_target: the right answer, or a list of them, the usual one first.
         target_delimiter: stands between them; part of the context, as the split is at the
             target's first character.
         skill_class: "knowledge", "code", or any other family of skills.
         id_column: column that names an example; rows of a table without it are numbered.
-        columns: columns that the two templates read.
         part: "hypothesis" if the paper formed its claims on it, "held-out" if it confirmed them.
         paper_split: what the paper's Table 1 calls the set.
         public: whether the gold targets of just that set are public.
@@ -89,7 +85,6 @@ class Loaded(NamedTuple):
         examples: in an order that depends on their ids alone, so that the first n are a random
             sample, and the same one in every place.
         skipped: rows of those asked for that have no target.
-        note: what to know of them, for a reader; may be empty.
     """
 
     examples: list[Example]
@@ -99,10 +94,6 @@ class Loaded(NamedTuple):
 
 def load(benchmark: Benchmark, *, limit: int | None = LIMIT) -> Loaded:
     """Fetch a benchmark's examples from the hub.
-
-    Args:
-        benchmark: which one.
-        limit: most examples to take, None for all.
 
     Raises:
         BenchmarkError: it cannot be fetched, lacks a column, or has no target at all.
@@ -131,31 +122,8 @@ def load(benchmark: Benchmark, *, limit: int | None = LIMIT) -> Loaded:
     return convert(benchmark, dataset, limit=limit)
 
 
-class Rows(Protocol):
-    """Rows with columns: a `datasets.Dataset`, or what was read from a file."""
-
-    column_names: list[str]
-
-    def __len__(self) -> int:
-        """How many rows."""
-        ...
-
-    def __getitem__(self, column: str) -> Sequence[Any]:
-        """A column."""
-        ...
-
-    def select(self, rows: Sequence[int]) -> Iterable[Doc]:
-        """Some rows."""
-        ...
-
-
-def convert(benchmark: Benchmark, dataset: Rows, *, limit: int | None = LIMIT) -> Loaded:
-    """Turn rows into examples.
-
-    Args:
-        benchmark: says how.
-        dataset: its rows.
-        limit: most rows to take, None for all.
+def convert(benchmark: Benchmark, dataset: Any, *, limit: int | None = LIMIT) -> Loaded:
+    """Turn the rows of a `datasets.Dataset`, or of anything with its few methods, into examples.
 
     Raises:
         BenchmarkError: a column is missing, a row's target is no text, or no row has a target.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainables.corpora.documents import Family
 from trainables.data import Data
+from trainables.families.checks import nearest
 from trainables.manifest import Corpus
 
 EXAMPLES = "skills"
@@ -22,11 +22,8 @@ class Skill:
     """A family of held-out examples whose target loss is measured.
 
     Attributes:
-        name: what specs and tables call it.
         skill_class: "knowledge", "code", "validation", or "aggregate" for the whole validation
             set.
-        description: one line for users.
-        default: whether a spec that names no skills measures it.
         documents: held-out set it is scored on: a class's documents, or ``skills/<name>`` for
             encoded examples; "" for the weighted sum of all classes.
         families: families of target tokens; empty for every token.
@@ -49,56 +46,32 @@ def catalog(data: Data | None = None) -> list[Skill]:
 
 def _encoded(corpus: Corpus) -> list[Skill]:
     """The benchmarks encoded with a prepared corpus."""
+    said = "Targets of {} encoded examples."
     return [
-        Skill(
-            name,
-            counts.skill_class,
-            f"Targets of {counts.examples} encoded examples.",
-            True,
-            f"{EXAMPLES}/{name}",
-        )
-        for name, counts in corpus.skills.items()
+        Skill(name, has.skill_class, said.format(has.examples), True, f"{EXAMPLES}/{name}")
+        for name, has in corpus.skills.items()
     ]
 
 
 def _generated() -> list[Skill]:
     """Skills of the built-in corpora, beside their validation sets."""
+    facts = "Facts completed in the phrasings of training, by frequency."
+    asked = "The same facts asked for, about entities never asked about in training."
+    unasked = (Family.HELD_OUT_QUESTION,)
+    kinds = tuple(Family.PROGRAM + grade for grade in GRADES)
+    grades = [
+        Skill(
+            f"code-{grade}", "code",
+            f"Results of programs with {grade} function{'s' if grade > 1 else ''} a line.",
+            False, "code", (Family.PROGRAM + grade,),
+        )
+        for grade in GRADES
+    ]  # fmt: skip
     return [
-        Skill(
-            "knowledge",
-            "knowledge",
-            "Facts completed in the phrasings of training, by frequency.",
-            True,
-            "knowledge",
-            (Family.STATEMENT,),
-        ),
-        Skill(
-            "knowledge-qa",
-            "knowledge",
-            "The same facts asked for, about entities never asked about in training.",
-            True,
-            "knowledge-qa",
-            (Family.HELD_OUT_QUESTION,),
-        ),
-        Skill(
-            "code",
-            "code",
-            "Results of unseen programs of all grades.",
-            True,
-            "code",
-            tuple(Family.PROGRAM + grade for grade in GRADES),
-        ),
-        *(
-            Skill(
-                f"code-{grade}",
-                "code",
-                f"Results of programs with {grade} function{'s' if grade > 1 else ''} a line.",
-                False,
-                "code",
-                (Family.PROGRAM + grade,),
-            )
-            for grade in GRADES
-        ),
+        Skill("knowledge", "knowledge", facts, True, "knowledge", (Family.STATEMENT,)),
+        Skill("knowledge-qa", "knowledge", asked, True, "knowledge-qa", unasked),
+        Skill("code", "code", "Results of unseen programs of all grades.", True, "code", kinds),
+        *grades,
     ]
 
 
@@ -106,14 +79,11 @@ def _validation(classes: Sequence[str]) -> list[Skill]:
     """Every token of held-out documents, by class and in all."""
     by_class = [
         Skill(
-            f"validation/{name}",
-            "validation",
-            f"Every token of held-out {name} documents.",
-            False,
-            name,
+            f"validation/{name}", "validation", f"Every token of held-out {name} documents.",
+            False, name,
         )
         for name in classes
-    ]
+    ]  # fmt: skip
     said = "Every token of held-out documents, classes weighted by data.shares."
     return [*by_class, Skill("validation", "aggregate", said, True, "")]
 
@@ -127,7 +97,6 @@ def resolve(names: Sequence[str], data: Data | None = None) -> list[Skill]:
     known = {skill.name: skill for skill in catalog(data)}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"skills: {name!r} is unknown{hint} (known: {', '.join(known)})")
+            meant = nearest(name, known)
+            raise ValueError(f"skills: {name!r} is unknown{meant}; known: {', '.join(known)}")
     return [known[name] for name in names] or [s for s in known.values() if s.default]

@@ -13,9 +13,9 @@ the events exclude each other and their probabilities add up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -35,9 +35,7 @@ class Example:
     """One question, program or sentence to complete.
 
     Attributes:
-        context: what the model is given; may be empty.
         targets: the right continuations, the usual one first.
-        id: names the example within its skill.
 
     Raises:
         ValueError: there is no target, one is empty, or a text is not valid Unicode.
@@ -60,15 +58,6 @@ class Example:
         """The targets of which none begins with another, in the order given."""
         distinct = dict.fromkeys(self.targets)
         return tuple(t for t in distinct if not any(t != o and t.startswith(o) for o in distinct))
-
-
-class Fast(Protocol):
-    """A transformers tokenizer that is backed by the tokenizers library."""
-
-    @property
-    def backend_tokenizer(self) -> Tokenizer:
-        """The tokenizer underneath."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -129,31 +118,14 @@ class Encoded:
             left_out=self.left_out + len(self.ids) - len(rows),
         )
 
-    def first(self, examples: int) -> Encoded:
-        """The first so many examples."""
-        count = int(np.searchsorted(self.example, examples))
-        return replace(
-            self,
-            tokens=self.tokens[: self.offsets[count]],
-            offsets=self.offsets[: count + 1],
-            start=self.start[:count],
-            example=self.example[:count],
-            target_bytes=self.target_bytes[:count],
-            ids=self.ids[:examples],
-        )
-
     def save(self, path: str | Path) -> None:
         """Write as one npz file, without pickles."""
         np.savez_compressed(
-            path,
-            tokens=self.tokens.astype(np.uint32),
-            offsets=self.offsets,
-            start=self.start,
-            example=self.example,
-            target_bytes=self.target_bytes,
+            path, tokens=self.tokens.astype(np.uint32), offsets=self.offsets, start=self.start,
+            example=self.example, target_bytes=self.target_bytes,
             ids=np.frombuffer("\0".join(self.ids).encode(), dtype=np.uint8),
             counts=np.array([self.truncated, self.left_out]),
-        )
+        )  # fmt: skip
 
     @classmethod
     def load(cls, path: str | Path) -> Encoded:
@@ -174,14 +146,12 @@ class Encoded:
             raise ValueError(f"{path} does not hold encoded examples ({error})") from error
 
 
-def encode(examples: Sequence[Example], tokenizer: Tokenizer | Fast, *, context: int) -> Encoded:
+def encode(examples: Sequence[Example], tokenizer: Any, *, context: int) -> Encoded:
     """Tokenise examples for scoring.
 
     Args:
-        examples: what to encode.
-        tokenizer: of the model; its settings for padding, truncation and special tokens play no
-            part.
-        context: tokens a model can read.
+        tokenizer: of the tokenizers library, or a fast one of transformers; its settings for
+            padding, truncation and special tokens play no part.
 
     Returns:
         Sequences in the order of the examples, with what was shortened or left out.
@@ -203,7 +173,7 @@ def encode(examples: Sequence[Example], tokenizer: Tokenizer | Fast, *, context:
     return whole.within(context)
 
 
-def _plain(tokenizer: Tokenizer | Fast) -> Tokenizer:
+def _plain(tokenizer: Any) -> Tokenizer:
     """A copy that adds nothing, cuts nothing, and whose offsets cover every character."""
     from tokenizers import Tokenizer  # heavy
 

@@ -33,12 +33,10 @@ def load_task(
     """Examples of a task, or of all tasks of a group.
 
     Args:
-        task: its name in the harness.
         doc_to_target: the right answer, in place of the task's own target: a column, a template
             or a function of the document, such as ``{{answer[0]}}``.
         include_path: directory with own task files; the harness's are then not searched (which
             takes it twenty seconds).
-        limit: most examples to take, None for all.
 
     Raises:
         BenchmarkError: the harness is not installed, does not know the task, or the task's

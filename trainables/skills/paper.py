@@ -10,27 +10,14 @@ convert tables of those schemas; nothing was fetched from the hub itself.
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 import yaml
 
+from trainables.families.checks import nearest
 from trainables.skills.benchmarks import Benchmark, BenchmarkError, Doc
-
-
-def _question(doc: Doc) -> str:
-    return f"Question: {doc['question'].strip()}\nAnswer:"
-
-
-def _open_question(doc: Doc) -> str:
-    """As lm-evaluation-harness's nq_open, whose questions have no mark."""
-    return f"Q: {doc['question']}?\nA:"
-
-
-def _value(doc: Doc) -> Any:
-    """TriviaQA's own answer; its some twenty aliases are spellings of the same."""
-    return doc["answer"]["value"]
 
 
 def _passage(doc: Doc) -> str:
@@ -41,30 +28,15 @@ def _passage(doc: Doc) -> str:
     )
 
 
-def _spans(doc: Doc) -> Any:
-    return doc["answers"]["text"]
-
-
-def _choice(doc: Doc) -> str:
-    """The text of the right choice: small models do not know letters from each other."""
-    return str(doc["choices"][doc["answer"]])
-
-
 def _repository(doc: Doc) -> str:
     """Snippets of other files as comments, then imports and the code before the line."""
     snippets = (
-        f"# Path: {part['path']}\n{_commented(part['snippet'])}" for part in doc["context"]
+        f"# Path: {part['path']}\n"
+        + "\n".join(f"# {line}" for line in part["snippet"].splitlines())
+        for part in doc["context"]
     )
     here = f"# Path: {doc['file_path']}\n{doc['import_statement']}\n{doc['cropped_code']}"
     return "\n\n".join([*snippets, here])
-
-
-def _commented(code: str) -> str:
-    return "\n".join(f"# {line}" for line in code.splitlines())
-
-
-def _solved(doc: Doc) -> str:
-    return f"{doc['complete_prompt']}{doc['canonical_solution']}"
 
 
 def _described(doc: Doc) -> str:
@@ -83,15 +55,18 @@ def _unix(column: str) -> Any:
     return text
 
 
-_TEMPLATES = {
-    "paper.question": _question,
-    "paper.open_question": _open_question,
-    "paper.value": _value,
+_TEMPLATES: dict[str, Callable[[Doc], Any]] = {
+    "paper.question": lambda doc: f"Question: {doc['question'].strip()}\nAnswer:",
+    # As lm-evaluation-harness's nq_open, whose questions have no mark.
+    "paper.open_question": lambda doc: f"Q: {doc['question']}?\nA:",
+    # TriviaQA's own answer; its some twenty aliases are spellings of the same.
+    "paper.value": lambda doc: doc["answer"]["value"],
     "paper.passage": _passage,
-    "paper.spans": _spans,
-    "paper.choice": _choice,
+    "paper.spans": lambda doc: doc["answers"]["text"],
+    # The text of the right choice: small models do not know letters from each other.
+    "paper.choice": lambda doc: str(doc["choices"][doc["answer"]]),
     "paper.repository": _repository,
-    "paper.solved": _solved,
+    "paper.solved": lambda doc: f"{doc['complete_prompt']}{doc['canonical_solution']}",
     "paper.described": _described,
     **{f"paper.unix_{name}": _unix(name) for name in ("prompt", "canonical_solution", "code")},
 }
@@ -118,10 +93,8 @@ def find(name: str) -> Benchmark:
         BenchmarkError: there is none of this name; the message has the nearest.
     """
     if name not in NINETEEN:
-        near = difflib.get_close_matches(name, NINETEEN, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         raise BenchmarkError(
-            f"skills: {name!r} is no benchmark of the catalog{hint} (`isoskill skills` lists "
-            "them; for your own examples give a path to JSON lines)"
+            f"skills: {name!r} is no benchmark of the catalog{nearest(name, NINETEEN)}; `isoskill "
+            "skills` lists them; for your own examples give a path to JSON lines"
         )
     return NINETEEN[name]

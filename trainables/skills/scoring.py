@@ -34,8 +34,6 @@ class Workers:
     """The workers that share the scoring of one trial.
 
     Attributes:
-        rank: which one this is.
-        count: how many there are.
         total: sums an array over all workers, on all of them.
     """
 
@@ -55,7 +53,6 @@ class Measured(NamedTuple):
         nll: -ln of the probability of a right answer, nats, (questions,).
         tokens: target tokens of each question; of its first answer if it has several.
         bytes: UTF-8 bytes of the same target.
-        names: what each question is called within its skill.
     """
 
     nll: FloatArray
@@ -76,8 +73,6 @@ def read_examples(skills: Sequence[Skill], data: Data, *, context: int) -> dict[
     """The encoded examples that skills of a prepared corpus are scored on.
 
     Args:
-        skills: some of its catalog.
-        data: says where it is.
         context: tokens a model can read; contexts of longer examples are cut at the beginning.
 
     Raises:
@@ -110,11 +105,8 @@ def score_skills(
 
     Args:
         score: the model; where workers share it, all call it equally often.
-        skills: what to measure.
         sets: held-out documents and encoded examples, by `Skill.documents`.
-        data: says the reference mix of the aggregate.
         token_bytes: UTF-8 bytes that each token stands for, for documents.
-        workers: who shares the work.
 
     Returns:
         For each skill its sums ``nll`` (nats), ``tokens``, ``bytes``, ``examples`` (questions)
@@ -125,7 +117,10 @@ def score_skills(
     nll = {name: _set_nll(score, sets[name], workers) for name in sorted(wanted)}
 
     def questions(name: str, families: tuple[int, ...] = ()) -> Measured:
-        return _questions(sets[name], nll[name], families, token_bytes)
+        held_out = sets[name]
+        if isinstance(held_out, Encoded):
+            return _of_examples(held_out, nll[name])
+        return _of_documents(held_out, nll[name], families, token_bytes)
 
     answered = {s.name: questions(s.documents, s.families) for s in skills if s.documents}
     losses = {}
@@ -176,11 +171,8 @@ def sequence_nll(
     """NLL of every token of sequences of any lengths.
 
     Args:
-        score: the model.
-        tokens: all sequences, one after the other.
         offsets: sequence s is ``tokens[offsets[s]:offsets[s + 1]]``.
         batch_tokens: tokens scored at a time, unless one sequence is longer.
-        workers: who shares the work.
 
     Returns:
         Nats, of the shape of ``tokens``.
@@ -209,18 +201,6 @@ def _batches(lengths: IntArray, batch_tokens: int) -> Iterator[IntArray]:
         rows = max(1, batch_tokens // int(lengths[order[0]]))
         yield order[:rows]
         order = order[rows:]
-
-
-def _questions(
-    held_out: Documents | Encoded,
-    nll: FloatArray,
-    families: tuple[int, ...],
-    token_bytes: IntArray,
-) -> Measured:
-    """The questions of one skill in a set whose tokens have been scored."""
-    if isinstance(held_out, Encoded):
-        return _of_examples(held_out, nll)
-    return _of_documents(held_out, nll, families, token_bytes)
 
 
 def _of_examples(encoded: Encoded, nll: FloatArray) -> Measured:
