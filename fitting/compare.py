@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fitting.datamix.composition import Table, loss_matrix
+from fitting.datamix.composition import loss_matrix
+from fitting.datamix.shares import Table
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw

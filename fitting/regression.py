@@ -127,6 +127,24 @@ def p_value(value: float, se: float, dof: float) -> float:
     return float(2 * stdtr(min(max(dof, 1.0), 1e9), -abs(value) / se)) if se > 0 else math.nan
 
 
+class Estimate(NamedTuple):
+    """A number with its standard error and the degrees of freedom behind that."""
+
+    value: float
+    error: float
+    dof: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """90 % interval."""
+        return t_interval(self.value, self.error, self.dof)
+
+    @property
+    def p_value(self) -> float:
+        """Of no difference from zero, two-sided."""
+        return p_value(self.value, self.error, self.dof)
+
+
 def fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, float]:
     """Fieller's interval of the zero of a line: all x where its value may be zero.
 

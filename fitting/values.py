@@ -108,6 +108,18 @@ def log_interval(middle: float, half: float) -> tuple[float, float]:
     return middle * bounded_exp(-half), middle * bounded_exp(half)
 
 
+def farthest(
+    values: Mapping[str, float], ranges: Mapping[str, tuple[float, float]]
+) -> tuple[float, str]:
+    """Greatest factor by which values leave their ranges, and which one does; at least 1.
+
+    A range of NaN is one that is not known, which nothing leaves.
+    """
+    factors = {n: max(ranges[n][0] / v, v / ranges[n][1]) for n, v in values.items()}
+    name = max(factors, key=lambda n: np.nan_to_num(factors[n]))
+    return max(1.0, factors[name]), name
+
+
 def check_positive(**values: npt.ArrayLike) -> None:
     """Make sure that numbers, or all numbers of an array, are finite and positive.
 

@@ -27,10 +27,7 @@ class Alignment(Result):
     Attributes:
         ratio: share of one class over share of the other; NaN without a crossing.
         interval: 90 % interval; may be unbounded, (0, inf).
-        params: p* where they meet.
-        within: whether the ratio lies inside the ratios tried.
         status: NOT_IDENTIFIED where the difference of the optima has no significant slope.
-        reason: what the status rests on.
     """
 
     ratio: float
@@ -53,7 +50,6 @@ def aligning_ratio(
     Args:
         ratio: share of one class over share of the other per mix, e.g. code over knowledge.
         first: p* of the skill that rises with the ratio, per mix.
-        second: p* of the other skill per mix.
         curve: "line", the difference ln p*_first - ln p*_second as a line in ln ratio, mix by mix,
             so that what both optima of a mix have in common drops out, with Fieller's interval;
             "quadratic", each p* a parabola in the ratio itself, the paper's second-order fits; or
@@ -112,13 +108,9 @@ def _curve_alignment(r: FloatArray, p: FloatArray, q: FloatArray, curve: Curve) 
     # A resampling without a crossing has it beyond what was tried.
     low, high = np.quantile(np.nan_to_num(drawn, nan=np.inf), [0.05, 0.95], method="nearest")
     return Alignment(
-        ratio=ratio,
-        interval=(float(low), float(high)),
-        params=params,
-        within=True,
-        status=Status.OK,
-        reason=f"Crossing of two {curve} curves through {len(r)} mixes.",
-    )
+        ratio=ratio, interval=(float(low), float(high)), params=params, within=True,
+        status=Status.OK, reason=f"Crossing of two {curve} curves through {len(r)} mixes.",
+    )  # fmt: skip
 
 
 def _crossing(r: FloatArray, p: FloatArray, q: FloatArray, curve: Curve) -> tuple[float, float]:

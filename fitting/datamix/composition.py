@@ -11,19 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.datamix.shares import Table
 from fitting.errors import FittingError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import CurveDraws, draw_curves
 from fitting.reading.observations import Observations, prepare
-from fitting.values import FloatArray, Optimum
-
-Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | Observations
+from fitting.values import FloatArray
 
 _TWENTIETHS = tuple(np.linspace(0.0, 1.0, 21))
 
@@ -33,13 +32,11 @@ class CompositionRange:
     """How far the optimum can be moved by choosing the composition, on one budget.
 
     Attributes:
-        flops: the budget.
         smallest: skill whose weight alone gives the least p*.
         largest: skill whose weight alone gives the greatest p*.
         log_ratio: ln of the greatest p* over the least.
         interval: 90 % interval of it, right for all pairs of skills at once, so that picking the
             extreme pair does not flatter it.
-        optima: p* of each skill alone.
         excluded: skills without an optimum and the reason.
     """
 
@@ -66,8 +63,6 @@ def compose(
 
     Args:
         table: observations; only trials that measured every weighted skill count.
-        weights: skill to weight, normalised here.
-        name: of the new skill.
 
     Returns:
         One row per trial: flops, params, tokens, skill, loss, trial_id, seed, mix.
@@ -102,32 +97,33 @@ def share_sweep(
     grid = np.asarray(shares, dtype=float)
     rows: list[dict[str, Any]] = []
     for budget, ln_p, losses in loss_matrix(table, [first, second]):
-        weights = np.stack([grid, 1 - grid], axis=1)
-        optima = [fit_isoflop(np.exp(ln_p), losses @ w, flops=budget) for w in weights]
         drawn = draw_curves(ln_p, losses, n=draws, seed=seed)
         base = fit_isoflop(np.exp(ln_p), losses[:, 1], flops=budget)
-        rows += [
-            _share_row(budget, share, w, one, base, drawn)
-            for share, w, one in zip(grid, weights, optima, strict=True)
-        ]
+        for share in grid:
+            weights = np.array([share, 1 - share])
+            one = fit_isoflop(np.exp(ln_p), losses @ weights, flops=budget)
+            ratio = (math.nan,) * 3
+            if one.ok and base.ok:
+                ratio = (math.log(one.params / base.params), *_ratio_interval(drawn, weights))
+            rows.append(
+                {"flops": budget, "share": share, "params": one.params if one.ok else math.nan,
+                 "low": one.interval[0], "high": one.interval[1], "status": one.status,
+                 "log_ratio": ratio[0], "log_ratio_low": ratio[1], "log_ratio_high": ratio[2]}
+            )  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def composition_range(
-    table: Table,
-    *,
-    skills: Sequence[str] | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-) -> list[CompositionRange]:
-    """Per budget, how far p* moves over all weightings of the skills.
+def _ratio_interval(drawn: CurveDraws | None, weights: FloatArray) -> tuple[float, float]:
+    """90 % interval of ln p* of a weighting over that of the second loss alone."""
+    if drawn is None:
+        return math.nan, math.nan
+    return quantiles(drawn.vertices(weights) - drawn.vertices(np.array([0.0, 1.0])))
 
-    Args:
-        table: observations.
-        skills: which ones; all by default.
-        draws: joint draws behind the interval.
-        seed: of the draws.
-    """
+
+def composition_range(
+    table: Table, *, skills: Sequence[str] | None = None, draws: int = 2000, seed: int = 0
+) -> list[CompositionRange]:
+    """Per budget, how far p* moves over all weightings of the skills."""
     names = list(skills) if skills else _prepared(table).skills
     return [
         _range_of(budget, ln_p, losses, names, draws, seed)
@@ -166,32 +162,6 @@ def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: w / total for name, w in weights.items() if w > 0}
 
 
-def _share_row(
-    budget: float,
-    share: float,
-    weights: FloatArray,
-    one: Optimum,
-    base: Optimum,
-    drawn: CurveDraws | None,
-) -> dict[str, Any]:
-    """One line of `share_sweep`."""
-    ratio = (math.nan, math.nan)
-    if drawn is not None and one.ok and base.ok:
-        against = drawn.vertices(np.array([0.0, 1.0]))
-        ratio = quantiles(drawn.vertices(weights) - against)
-    return {
-        "flops": budget,
-        "share": share,
-        "params": one.params if one.ok else math.nan,
-        "low": one.interval[0],
-        "high": one.interval[1],
-        "status": one.status,
-        "log_ratio": math.log(one.params / base.params) if one.ok and base.ok else math.nan,
-        "log_ratio_low": ratio[0],
-        "log_ratio_high": ratio[1],
-    }
-
-
 def _range_of(
     budget: float,
     ln_p: FloatArray,
@@ -210,14 +180,11 @@ def _range_of(
         return CompositionRange(budget, "", "", math.nan, none, optima, excluded)
     smallest, largest = min(optima, key=optima.__getitem__), max(optima, key=optima.__getitem__)
     return CompositionRange(
-        flops=budget,
-        smallest=smallest,
-        largest=largest,
+        flops=budget, smallest=smallest, largest=largest,
         log_ratio=math.log(optima[largest] / optima[smallest]),
         interval=_simultaneous(draw_curves(ln_p, losses[:, good], n=draws, seed=seed)),
-        optima=optima,
-        excluded=excluded,
-    )
+        optima=optima, excluded=excluded,
+    )  # fmt: skip
 
 
 def _simultaneous(drawn: CurveDraws | None) -> tuple[float, float]:

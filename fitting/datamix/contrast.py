@@ -15,10 +15,10 @@ import numpy as np
 
 from fitting.datamix.alignment import Alignment, no_alignment
 from fitting.datamix.curves import LEAST_SHARE
-from fitting.datamix.joint import Estimate, MixFit, satterthwaite
+from fitting.datamix.joint import MixFit, satterthwaite
 from fitting.errors import Status
 from fitting.mixture.contrast import DOUBT
-from fitting.regression import t_quantile
+from fitting.regression import Estimate, t_quantile
 from fitting.values import FloatArray
 
 _STEPS = 401
@@ -106,8 +106,6 @@ def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignm
 
     Args:
         first: the skill whose class is above the line of the ratio.
-        second: the other skill.
-        flops: the budget.
         rest: share of all other classes, held fixed.
     """
     total = 1.0 - rest

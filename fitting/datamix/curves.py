@@ -75,8 +75,6 @@ class Grid:
     """The mixes and budgets of a table, and where its trials lie.
 
     Attributes:
-        mixes: names, in order of the given shares.
-        budgets: FLOPs, ascending.
         shares: (M,) share of the skill's own class per mix.
         origin: (ln p, ln C, share, ln share) that the parameters refer to.
         has_class: whether the skill follows a class; without one its slope is held at 0.
@@ -143,7 +141,6 @@ class Member:
     """One scale's maximum and its Gaussian width.
 
     Attributes:
-        scale: of the deviations.
         theta: (P,) the maximum.
         covariance: (P, P) of the parameters.
         influence: (P, n) change of the parameters by one standard deviation of each error.
@@ -330,12 +327,8 @@ def _member(
     root = np.sqrt(scaling * weight)
     influence = covariance @ (jacobian * (root / noise)[:, None]).T
     return Member(
-        scale=scale,
-        theta=theta,
-        covariance=np.asarray(covariance),
-        influence=np.asarray(influence),
-        residual=root * ratio,
+        scale=scale, theta=theta, covariance=np.asarray(covariance),
+        influence=np.asarray(influence), residual=root * ratio,
         dof=len(loss) - scaling * float(np.sum(covariance * sums.T)),
-        noise=noise / SCALE_OF_NORMAL,
-        log_evidence=float(evidence),
-    )
+        noise=noise / SCALE_OF_NORMAL, log_evidence=float(evidence),
+    )  # fmt: skip

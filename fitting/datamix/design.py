@@ -30,7 +30,6 @@ class _Projected:
     """One member of every skill: covariances projected on candidates and targets.
 
     Attributes:
-        weight: in the score.
         rows: (S, n, P) gradients of the candidates' losses.
         covariance: (S, n, P) rows times V.
         noise: (S,) variance of one loss.
@@ -118,12 +117,7 @@ def choose_mixes(
     """Pick up to ``n`` trials that inform most about all skills' responses per FLOP.
 
     Args:
-        fits: of `fit_mixes`, all over the same mixes and budgets.
-        candidates: where a trial may be started.
-        pending: trials in training.
         tolerance: wanted half-width of the 90 % interval of ln p*.
-        remaining: FLOPs that may still be reserved.
-        n: free slots.
 
     Returns:
         Indices of the candidates, best first.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +31,9 @@ from fitting.datamix.curves import (
     maximise,
     start,
 )
-from fitting.datamix.shares import of_known_mixes
+from fitting.datamix.shares import Shares, Table, of_known_mixes
 from fitting.errors import FittingError
-from fitting.reading.observations import Observations
-from fitting.regression import t_interval
+from fitting.regression import Estimate
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SCALES = (0.3, 1.0, 3.0)
@@ -43,19 +41,6 @@ SCALES = (0.3, 1.0, 3.0)
 
 _RATIO = 20.0
 """Tokens per param that the prior of p* is centred on (Hoffmann et al. 2022)."""
-
-
-class Estimate(NamedTuple):
-    """A number with its standard error and the degrees of freedom behind that."""
-
-    value: float
-    error: float
-    dof: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """90 % interval."""
-        return t_interval(self.value, self.error, self.dof)
 
 
 def satterthwaite(parts: Iterable[tuple[float, float]]) -> float:
@@ -70,11 +55,8 @@ class MixFit:
     """One skill's losses over mixes and budgets.
 
     Attributes:
-        skill: its name.
-        grid: mixes and budgets.
         members: one per scale.
         weights: their shares by evidence.
-        trained: mixes with observations.
         trials: their names, in the order of the members' residuals.
     """
 
@@ -106,11 +88,6 @@ class MixFit:
     def mix_dof(self) -> float:
         """Degrees of freedom of the mixes' deviations from their line."""
         return float(max(len(self.trained) - 2, 1))
-
-    @property
-    def noise(self) -> float:
-        """Standard deviation of one loss, nats."""
-        return float(self.weights @ [m.noise for m in self.members])
 
     def functional(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Mean (k,) and covariance (k, k) of linear functions (k, P) of the parameters."""
@@ -161,11 +138,7 @@ class MixFit:
         log_s = np.log(np.maximum(share, LEAST_SHARE)) - self.grid.origin[3]
         rows = np.zeros((len(share), self.grid.width))
         rows[:, LEVEL : LEVEL + 3] = np.stack(
-            [
-                log_s,
-                share - self.grid.origin[2],
-                log_s * (math.log(flops) - self.grid.origin[1]),
-            ],
+            [log_s, share - self.grid.origin[2], log_s * (math.log(flops) - self.grid.origin[1])],
             axis=1,
         )
         at = self.grid.budget_of(np.array([flops]))[0]
@@ -192,8 +165,8 @@ class MixFit:
 
 
 def fit_mixes(
-    table: pd.DataFrame | Mapping[str, object] | Observations,
-    shares: Mapping[str, Mapping[str, float]],
+    table: Table,
+    shares: Shares,
     classes: Mapping[str, str],
     *,
     budgets: Sequence[float] | None = None,
@@ -201,7 +174,6 @@ def fit_mixes(
     """Fit every skill over all mixes and budgets at once.
 
     Args:
-        table: observations with a column mix.
         shares: mix -> class -> share of documents, e.g. `fitting.datamix.shares.paper_mixes()`.
         classes: skill -> the class whose share it follows; skills left out have a level and an
             optimum per mix and no slope.
@@ -222,7 +194,7 @@ def _fit_skill(
     skill: str,
     rows: pd.DataFrame,
     budgets: Sequence[float],
-    shares: Mapping[str, Mapping[str, float]],
+    shares: Shares,
     classes: Mapping[str, str],
 ) -> MixFit:
     """One skill, all scales; each scale starts where the one before ended."""
@@ -248,10 +220,7 @@ def _fit_skill(
 
 
 def _grid(
-    skill: str,
-    budgets: Sequence[float],
-    shares: Mapping[str, Mapping[str, float]],
-    classes: Mapping[str, str],
+    skill: str, budgets: Sequence[float], shares: Shares, classes: Mapping[str, str]
 ) -> Grid:
     own = classes.get(skill)
     if own is not None and any(own not in mix for mix in shares.values()):

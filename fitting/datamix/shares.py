@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,13 @@ import pandas as pd
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.reading.observations import Observations, prepare
-from fitting.regression import least_squares, p_value, t_interval, t_quantile
+from fitting.regression import Estimate, least_squares, t_interval, t_quantile
 from fitting.values import FloatArray, Result, as_tuples, equal_columns
+
+Shares = Mapping[str, Mapping[str, float]]
+"""Mix -> class -> share of documents, as `paper_mixes` has them."""
+
+Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | Observations
 
 PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}
 """Shares of documents in arXiv 2503.10061 (legends of Figure 2; "other" is the rest)."""
@@ -81,11 +86,8 @@ class ShareResponse(Result):
         intercept: ln p* at share 0.
         slope: change of ln p* from share 0 to 1.
         covariance: of (intercept, slope).
-        dof: degrees of freedom of the residuals.
         scatter: standard deviation of ln p* round the line.
         share_range: least and greatest share fitted.
-        status: NOT_IDENTIFIED with fewer than three different shares.
-        reason: what the status rests on.
     """
 
     intercept: float
@@ -120,26 +122,8 @@ class ShareResponse(Result):
         return self(s) * np.exp(-half), self(s) * np.exp(half)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference with its test."""
-
-    value: float
-    se: float
-    dof: float
-    p_value: float
-    interval: tuple[float, float]
-
-
-def optima_by_mix(
-    table: pd.DataFrame | Mapping[str, Any] | Observations,
-    shares: Mapping[str, Mapping[str, float]],
-) -> pd.DataFrame:
+def optima_by_mix(table: Table, shares: Shares) -> pd.DataFrame:
     """Optimum of every skill on every budget for every mix.
-
-    Args:
-        table: observations with a column mix.
-        shares: mix to share of each class, e.g. `paper_mixes()`.
 
     Returns:
         Columns mix, skill, flops, params (NaN unless OK), se, status, reason, and one share_
@@ -164,10 +148,7 @@ def optima_by_mix(
     return pd.DataFrame(rows)
 
 
-def of_known_mixes(
-    table: pd.DataFrame | Mapping[str, Any] | Observations,
-    shares: Mapping[str, Mapping[str, float]],
-) -> Observations:
+def of_known_mixes(table: Table, shares: Shares) -> Observations:
     """A checked table, each of whose mixes has shares.
 
     Raises:
@@ -214,12 +195,11 @@ def fit_share_response(
     )
 
 
-def slope_difference(first: ShareResponse, second: ShareResponse) -> Difference:
+def slope_difference(first: ShareResponse, second: ShareResponse) -> Estimate:
     """Test whether two skills respond to their own share with one slope (Welch's test)."""
     value = first.slope - second.slope
     one, two = first.slope_se**2, second.slope_se**2
-    se = math.sqrt(one + two)
-    if not se > 0:
-        return Difference(value, se, math.inf, math.nan, (value, value))
+    if not one + two > 0:
+        return Estimate(value, 0.0, math.inf)
     dof = (one + two) ** 2 / (one**2 / first.dof + two**2 / second.dof)
-    return Difference(value, se, dof, p_value(value, se, dof), t_interval(value, se, dof))
+    return Estimate(value, math.sqrt(one + two), dof)

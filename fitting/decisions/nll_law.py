@@ -1,7 +1,7 @@
 """T^2's first law: the loss of the best of k samples, and its fit.
 
-Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops per token
-served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
+Legend: as in `fitting.decisions.testtime`; of a misfit y = ln t, n = checkpoints, m = numbers of
+samples.
 
 Method: T^2 (arXiv 2604.01411), approach 1. On a full table of checkpoints by k the least squares
 of an additive law separate: the mean over k of each checkpoint is a surface in (p, t), the mean
@@ -13,14 +13,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from fitting.decisions.misfit import Misfit
 from fitting.decisions.passk import PassCurves, check_samples
-from fitting.decisions.testtime import Quantity, Ranges, SamplingLaw, log_samples, log_tokens
+from fitting.decisions.testtime import (
+    Quantity,
+    Ranges,
+    SamplingLaw,
+    log_samples,
+    log_tokens,
+    ranges_of,
+)
 from fitting.errors import Status
 from fitting.laws.newton import EXPONENT_BOUNDS
 from fitting.laws.surface import Surface, fit_surface
@@ -34,23 +41,84 @@ _REACH = 20.0  # how far logarithms of coefficients may move while E is held at 
 _LEAST_FRACTION = 1e-6  # a samples term below this fraction of the loss is none
 
 
+_TERMS = 6
+"""Of a quadratic in x and y, which stands for all that a smooth surface may have missed."""
+
+_LEAST_DOF = 3
+"""Fewest checkpoints beyond the terms, needed to estimate noise (assumption)."""
+
+_CHANCE = 1e-3
+"""Greatest chance of noise alone at which a law is refused (assumption)."""
+
+_LEAST_MISFIT = 0.05
+"""A misfit below this fraction of the data's standard deviation is accepted: no law of a few
+constants is exact, and with little noise any would be refused (assumption)."""
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """Residuals in two parts, in the unit of the data.
+
+    Attributes:
+        systematic: root mean square of the part that a quadratic in x and y explains; NaN with
+            too few checkpoints.
+        noise: of the rest.
+        chance: that noise alone would explain as much.
+    """
+
+    systematic: float
+    noise: float
+    sd: float
+    chance: float
+
+    @property
+    def large(self) -> bool:
+        """Whether the law is of the wrong form."""
+        return self.chance < _CHANCE and self.systematic > _LEAST_MISFIT * self.sd
+
+    @classmethod
+    def of(
+        cls, residual: FloatArray, params: FloatArray, tokens: FloatArray, data: FloatArray
+    ) -> Misfit:
+        """Split residuals.
+
+        The m values of one checkpoint count as one, as they come from the same answers: the F
+        test is exact where they move together, and on the safe side elsewhere.
+
+        Args:
+            residual, data: shape (n, m); the latter is what was fitted.
+            params, tokens: shape (n,).
+        """
+        from scipy.stats import f
+
+        n, sd = len(params), float(data.std())
+        if n < _TERMS + _LEAST_DOF:
+            return cls(math.nan, math.nan, sd, math.nan)
+        x, y = (np.log(v / v.mean()) for v in (params, tokens))
+        basis, _ = np.linalg.qr(np.stack([np.ones(n), x, y, x * x, x * y, y * y], axis=1))
+        explained = basis @ (basis.T @ residual)
+        rest = residual - explained
+        ratio = (explained**2).sum() / _TERMS / max((rest**2).sum() / (n - _TERMS), 1e-300)
+        return cls(
+            systematic=math.sqrt((explained**2).mean()),
+            noise=math.sqrt((rest**2).sum() / (n - _TERMS) / residual.shape[1]),
+            sd=sd,
+            chance=float(f.sf(ratio, _TERMS, n - _TERMS)),
+        )
+
+
 @dataclass(frozen=True)
 class NllLaw(SamplingLaw):
     """Mean -ln pass@k = E + A p^-alpha + B t^-beta + G k^-gamma, nats.
 
     Attributes:
         E: irreducible, nats.
-        A: coefficient of the params term.
-        B: coefficient of the tokens term.
-        G: coefficient of the samples term, nats.
-        alpha: exponent of params.
-        beta: exponent of tokens.
-        gamma: exponent of samples.
+        A, B, G: coefficients of the terms in params, tokens and samples (G in nats).
+        alpha, beta, gamma: their exponents.
         covariance: of (ln A, alpha, ln B, beta, ln G, gamma), (6, 6).
         rmse: root mean squared residual, nats.
         ranges: what it was fitted on; None for a law given by its constants.
         status: OK, NOT_IDENTIFIED, or MISFIT where noise cannot make the residuals.
-        reason: what the status rests on.
     """
 
     E: float
@@ -71,14 +139,9 @@ class NllLaw(SamplingLaw):
     def one_sample(self) -> Surface:
         """The law at k = 1: a surface whose floor is E + G."""
         return Surface(
-            self.E + self.G,
-            self.A,
-            self.B,
-            self.alpha,
-            self.beta,
-            status=self.status,
+            self.E + self.G, self.A, self.B, self.alpha, self.beta, status=self.status,
             reason=self.reason,
-        )
+        )  # fmt: skip
 
     def value(
         self, params: npt.ArrayLike, tokens: npt.ArrayLike, k: npt.ArrayLike = 1.0
@@ -88,25 +151,17 @@ class NllLaw(SamplingLaw):
         terms = self.A * p**-self.alpha + self.B * t**-self.beta
         return np.asarray(self.E + terms + self.G * check_samples(k) ** -self.gamma)
 
-    def stationarity(self, log_params: float, train_flops: float, inference_flops: float) -> float:
-        """ln of what more params gain less ln of what they cost; 0 at the optimum.
-
-        alpha A p^-alpha = beta B t^-beta + gamma G k^-gamma: left falls in p, right rises.
-        """
-        gain = math.log(self.alpha * self.A) - self.alpha * log_params
-        log_k, log_t = (
-            log_samples(log_params, inference_flops),
-            log_tokens(log_params, train_flops),
-        )
-        data = math.log(self.beta * self.B) - self.beta * log_t
-        samples = math.log(self.gamma * self.G) - self.gamma * log_k
-        return gain - float(np.logaddexp(data, samples))
-
     def _best(
         self, bound: float, train_flops: float, inference_flops: float
     ) -> tuple[float, float]:
+        """Root of alpha A p^-alpha = beta B t^-beta + gamma G k^-gamma; the left side falls."""
+
         def slope(x: float) -> float:
-            return self.stationarity(x, train_flops, inference_flops)
+            log_k, log_t = log_samples(x, inference_flops), log_tokens(x, train_flops)
+            gain = math.log(self.alpha * self.A) - self.alpha * x
+            data = math.log(self.beta * self.B) - self.beta * log_t
+            samples = math.log(self.gamma * self.G) - self.gamma * log_k
+            return gain - float(np.logaddexp(data, samples))
 
         log_params = falling_root(slope, -bound - 1e3, bound)
         held = log_params == bound
@@ -135,10 +190,6 @@ class NllLaw(SamplingLaw):
 def fit_nll_law(curves: PassCurves, *, throw: bool = False) -> NllLaw:
     """Fit the seven constants to mean -ln pass@k by least squares.
 
-    Args:
-        curves: checkpoints by numbers of samples, see `fitting.pass_curves`.
-        throw: raise `FitError` instead of returning a law without optima.
-
     Returns:
         The law; its covariance counts the k of one checkpoint as one observation, as they come
         from the same answers.
@@ -150,26 +201,23 @@ def fit_nll_law(curves: PassCurves, *, throw: bool = False) -> NllLaw:
 
 
 def _fit(curves: PassCurves) -> NllLaw:
+    nothing = partial(NllLaw, *(math.nan,) * 7, status=Status.NOT_IDENTIFIED)
     if len(curves.k) < 3:
-        return _nothing(f"{len(curves.k)} numbers of samples; the term in k needs 3 or more.")
+        few = f"{len(curves.k)} numbers of samples; the term in k needs 3 or more."
+        return nothing(reason=few)
     y = curves.neg_log_pass
     surface = fit_surface(
         curves.params, curves.tokens, y.mean(axis=1), loss_function="least-squares"
     )
     if not surface.ok:
         few = f"{surface.reason} Checkpoints must differ in params and in tokens."
-        return _nothing(few)
+        return nothing(reason=few)
     g, gamma = _samples_term(curves.k, y.mean(axis=0))
     mean = float((curves.k**-gamma).mean())
     law = NllLaw(
-        E=surface.E - g * mean,
-        A=surface.A,
-        B=surface.B,
-        G=g,
-        alpha=surface.alpha,
-        beta=surface.beta,
-        gamma=gamma,
-    )
+        E=surface.E - g * mean, A=surface.A, B=surface.B, G=g, alpha=surface.alpha,
+        beta=surface.beta, gamma=gamma,
+    )  # fmt: skip
     if law.E < 0:
         law = _refined(curves, law, surface.E)
     return _described(curves, law)
@@ -217,14 +265,9 @@ def _refined(curves: PassCurves, law: NllLaw, floor: float) -> NllLaw:
     assert best is not None
     a, alpha, b, beta, g, gamma = (float(v) for v in best.x)
     return NllLaw(
-        E=0.0,
-        A=math.exp(a + alpha * x0),
-        B=math.exp(b + beta * y0),
-        G=math.exp(g),
-        alpha=alpha,
-        beta=beta,
-        gamma=gamma,
-    )
+        E=0.0, A=math.exp(a + alpha * x0), B=math.exp(b + beta * y0), G=math.exp(g), alpha=alpha,
+        beta=beta, gamma=gamma,
+    )  # fmt: skip
 
 
 def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
@@ -235,13 +278,9 @@ def _described(curves: PassCurves, law: NllLaw) -> NllLaw:
     stuck = status is Status.NOT_IDENTIFIED
     covariance = np.full((6, 6), math.nan) if stuck else _covariance(curves, law, residual)
     return replace(
-        law,
-        covariance=as_tuples(covariance),
-        rmse=float(np.sqrt((residual**2).mean())),
-        ranges=Ranges.of(curves),
-        status=status,
-        reason=reason,
-    )
+        law, covariance=as_tuples(covariance), rmse=float(np.sqrt((residual**2).mean())),
+        ranges=ranges_of(curves), status=status, reason=reason,
+    )  # fmt: skip
 
 
 def _status(curves: PassCurves, law: NllLaw, residual: FloatArray) -> tuple[Status, str]:
@@ -285,8 +324,3 @@ def _covariance(curves: PassCurves, law: NllLaw, residual: FloatArray) -> FloatA
     meat = scores.T @ scores * correction
     whole = bread @ meat @ bread / np.outer(scale, scale)
     return np.asarray(whole[:6, :6])
-
-
-def _nothing(reason: str) -> NllLaw:
-    """A law without numbers."""
-    return NllLaw(*(math.nan,) * 7, status=Status.NOT_IDENTIFIED, reason=reason)

@@ -1,7 +1,6 @@
 """T^2's second law: pass@k of questions whose success probabilities are Beta distributed.
 
-Legend: p = params, t = tokens, C = training flops = 6 p t, c = inference flops per token
-served = 2 p k, k = samples; x = ln p; losses in nats, logarithms natural.
+Legend: as in `fitting.decisions.testtime`.
 
 Method: T^2 (arXiv 2604.01411), approach 2. First a surface through the loss of one sample, then
 five constants that turn a loss into pass@k, by least squares from a lattice of starts.
@@ -17,10 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.decisions.passk import PassCurves, check_samples
-from fitting.decisions.testtime import Quantity, Ranges, SamplingLaw, log_samples, log_tokens
+from fitting.decisions.testtime import (
+    Quantity,
+    Ranges,
+    SamplingLaw,
+    log_samples,
+    log_tokens,
+    ranges_of,
+)
 from fitting.errors import Status
 from fitting.laws.surface import Surface, fit_surface, no_surface
-from fitting.regression import falling_root
 from fitting.values import FloatArray
 
 SMALLEST = math.log(1e3)
@@ -51,8 +56,6 @@ class PassLaw(SamplingLaw):
         spread_slope: per nat.
         rmse: root mean squared residual of pass@k.
         ranges: what it was fitted on; None for a law given by its constants.
-        status: OK or NOT_IDENTIFIED.
-        reason: what the status rests on.
     """
 
     surface: Surface
@@ -85,18 +88,19 @@ class PassLaw(SamplingLaw):
     def _best(
         self, bound: float, train_flops: float, inference_flops: float
     ) -> tuple[float, float]:
-        """Best point of a grid in ln p, then the root of the slope beside it."""
+        """Best point of a grid in ln p, refined between its neighbours."""
+        from scipy.optimize import minimize_scalar
+
+        def cost(x: FloatArray | float) -> FloatArray:
+            loss = self.surface.loss(np.exp(x), np.exp(log_tokens(x, train_flops)))
+            k = np.maximum(np.exp(log_samples(x, inference_flops)), 1.0)
+            return self._log_fail(loss, k)
+
         grid = np.linspace(min(SMALLEST, bound), bound, GRID)
-        log_k, log_t = log_samples(grid, inference_flops), log_tokens(grid, train_flops)
-        loss = self.surface.loss(np.exp(grid), np.exp(log_t))
-        best = int(np.argmin(self._log_fail(loss, np.maximum(np.exp(log_k), 1.0))))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
-
-        def slope(x: float) -> float:
-            return -self._slope(x, train_flops, inference_flops)
-
-        held = best == GRID - 1 and slope(bound) >= 0
-        return bound if held else falling_root(slope, float(low), float(high)), math.nan
+        best = int(np.argmin(cost(grid)))
+        ends = (grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)])
+        found = minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-10})
+        return bound if cost(bound) <= found.fun else float(found.x), math.nan
 
     def _log_fail(self, loss: FloatArray, k: npt.ArrayLike) -> FloatArray:
         """ln of the mean probability that all k samples fail."""
@@ -116,34 +120,9 @@ class PassLaw(SamplingLaw):
         spread = np.exp(np.clip(self.log_spread + self.spread_slope * loss, -_MOST_LOG, _MOST_LOG))
         return mean * spread, (1.0 - mean) * spread
 
-    def _slope(self, x: float, train_flops: float, inference_flops: float) -> float:
-        """d ln(fail) / d ln p along both budgets."""
-        from scipy.special import digamma
-
-        s = self.surface
-        log_k, log_t = log_samples(x, inference_flops), log_tokens(x, train_flops)
-        k = math.exp(log_k)
-        first, second = s.A * math.exp(-s.alpha * x), s.B * math.exp(-s.beta * log_t)
-        loss = s.E + first + second
-        d_loss = -s.alpha * first + s.beta * second
-        a, b = (float(v) for v in self.shape(np.asarray(loss)))
-        mean = a / (a + b)
-        d_mean = -self.slope * mean * (1 - mean / self.ceiling) * d_loss
-        d_spread = self.spread_slope * (a + b) * d_loss
-        d_a = d_mean * (a + b) + mean * d_spread
-        d_b = d_spread - d_a
-        whole, rest = digamma(a + b + k), digamma(b + k)
-        by_a = digamma(a + b) - whole
-        by_b = rest - whole - digamma(b) + digamma(a + b)
-        return float(by_a * d_a + by_b * d_b - (rest - whole) * k)
-
 
 def fit_pass_law(curves: PassCurves, *, throw: bool = False) -> PassLaw:
     """Fit the surface to the loss of one sample, then five constants to pass@k.
-
-    Args:
-        curves: checkpoints by numbers of samples, see `fitting.pass_curves`.
-        throw: raise `FitError` instead of returning a law without optima.
 
     Raises:
         FitError: with ``throw``, the status is not OK.
@@ -164,7 +143,7 @@ def _fit(curves: PassCurves) -> PassLaw:
     return replace(
         law,
         rmse=float(np.sqrt((residual**2).mean())),
-        ranges=Ranges.of(curves),
+        ranges=ranges_of(curves),
         reason=f"Through {len(loss)} checkpoints at {len(curves.k)} numbers of samples.",
     )
 
@@ -173,13 +152,10 @@ def _law(surface: Surface, v: FloatArray, centre: float) -> PassLaw:
     """The law of one vector (middle, ln slope, logit ceiling, ln nu at centre, spread slope)."""
     middle, log_slope, logit, spread, spread_slope = (float(x) for x in v)
     return PassLaw(
-        surface=surface,
-        middle=middle,
-        slope=math.exp(log_slope),
-        ceiling=1.0 / (1.0 + math.exp(-logit)),
-        log_spread=spread - spread_slope * centre,
+        surface=surface, middle=middle, slope=math.exp(log_slope),
+        ceiling=1.0 / (1.0 + math.exp(-logit)), log_spread=spread - spread_slope * centre,
         spread_slope=spread_slope,
-    )
+    )  # fmt: skip
 
 
 def _constants(loss: FloatArray, curves: PassCurves) -> FloatArray:

@@ -28,8 +28,7 @@ class PassCurves:
     """pass@k of n checkpoints at m numbers of samples, averaged over the questions.
 
     Attributes:
-        params: sizes, shape (n,).
-        tokens: training tokens, shape (n,).
+        params, tokens: of the trainings, shape (n,).
         k: numbers of samples, shape (m,).
         nll: mean summed loss of the correct answer, nats, shape (n,).
         neg_log_pass: mean over questions of -ln pass@k, nats, shape (n, m).
@@ -44,23 +43,20 @@ class PassCurves:
     pass_rate: FloatArray
 
     def __post_init__(self) -> None:
-        n, m = len(self.params), len(self.k)
-        for name, shape in (("tokens", (n,)), ("nll", (n,))):
-            _check_shape(name, getattr(self, name), shape)
-        for name in ("neg_log_pass", "pass_rate"):
-            _check_shape(name, getattr(self, name), (n, m))
+        n, m = (len(self.params),), (len(self.params), len(self.k))
+        for name, shape in {"tokens": n, "nll": n, "neg_log_pass": m, "pass_rate": m}.items():
+            values = getattr(self, name)
+            if np.shape(values) != shape or not np.isfinite(values).all():
+                has = np.shape(values)
+                raise FittingError(f"{name} must be finite and of shape {shape}, not {has}")
         check_samples(self.k)
 
     def subset(self, rows: npt.NDArray[Any]) -> PassCurves:
         """The checkpoints that a mask or an array of indices picks."""
         return PassCurves(
-            self.params[rows],
-            self.tokens[rows],
-            self.k,
-            self.nll[rows],
-            self.neg_log_pass[rows],
-            self.pass_rate[rows],
-        )
+            self.params[rows], self.tokens[rows], self.k, self.nll[rows],
+            self.neg_log_pass[rows], self.pass_rate[rows],
+        )  # fmt: skip
 
 
 def check_samples(k: npt.ArrayLike) -> FloatArray:
@@ -157,18 +153,11 @@ def pass_curves(
     keys = ["params", "tokens", *(c for c in ("trial_id",) if c in frame)]
     samples = check_samples(list(k))
     rows = [
-        (float(group["params"].iloc[0]), float(group["tokens"].iloc[0]), *_curve(group, samples))
+        (*group[["params", "tokens"]].iloc[0].astype(float), *_curve(group, samples))
         for _, group in frame.groupby(keys, sort=False)
     ]
-    params, tokens, nll, neg_log, rate = zip(*rows, strict=True)
-    return PassCurves(
-        np.array(params),
-        np.array(tokens),
-        samples,
-        np.array(nll),
-        np.stack(neg_log),
-        np.stack(rate),
-    )
+    params, tokens, nll, neg_log, rate = (np.array(v) for v in zip(*rows, strict=True))
+    return PassCurves(params, tokens, samples, nll, neg_log, rate)
 
 
 def _curve(group: pd.DataFrame, k: FloatArray) -> tuple[float, FloatArray, FloatArray]:
@@ -208,8 +197,3 @@ def _counts(passes: npt.ArrayLike, samples: npt.ArrayLike) -> tuple[FloatArray, 
     if not (np.all(n >= 1) and np.all(c >= 0) and np.all(c <= n)):
         raise FittingError("passes must lie between 0 and samples, and samples be at least 1")
     return c, n
-
-
-def _check_shape(name: str, values: FloatArray, shape: tuple[int, ...]) -> None:
-    if np.shape(values) != shape or not np.isfinite(values).all():
-        raise FittingError(f"{name} must be finite and of shape {shape}, not {np.shape(values)}")

@@ -33,7 +33,6 @@ def cost_of_choice(
     """Loss and equivalent FLOPs of params off the optimum by given factors, on one budget.
 
     Args:
-        model: a surface, or one skill's fit.
         flops: the budget, spent whole by every choice.
         factors: params / p*.
 
@@ -101,14 +100,10 @@ def _row(model: Model, best: Optimum, flops: float, params: float) -> dict[str, 
     loss = _loss(model, params, tokens)
     same = equivalent_flops(model, loss, at_most=flops)
     return {
-        "factor": params / best.params,
-        "params": params,
-        "tokens": tokens,
-        "loss": loss,
-        "excess": loss - _loss(model, best.params, best.tokens),
-        "equivalent_flops": same,
+        "factor": params / best.params, "params": params, "tokens": tokens, "loss": loss,
+        "excess": loss - _loss(model, best.params, best.tokens), "equivalent_flops": same,
         "wasted": 1.0 - same / flops,
-    }
+    }  # fmt: skip
 
 
 def _optimum(model: Model, flops: float) -> Optimum:

@@ -106,16 +106,10 @@ class ServingOptimum(Result):
 
     Attributes:
         params: p of least cost, NaN where ``status`` forbids a number.
-        tokens: training tokens.
         loss: of both allocations, nats.
-        demand: what is served.
         cost: lifetime cost of (params, tokens), in ``unit``.
         compute_optimal_params: p that reaches the loss with the fewest training FLOPs.
-        compute_optimal_tokens: its tokens.
-        compute_optimal_cost: its lifetime cost under the same demand, in ``unit``.
         unit: "flops" or "money".
-        status: OK or UNREACHABLE.
-        reason: for a reader.
         extrapolates: training FLOPs over the largest budget of the surface's data, at least 1.
         log_params_se: standard error of ln p at this very loss, from the surface's covariance;
             NaN for a surface given by its constants.
@@ -144,11 +138,6 @@ class ServingOptimum(Result):
     def interval(self) -> tuple[float, float]:
         """90 % interval of params."""
         return log_interval(self.params, Z90 * self.log_params_se)
-
-    @property
-    def tokens_ratio(self) -> float:
-        """Training tokens over those of the compute-optimal allocation."""
-        return self.tokens / self.compute_optimal_tokens
 
     @property
     def saving(self) -> float:
@@ -185,7 +174,6 @@ def serving_optimum(
     """Least lifetime cost at which a loss is reached, for a given demand.
 
     Args:
-        surface: fitted, or published.
         demand: what will be served; a plain number is a count of tokens.
         loss: wanted, nats; `quality_of` gives that of a compute-optimal size.
         prices: cost in money, each term at its own utilisation and price; in FLOPs if None.
@@ -214,20 +202,13 @@ def serving_optimum(
     flops = FLOPS_PER_PARAM_TOKEN * params * tokens
     reach = flops / surface.flops_range[1] if surface.points else 1.0
     return ServingOptimum(
-        params=params,
-        tokens=tokens,
-        loss=loss,
-        demand=served,
-        cost=params * (per_token * tokens + per_param),
-        compute_optimal_params=usual_params,
+        params=params, tokens=tokens, loss=loss, demand=served,
+        cost=params * (per_token * tokens + per_param), compute_optimal_params=usual_params,
         compute_optimal_tokens=usual_tokens,
-        compute_optimal_cost=usual_params * (per_token * usual_tokens + per_param),
-        unit=unit,
-        status=Status.OK,
-        reason=_reason(served, reach),
-        extrapolates=max(1.0, reach),
+        compute_optimal_cost=usual_params * (per_token * usual_tokens + per_param), unit=unit,
+        status=Status.OK, reason=_reason(served, reach), extrapolates=max(1.0, reach),
         log_params_se=_log_params_se(surface, loss, per_param / per_token),
-    )
+    )  # fmt: skip
 
 
 def _cost_terms(demand: Demand, prices: Prices | None) -> tuple[float, float]:
@@ -278,13 +259,10 @@ def _moved(surface: Surface, i: int, step: float) -> Surface:
     x, y = surface.centre
     moves = [step if j == i else 0.0 for j in range(5)]
     return replace(
-        surface,
-        E=surface.E * math.exp(moves[0]),
-        A=surface.A * math.exp(moves[1] + moves[2] * x),
-        alpha=surface.alpha + moves[2],
-        B=surface.B * math.exp(moves[3] + moves[4] * y),
-        beta=surface.beta + moves[4],
-    )
+        surface, E=surface.E * math.exp(moves[0]),
+        A=surface.A * math.exp(moves[1] + moves[2] * x), alpha=surface.alpha + moves[2],
+        B=surface.B * math.exp(moves[3] + moves[4] * y), beta=surface.beta + moves[4],
+    )  # fmt: skip
 
 
 def _reason(demand: Demand, reach: float) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +30,7 @@ from fitting.values import (
     FloatArray,
     Result,
     check_positive,
+    farthest,
     log_interval,
 )
 
@@ -41,33 +42,15 @@ _ROUNDING = 1e-12  # of exp(ln p)
 Quantity = Literal["-ln pass@k", "pass@k"]
 
 
-@dataclass(frozen=True)
-class Ranges:
-    """What a law was fitted on: least and greatest of each."""
+Ranges = Mapping[str, tuple[float, float]]
+"""What a law was fitted on: least and greatest of params, tokens, k and flops."""
 
-    params: tuple[float, float]
-    tokens: tuple[float, float]
-    k: tuple[float, float]
-    flops: tuple[float, float]
 
-    @classmethod
-    def of(cls, curves: PassCurves) -> Ranges:
-        """Ranges of checkpoints and samples."""
-        p, t, k = curves.params, curves.tokens, curves.k
-        flops = FLOPS_PER_PARAM_TOKEN * p * t
-        ends = ((float(v.min()), float(v.max())) for v in (p, t, k, flops))
-        return cls(*ends)
-
-    def beyond(self, *, params: float, tokens: float, k: float) -> tuple[float, str]:
-        """Greatest factor by which an allocation leaves the ranges, and which one it leaves."""
-        flops = FLOPS_PER_PARAM_TOKEN * params * tokens
-        values = {"params": params, "tokens": tokens, "k": k, "flops": flops}
-        factors = {
-            name: max(getattr(self, name)[0] / value, value / getattr(self, name)[1])
-            for name, value in values.items()
-        }
-        name = max(factors, key=lambda n: factors[n])
-        return max(1.0, factors[name]), name
+def ranges_of(curves: PassCurves) -> Ranges:
+    """Ranges of checkpoints and samples."""
+    flops = FLOPS_PER_PARAM_TOKEN * curves.params * curves.tokens
+    parts = {"params": curves.params, "tokens": curves.tokens, "k": curves.k, "flops": flops}
+    return {name: (float(v.min()), float(v.max())) for name, v in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -78,13 +61,9 @@ class SamplingOptimum(Result):
         params: p*, NaN where ``status`` forbids a number.
         tokens: C / (6 p*).
         k: samples per answer, c / (2 p*), a real number from 1.
-        train_flops: C.
         inference_flops: c, per token served.
         value: mean -ln pass@k (nats) or mean pass@k, see ``quantity``.
-        quantity: what ``value`` is.
         log_params_se: standard error of ln p*; NaN if unknown, 0 where k = 1 fixes p*.
-        status: OK or NOT_IDENTIFIED.
-        reason: for a reader.
         extrapolates: greatest factor by which params, tokens, k or flops leave the fitted range.
     """
 
@@ -152,22 +131,18 @@ class SamplingLaw(Result):
         k = k if k > 1 + _ROUNDING else 1.0
         beyond, name = (1.0, "")
         if self.ranges is not None:
-            beyond, name = self.ranges.beyond(params=params, tokens=tokens, k=k)
+            flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+            values = {"params": params, "tokens": tokens, "k": k, "flops": flops}
+            beyond, name = farthest(values, self.ranges)
         reason = "One sample is all that is left: k = 1 fixes params." if k == 1 else ""
         if beyond > 1:
             reason += f" {name} leaves the fitted range by a factor of {beyond:.3g}."
         return SamplingOptimum(
-            params=params,
-            tokens=tokens,
-            k=k,
-            train_flops=train_flops,
-            inference_flops=inference_flops,
-            value=float(self.value(params, tokens, k)),
-            quantity=self.quantity,
-            log_params_se=se,
-            reason=reason.strip() or "Interior optimum.",
-            extrapolates=beyond,
-        )
+            params=params, tokens=tokens, k=k, train_flops=train_flops,
+            inference_flops=inference_flops, value=float(self.value(params, tokens, k)),
+            quantity=self.quantity, log_params_se=se,
+            reason=reason.strip() or "Interior optimum.", extrapolates=beyond,
+        )  # fmt: skip
 
 
 def sampling_frontier(
@@ -196,17 +171,11 @@ def _compared(law: SamplingLaw, train_flops: float, inference_flops: float) -> d
     k = inference_flops / (SAMPLING_FLOPS_PER_PARAM * usual.params)
     value = float(law.value(usual.params, usual.tokens, k)) if k >= 1 else math.nan
     return {
-        "train_flops": train_flops,
-        "params": best.params,
-        "tokens": best.tokens,
-        "k": best.k,
-        "tokens_per_param": best.tokens_per_param,
-        "value": best.value,
-        "chinchilla_params": usual.params,
-        "chinchilla_k": k,
-        "chinchilla_value": value,
+        "train_flops": train_flops, "params": best.params, "tokens": best.tokens, "k": best.k,
+        "tokens_per_param": best.tokens_per_param, "value": best.value,
+        "chinchilla_params": usual.params, "chinchilla_k": k, "chinchilla_value": value,
         "chinchilla_status": "ok" if k >= 1 else "too large to answer once",
-    }
+    }  # fmt: skip
 
 
 def log_tokens(log_params: FloatArray | float, train_flops: float) -> Any:

@@ -40,10 +40,7 @@ def weighted(
     """Fit the weighted mean of several skills' losses, as a skill of its own.
 
     Args:
-        fits: of the skills.
         weights: skill to weight, normalised to sum 1.
-        name: of the new skill.
-        despite_alarm: as `Fits.despite_alarm`.
 
     Raises:
         FittingError: a skill is not in the table, or the weights are negative or all zero.
@@ -130,8 +127,6 @@ def serve(
     """Least lifetime cost of a skill at a loss, or at the best loss that a budget can train.
 
     Args:
-        fit: one skill's.
-        demand: tokens served over the model's life.
         flops: training budget whose compute-optimal loss is to be reached.
         loss: wanted instead, nats.
         prices: cost in money; in FLOPs if None.

@@ -11,11 +11,6 @@ from fitting.plots.figures import (
 )
 
 __all__ = [
-    "COLOURS",
-    "figure_alignment",
-    "figure_isoflops",
-    "figure_laws",
-    "figure_mix_curves",
-    "figure_residuals",
-    "figure_shares",
-]
+    "COLOURS", "figure_alignment", "figure_isoflops", "figure_laws", "figure_mix_curves",
+    "figure_residuals", "figure_shares",
+]  # fmt: skip

@@ -61,7 +61,6 @@ def figure_isoflops(
             named in the legend's budget as "no optimum".
         law: its path over the losses, red.
         aggregate: optima or a law of params, black crosses on the same curves.
-        title: of the panel.
     """
     figure, axes = one_panel(6.4, 4.6)
     column = "budget" if "budget" in points else "flops"
@@ -93,12 +92,7 @@ def figure_isoflops(
 
 
 def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.05) -> Figure:
-    """Figure 1c: histogram of ln(p*_skill / p*_aggregate), one value per budget.
-
-    Args:
-        comparisons: skill to its comparison with the aggregate.
-        width: of a bin.
-    """
+    """Figure 1c: histogram of ln(p*_skill / p*_aggregate), one value per budget."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = one_panel(6.0, 4.2)
@@ -110,14 +104,10 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     for i, (name, one) in enumerate(comparisons.items()):
         colour = COLOURS[i % len(COLOURS)]
         axes.hist(
-            values[name],
-            bins=edges.tolist(),
-            color=colour,
-            alpha=0.45,
-            hatch=hatches[i % len(hatches)],
-            edgecolor=colour,
+            values[name], bins=edges.tolist(), color=colour, alpha=0.45,
+            hatch=hatches[i % len(hatches)], edgecolor=colour,
             label=f"{literal(name)}: mean {one.pooled:+.3f}",
-        )
+        )  # fmt: skip
         low, high = one.interval()
         axes.axvline(one.pooled, color=colour, linewidth=1.8)
         axes.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
@@ -137,7 +127,6 @@ def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:
 
     Args:
         points: columns share_percent, params, loss.
-        title: of the panel.
     """
     figure, axes = one_panel(6.4, 4.6)
     shares = sorted(points["share_percent"].unique())
@@ -198,10 +187,8 @@ def figure_alignment(
     """Figure 5a: two skills' optima against the ratio of their classes, and where they meet.
 
     Args:
-        ratio: per mix.
         optima: skill to its optimum (params) per mix.
         alignment: of `aligning_ratio` on the same numbers.
-        label: of the horizontal axis.
     """
     figure, axes = one_panel(6.0, 4.4)
     x = np.asarray(ratio, dtype=float)
@@ -235,14 +222,10 @@ def figure_laws(laws: Mapping[str, PowerLaw], optima: Mapping[str, Sequence[Opti
         bars = np.array([[o.params - o.interval[0], o.interval[1] - o.params] for o in usable]).T
         label = literal(name) + (f": b = {law.exponent:.3f}" if law.ok else ": no law")
         axes.errorbar(
-            [o.flops for o in usable],
-            params,
+            [o.flops for o in usable], params,
             yerr=np.nan_to_num(bars, posinf=0.0) if usable else None,
-            fmt=MARKERS[i % len(MARKERS)],
-            color=colour,
-            capsize=2,
-            label=label,
-        )
+            fmt=MARKERS[i % len(MARKERS)], color=colour, capsize=2, label=label,
+        )  # fmt: skip
         if law.ok:
             grid = np.geomspace(*law.flops_range, 60)
             low, high = law.interval(grid)

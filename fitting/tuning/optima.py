@@ -2,7 +2,7 @@
 
 Legend: p = params, t = tokens, C = flops = 6 p t; z = ln of a hyperparameter; losses in nats.
 
-On each allocation ln loss near its minimum is a quadratic in the logarithms of the
+On each allocation ln loss near its minimum is a quadratic in the logarithms of the d
 hyperparameters that were varied; its vertex is the optimum, its curvature tells how much a wrong
 value costs. All allocations have one estimate of the noise. The optima then give a log-log law.
 """
@@ -19,16 +19,9 @@ import pandas as pd
 
 from fitting.errors import FittingError, Status, TableError
 from fitting.reading.observations import group_budgets
-from fitting.regression import scattered_fit
+from fitting.regression import least_squares, scattered_fit
 from fitting.tuning.published import HyperparameterLaw, Quantity
-from fitting.tuning.quadratic import (
-    ResponseSurface,
-    determined,
-    fit_response,
-    vertex,
-    vertex_se,
-)
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Result, as_tuples
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Result, as_tuples
 
 FLAT_FRACTION = 0.0025
 """Loss within .25 % of the best counts as no worse (DeepSeek LLM, arXiv 2401.02954)."""
@@ -49,16 +42,12 @@ class TunedPoint(Result):
     """The best value of one hyperparameter at one allocation.
 
     Attributes:
-        params: of the allocation.
-        tokens: of the allocation.
+        params, tokens: of the allocation.
         value: of least loss, NaN where ``status`` forbids a number.
         log_se: standard error of ln value.
         flat: values between which the loss stays within .25 % of the least.
         curvature: d2 ln loss / d(ln value)2, the other hyperparameters held at their best.
         loss: least loss by the quadratic, nats.
-        trials: number of trials fitted.
-        status: OK, EDGE, CONCAVE or NOT_IDENTIFIED.
-        reason: what the status rests on.
     """
 
     params: float
@@ -80,8 +69,6 @@ def tuned_points(
 
     Args:
         trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both.
-        quantity: "learning_rate" or "batch_tokens".
-        window: fraction above the best loss within which trials are fitted.
 
     Raises:
         TableError: a column is missing, or values are not finite and positive.
@@ -90,7 +77,7 @@ def tuned_points(
     # Tokens are whole batches, so that trials of one allocation differ by a part of a batch.
     keys = [group_budgets(frame[name].to_numpy()) for name in ("params", "tokens")]
     groups = [g for _, g in frame.groupby(keys, sort=True)]
-    fits = [fit_response(g, _QUANTITIES, window) for g in groups]
+    fits = [_fit_response(g, _QUANTITIES, window) for g in groups]
     dof = sum(f.dof for f in fits)
     variance = sum(f.squares for f in fits) / dof if dof else math.nan
     return tuple(_point(g, f, quantity, variance) for g, f in zip(groups, fits, strict=True))
@@ -109,10 +96,7 @@ def fit_hyperparameter(
     Args:
         trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both;
             diverged trials are left out by the caller or carry a large finite loss.
-        quantity: "learning_rate" or "batch_tokens".
         predictors: what it may depend on; ("tokens",) is usual for batches.
-        window: fraction above the best loss within which trials are fitted.
-        throw: raise `FitError` instead of returning a law without numbers.
 
     Raises:
         TableError: a column is missing, or values are not finite and positive.
@@ -137,7 +121,7 @@ def fit_points(
     columns = [0, *(i for i, n in enumerate(get_args(Predictor), 1) if n in predictors)]
     rows = [[1.0, math.log(p.params), math.log(p.tokens)] for p in good]
     design = np.array(rows).reshape(-1, 3)[:, columns]
-    if not determined(design):
+    if not _determined(design):
         reason = (
             f"{len(good)} usable optima do not tell {' and '.join(predictors)} apart: tune at "
             f"allocations that differ in each, or name fewer predictors.{note}"
@@ -150,19 +134,13 @@ def fit_points(
     whole, errors = np.zeros(3), np.zeros((3, 3))
     whole[columns], errors[np.ix_(columns, columns)] = fit.coefficients, fit.inverse
     return HyperparameterLaw(
-        quantity,
-        math.exp(whole[0]),
-        float(whole[1]),
-        float(whole[2]),
-        covariance=as_tuples(errors),
-        dof=float(fit.dof) if fit.dof > 0 else math.inf,
-        scatter=scatter,
-        params_range=_range([p.params for p in good]),
+        quantity, math.exp(whole[0]), float(whole[1]), float(whole[2]),
+        covariance=as_tuples(errors), dof=float(fit.dof) if fit.dof > 0 else math.inf,
+        scatter=scatter, params_range=_range([p.params for p in good]),
         tokens_range=_range([p.tokens for p in good]),
         flops_range=_range([FLOPS_PER_PARAM_TOKEN * p.params * p.tokens for p in good]),
-        source=f"fitted through {len(good)} optima",
-        reason=f"Through {len(good)} optima.{note}",
-    )
+        source=f"fitted through {len(good)} optima", reason=f"Through {len(good)} optima.{note}",
+    )  # fmt: skip
 
 
 def flat_factor(points: Sequence[TunedPoint]) -> float:
@@ -189,8 +167,6 @@ def recipe_shift(
 
     Args:
         loss: of (params, tokens) with everything tuned, nats.
-        flops: budget.
-        params: p* with everything tuned.
         curvature: d2 ln loss / d(ln rate)2, as `TunedPoint.curvature` has it.
         log_off: of (params, tokens): ln of the rate used over the best one.
 
@@ -210,9 +186,7 @@ def recipe_shift(
     return math.exp(float(found.x))
 
 
-def _point(
-    group: pd.DataFrame, fit: ResponseSurface, quantity: Quantity, variance: float
-) -> TunedPoint:
+def _point(group: pd.DataFrame, fit: _Response, quantity: Quantity, variance: float) -> TunedPoint:
     """Read one hyperparameter's optimum off a quadratic response surface."""
     params, tokens = float(group["params"].median()), float(group["tokens"].median())
 
@@ -227,7 +201,7 @@ def _point(
             Status.NOT_IDENTIFIED, f"{len(group)} trials do not fix a minimum of {quantity}"
         )
     d, i = len(fit.names), fit.names.index(quantity)
-    lowest, hessian = vertex(fit.constants, d)
+    lowest, hessian = _vertex(fit.constants, d)
     if np.linalg.eigvalsh(hessian).min() <= 0:
         return nothing(Status.CONCAVE, "ln loss does not curve upwards")
     z = lowest + fit.centre
@@ -239,16 +213,10 @@ def _point(
     half = math.exp(math.sqrt(2 * math.log1p(FLAT_FRACTION) / curvature))
     least = float(fit.constants[0] + fit.constants[1 : 1 + d] @ lowest / 2)
     return TunedPoint(
-        params=params,
-        tokens=tokens,
-        value=value,
-        log_se=vertex_se(fit, i, variance),
-        flat=(value / half, value * half),
-        curvature=curvature,
-        loss=math.exp(least),
-        trials=fit.trials,
-        status=Status.OK,
-    )
+        params=params, tokens=tokens, value=value, log_se=_vertex_se(fit, i, variance),
+        flat=(value / half, value * half), curvature=curvature, loss=math.exp(least),
+        trials=fit.trials, status=Status.OK,
+    )  # fmt: skip
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -277,3 +245,81 @@ def _checked(trials: pd.DataFrame | Mapping[str, Any], quantity: Quantity) -> pd
     if frame.empty:
         raise TableError("the table has no rows")
     return frame
+
+
+_LEAST_DOF = 2
+"""Trials beyond the constants; the window is widened until there are as many (assumption)."""
+
+
+@dataclass(frozen=True)
+class _Response:
+    """A quadratic in the hyperparameters that vary: ln loss = row(z - centre) @ constants."""
+
+    names: tuple[str, ...]
+    centre: FloatArray  # (d,)
+    constants: FloatArray  # 1, d linear, d (d + 1) / 2 quadratic; empty if not fitted
+    inverse: FloatArray  # of the normal matrix
+    squares: float
+    dof: int
+    trials: int
+
+
+def _fit_response(group: pd.DataFrame, names: Sequence[str], window: float) -> _Response:
+    """Fit one allocation's trials near its best.
+
+    Args:
+        group: columns loss and those of ``names`` that were recorded.
+        window: fraction above the best loss within which trials are fitted.
+    """
+    varied = tuple(k for k in names if k in group and group[k].nunique() > 1)
+    y = np.log(group["loss"].to_numpy())
+    z = np.log(group[list(varied)].to_numpy().reshape(len(group), -1))
+    need = 1 + len(varied) * (len(varied) + 3) // 2
+    order = np.argsort(y, kind="stable")
+    inside = max(int((y <= y.min() + window).sum()), need + _LEAST_DOF)
+    while True:
+        rows = order[:inside]
+        centre = z[rows].mean(axis=0)
+        design = _quadratic(z[rows] - centre)
+        if len(rows) >= need and _determined(design):
+            break
+        if inside >= len(y):
+            return _Response(varied, centre, np.empty(0), np.empty(0), 0.0, 0, len(rows))
+        inside += 1
+    fit = least_squares(design, y[rows])
+    return _Response(varied, centre, *fit, len(rows))
+
+
+def _quadratic(z: FloatArray) -> FloatArray:
+    """Constant, linear and quadratic terms, (n, 1 + d + d (d + 1) / 2)."""
+    d = z.shape[1]
+    pairs = [z[:, i] * z[:, j] for i in range(d) for j in range(i, d)]
+    return np.column_stack([np.ones(len(z)), z, *pairs])
+
+
+def _vertex(constants: FloatArray, d: int) -> tuple[FloatArray, FloatArray]:
+    """Vertex (d,) and Hessian (d, d)."""
+    hessian = np.zeros((d, d))
+    hessian[np.triu_indices(d)] = constants[1 + d :]
+    hessian = hessian + hessian.T
+    return np.asarray(-np.linalg.solve(hessian, constants[1 : 1 + d])), hessian
+
+
+def _vertex_se(fit: _Response, i: int, variance: float) -> float:
+    """Standard error of one coordinate of the vertex, by the delta method."""
+    d = len(fit.names)
+    slope = np.empty(len(fit.constants))
+    for j, value in enumerate(fit.constants):
+        step = np.zeros(len(slope))
+        step[j] = 1e-6 * max(abs(float(value)), 1e-6)
+        high, low = (_vertex(fit.constants + s * step, d)[0][i] for s in (1, -1))
+        slope[j] = (high - low) / (2 * step[j])
+    return math.sqrt(max(float(slope @ fit.inverse @ slope) * variance, 0.0))
+
+
+def _determined(design: FloatArray) -> bool:
+    """Whether the columns are independent and the rows no fewer, to working precision."""
+    if len(design) < design.shape[1]:
+        return False
+    scaled = design / np.maximum(np.linalg.norm(design, axis=0), 1e-300)
+    return float(np.linalg.svd(scaled, compute_uv=False)[-1]) > 1e-6

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from fitting.values import (
     FloatArray,
     Result,
     check_positive,
+    farthest,
     log_interval,
 )
 
@@ -38,10 +39,8 @@ class Recommendation:
     """A hyperparameter for one allocation.
 
     Attributes:
-        value: rate, or tokens per batch.
         interval: 90 %; NaN where the law has no errors.
         extrapolates: greatest factor by which params, tokens or flops leave the measured range.
-        warning: says so in words, and which; empty inside.
     """
 
     value: float
@@ -57,17 +56,11 @@ class HyperparameterLaw(Result):
     Attributes:
         quantity: "learning_rate" or "batch_tokens".
         coefficient: at one parameter and one token.
-        params_exponent: 0 where params do not matter.
-        tokens_exponent: 0 where tokens do not matter.
         covariance: of (ln coefficient, params_exponent, tokens_exponent), (3, 3).
         dof: degrees of freedom behind the covariance.
         scatter: standard deviation of ln quantity round the law beyond the points' own errors.
-        params_range: where it was measured.
-        tokens_range: where it was measured.
-        flops_range: where it was measured.
+        params_range, tokens_range, flops_range: where it was measured.
         source: where it comes from and what its params count.
-        status: OK or NOT_IDENTIFIED.
-        reason: what the status rests on.
     """
 
     quantity: Quantity
@@ -115,30 +108,28 @@ class HyperparameterLaw(Result):
 
     def _beyond(self, params: float, tokens: float) -> tuple[float, str]:
         """Greatest factor out of the ranges, and a sentence on it."""
-        flops = FLOPS_PER_PARAM_TOKEN * params * tokens
-        worst, said = 1.0, ""
-        for name, value in (("params", params), ("tokens", tokens), ("flops", flops)):
-            low, high = getattr(self, f"{name}_range")
-            factor = max(low / value, value / high)  # NaN, hence never greater, where unknown
-            if factor > worst * (1 + _SLACK):
-                worst = factor
-                said = (
-                    f"{self.quantity}: {name} {value:.3g} lies a factor of {factor:.2g} outside "
-                    f"the measured {low:.3g} to {high:.3g}."
-                )
-        return worst, said
+        values = {
+            "params": params, "tokens": tokens, "flops": FLOPS_PER_PARAM_TOKEN * params * tokens,
+        }  # fmt: skip
+        ranges = {name: getattr(self, f"{name}_range") for name in values}
+        factor, name = farthest(values, ranges)
+        if factor <= 1 + _SLACK:
+            return 1.0, ""
+        low, high = ranges[name]
+        return factor, (
+            f"{self.quantity}: {name} {values[name]:.3g} lies a factor of {factor:.2g} outside "
+            f"the measured {low:.3g} to {high:.3g}."
+        )
 
     def __str__(self) -> str:
         """One line for a terminal."""
         if not self.ok:
             return f"no law of {self.quantity}: {self.status} ({self.reason})"
         parts = [f"{self.quantity} = {self.coefficient:.4g}"]
-        for i, (name, exponent) in enumerate(
-            (("params", self.params_exponent), ("tokens", self.tokens_exponent)), 1
-        ):
-            error = math.sqrt(self.covariance[i][i]) if self.covariance[i][i] > 0 else math.nan
+        for i, name in enumerate(("params", "tokens"), 1):
+            exponent, variance = getattr(self, f"{name}_exponent"), self.covariance[i][i]
             if exponent:
-                known = f" ± {error:.2g}" if math.isfinite(error) else ""
+                known = f" ± {math.sqrt(variance):.2g}" if variance > 0 else ""
                 parts.append(f"{name}^({exponent:.4g}{known})")
         return " * ".join(parts)
 
@@ -194,35 +185,21 @@ _STEP = (
     "sequences of 2048, dense models; params without embeddings. Constants: mean and covariance "
     "of the 1004 bootstraps they publish (printed rounded: 1.79, -.713, .307; .58, .571)"
 )
-_STEP_PARAMS, _STEP_TOKENS = (2.14e8, 1.08e9), (4e9, 1e11)
+_STEP_PLACE: dict[str, Any] = {
+    "source": _STEP, "params_range": (2.14e8, 1.08e9), "tokens_range": (4e9, 1e11),
+}  # fmt: skip
+_STEP_RATE = (
+    (0.389062, -0.0135589, -0.00513249),
+    (-0.0135589, 0.000891486, -0.000174332),
+    (-0.00513249, -0.000174332, 0.000366312),
+)
+_STEP_BATCH = ((0.191180, 0.0, -0.00815157), (0.0, 0.0, 0.0), (-0.00815157, 0.0, 0.000348518))
 STEP_LAW = Rule(
     HyperparameterLaw(
-        "learning_rate",
-        math.exp(0.58631),
-        -0.71292,
-        0.30749,
-        covariance=(
-            (0.389062, -0.0135589, -0.00513249),
-            (-0.0135589, 0.000891486, -0.000174332),
-            (-0.00513249, -0.000174332, 0.000366312),
-        ),
-        source=_STEP,
-        params_range=_STEP_PARAMS,
-        tokens_range=_STEP_TOKENS,
+        "learning_rate", math.exp(0.58631), -0.71292, 0.30749, _STEP_RATE, **_STEP_PLACE
     ),
     HyperparameterLaw(
-        "batch_tokens",
-        math.exp(-0.54354),
-        0.0,
-        0.57094,
-        covariance=(
-            (0.191180, 0.0, -0.00815157),
-            (0.0, 0.0, 0.0),
-            (-0.00815157, 0.0, 0.000348518),
-        ),
-        source=_STEP,
-        params_range=_STEP_PARAMS,
-        tokens_range=_STEP_TOKENS,
+        "batch_tokens", math.exp(-0.54354), 0.0, 0.57094, _STEP_BATCH, **_STEP_PLACE
     ),
 )
 """Seventeen allocations of .21 to 1.07 B params on 4 to 100 B tokens, about 110 trials each."""

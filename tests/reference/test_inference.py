@@ -15,14 +15,14 @@ def test_quality_of_30b_for_ten_trillion_tokens() -> None:
     plan = serving_optimum(CHINCHILLA, 1e13, loss=quality_of(CHINCHILLA, 30e9))
     assert plan.compute_optimal_params == pytest.approx(30e9)
     assert plan.params == pytest.approx(13.6e9, rel=0.03)
-    assert plan.tokens_ratio == pytest.approx(2.84, rel=0.03)
+    assert plan.tokens / plan.compute_optimal_tokens == pytest.approx(2.84, rel=0.03)
     assert plan.saving == pytest.approx(0.28, rel=0.03)
 
 
 def test_quality_of_7b_for_a_hundred_billion_tokens() -> None:
     plan = serving_optimum(CHINCHILLA, 1e11, loss=quality_of(CHINCHILLA, 7e9))
     assert plan.params == pytest.approx(6e9, rel=0.03)
-    assert plan.tokens_ratio == pytest.approx(1.18, rel=0.03)
+    assert plan.tokens / plan.compute_optimal_tokens == pytest.approx(1.18, rel=0.03)
 
 
 def test_quality_of_13b_for_two_trillion_tokens() -> None:
