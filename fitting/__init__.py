@@ -35,7 +35,7 @@ from fitting.laws.surface import Surface, fit_surface
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.reading.observations import Observations, prepare, read_table
 from fitting.reading.runs import Runs, read_runs
-from fitting.tuning.optima import fit_hyperparameter, flat_factor, tuned_points
+from fitting.tuning.optima import fit_points, flat_factor, tuned_points
 from fitting.tuning.published import HyperparameterLaw
 from fitting.values import Optimum, Prediction
 
@@ -72,10 +72,10 @@ __all__ = [
     "cost_of_choice",
     "cost_of_overtraining",
     "fit_guarded",
-    "fit_hyperparameter",
     "fit_isoflop",
     "fit_nll_law",
     "fit_pass_law",
+    "fit_points",
     "fit_power_law",
     "fit_skills",
     "fit_surface",

@@ -161,38 +161,30 @@ def of_known_mixes(table: Table, shares: Shares) -> Observations:
     return seen
 
 
-def fit_share_response(
-    share: npt.ArrayLike, params: npt.ArrayLike, *, se: npt.ArrayLike | None = None
-) -> ShareResponse:
+def fit_share_response(share: npt.ArrayLike, params: npt.ArrayLike) -> ShareResponse:
     """Fit a straight line to ln p* against a class's share, on one budget.
 
     Args:
         share: share of the class in each mix, shape (n,).
         params: p* of the skill, shape (n,); rows that are NaN are left out and counted.
-        se: standard errors of ln p* for relative weights; the residuals set the scale.
     """
-    errors = np.ones(np.size(params)) if se is None else se
-    s, y, w = equal_columns(share=share, params=params, se=errors)
-    w = 1 / w**2
-    good = np.isfinite(s) & np.isfinite(y) & (y > 0) & np.isfinite(w)
+    s, y = equal_columns(share=share, params=params)
+    good = np.isfinite(s) & np.isfinite(y) & (y > 0)
     left = f"{len(s) - good.sum()} of {len(s)} mixes have no usable optimum." * bool((~good).any())
-    s, y, w = s[good], y[good], w[good]
+    s, y = s[good], y[good]
     if len(np.unique(s)) < 3:
         reason = f"{len(np.unique(s))} different shares; a slope needs three. {left}".strip()
         nan = ((math.nan,) * 2,) * 2
         return ShareResponse(
             math.nan, math.nan, nan, 0.0, math.nan, (math.nan,) * 2, Status.NOT_IDENTIFIED, reason
         )
-    fit = least_squares(np.stack([np.ones_like(s), s], axis=1), np.log(y), w / w.mean())
+    fit = least_squares(np.stack([np.ones_like(s), s], axis=1), np.log(y))
     return ShareResponse(
-        intercept=float(fit.coefficients[0]),
-        slope=float(fit.coefficients[1]),
+        intercept=float(fit.coefficients[0]), slope=float(fit.coefficients[1]),
         covariance=as_tuples(fit.covariance),  # type: ignore[arg-type]
-        dof=float(fit.dof),
-        scatter=math.sqrt(fit.variance),
-        share_range=(float(s.min()), float(s.max())),
-        reason=left,
-    )
+        dof=float(fit.dof), scatter=math.sqrt(fit.variance),
+        share_range=(float(s.min()), float(s.max())), reason=left,
+    )  # fmt: skip
 
 
 def slope_difference(first: ShareResponse, second: ShareResponse) -> Estimate:

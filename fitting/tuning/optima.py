@@ -68,7 +68,8 @@ def tuned_points(
     """Best value of a hyperparameter at every allocation of a table.
 
     Args:
-        trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both.
+        trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both;
+            diverged trials are left out by the caller or carry a large finite loss.
 
     Raises:
         TableError: a column is missing, or values are not finite and positive.
@@ -83,36 +84,18 @@ def tuned_points(
     return tuple(_point(g, f, quantity, variance) for g, f in zip(groups, fits, strict=True))
 
 
-def fit_hyperparameter(
-    trials: pd.DataFrame | Mapping[str, Any],
-    quantity: Quantity,
-    *,
-    predictors: Sequence[Predictor] = ("params", "tokens"),
-    window: float = WINDOW,
-    throw: bool = False,
-) -> HyperparameterLaw:
-    """Fit quantity = coefficient * params^a * tokens^b through the optima of every allocation.
-
-    Args:
-        trials: columns params, tokens, loss, and learning_rate (or lr), batch_tokens or both;
-            diverged trials are left out by the caller or carry a large finite loss.
-        predictors: what it may depend on; ("tokens",) is usual for batches.
-
-    Raises:
-        TableError: a column is missing, or values are not finite and positive.
-        FitError: with ``throw``, the trials do not determine the law.
-    """
-    points = tuned_points(trials, quantity, window=window)
-    return fit_points(points, quantity, predictors=predictors).required(throw)
-
-
 def fit_points(
     points: Sequence[TunedPoint],
     quantity: Quantity,
     *,
     predictors: Sequence[Predictor] = ("params", "tokens"),
 ) -> HyperparameterLaw:
-    """The log-log law through optima, weighted by their errors and a common scatter."""
+    """quantity = coefficient * params^a * tokens^b, by optima weighted by errors and a scatter.
+
+    Args:
+        points: of `tuned_points`.
+        predictors: what it may depend on; ("tokens",) is usual for batches.
+    """
     if not predictors or not set(predictors) <= set(get_args(Predictor)):
         raise FittingError(f"predictors={tuple(predictors)!r}: give params, tokens, or both")
     good = [p for p in points if p.ok]

@@ -4,7 +4,7 @@ Legend: p = params, t = tokens, C = flops = 6 p t; logarithms natural; rates per
 batches in tokens.
 
 Published laws hold for their own optimiser, schedule and count of params; each says what it
-counts and where it was measured. Our own come from `fitting.fit_hyperparameter`.
+counts and where it was measured. Our own come from `fitting.fit_points`.
 """
 
 from __future__ import annotations

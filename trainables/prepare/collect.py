@@ -10,7 +10,7 @@ import numpy as np
 
 from trainables.corpora.prepared import token_type
 from trainables.manifest import file_hash
-from trainables.prepare import contamination, skills
+from trainables.prepare import contamination
 from trainables.prepare.files import write_bytes
 from trainables.prepare.shards import WORK, records_of
 from trainables.prepare.sources import Part
@@ -93,7 +93,7 @@ def contamination_of(
         pieces = np.split(tokens, ends)
         sets[f"validation/{name}"] = [p[p != begin] for p in pieces if (p != begin).any()]
     for name, entry in manifest["skills"].items():
-        encoded = skills.read_skill(root, entry)
+        encoded = Encoded.load(root / entry["file"])
         sets[name] = [_target(encoded, i, n) for i in _firsts(encoded)]
     shards = [
         root / shard["file"] for entry in manifest["classes"].values() for shard in entry["shards"]

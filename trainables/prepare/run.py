@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trainables.manifest import FILE, FORMAT, TOKEN_BYTES
+from trainables.manifest import FILE, FORMAT, TOKEN_BYTES, file_hash
 from trainables.prepare import skills, tokenizer
 from trainables.prepare.collect import class_entry, contamination_of
 from trainables.prepare.files import FULL, caches_below, write_bytes
@@ -93,7 +93,7 @@ def _prepare(corpora: Corpora, root: Path, workers: int, say: Say) -> dict[str, 
                 "path": tokenizer.DIRECTORY,
                 "vocabulary": tokenizer.vocabulary_size(root),
                 "begin": begin,
-                "sha256": tokenizer.digest(root),
+                "sha256": file_hash(root / tokenizer.DIRECTORY / "tokenizer.json"),
             },
             "classes": classes,
             "skills": encoded,

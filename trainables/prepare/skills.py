@@ -12,7 +12,7 @@ from trainables.prepare.files import partial
 from trainables.prepare.rows import Reading, Unreadable, kind_of, read_rows
 from trainables.prepare.spec import PrepareError, SkillSource
 from trainables.skills.benchmarks import Benchmark, BenchmarkError, Loaded, convert, load
-from trainables.skills.encode import Encoded, encode
+from trainables.skills.encode import encode
 from trainables.skills.paper import NINETEEN, find
 
 if TYPE_CHECKING:
@@ -44,11 +44,6 @@ def write_skill(source: SkillSource, tokenizer: Tokenizer, root: Path) -> dict[s
         "without_target": loaded.skipped + encoded.left_out, "note": loaded.note,
         "file": str(path.relative_to(root)), "sha256": file_hash(path),
     }  # fmt: skip
-
-
-def read_skill(root: Path, entry: dict[str, Any]) -> Encoded:
-    """A skill's encoded examples."""
-    return Encoded.load(root / entry["file"])
 
 
 def skill_class(source: SkillSource) -> str:

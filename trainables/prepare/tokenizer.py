@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -83,11 +82,6 @@ def begin_token(root: Path) -> int:
 def vocabulary_size(root: Path) -> int:
     """Rows an embedding needs, of a prepared directory."""
     return (root / TOKEN_BYTES).stat().st_size // 2
-
-
-def digest(root: Path) -> str:
-    """Hash of the tokenizer's merges, vocabulary and added tokens."""
-    return hashlib.sha256((root / DIRECTORY / "tokenizer.json").read_bytes()).hexdigest()
 
 
 def _loaded(source: str) -> PreTrainedTokenizerFast:

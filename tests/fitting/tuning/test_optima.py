@@ -10,7 +10,7 @@ from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.laws.surface import Surface
 from fitting.tuning.optima import (
     FLAT_FRACTION,
-    fit_hyperparameter,
+    fit_points,
     flat_factor,
     recipe_shift,
     tuned_points,
@@ -19,6 +19,10 @@ from fitting.tuning.optima import (
 SURFACE = Surface(E=1.7, A=400.0, B=1500.0, alpha=0.34, beta=0.36)
 CURVATURE = 0.012  # d2 ln loss / d(ln rate)2: flat to a factor of 1.9, as Step Law's trials are
 RATES = np.geomspace(2e-4, 2e-2, 13)
+
+
+def fit_hyperparameter(table, quantity, **options):
+    return fit_points(tuned_points(table, quantity), quantity, **options)
 
 
 def best_rate(p: float, t: float) -> float:
@@ -115,7 +119,7 @@ def test_what_the_trials_do_not_tell_apart_is_said() -> None:
     )
     assert fit_hyperparameter(one_size, "learning_rate", predictors=("tokens",)).ok
     with pytest.raises(FitError, match="fewer predictors"):
-        fit_hyperparameter(one_size, "learning_rate", throw=True)
+        fit_hyperparameter(one_size, "learning_rate").required()
     fixed = fit_hyperparameter(table, "batch_tokens")
     assert not fixed.ok and "do not fix a minimum of batch_tokens" in fixed.reason
 
