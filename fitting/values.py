@@ -181,3 +181,64 @@ def from_plain(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(from_plain(v) for v in value)
     return math.inf if value == "inf" else value
+
+
+CONVENTION_SPREAD = 0.02
+"""Scatter of ln(flops / (params tokens)) below which it is one number (rounding of sizes)."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a table counts FLOPs: flops / (params tokens), which may vary with the size.
+
+    It is 6 where every parameter counts and nothing else does; with attention counted, or
+    embeddings left out of params, it is more, and the more the smaller the model.
+
+    Attributes:
+        factor: at the middle size.
+        slope: of its ln over ln params; 0 where it does not vary.
+        middle: ln params of the middle size.
+        sizes: (least, greatest) ln params measured; the slope ends there.
+    """
+
+    factor: float = FLOPS_PER_PARAM_TOKEN
+    slope: float = 0.0
+    middle: float = 0.0
+    sizes: tuple[float, float] = (-math.inf, math.inf)
+
+    @classmethod
+    def of(cls, flops: FloatArray, params: FloatArray, tokens: FloatArray) -> Convention:
+        """That of a table's trials, (n,) each."""
+        x, ratio = np.log(params), np.log(flops) - np.log(params) - np.log(tokens)
+        middle, usual = float(np.median(x)), float(np.median(ratio))
+        away = x - middle
+        slope = 0.0
+        if np.std(ratio) > CONVENTION_SPREAD and np.ptp(x) > 0:
+            slope = float(away @ (ratio - usual) / (away @ away))
+        return cls(math.exp(usual), slope, middle, (float(x.min()), float(x.max())))
+
+    def at(self, params: npt.ArrayLike) -> FloatArray:
+        """Flops / (params tokens) of these sizes."""
+        x = np.clip(np.log(np.asarray(params, float)), *self.sizes)
+        return np.asarray(
+            self.factor * np.exp(self.slope * (x - self.middle) if self.slope else 0 * x)
+        )
+
+    def flops(self, params: npt.ArrayLike, tokens: npt.ArrayLike) -> FloatArray:
+        """What training costs."""
+        return np.asarray(self.at(params) * np.asarray(params, float) * np.asarray(tokens, float))
+
+    def tokens(self, flops: npt.ArrayLike, params: npt.ArrayLike) -> FloatArray:
+        """What a budget buys."""
+        return np.asarray(np.asarray(flops, float) / (self.at(params) * np.asarray(params, float)))
+
+    def __str__(self) -> str:
+        """For reports."""
+        if not self.slope:
+            return f"flops = {self.factor:.3g} params tokens"
+        low, high = (float(self.at(math.exp(v))) for v in self.sizes)
+        return f"flops = {low:.3g} to {high:.3g} params tokens, by size"
+
+
+SIX = Convention()
+"""C = 6 p t."""

@@ -46,17 +46,21 @@ def skill_gap(fit: Guarded, skill: str, other: str, flops: Sequence[float]) -> S
     correlation = residual_correlation(fit, skill, other)
     parts = [_of_component(fit, c, pair, flops, correlation) for c in fit.components]
     values = np.stack([part.value for part in parts])
-    mean = fit.weights @ values
+    shares = fit.weights[:, pair].mean(1)
+    vertices = fit.vertex(flops)[pair]
+    mean = vertices[0] - vertices[1]
     away = values - mean
     spread = np.stack([part.covariance for part in parts]) + away[:, :, None] * away[:, None, :]
-    return SkillGap(mean, np.tensordot(fit.weights, spread, 1))
+    return SkillGap(mean, np.tensordot(shares, spread, 1))
 
 
 def residual_correlation(fit: Guarded, skill: str, other: str) -> float:
     """Correlation of two skills' errors in one trial, held back towards none; 0 if unknown."""
     pair = [fit.skills.index(skill), fit.skills.index(other)]
-    best = fit.components[int(fit.weights.argmax())]
-    z = (_residual(fit, best) / best.scale[:, None])[pair]
+    best = fit.components[int(fit.weights[:, pair].sum(1).argmax())]
+    seen = fit.measured
+    own = best.scale[:, None] * best.blur(seen.log_params, np.exp(seen.log_flops))
+    z = (_residual(fit, best) / own)[pair]
     z = np.clip(z[:, np.isfinite(z).all(axis=0)], -_FAR, _FAR)
     if z.shape[1] < 3:
         return 0.0
@@ -97,7 +101,8 @@ def _witnesses(fit: Guarded, component: Component) -> FloatArray:
     seen = fit.measured
     present = np.isfinite(seen.loss) * 1.0
     residual = np.nan_to_num(_residual(fit, component))
-    weights = robust_weights(residual, component.scale, present)
+    own = component.scale[:, None] * component.blur(seen.log_params, np.exp(seen.log_flops))
+    weights = robust_weights(residual / own, present)
     share = INFORMATION * present.sum() / weights.sum()
     rows = component.jacobian(seen.log_params, np.exp(seen.log_flops))
-    return np.asarray(rows * (np.sqrt(share * weights) / component.scale[:, None])[:, :, None])
+    return np.asarray(rows * (np.sqrt(share * weights) / own)[:, :, None])

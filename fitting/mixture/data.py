@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from fitting.mixture.laplace import IntArray
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+from fitting.values import SIX, Convention, FloatArray
 
 IDENTITY = ("flops", "params", "tokens", "seed", "trial_id")
 """Columns that tell trials apart, where known."""
@@ -30,17 +31,27 @@ class Trials:
         log_params: (n,) ln p.
         log_flops: (n,) ln C.
         loss: (S, n) nats, NaN where a skill was not measured.
-        flops_per_param_token: median of C / (p t).
+        convention: how the table counts FLOPs.
     """
 
     skills: tuple[str, ...]
     log_params: FloatArray
     log_flops: FloatArray
     loss: FloatArray
-    flops_per_param_token: float = FLOPS_PER_PARAM_TOKEN
+    convention: Convention = SIX
 
     def __len__(self) -> int:
         return len(self.log_flops)
+
+    @cached_property
+    def allocation(self) -> IntArray:
+        """(n,) number of each trial's allocation; repeats share one."""
+        keys = np.round(np.stack([self.log_params, self.log_flops]), 5)
+        return np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+
+    def repeats(self) -> FloatArray:
+        """(n,) how many trials each one's allocation has."""
+        return np.bincount(self.allocation)[self.allocation].astype(float)
 
     def take(self, trials: npt.NDArray[np.bool_]) -> Trials:
         """Some of the trials, and the skills that were measured there."""
@@ -69,18 +80,17 @@ def read_trials(frame: pd.DataFrame) -> Trials:
     if not len(frame):
         raise ValueError("frame has no rows: nothing to fit")
     skill, skills = pd.factorize(frame["skill"])
-    flops, params = frame["flops"].to_numpy(float), frame["params"].to_numpy(float)
+    flops, params, tokens = (frame[c].to_numpy(float) for c in ("flops", "params", "tokens"))
     trial = _trial_of(frame, skill)
     first = np.unique(trial, return_index=True)[1]
     loss = np.full((len(skills), len(first)), np.nan)
     loss[skill, trial] = frame["loss"].to_numpy(float)
-    ratio = flops[first] / (params[first] * frame["tokens"].to_numpy(float)[first])
     return Trials(
         skills=tuple(str(name) for name in skills),
         log_params=np.log(params[first]),
         log_flops=np.log(flops[first]),
         loss=loss,
-        flops_per_param_token=float(np.median(ratio)),
+        convention=Convention.of(flops[first], params[first], tokens[first]),
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fitting.mixture.discrepancy import NEAR
 from fitting.mixture.fit import Guarded
 from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
@@ -23,26 +24,21 @@ from fitting.values import Z90, FloatArray
 
 __all__ = ["Places", "Wishes", "bound", "choose", "foresee", "lessons", "taught"]
 
-SHAPE_ERROR = 0.15
-SHAPE_ERROR_ALARMED = 0.3
-"""Relative error of the curve's cubic term that a distant trial is charged with, as extra noise,
-while a law is believed and after an alarm. The adaptive study (section 4) has .3: sizes within
-+-1.0 to 1.6. Where a law holds, .15 lowered the worst skill's error from .067 to .053 at W = .05
-(24 simulated sweeps apart from those of benchmarks/search_efficiency.py); in world sigmoid it
-raised it from .121 to .164 at W = .1 (12 sweeps), so .3 stays after an alarm."""
-
 CAUTION = 0.5
 """Share of the score that belongs to the component of `GUARD`, whatever the evidence says
 (adaptive study, section 5: with .2 it is cheaper when the law holds and worse when not)."""
 
-GUARD = 1.0
-"""Discrepancy scale of the component that keeps that share: 6 % drift of p* per budget."""
+GUARD = NEAR.name
+"""The component that keeps that share, where the fit has it."""
+
+FAR = 0.06
+"""Own error of ln p* on a budget from which a member is one of budgets that stand apart."""
 
 BLOCK = 3
 """Trials judged together: a curve has a level, a place and a width."""
 
 GIVEN_UP = 0.5
-"""Share of the members of scale `GUARD` and more from which budgets are explored one by one."""
+"""Share of such members from which budgets are explored one by one."""
 
 _RIDGE = 1e-12
 
@@ -260,7 +256,9 @@ def _blocks(fit: Guarded, candidates: Places) -> list[list[int]]:
     None while the law is believed: budgets then teach about each other, and blocks would only
     spend more on dear ones.
     """
-    loose = sum(w for w, c in zip(fit.weights, fit.components, strict=True) if c.h >= GUARD)
+    kinds = [c.discrepancy.kind for c in fit.components]
+    apart = np.array([k.drift is not None and k.drift.own > FAR for k in kinds])
+    loose = fit.weights[apart].sum(0).mean()
     if loose < GIVEN_UP:
         return []
     blocks = []
@@ -319,7 +317,8 @@ def bound(
         steps: updates; the result is within a few per cent of its limit after 100.
     """
     rows = component.jacobian(candidates.log_params, candidates.flops)
-    rows = rows / (noise[:, None, None] * np.sqrt(candidates.cost)[None, :, None])
+    own = noise[:, None] * component.blur(candidates.log_params, candidates.flops)
+    rows = rows / (own * np.sqrt(candidates.cost))[:, :, None]
     aims = component.target(np.asarray(targets, float))
     shares = np.full(len(candidates), 1.0 / len(candidates))
     blame = np.full(len(aims), 1.0 / len(aims))
@@ -343,7 +342,9 @@ def bound(
 def taught(fit: Guarded, targets: Sequence[float]) -> FloatArray:
     """Standard error (S, T) of ln p* by the trials alone, without prior, if the law holds."""
     component, seen = fit.components[0], fit.measured
-    rows = component.jacobian(seen.log_params, np.exp(seen.log_flops)) / fit.noise[:, None, None]
+    places = seen.log_params, np.exp(seen.log_flops)
+    own = fit.noise[:, None] * component.blur(*places)
+    rows = component.jacobian(*places) / own[:, :, None]
     rows = rows * np.isfinite(seen.loss)[:, :, None]
     information = np.swapaxes(rows, 1, 2) @ rows
     ridge = _RIDGE * np.einsum("spp->s", information)[:, None, None]
@@ -354,9 +355,9 @@ def taught(fit: Guarded, targets: Sequence[float]) -> FloatArray:
 
 def _shares(fit: Guarded) -> FloatArray:
     """Weights of the components in the score: part evidence, part caution."""
-    cautious = np.array([float(c.h == GUARD) for c in fit.components])
+    cautious = np.array([float(c.name == GUARD) for c in fit.components])
     caution = CAUTION if cautious.any() else 0.0
-    return np.asarray((1 - caution) * fit.weights + caution * cautious)
+    return np.asarray((1 - caution) * fit.weights.mean(1) + caution * cautious)
 
 
 def _beliefs(
@@ -392,9 +393,5 @@ def _believe(
 
 
 def _noise(fit: Guarded, component: Component, places: Places) -> FloatArray:
-    """Variance (S, n) of one loss as a witness of the optimum: noise, and doubt of the shape."""
-    budgets, at = np.unique(places.flops, return_inverse=True)
-    vertex, cubic = component.vertex(budgets)[:, at], component.shape(budgets)[1][:, at]
-    share = SHAPE_ERROR if odds_against(fit) <= ODDS else SHAPE_ERROR_ALARMED
-    doubt = share * cubic * np.abs(places.log_params - vertex) ** 3 / 6
-    return np.asarray(fit.noise[:, None] ** 2 + doubt**2)
+    """Variance (S, n) of one loss as a witness of the optimum, as the fit itself weighs it."""
+    return (fit.noise[:, None] * component.blur(places.log_params, places.flops)) ** 2

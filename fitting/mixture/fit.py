@@ -18,11 +18,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials, thinned
-from fitting.mixture.discrepancy import KINDS, Kind, nodes_of
+from fitting.mixture.discrepancy import KINDS, SURFACE, Kind, nodes_of
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem
-from fitting.values import FloatArray
+from fitting.mixture.vertex_form import blur
+from fitting.values import Convention, FloatArray
+
+POOLING = 2.0
+"""Skills' worth of belief in what members are worth beforehand (assumption)."""
+
+POOLING_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,11 @@ class Guarded:
         skills: names, in order of first appearance.
         ladder: budgets with effects of their own.
         components: the members.
-        weights: (len(components),) shares, summing to 1.
-        noise: (S,) standard deviation of one loss, nats.
-        flops_per_param_token: of the table; 6 by the usual count.
+        weights: (len(components), S) shares of each skill, summing to 1.
+        evidence: (len(components), S) of each member by each skill alone, logarithms.
+        independence: what one skill's evidence counts beside the others', see `Problem.share`.
+        noise: (S,) standard deviation of one loss near the optimum, nats.
+        convention: how the table counts FLOPs.
         data_flops: (least, largest) budget with data.
         measured: the trials fitted, after merging neighbours where there are very many.
     """
@@ -44,8 +52,10 @@ class Guarded:
     ladder: FloatArray
     components: tuple[Component, ...]
     weights: FloatArray
+    evidence: FloatArray
+    independence: float
     noise: FloatArray
-    flops_per_param_token: float
+    convention: Convention
     data_flops: tuple[float, float]
     measured: Trials = field(repr=False)
 
@@ -56,22 +66,38 @@ class Guarded:
     def vertex(self, flops: npt.ArrayLike) -> FloatArray:
         """Mean of ln p*, (S, n), without its error: sooner."""
         parts = np.stack([c.vertex(flops) for c in self.components])
-        return np.asarray(np.tensordot(self.weights, parts, 1))
+        return np.asarray((self.weights[:, :, None] * parts).sum(0))
+
+    @property
+    def converged(self) -> bool:
+        """Whether every member that counts reached its maximum."""
+        missed = [~c.converged * w for c, w in zip(self.components, self.weights, strict=True)]
+        return bool(np.sum(missed, axis=0).max() < 0.1)
 
     def loss(
         self, skill: str, params: npt.ArrayLike, tokens: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray]:
         """Expected loss of a skill and its standard error, nats, at any sizes and tokens."""
-        p = np.atleast_1d(np.asarray(params, float))
-        flops = self.flops_per_param_token * p * np.asarray(tokens, float)
-        mean, se = self._mix([c.loss(np.log(p), flops) for c in self.components])
+        p, t = np.atleast_1d(np.asarray(params, float)), np.asarray(tokens, float)
+        mean, se = self._mix(
+            [c.loss(np.log(p), self.convention.flops(p, t)) for c in self.components]
+        )
         at = self.skills.index(skill)
         return mean[at], se[at]
+
+    def measured_loss(
+        self, skill: str, log_params: FloatArray, flops: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """What one more trial would measure, and its standard error with that trial's noise."""
+        mean, se = self._mix([c.loss(log_params, flops) for c in self.components])
+        at = self.skills.index(skill)
+        noise = self.noise[at] * blur(log_params - self.vertex(flops)[at])
+        return mean[at], np.hypot(se[at], noise)
 
     def curvature(self, flops: npt.ArrayLike) -> FloatArray:
         """Curvature d2L/d(ln p)2 at the optimum, nats, (S, n)."""
         parts = np.stack([c.shape(flops)[0] for c in self.components])
-        return np.asarray(np.tensordot(self.weights, parts, 1))
+        return np.asarray((self.weights[:, :, None] * parts).sum(0))
 
     def laws(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Lines ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
@@ -85,11 +111,11 @@ class Guarded:
         project = np.linalg.pinv(design)
         parts = [c.line(flops, project) for c in self.components]
         lines = np.stack([line for line, _ in parts])
-        mean = np.tensordot(self.weights, lines, 1)
+        mean = (self.weights[:, :, None] * lines).sum(0)
         away = lines - mean
         spread = np.stack([spread for _, spread in parts]) + away[..., None] * away[..., None, :]
         rest = self.vertex(flops) - mean @ design.T
-        return mean, np.tensordot(self.weights, spread, 1), np.sqrt((rest**2).mean(1))
+        return mean, (self.weights[:, :, None, None] * spread).sum(0), np.sqrt((rest**2).mean(1))
 
     def least_loss(self, log_params: FloatArray, flops: npt.ArrayLike) -> FloatArray:
         """Expected loss (S, n) of each skill at sizes of its own (S, n) on n budgets, nats."""
@@ -98,7 +124,7 @@ class Guarded:
         out = np.zeros_like(log_params)
         for weight, c in zip(self.weights, self.components, strict=True):
             every = c.loss_hat(log_params.ravel(), np.tile(np.asarray(flops, float), skills))
-            out += weight * every.reshape(skills, skills, budgets)[own, own]
+            out += weight[:, None] * every.reshape(skills, skills, budgets)[own, own]
         return out
 
     def _mix(
@@ -106,7 +132,7 @@ class Guarded:
     ) -> tuple[FloatArray, FloatArray]:
         means = np.stack([mean for mean, _ in parts])
         squares = np.stack([se**2 for _, se in parts])
-        w = self.weights[:, None, None]
+        w = self.weights[:, :, None]
         mean = (w * means).sum(0)
         return mean, np.sqrt((w * (squares + (means - mean) ** 2)).sum(0))
 
@@ -116,7 +142,7 @@ def fit_guarded(
     *,
     ladder: npt.ArrayLike | None = None,
     warm: Guarded | None = None,
-    components: Sequence[Kind | float] = KINDS,
+    components: Sequence[Kind] = KINDS,
 ) -> Guarded:
     """Fit the mixture to a long table.
 
@@ -125,7 +151,7 @@ def fit_guarded(
             what `read_trials` makes of it; finite losses only. Skills may miss trials.
         ladder: budgets to report, whether or not they have data yet.
         warm: an earlier fit to start from; the answer is the same, sooner.
-        components: members of the mixture; a number is the scale h, 0 the plain surface.
+        components: members of the mixture.
 
     Raises:
         ValueError: no rows.
@@ -135,37 +161,50 @@ def fit_guarded(
     nodes = nodes_of(trials.log_flops, rungs)
     problem = Problem(trials, nodes)
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
-    kinds = [k if isinstance(k, Kind) else Kind(float(k)) for k in components]
-    plain = problem.solve([problem.discrepancy(Kind(0.0))], None, before)
+    plain = problem.solve([problem.discrepancy(SURFACE)], None, before)
+    if (crowded := problem.with_repeats(plain[0])) is not problem:
+        problem = crowded
+        plain = problem.solve([problem.discrepancy(SURFACE)], plain[0], before)
     found = {plain[0].name: plain[0]}
-    likes = [problem.discrepancy(k) for k in kinds if k.scale > 0]
+    likes = [problem.discrepancy(k) for k in components if not k.plain]
     single = [like for like in likes if not like.kind.bent]
     found |= {c.name: c for c in problem.solve(single, plain[0], before)} if single else {}
     for like in likes:
         if like.kind.bent:
             found[like.kind.name] = problem.solve_pooled(like, plain[0], before)
-    members = tuple(found[kind.name] for kind in kinds)
-    weights = _weights(members, problem)
-    noise = np.exp(weights @ np.log([c.scale for c in members])) / SCALE_OF_NORMAL
+    members = tuple(found[kind.name] for kind in components)
+    evidence = np.stack(
+        [c.log_evidence + c.common_evidence / len(c.log_evidence) for c in members]
+    )
+    independence = problem.share(members[int(evidence.sum(1).argmax())])
+    weights = _weights([kind.often for kind in components], evidence, independence)
+    noise = np.exp((weights * np.log([c.scale for c in members])).sum(0)) / SCALE_OF_NORMAL
     flops = np.exp(trials.log_flops)
     return Guarded(
         skills=trials.skills,
         ladder=np.exp(nodes if rungs is None else np.sort(rungs)),
         components=members,
         weights=weights,
+        evidence=evidence,
+        independence=independence,
         noise=noise,
-        flops_per_param_token=trials.flops_per_param_token,
+        convention=trials.convention,
         data_flops=(float(flops.min()), float(flops.max())),
         measured=trials,
     )
 
 
-def _weights(members: Sequence[Component], problem: Problem) -> FloatArray:
-    """Shares by evidence, counting correlated skills as the fewer independent ones they are."""
-    own = np.array([c.log_evidence.sum() for c in members])
-    common = np.array([c.common_evidence for c in members])
-    share = problem.share(members[int((own + common).argmax())])
-    forgiven = np.array([problem.forgiven(c, share) for c in members])
-    evidence = share * own + common + forgiven
-    raw = np.exp(evidence - evidence.max())
-    return np.asarray(raw / raw.sum())
+def _weights(often: Sequence[float], evidence: FloatArray, independence: float) -> FloatArray:
+    """Shares (M, S) by each skill's own evidence, and by what the other skills made of theirs.
+
+    How often each member is right is itself estimated from the other skills (correlated ones
+    counted as the fewer independent ones they are), so that one odd skill condemns nobody else.
+    """
+    before = POOLING * np.array(often) / np.sum(often)
+    weights = np.zeros_like(evidence)
+    for _ in range(POOLING_ROUNDS):
+        others = weights.sum(1, keepdims=True) - weights
+        raw = evidence + np.log(before[:, None] + independence * others)
+        weights = np.exp(raw - raw.max(0))
+        weights /= weights.sum(0)
+    return np.asarray(weights)

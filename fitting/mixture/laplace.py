@@ -9,12 +9,13 @@ Legend: B = batch (components x skills), n = rows (trials), P = parameters; loss
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from fitting.mixture.vertex_form import Groups, Rows, normal_sums, surface
+from fitting.mixture.vertex_form import Groups, Rows, blur, normal_sums, surface
 from fitting.values import FloatArray
 
 IntArray = npt.NDArray[np.int_]
@@ -30,10 +31,15 @@ SCALE_OF_NORMAL = 0.83
 """Scale of the t fitted to normal errors of unit variance (numerical)."""
 
 SCALE_FREEDOM = 1.0
-"""Pseudo-observations that pull a skill's error scale to the skills' geometric mean
-(3 covered .70-.76 at doubled noise in the adaptive study, section 7)."""
+"""Pseudo-observations that pull a skill's error scale to the skills' geometric mean, each in its
+own unit (3 covered .70-.76 at doubled noise in the adaptive study, section 7)."""
 
-MAX_STEPS = 40
+USUAL_NOISE, USUAL_SKILLS = 0.02, 2.0
+"""Error scale in units of a skill that is expected beforehand, and the skills that this belief
+counts for: of few trials the residuals alone know too little (assumption; a unit is about the
+range of a skill's losses, and real runs have .003 to .05)."""
+
+MAX_STEPS = 300
 OUTLIER = 6.0
 """Residual in error scales (5 standard deviations) beyond which a trial stops to count in the
 error scale: 2.5 % spoiled trials would inflate it by 12 % (measured)."""
@@ -41,7 +47,7 @@ error scale: 2.5 % spoiled trials would inflate it by 12 % (measured)."""
 SETTLED = 1e-3
 """Relative change of the error scale at which a member is done."""
 
-TOLERANCE = 1e-4
+TOLERANCE = 5e-4
 """Predicted fall of the objective (units of log likelihood) at which a member is done. On five
 tables of 30 to 250 trials ln p* was then within .006 of its standard error from the limit, and
 the standard error within .1 %; a tenth of it costs a tenth more time."""
@@ -55,8 +61,9 @@ class Data:
         rows: the n places, sorted by group.
         groups: runs of rows with equal hats.
         loss: (B, n), 0 where absent.
-        present: (B, n), 1 where a loss was measured.
+        present: (B, n), how many trials a loss counts for: 1 if measured, less if repeated, or 0.
         floor: (B,) least error scale, nats.
+        unit: (B,) range of each skill's losses, nats.
     """
 
     rows: Rows
@@ -64,10 +71,11 @@ class Data:
     loss: FloatArray
     present: FloatArray
     floor: FloatArray
+    unit: FloatArray
 
     def residual(self, fitted: FloatArray) -> FloatArray:
         """Measured less fitted losses (B, n)."""
-        return np.asarray((self.loss - fitted) * self.present)
+        return np.asarray((self.loss - fitted) * (self.present > 0))
 
     def sums(
         self, local: FloatArray, weights: FloatArray, residual: FloatArray
@@ -82,6 +90,7 @@ class Data:
             loss=self.loss[members],
             present=self.present[members],
             floor=self.floor[members],
+            unit=self.unit[members],
         )
 
 
@@ -103,6 +112,7 @@ class Posterior:
         scale: (B,) error scale of the t distribution, nats.
         spare: (B,) observations less effective parameters.
         log_evidence: (B,).
+        converged: (B,) whether the steps ended before `MAX_STEPS` were taken.
     """
 
     theta: FloatArray
@@ -110,6 +120,7 @@ class Posterior:
     scale: FloatArray
     spare: FloatArray
     log_evidence: FloatArray
+    converged: npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -122,6 +133,7 @@ class _State:
     used: FloatArray
     fitted: FloatArray
     local: FloatArray
+    blur: FloatArray
 
 
 def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> Posterior:
@@ -134,33 +146,35 @@ def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> 
         scale: (B,) start of the error scale, nats.
     """
     batch = len(theta)
-    fitted, local = surface(theta, data.rows)
+    fitted, local, distance = surface(theta, data.rows)
     damping, used = np.full(batch, 1e-3), np.zeros(batch)
-    state = _State(theta.copy(), scale.copy(), damping, used, fitted, local)
+    state = _State(theta.copy(), scale.copy(), damping, used, fitted, local, blur(distance))
     active = np.arange(batch)
     for step in range(MAX_STEPS):
-        done = _advance(data, prior, state, active, recount=step % 4 == 0)
+        common = _common(state.scale, data.unit)
+        done = _advance(data, prior, state, active, common, recount=step % 4 == 0)
         active = active[~done] if step > 0 else active
         if not len(active):
             break
-    return _summary(data, prior, state)
+    return _summary(data, prior, state, ~np.isin(np.arange(batch), active))
 
 
 def _advance(
-    data: Data, prior: Prior, state: _State, active: IntArray, *, recount: bool
+    data: Data, prior: Prior, state: _State, active: IntArray, common: float, *, recount: bool
 ) -> npt.NDArray[np.bool_]:
     """One damped step for the active members; True where a member has converged."""
     part, theta, scale = data.take(active), state.theta[active], state.scale[active]
     mean, inverse = prior.mean[active], prior.precision[active]
     residual = part.residual(state.fitted[active])
-    weights = robust_weights(residual, scale, part.present) / scale[:, None] ** 2
+    own = scale[:, None] * state.blur[active]
+    weights = robust_weights(residual / own, part.present) / own**2
     sums, pull = part.sums(state.local[:, active], weights, residual)
     pull = pull - np.einsum("bpq,bq->bp", inverse, theta - mean)
     if recount:
         state.used[active] = _effective(sums, inverse)
     move = _damped_step(sums + inverse, pull, state.damping[active])
     trial = theta + move
-    fitted, local = surface(trial, part.rows)
+    fitted, local, distance = surface(trial, part.rows)
     after = part.residual(fitted)
     gain = (weights * (residual**2 - after**2)).sum(1)
     gain = gain + _quadratic(inverse, theta - mean) - _quadratic(inverse, trial - mean)
@@ -168,9 +182,10 @@ def _advance(
     moved = active[better]
     state.theta[moved] = trial[better]
     state.fitted[moved], state.local[:, moved] = fitted[better], local[:, better]
+    state.blur[moved] = blur(distance[better])
     damping = state.damping[active] * np.where(better, 0.2, 8.0)
     state.damping[active] = np.clip(damping, 1e-9, 1e6)
-    new = _scale(part, np.where(better[:, None], after, residual), state, active)
+    new = _scale(part, np.where(better[:, None], after, residual), state, active, common)
     state.scale[active] = new
     settled = np.abs(np.log(new / scale)) < SETTLED
     return np.asarray((np.einsum("bp,bp->b", pull, move) < TOLERANCE) & settled)
@@ -187,9 +202,9 @@ def _quadratic(matrix: FloatArray, vector: FloatArray) -> FloatArray:
     return np.asarray((vector * (matrix @ vector[..., None])[..., 0]).sum(-1))
 
 
-def robust_weights(residual: FloatArray, scale: FloatArray, present: FloatArray) -> FloatArray:
-    """What each loss counts, (B, n): about 1 where expected, less the farther off it is."""
-    return np.asarray((FREEDOM + 1) / (FREEDOM + (residual / scale[:, None]) ** 2) * present)
+def robust_weights(z: FloatArray, present: FloatArray) -> FloatArray:
+    """What each loss counts by its residual in error scales, (B, n): about 1 where expected."""
+    return np.asarray((FREEDOM + 1) / (FREEDOM + z**2) * present)
 
 
 def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
@@ -198,32 +213,44 @@ def _effective(sums: FloatArray, inverse: FloatArray) -> FloatArray:
     return np.asarray(INFORMATION * np.einsum("bpq,bqp->b", covariance, sums))
 
 
-def _scale(part: Data, residual: FloatArray, state: _State, active: IntArray) -> FloatArray:
+def _common(scale: FloatArray, unit: FloatArray) -> float:
+    """Usual error scale in units of a skill: of the batch, and of the belief beforehand."""
+    found = np.log(np.maximum(scale / unit, 1e-12))
+    total = found.sum() + USUAL_SKILLS * math.log(USUAL_NOISE)
+    return math.exp(total / (len(found) + USUAL_SKILLS))
+
+
+def _scale(
+    part: Data, residual: FloatArray, state: _State, active: IntArray, common: float
+) -> FloatArray:
     """Next error scale: weighted residuals over what the parameters leave free."""
     scale = state.scale[active]
-    square = (residual / scale[:, None]) ** 2
+    square = (residual / scale[:, None] / state.blur[active]) ** 2
     far = (square / OUTLIER**2) ** 2
     inlier = part.present / (1 + far * far)
     weighted = (inlier * square * (FREEDOM + 1) / (FREEDOM + square)).sum(1) * scale**2
     spare = np.maximum(inlier.sum(1) - state.used[active], 1.0)
-    common = np.exp(2 * np.log(state.scale).mean())
-    variance = (weighted + SCALE_FREEDOM * common) / (spare + SCALE_FREEDOM)
+    expected = (common * part.unit) ** 2
+    variance = (weighted + SCALE_FREEDOM * expected) / (spare + SCALE_FREEDOM)
     return np.asarray(np.maximum(np.sqrt(variance), part.floor))
 
 
-def _summary(data: Data, prior: Prior, state: _State) -> Posterior:
+def _summary(
+    data: Data, prior: Prior, state: _State, converged: npt.NDArray[np.bool_]
+) -> Posterior:
     """Width and evidence at the maximum."""
-    residual = data.residual(state.fitted)
-    weights = robust_weights(residual, state.scale, data.present)
-    sums, _ = data.sums(state.local, weights / state.scale[:, None] ** 2, residual)
+    residual, own = data.residual(state.fitted), state.scale[:, None] * state.blur
+    weights = robust_weights(residual / own, data.present)
+    sums, _ = data.sums(state.local, weights / own**2, residual)
     share = INFORMATION * data.present.sum() / weights.sum()
     precision = share * sums + prior.precision
     away = state.theta - prior.mean
-    ratio = residual / state.scale[:, None]
-    fit = (FREEDOM + 1) * np.log1p(ratio**2 / FREEDOM).sum(1)
+    ratio = residual / own
+    fit = (FREEDOM + 1) * (np.log1p(ratio**2 / FREEDOM) * data.present).sum(1)
     fit = fit + _quadratic(prior.precision, away)
     count = data.present.sum(1)
-    evidence = -0.5 * fit - count * np.log(state.scale) - 0.5 * np.linalg.slogdet(precision)[1]
+    size = (np.log(own) * data.present).sum(1)
+    evidence = -0.5 * fit - size - 0.5 * np.linalg.slogdet(precision)[1]
     evidence = evidence + 0.5 * np.linalg.slogdet(prior.precision)[1]
     spare = np.maximum(count - _effective(sums, prior.precision), 1.0)
-    return Posterior(state.theta, precision, state.scale, spare, evidence)
+    return Posterior(state.theta, precision, state.scale, spare, evidence, converged)

@@ -12,17 +12,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fitting.mixture.discrepancy import (
-    CURVATURE_SD,
-    LEVEL_SD,
-    Discrepancy,
-    bend_functions,
-    hat_weights,
-)
+from fitting.mixture.discrepancy import Discrepancy, bend_functions
 from fitting.mixture.vertex_form import (
     Layout,
     Rows,
     Slope,
+    blur,
     exponents,
     jacobian,
     slope_along,
@@ -58,6 +53,7 @@ class Component:
         scale: (S,) error scale of one loss, nats.
         spare: (S,) observations less effective parameters.
         log_evidence: (S,).
+        converged: (S,) whether the maximum was reached.
         origin: (ln p, ln C) the parameters refer to.
         common: (J,) bends that the skills share, in spreads of each skill's losses.
         common_evidence: log evidence beyond the skills' own, from what they share.
@@ -69,6 +65,7 @@ class Component:
     scale: FloatArray
     spare: FloatArray
     log_evidence: FloatArray
+    converged: npt.NDArray[np.bool_]
     origin: tuple[float, float]
     common: FloatArray = field(default_factory=lambda: np.empty(0))
     common_evidence: float = 0.0
@@ -77,11 +74,6 @@ class Component:
     def name(self) -> str:
         """For reports."""
         return self.discrepancy.kind.name
-
-    @property
-    def h(self) -> float:
-        """Scale of the discrepancy, 0 for the plain surface."""
-        return self.discrepancy.kind.scale
 
     @property
     def nodes(self) -> FloatArray:
@@ -110,7 +102,8 @@ class Component:
         at, budget = np.broadcast_arrays(
             np.atleast_1d(np.asarray(log_params, float)) - self.origin[0], self._log_flops(flops)
         )
-        return Rows(at, budget, hat_weights(budget, self.nodes), bend_functions(at, self.knots)[0])
+        hats = self.discrepancy.effects_at(budget)[0]
+        return Rows(at, budget, hats, bend_functions(at, self.knots)[0])
 
     def loss_hat(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> FloatArray:
         """Fitted loss (S, n) at sizes on budgets."""
@@ -121,16 +114,19 @@ class Component:
         rows = self._rows(log_params, flops)
         return jacobian(surface(self.theta, rows)[1], rows)
 
+    def blur(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> FloatArray:
+        """What the error of one loss is multiplied by for its distance from the vertex, (S, n)."""
+        return blur(surface(self.theta, self._rows(log_params, flops))[2])
+
     def _optimum(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """ln p* less its origin (S, n), its derivatives (S, n, P), and by the vertex (S, n)."""
         a = exponents(self.theta)[0][:, None]
         vertex = self.theta[:, 2, None] + a * log_flops
-        layout, (weights, _) = self.layout, self.discrepancy.drift_at(log_flops)
+        layout, weights = self.layout, self.discrepancy.effects_at(log_flops)[0]
         curvature = np.zeros_like(vertex)
-        hats = hat_weights(log_flops, self.nodes)
         if layout.nodes:
-            vertex = vertex + self.theta[:, layout.effect_slice(0)] @ weights.T
-            curvature = self.theta[:, layout.effect_slice(2)] @ hats.T
+            vertex = vertex + self.theta[:, layout.effect_slice(0)] @ weights[0].T
+            curvature = self.theta[:, layout.effect_slice(2)] @ weights[2].T
         place, slope = self._settle(log_flops, vertex, curvature)
         stiffness = LEAST_STIFFNESS * self.shape(np.exp(log_flops + self.origin[1]))[0]
         give = -1.0 / np.maximum(slope.by_size, stiffness)
@@ -140,8 +136,9 @@ class Component:
         out[:, :, 2] = by_vertex
         out[:, :, 3] += by_vertex * a * (1 - a) * log_flops
         if layout.nodes:
-            out[:, :, layout.effect_slice(0)] = by_vertex[:, :, None] * weights
-            out[:, :, layout.effect_slice(2)] = (give * slope.by_shared[1])[:, :, None] * hats
+            out[:, :, layout.effect_slice(0)] = by_vertex[:, :, None] * weights[0]
+            moved = (give * slope.by_shared[1])[:, :, None]
+            out[:, :, layout.effect_slice(2)] = moved * weights[2]
         return place, out, by_vertex
 
     def _settle(
@@ -178,7 +175,7 @@ class Component:
 
     def unseen_variance(self, flops: npt.ArrayLike) -> FloatArray:
         """Variance of ln p*(C) that no trial on the nodes can remove, (n,)."""
-        return self.discrepancy.drift_at(self._log_flops(flops))[1]
+        return np.asarray(self.discrepancy.effects_at(self._log_flops(flops))[1][0])
 
     def vertex(self, flops: npt.ArrayLike) -> FloatArray:
         """Mean of ln p*, (S, n), without its error."""
@@ -206,19 +203,19 @@ class Component:
         log_flops = self._log_flops(flops)
         _, alpha, beta, gamma = exponents(self.theta)
         reducible = np.exp(self.theta[:, 1, None] - gamma[:, None] * log_flops)
+        if self.layout.nodes:
+            weights = self.discrepancy.effects_at(log_flops)[0][2]
+            reducible = reducible * np.exp(self.theta[:, self.layout.effect_slice(2)] @ weights.T)
         return reducible * (alpha * beta)[:, None], reducible * gamma[:, None]
 
     def loss(self, log_params: FloatArray, flops: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Expected loss and its standard error, (S, n) each, nats."""
         rows = self._rows(log_params, flops)
-        mean, local = surface(self.theta, rows)
+        mean, local, _ = surface(self.theta, rows)
         gradient = jacobian(local, rows)
         variance = ((gradient @ self.covariance) * gradient).sum(axis=-1)
-        if self.h:
-            outside = rows.hats.sum(1) == 0
-            unseen = local[-2] ** 2 * LEVEL_SD**2 + local[-1] ** 2 * CURVATURE_SD**2
-            variance = variance + outside * self.h**2 * unseen
-            variance = (
-                variance + local[2] ** 2 * outside * self.discrepancy.drift_at(rows.log_flops)[1]
-            )
+        if self.layout.nodes:
+            left = self.discrepancy.effects_at(rows.log_flops)[1]
+            for by, rest in zip(self.layout.effect_columns, left, strict=True):
+                variance = variance + local[by] ** 2 * rest
         return mean, np.sqrt(variance) * t90(self.spare)[:, None]

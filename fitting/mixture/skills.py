@@ -7,28 +7,33 @@ natural.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from fitting.bracket import check_bracket, check_curves
+from fitting.bracket import check_bracket, check_curves, check_near
 from fitting.errors import Status
 from fitting.laws.powerlaw import PowerLaw
+from fitting.mixture.data import read_trials
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.mixture.lack_of_fit import Verdict, guarded_by, judge
+from fitting.mixture.held_out import Score, examine
+from fitting.mixture.lack_of_fit import Verdict, judge
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
 from fitting.skill_models import SkillModel, Unusable, missing, no_law
-from fitting.values import Z90, FloatArray, Optimum, Prediction
+from fitting.values import Z90, Convention, FloatArray, Optimum, Prediction
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;
 assumption: wider than any grid one would train."""
 
-MAX_LADDER = 16
-"""Budgets up to which each is a rung of its own; more are strewn and get grouped."""
+FARTHEST = 1e5
+"""FLOPs beyond the trained ones, as a ratio, at which no number is given (assumption)."""
+
+LEAST_BEND = 0.03
+"""Scatter of ln p* round its line from which a bend is worth a word: real ladders have .02
+(benchmarks/real_runs.py)."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +57,55 @@ class _Ladder:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """What a skill was measured on: (least, greatest) of each amount."""
+
+    flops: tuple[float, float]
+    params: tuple[float, float]
+    tokens: tuple[float, float]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Extent:
+        """That of a skill's rows."""
+        columns = (rows[name].to_numpy(float) for name in ("budget", "params", "tokens"))
+        return cls(*((float(v.min()), float(v.max())) for v in columns))
+
+    def beyond(self, flops: float, params: float, tokens: float) -> float:
+        """Greatest factor by which an allocation lies outside, up or down; 1 inside."""
+        pairs = zip((flops, params, tokens), (self.flops, self.params, self.tokens), strict=True)
+        return max(1.0, *(max(value / high, low / value) for value, (low, high) in pairs))
+
+
+@dataclass(frozen=True)
 class GuardedModel:
     """One skill's view of the mixture."""
 
     skill: str
     trained: _Ladder
     reason: str
+    extent: Extent
+    verdicts: dict[float, tuple[Status, str]] = field(default_factory=dict)
     status: Status = Status.OK
 
     @property
     def _index(self) -> int:
         return self.trained.fit.skills.index(self.skill)
 
+    @property
+    def convention(self) -> Convention:
+        """How the table counts FLOPs."""
+        return self.trained.fit.convention
+
     def at(self, flops: float) -> Optimum:
         """Mean and 90 % interval of the mixture."""
         budgets = self.trained.budgets
-        if flops in budgets:
-            return self._optimum(self.trained, budgets.index(flops))
-        if len(budgets) < 2 and abs(math.log(flops / budgets[0])) > BUDGET_TOLERANCE:
+        own = min(budgets, key=lambda b: abs(math.log(flops / b)))
+        if abs(math.log(flops / own)) < BUDGET_TOLERANCE:
+            return self._optimum(self.trained, budgets.index(own))
+        if not 1 / FARTHEST < flops / own < FARTHEST:
+            reason = f"More than {FARTHEST:.0g} times beyond what was trained."
+            return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
+        if len(budgets) < 2:
             return missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")
         return self._optimum(_Ladder(self.trained.fit, (flops,)), 0)
 
@@ -80,18 +116,20 @@ class GuardedModel:
             reason = f"The interval of p* spans more than a factor {_WIDEST:.0f}."
             return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         params = math.exp(mean)
+        tokens = float(self.convention.tokens(flops, params))
+        status, reason = self.verdicts.get(flops, (self.status, self.reason))
         return Optimum(
             params=params,
             log_params_se=error,
-            status=self.status,
+            status=status,
             curvature=curvature,
             flops=flops,
-            tokens=flops / (ladder.fit.flops_per_param_token * params),
+            tokens=tokens,
             interval=(math.exp(mean - Z90 * error), math.exp(mean + Z90 * error)),
             method="guarded",
             loss=loss,
-            reason=self.reason,
-            extrapolates=max(1.0, flops / self.trained.budgets[-1]),
+            reason=reason,
+            extrapolates=self.extent.beyond(flops, params, tokens),
         )
 
     def law(self) -> PowerLaw:
@@ -110,49 +148,84 @@ class GuardedModel:
             method="guarded",
         )
 
+    def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Loss of a further trial at allocations (n,), and its standard error."""
+        flops = self.convention.flops(params, tokens)
+        return self.trained.fit.measured_loss(self.skill, np.log(params), flops)
+
     def loss(self, params: float, tokens: float) -> Prediction:
-        """Mean and 90 % interval of the expected loss, noise of a single trial not included."""
-        fit = self.trained.fit
-        value, error = (float(v[0]) for v in fit.loss(self.skill, params, tokens))
-        flops = fit.flops_per_param_token * params * tokens
+        """Expected loss, and the 90 % interval of what one more trial would measure."""
+        value, error = (float(v[0]) for v in self.losses(np.array([params]), np.array([tokens])))
+        flops = float(self.convention.flops(params, tokens))
         interval = (value - Z90 * error, value + Z90 * error)
-        return Prediction(value, interval, max(1.0, flops / self.trained.budgets[-1]))
+        return Prediction(value, interval, self.extent.beyond(flops, params, tokens))
 
 
 _WIDEST = math.exp(2 * Z90 * UNKNOWN)
 _ONE_BUDGET = "Only one budget was trained: other budgets and the law are not determined."
 
 
-def guarded_models(seen: Observations) -> tuple[dict[str, SkillModel], Verdict]:
-    """All usable skills in one fit, the others with their reasons, and whether a law holds.
+@dataclass(frozen=True)
+class Examined:
+    """All skills' models, and how far they are believed.
 
-    After an alarm the plain surface has no say in the mixture.
+    Attributes:
+        models: one per skill.
+        checked: whether the optima lie on one line, by all skills.
+        odds: of each skill alone that they do not.
+        scores: what a fit without the top budget foretold, where there is enough to ask.
+        converged: whether the fit reached its maximum.
     """
+
+    models: dict[str, SkillModel]
+    checked: Verdict = field(default_factory=Verdict)
+    scores: dict[str, Score] = field(default_factory=dict)
+    converged: bool = True
+
+    def grade(self, skill: str) -> str:
+        """How far a skill's law is believed, in words."""
+        model, score = self.models[skill], self.scores.get(skill)
+        if not isinstance(model, GuardedModel) or len(model.trained.budgets) < 2:
+            return "no law"
+        if score is not None and not score.held:
+            return "its own check fails: not extrapolated"
+        law = model.law()
+        if self.checked.alarm and law.scatter > LEAST_BEND:
+            return f"it bends: intervals are widened by what it bends ({law.scatter:.2f} in ln p*)"
+        if self.checked.off_surface:
+            return (
+                "one law holds for the optima; losses leave the plain surface, as intervals allow"
+            )
+        return "one law holds" if self.checked.judged else "too few trials to judge the law"
+
+    def withheld(self, skill: str) -> str:
+        """Why nothing is foretold beyond the trained budgets; empty if it is."""
+        score = self.scores.get(skill)
+        return "" if score is None or score.held else f"Its own check fails: {score}."
+
+
+def guarded_models(seen: Observations) -> Examined:
+    """All usable skills in one fit, the others with their reasons, and what to make of them."""
     found = {skill: check_curves(seen.of_skill(skill)) for skill in seen.skills}
     usable = [skill for skill, (status, _) in found.items() if status is Status.OK]
     models: dict[str, SkillModel] = {
         skill: Unusable(*found[skill], "guarded") for skill in seen.skills if skill not in usable
     }
-    checked = Verdict()
-    if usable:
-        columns = _columns(seen.frame, usable)
-        fit = fit_guarded(columns, ladder=_rungs(seen.budgets))
-        checked = judge(columns, fit)
-        fit = guarded_by(checked, fit)
-        ladders: dict[tuple[float, ...], _Ladder] = {}
-        for skill in usable:
-            rows = seen.of_skill(skill)
-            budgets = tuple(float(b) for b in np.sort(rows["budget"].unique()))
-            trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
-            models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
-    return {skill: models[skill] for skill in seen.skills}, checked
+    if not usable:
+        return Examined(models)
+    trials = read_trials(_columns(seen.frame, usable))
+    fit = fit_guarded(trials, ladder=seen.budgets)
+    ladders: dict[tuple[float, ...], _Ladder] = {}
+    for skill in usable:
+        rows = seen.of_skill(skill)
+        budgets = tuple(float(b) for b in np.sort(rows["budget"].unique()))
+        trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
+        models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
+    ordered = {skill: models[skill] for skill in seen.skills}
+    return Examined(ordered, judge(trials, fit), examine(fit), fit.converged)
 
 
-def _rungs(budgets: Sequence[float]) -> Sequence[float] | None:
-    return budgets if len(budgets) <= MAX_LADDER else None
-
-
-def _columns(frame: pd.DataFrame, skills: Sequence[str]) -> pd.DataFrame:
+def _columns(frame: pd.DataFrame, skills: list[str]) -> pd.DataFrame:
     """What the mixture reads; an identity that is not known everywhere is left out."""
     names = ["flops", "params", "tokens", "skill", "loss"]
     names += [n for n in ("trial_id", "seed") if n in frame and frame[n].notna().all()]
@@ -160,11 +233,21 @@ def _columns(frame: pd.DataFrame, skills: Sequence[str]) -> pd.DataFrame:
 
 
 def _guarded_model(trained: _Ladder, rows: pd.DataFrame, skill: str, reason: str) -> SkillModel:
-    """Check that the sizes bracket the optima that were found."""
+    """Check that the sizes bracket the optima that were found, each budget by itself."""
     at = trained.optima[0][trained.fit.skills.index(skill)]
     optimum = rows["budget"].map(dict(zip(trained.budgets, at, strict=True)))
     distance = np.log(rows["params"].to_numpy(float)) - optimum.to_numpy(float)
     status, side = check_bracket(distance)
     if status is not Status.OK:
         return Unusable(status, side, "guarded")
-    return GuardedModel(skill, trained, reason)
+    verdicts = {}
+    near = np.log(rows["budget"].to_numpy(float))
+    for budget in trained.budgets:
+        here = np.abs(near - math.log(budget)) < NEIGHBOURS
+        verdicts[budget] = check_near(distance[here], rows["params"].to_numpy(float)[here])
+    bad = {b: v for b, v in verdicts.items() if v[0] is not Status.OK}
+    return GuardedModel(skill, trained, reason, Extent.of(rows), bad)
+
+
+NEIGHBOURS = math.log(1.3)
+"""Trials on budgets within this factor speak for each other's sizes: rungs lie farther apart."""

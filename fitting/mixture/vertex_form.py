@@ -5,7 +5,7 @@ E + A p^-alpha + B t^-beta on isoFLOP curves, with ln p* itself as a parameter:
     u = ln p - m - a c - d(C)                 distance from the vertex of budget C
     q = a e^(-alpha u) + (1 - a) e^(beta u)   relative loss along the curve, 1 at its minimum
     G = R0 e^(-gamma c)                       reducible loss at the optimum
-    L = E + G { 1 + e(C) + e^r(C) [q + K3 k3 u^3 + K4 k4 u^4 - 1] } + z f(ln p)
+    L = E + G { e^e(C) + e^r(C) [q + K3 k3 u^3 + K4 k4 u^4 - 1] } + z f(ln p),  E = L0 - R0
     ln p*(C) = m + a c + d(C)                 where z = 0, else the least L on the budget
 
     alpha = (1-a) S,  beta = a S,  gamma = a (1-a) S,  c = ln C - reference
@@ -26,8 +26,9 @@ import numpy as np
 
 from fitting.values import FloatArray
 
-GLOBALS = ("floor", "log_reducible", "log_vertex", "logit_slope", "log_exponents")
-"""Parameters of the plain surface: E, ln R0, m, logit a, ln S."""
+GLOBALS = ("level", "log_reducible", "log_vertex", "logit_slope", "log_exponents")
+"""Parameters of the plain surface: L0, ln R0, m, logit a, ln S. L0 = E + R0, the loss at the
+optimum of the reference budget, is known far better than E, of which R0 is the distance."""
 
 SHAPES = ("skew", "quartic")
 EFFECTS = ("drift", "level", "curvature")
@@ -43,6 +44,16 @@ MAX_DISTANCE = 15.0
 """|u| beyond which exponentials are not followed (a factor 3e6 in size)."""
 
 MAX_LOG = 30.0
+
+
+REACH = 1.25
+"""|u| at which a loss says half as much of the optimum as one near it: no curve of a few constants
+is exact farther off (assumption, checked on the public pools; benchmarks/real_runs.py)."""
+
+
+def blur(distance: FloatArray) -> FloatArray:
+    """What the error scale of one loss is multiplied by for its distance from the vertex."""
+    return np.asarray(np.sqrt(1.0 + (distance / REACH) ** 6))
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ class Rows:
     Attributes:
         log_params: (n,) ln p less its reference.
         log_flops: (n,) ln C less its reference.
-        hats: (n, K) weight of each node in a row's effects; (n, 0) for the plain surface.
+        hats: (3, n, K) weight of each node in a row's d, e, r; (3, n, 0) for the plain surface.
         bends: (n, J) loss per unit of each bend z.
     """
 
@@ -102,7 +113,7 @@ class Rows:
     @property
     def layout(self) -> Layout:
         """Which parameters these rows have."""
-        return Layout(self.hats.shape[1], self.bends.shape[1])
+        return Layout(self.hats.shape[2], self.bends.shape[1])
 
     def __len__(self) -> int:
         return len(self.log_params)
@@ -115,16 +126,16 @@ def exponents(theta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, Fl
     return slope, (1 - slope) * total, slope * total, slope * (1 - slope) * total
 
 
-def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
-    """Loss and its derivatives by the local parameters.
+def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Loss, its derivatives by the local parameters, and the distance from the vertex.
 
     Args:
         theta: (B, P).
         rows: n places.
 
     Returns:
-        Loss (B, n), and derivatives (N, B, n) by E, ln R0, m, logit a, ln S, and with effects
-        k3, k4, z, e, r as well; the derivative by d(C) is the one by m.
+        Loss (B, n), and derivatives (N, B, n) by L0, ln R0, m, logit a, ln S, and with effects
+        k3, k4, z, e, r as well; the derivative by d(C) is the one by m; and u (B, n).
     """
     layout, nodes = rows.layout, rows.layout.nodes
     slope, alpha, beta, gamma = (v[:, None] for v in exponents(theta))
@@ -143,12 +154,14 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
         shape = shape + u2 * u * (CUBIC * skew + QUARTIC * quartic * u)
         shape_u = pull + u2 * (3 * CUBIC * skew + 4 * QUARTIC * quartic * u)
     bent = reducible * np.exp(log_curvature)
-    relative = reducible * (1.0 + level) + bent * shape
+    lifted = reducible * np.exp(level)
+    relative = lifted + bent * shape
+    gap = np.exp(theta[:, 1, None])
     total = alpha + beta
     q_slope = left - right + total * u * q
     out = np.empty((layout.shared + (2 if nodes else 0), *u.shape))
     out[0] = 1.0
-    out[1] = relative
+    out[1] = relative - gap
     out[2] = -bent * shape_u
     out[3] = (
         slope
@@ -160,10 +173,10 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray]:
         out[5] = bent * (CUBIC * u2 * u)
         out[6] = bent * (QUARTIC * u2 * u2)
         out[layout.bend_slice] = rows.bends.T[:, None]
-        out[-2] = reducible
+        out[-2] = lifted
         out[-1] = bent * shape
         relative = relative + theta[:, layout.bend_slice] @ rows.bends.T
-    return theta[:, 0, None] + relative, out
+    return theta[:, 0, None] - gap + relative, out, u
 
 
 def _discrepancy(theta: FloatArray, rows: Rows) -> tuple[FloatArray, ...]:
@@ -172,8 +185,11 @@ def _discrepancy(theta: FloatArray, rows: Rows) -> tuple[FloatArray, ...]:
     if layout.nodes == 0:
         zero = np.zeros((1, 1))
         return zero, zero, zero, zero, zero
-    drift, level, curvature = (theta[:, layout.effect_slice(i)] @ rows.hats.T for i in range(3))
-    return drift, level, np.clip(curvature, -5.0, 5.0), theta[:, 5, None], theta[:, 6, None]
+    drift, level, curvature = (
+        theta[:, layout.effect_slice(i)] @ hats.T for i, hats in enumerate(rows.hats)
+    )
+    level, curvature = (np.clip(v, -5.0, 5.0) for v in (level, curvature))
+    return drift, level, curvature, theta[:, 5, None], theta[:, 6, None]
 
 
 def jacobian(local: FloatArray, rows: Rows) -> FloatArray:
@@ -182,7 +198,10 @@ def jacobian(local: FloatArray, rows: Rows) -> FloatArray:
     if layout.nodes == 0:
         return np.moveaxis(local, 0, -1)
     shared = np.moveaxis(local[: layout.shared], 0, -1)
-    effects = [local[i][..., None] * rows.hats for i in layout.effect_columns]
+    effects = [
+        local[i][..., None] * hats
+        for i, hats in zip(layout.effect_columns, rows.hats, strict=True)
+    ]
     return np.concatenate([shared, *effects], axis=-1)
 
 
@@ -256,7 +275,7 @@ class Slope:
         value: dL/dln p.
         by_size: its derivative by ln p, the curvature.
         by_vertex: its derivative by m + a c + d at fixed a.
-        by_shared: (shared, S, n) its derivatives by E ... k4, z, all but through the vertex.
+        by_shared: (shared, S, n) its derivatives by L0 ... k4, z, all but through the vertex.
     """
 
     value: FloatArray

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials
+from fitting.mixture.discrepancy import APART, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.lack_of_fit import ODDS, Verdict, foretell, guarded_by, odds_against
 from fitting.values import Z90, FloatArray
@@ -19,9 +20,10 @@ from sweeper.search.history import allocations, finished
 
 __all__ = ["FitState", "fit_state", "half_widths"]
 
-QUICK = (0.0, 0.3, 1.0, 3.0, 10.0)
-"""Members that decide where to train: those of the adaptive study, section 6. The whole mixture,
-several times as slow, decides when to stop."""
+QUICK = tuple(replace(kind, often=1.0) for kind in (SURFACE, LINE, NEAR, LOOSE, APART))
+"""Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
+search that hopes for a law soon learns whether it has one. The whole mixture, several times as
+slow, decides when to stop."""
 
 LEAST_TRIALS = 5
 """Finished trials before a surface of five parameters is fitted at all."""

@@ -11,6 +11,7 @@ import pytest
 from fitting import Fits, fit_skills
 from fitting.compare import compare_optima
 from fitting.mixture.contrast import residual_correlation, skill_gap
+from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import surface_world
 
@@ -34,7 +35,7 @@ def table(shared: float, seed: int) -> pd.DataFrame:
 
 
 def plain(shared: float, seed: int) -> Guarded:
-    return fit_guarded(table(shared, seed), ladder=BUDGETS, components=(0.0,))
+    return fit_guarded(table(shared, seed), ladder=BUDGETS, components=(SURFACE,))
 
 
 def mean_gap(fit: Guarded) -> tuple[float, float]:

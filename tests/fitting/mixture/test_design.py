@@ -14,6 +14,7 @@ from fitting.mixture.design import (
     foresee,
     taught,
 )
+from fitting.mixture.discrepancy import APART
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import LADDER, world
 from fitting.values import Z90
@@ -113,7 +114,8 @@ def test_no_design_beats_the_bound(fit: Guarded) -> None:
     rng, needed = np.random.default_rng(0), []
     for _ in range(200):
         share = rng.dirichlet(np.full(len(place), 0.1))
-        rows = plain.jacobian(place.log_params, place.flops) / fit.noise[:, None, None]
+        own = fit.noise[:, None] * plain.blur(place.log_params, place.flops)
+        rows = plain.jacobian(place.log_params, place.flops) / own[:, :, None]
         weight = share / place.cost
         information = np.einsum("snp,n,snq->spq", rows, weight, rows)
         aim = plain.target(np.array(LADDER))
@@ -178,7 +180,7 @@ def test_block_is_worth_what_its_trials_teach_one_after_the_other(fit: Guarded) 
 
 
 def test_blocks_are_considered_only_once_the_law_is_given_up(fit: Guarded) -> None:
-    loose = np.array([float(c.h == 10.0) for c in fit.components])
+    loose = np.array([[float(c.name == APART.name)] * len(fit.skills) for c in fit.components])
     assert _blocks(fit, places()) == []
     found = _blocks(replace(fit, weights=loose), places())
     assert len(found) == len(LADDER) and all(len(block) == 3 for block in found)

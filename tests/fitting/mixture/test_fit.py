@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.mixture.data import read_trials
+from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.mixture.problem import Problem
 from fitting.synthetic import LADDER, World, surface_world, world
 
 TARGETS = np.array([*LADDER, 1e22])
@@ -29,11 +28,11 @@ def truth_of(place: World) -> np.ndarray:
 
 
 def same(one: Guarded, other: Guarded, *, shift: float = 0.0, flops: float = 1.0) -> None:
-    """Equal up to a hundredth of a standard error."""
+    """Equal up to a fiftieth of a standard error."""
     first, error = one.log_optimum(TARGETS)
     second, other_error = other.log_optimum(TARGETS * flops)
-    np.testing.assert_array_less(np.abs(second - shift - first), 0.01 * error)
-    np.testing.assert_allclose(error, other_error, rtol=0.01)
+    np.testing.assert_array_less(np.abs(second - shift - first), 0.02 * error)
+    np.testing.assert_allclose(error, other_error, rtol=0.02)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_exact_surfaces_are_recovered():
     expected = place.truths[1].expected(np.array([1e9, 1e12]), np.array([2e10, 2e13]))
     np.testing.assert_allclose(value, expected, atol=3e-3)
     assert error[1] > error[0]
-    assert fit.components[int(fit.weights.argmax())].h == 0
+    assert (fit.weights[0] > 0.9).all()
 
 
 @pytest.mark.parametrize("name", ["fail", "interact", "sigmoid", "lrbump"])
@@ -87,27 +86,56 @@ def test_spoiled_trials_do_not_bend_the_optima(base):
     assert (np.abs(mean - before) < 2 * error).mean() > 0.95
 
 
-def test_a_trial_that_fails_for_all_skills_is_one_surprise(base):
+def test_one_odd_skill_condemns_no_other(base):
+    """A skill near chance leaves the members of six clean ones what they were."""
     table, fit = base
-    plain = fit.components[0]
-    victim = int(table["trial_id"].iloc[0])
-    everywhere = table["trial_id"] == victim
-    once = everywhere & (table["skill"] == "code-1")
-    given_back = []
-    for rows in (everywhere & False, once, everywhere):
-        spoiled = table.assign(loss=table["loss"] + 0.5 * rows)
-        problem = Problem(read_trials(spoiled), np.log(LADDER))
-        given_back.append(problem.forgiven(plain, share=0.5))
-    clean, one_skill, all_skills = given_back
-    assert one_skill - clean < 3
-    assert all_skills - clean > 10
+    chance = table[table["skill"] == "aggregate"].assign(skill="near chance")
+    chance["loss"] = 1.39 + 0.02 * np.random.default_rng(4).standard_normal(len(chance))
+    both = fit_guarded(pd.concat([table, chance]), ladder=LADDER)
+    clean = [both.skills.index(s) for s in fit.skills]
+    np.testing.assert_allclose(both.weights[:, clean], fit.weights, atol=0.15)
+    error = fit.log_optimum(TARGETS)[1]
+    np.testing.assert_allclose(both.log_optimum(TARGETS)[1][clean], error, rtol=0.25)
+
+
+def test_noise_is_pooled_in_each_skills_own_unit(base):
+    """Another skill in other units (a summed loss) says nothing of a quiet one's errors."""
+    table, fit = base
+    summed = table.assign(loss=table["loss"].where(table["skill"] != "code-1", table["loss"] * 50))
+    other = fit_guarded(summed, ladder=LADDER)
+    np.testing.assert_allclose(other.log_optimum(LADDER)[1], fit.log_optimum(LADDER)[1], rtol=0.1)
+
+
+def test_more_budgets_than_nodes_are_no_cliff():
+    """Seventeen rungs say as much as sixteen."""
+    place, widths = world("fail"), []
+    for rungs in (16, 18):
+        budgets = np.geomspace(6e18, 1e21, rungs)
+        centre = np.array([place.log_optimum("aggregate", c) for c in budgets])
+        sizes = np.exp((centre[:, None] + np.linspace(-1.5, 1.5, 7)).ravel())
+        table = place.table(np.repeat(budgets, 7), sizes, np.random.default_rng(0)).dropna()
+        widths.append(fit_guarded(table, ladder=budgets).log_optimum([1e21])[1])
+    assert (widths[1] < 1.3 * widths[0]).all()
+
+
+def test_levels_may_bend_without_the_optima(base):
+    """A level that falls ever faster is followed beyond the ladder; the line of p* stays."""
+    table, fit = base
+    decades = np.log10(table["flops"] / 1e20)
+    bent = fit_guarded(table.assign(loss=table["loss"] - 0.03 * decades**2), ladder=LADDER)
+    shift = bent.log_optimum(LADDER)[0] - fit.log_optimum(LADDER)[0]
+    assert np.abs(shift).max() < 0.1
+    p = np.exp(fit.vertex([1e22])[0])
+    straight, _ = fit.loss("aggregate", p, 1e22 / 6 / p)
+    value, error = bent.loss("aggregate", p, 1e22 / 6 / p)
+    assert abs(value[0] - (straight[0] - 0.03 * 4)) < 1.645 * error[0]
 
 
 def test_a_mistuned_learning_rate_is_seen_before_the_next_decade():
     place = world("lrbump")
     fit = fit_guarded(table_of(place, 1), ladder=LADDER)
     missed = np.abs(fit.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
-    plain = fit_guarded(table_of(place, 1), ladder=LADDER, components=(0.0,))
+    plain = fit_guarded(table_of(place, 1), ladder=LADDER, components=(SURFACE,))
     plain_missed = np.abs(plain.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
     assert missed.mean() < 0.3 * plain_missed.mean()
 
@@ -146,7 +174,27 @@ def test_a_skill_may_miss_trials_and_be_repeated(base):
     repeated = table.drop(columns="trial_id")
     twice = fit_guarded(pd.concat([repeated, repeated]), ladder=LADDER)
     assert len(twice.measured) == 2 * len(fit.measured)
-    assert (twice.log_optimum(LADDER)[1] < fit.log_optimum(LADDER)[1]).mean() > 0.9
+    width = twice.log_optimum(LADDER)[1] / fit.log_optimum(LADDER)[1]
+    assert (width > 0.85).mean() > 0.9  # the same trials once more teach nothing
+
+
+def test_seeds_of_one_allocation_are_not_allocations():
+    """What is an allocation's own, .01, no seed (.003) averages out."""
+    place, inside = surface_world({"one": (1.8, 480.0, 2100.0, 0.35, 0.37)}, noise=0.0), []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        table = table_of(place, seed)
+        own = 0.01 * rng.standard_normal(len(table))
+        copies = [
+            table.assign(
+                loss=table["loss"] + own + 0.003 * rng.standard_normal(len(table)), seed=s
+            )
+            for s in range(8)
+        ]
+        fit = fit_guarded(pd.concat(copies).drop(columns="trial_id"), ladder=LADDER)
+        mean, error = fit.log_optimum(LADDER)
+        inside.append(np.abs(mean - truth_of(place)[:, :7]) < 1.645 * error)
+    assert np.mean(inside) > 0.75
 
 
 def test_budgets_off_the_ladder_and_unvisited_ones():

@@ -26,7 +26,12 @@ def some_rows(nodes: int, knots: np.ndarray, rng: np.random.Generator, n: int = 
         hats[np.arange(n), np.sort(rng.integers(0, nodes, n))] = 1.0
         hats[:5] *= 0.25
     sizes = rng.uniform(-2, 2, n)
-    return Rows(sizes, rng.uniform(-2, 3, n), hats, bend_functions(sizes, knots)[0])
+    return Rows(sizes, rng.uniform(-2, 3, n), thrice(hats), bend_functions(sizes, knots)[0])
+
+
+def thrice(hats: np.ndarray) -> np.ndarray:
+    """The same weights for drift, level and curvature."""
+    return np.broadcast_to(hats, (3, *hats.shape))
 
 
 def some_theta(layout: Layout, rng: np.random.Generator, batch: int = 3) -> np.ndarray:
@@ -51,9 +56,10 @@ def test_the_plain_form_is_the_five_parameter_surface():
     log_vertex = (math.log(alpha * amount / (beta * data)) - beta * math.log(6)) / total
     gamma = slope * (1 - slope) * total
     reducible = math.log(amount * math.exp(-alpha * log_vertex) / slope)
-    theta = np.array([[floor, reducible, log_vertex, math.log(beta / alpha), math.log(total)]])
+    least = floor + math.exp(reducible)
+    theta = np.array([[least, reducible, log_vertex, math.log(beta / alpha), math.log(total)]])
     log_params, log_flops = np.log([1e8, 1e9, 3e10]), np.log([6e18, 1e20, 3e21])
-    rows = Rows(log_params, log_flops, np.zeros((3, 0)), np.zeros((3, 0)))
+    rows = Rows(log_params, log_flops, np.zeros((3, 3, 0)), np.zeros((3, 0)))
     tokens = np.exp(log_flops - log_params) / 6
     expected = floor + amount * np.exp(log_params) ** -alpha + data * tokens**-beta
     assert exponents(theta)[3][0] == pytest.approx(gamma)
@@ -75,9 +81,10 @@ def test_loss_derivatives_are_right(nodes, bends):
 def test_normal_sums_need_no_wide_jacobian(nodes, bends):
     rng = np.random.default_rng(1)
     rows = some_rows(nodes, np.linspace(-1.5, 1.5, bends + 1) if bends else np.empty(0), rng)
-    patterns, group = np.unique(rows.hats, axis=0, return_inverse=True)
+    patterns, group = np.unique(rows.hats[0], axis=0, return_inverse=True)
     order = np.argsort(group.reshape(-1), kind="stable")
-    rows = Rows(*(v[order] for v in (rows.log_params, rows.log_flops, rows.hats, rows.bends)))
+    hats = thrice(rows.hats[0][order])
+    rows = Rows(rows.log_params[order], rows.log_flops[order], hats, rows.bends[order])
     starts = np.searchsorted(group.reshape(-1)[order], np.arange(len(patterns) + 1))
     theta = some_theta(Layout(nodes, bends), rng)
     local = surface(theta, rows)[1]
@@ -95,7 +102,7 @@ def test_the_slope_along_a_budget_is_the_derivative_of_the_loss():
     sizes, log_flops = rng.uniform(-1, 1, 6), rng.uniform(-1, 1, 6)
 
     def loss(at: np.ndarray) -> np.ndarray:
-        hats = np.zeros((6, 2))
+        hats = np.zeros((3, 6, 2))
         return surface(theta, Rows(at, log_flops, hats, bend_functions(at, knots)[0]))[0]
 
     def slope(at: np.ndarray):
@@ -120,6 +127,6 @@ def test_the_slope_along_a_budget_is_the_derivative_of_the_loss():
 def test_far_away_places_stay_finite():
     theta = some_theta(Layout(0), np.random.default_rng(3))
     far = np.array([-1e3, 1e3])
-    loss, local = surface(theta, Rows(far, far, np.zeros((2, 0)), np.zeros((2, 0))))
+    loss, local, _ = surface(theta, Rows(far, far, np.zeros((3, 2, 0)), np.zeros((2, 0))))
     assert np.isfinite(loss).all()
     assert np.isfinite(local).all()
