@@ -9,10 +9,9 @@ FLOPS, SERVED = 1e23, 2e12  # what the big run may cost, and the tokens it will 
 
 
 def main() -> None:
-    # These budgets do not foretell each other; without "despite" nothing beyond them is given.
-    fits = fit_skills(skills_points()).despite_alarm()
+    fits = fit_skills(skills_points())
     weights = {"code": 2, "knowledge": 1}
-    both = weighted(fits, weights, name="code twice", despite_alarm=True)
+    both = weighted(fits, weights, name="code twice")
     for skill, fit in {**fits, both.skill: both}.items():
         best, (low, high) = fit.at(FLOPS), fit.at(FLOPS).interval
         print(f"{skill}: {best.params:.3g} params [{low:.2g}, {high:.2g}] on {best.tokens:.3g}")

@@ -104,7 +104,7 @@ def show_residuals(fits: dict[str, Fits]) -> dict[str, object]:
     for skill in SKILLS:
         drawn[f"figure_1_{skill}"] = figure_isoflops(
             seen.of_skill(skill), fits["parabola"][skill].optima,
-            law=fits["parabola"].despite_alarm()[skill].law, aggregate=aggregate, title=skill,
+            law=fits["parabola"][skill].law, aggregate=aggregate, title=skill,
         )  # fmt: skip
     return drawn
 
@@ -115,11 +115,8 @@ def _log(value: float, interval: tuple[float, float]) -> str:
 
 def show_laws(fits: dict[str, Fits]) -> None:
     print("\nExponent b of p* = a C^b (standard error)")
-    if fits["guarded"].alarm:
-        print("  withheld by default: the cheaper budgets do not foretell the largest; despite it")
     for method in METHODS:
-        forced = fits[method].despite_alarm()
-        laws: dict[str, PowerLaw] = {s: forced[s].law for s in SKILLS}
+        laws: dict[str, PowerLaw] = {s: fits[method][s].law for s in SKILLS}
         said = "   ".join(f"{s} {w.exponent:.3f} ({w.exponent_se:.3f})" for s, w in laws.items())
         print(f"  {method:9} {said}")
 

@@ -31,6 +31,7 @@ class Status(StrEnum):
 
     OK = "ok"
     EDGE = "edge"
+    GAP = "no-size-near"
     CONCAVE = "concave"
     TOO_FEW_SIZES = "too-few-sizes"
     FLAT = "not-distinguishable-from-flat"
@@ -49,6 +50,7 @@ class Status(StrEnum):
 _ADVICE = {
     Status.OK: "Interior minimum, usable.",
     Status.EDGE: "The minimum lies in the outermost interval of sizes: train sizes beyond it.",
+    Status.GAP: "No size near the optimum was trained on this budget: train some there.",
     Status.CONCAVE: "The curve bends downwards: its extremum is a maximum; train more sizes "
     "or check the losses.",
     Status.TOO_FEW_SIZES: "Fewer than three distinct sizes on this budget: train more.",
@@ -57,7 +59,7 @@ _ADVICE = {
     "sizes on the falling side.",
     Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
     Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
-    Status.NO_COMMON_LAW: "No one law holds on all trained budgets, so nothing beyond them is "
-    "predicted: train on larger budgets, or ask despite the alarm.",
+    Status.NO_COMMON_LAW: "The fit without the top budget failed to predict it, so nothing beyond "
+    "is predicted: train on larger budgets.",
     Status.MISFIT: "The data do not have the law's form: fit another law, or a narrower range.",
 }

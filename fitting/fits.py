@@ -21,16 +21,17 @@ from fitting.errors import FitError, FittingError, Status
 from fitting.laws.powerlaw import PowerLaw
 from fitting.methods import fit_single, on_ladder
 from fitting.mixture.contrast import skill_gap
-from fitting.mixture.lack_of_fit import Verdict
-from fitting.mixture.skills import GuardedModel, guarded_models
+from fitting.mixture.held_out import Score
+from fitting.mixture.skills import Examined, GuardedModel, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
 from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
-from fitting.values import Optimum, Prediction, from_plain, plain, plain_frame
+from fitting.values import Convention, Optimum, Prediction, from_plain, plain, plain_frame
 
 FORMAT = 1
 """Version of the JSON form."""
 
+_QUIET = ("one law holds", "no law", "too few trials to judge the law")
 _BEYOND = 1 + BUDGET_TOLERANCE  # times the largest trained budget
 
 
@@ -68,32 +69,53 @@ class SkillFit:
     def at(self, flops: float) -> Optimum:
         """Optimum of any budget, trained or not, with its 90 % interval.
 
-        Beyond the largest trained budget there is none after an alarm (`Fits.alarm`): status
-        NO_COMMON_LAW.
+        Beyond the largest trained budget there is none where the fit's own check failed
+        (`score`): status NO_COMMON_LAW.
 
         Raises:
             ValueError: flops is not positive and finite.
         """
         _positive(flops=flops)
-        found = self._book.models(self.method)[self.skill].at(float(flops))
-        if found.extrapolates <= _BEYOND or not self._book.withheld:
+        found = self._model.at(float(flops))
+        withheld = self._book.withheld(self.skill, self.method)
+        if not withheld or flops <= _BEYOND * self._book.top(self.skill):
             return found
-        nothing = missing(Status.NO_COMMON_LAW, self._book.withheld, found.flops, self.method)
+        nothing = missing(Status.NO_COMMON_LAW, withheld, found.flops, self.method)
         return replace(nothing, extrapolates=found.extrapolates)
 
     def loss(self, params: float, tokens: float) -> Prediction:
-        """Expected loss of any allocation, with its 90 % interval.
+        """Expected loss of any allocation, and the 90 % interval of what a trial would measure.
 
         Raises:
-            FitError: the method or the skill has no loss to predict, or, after an alarm, the
-                allocation lies beyond the largest trained budget.
+            FitError: the method or the skill has no loss to predict, or the fit's own check
+                failed and the allocation lies beyond the largest trained budget.
             ValueError: params or tokens is not positive and finite.
         """
         _positive(params=params, tokens=tokens)
-        found = self._book.models(self.method)[self.skill].loss(float(params), float(tokens))
-        if found.extrapolates > _BEYOND and self._book.withheld:
-            raise FitError(Status.NO_COMMON_LAW, self._book.withheld)
-        return found
+        withheld = self._book.withheld(self.skill, self.method)
+        flops = float(self.convention.flops(params, tokens))
+        if withheld and flops > _BEYOND * self._book.top(self.skill):
+            raise FitError(Status.NO_COMMON_LAW, withheld)
+        return self._model.loss(float(params), float(tokens))
+
+    @property
+    def _model(self) -> SkillModel:
+        return self._book.models(self.method)[self.skill]
+
+    @property
+    def convention(self) -> Convention:
+        """How the table counts FLOPs: all that is derived from it counts so, too."""
+        return self._book.convention
+
+    @property
+    def grade(self) -> str:
+        """How far the law is believed, in words; empty for methods that do not ask."""
+        return self._book.examined.grade(self.skill) if self.method == "guarded" else ""
+
+    @property
+    def score(self) -> Score | None:
+        """What a fit without the top budget foretold of it; None where too little is left."""
+        return self._book.examined.scores.get(self.skill) if self.method == "guarded" else None
 
     def __repr__(self) -> str:
         if not self.ok:
@@ -102,45 +124,37 @@ class SkillFit:
 
 
 class _Book:
-    """Observations and the models fitted to them, each method when first asked for.
+    """Observations and the models fitted to them, each method when first asked for."""
 
-    Args:
-        seen: the checked table.
-        despite_alarm: extrapolate all the same.
-    """
-
-    def __init__(self, seen: Observations, *, despite_alarm: bool = False) -> None:
+    def __init__(self, seen: Observations) -> None:
         self.seen = seen
-        self._despite_alarm = despite_alarm
         self._models: dict[str, dict[str, SkillModel]] = {}
 
     @cached_property
-    def _guarded(self) -> tuple[dict[str, SkillModel], Verdict]:
+    def examined(self) -> Examined:
+        """The guarded models, and how far they are believed."""
         return guarded_models(self.seen)
 
-    @property
-    def checked(self) -> Verdict:
-        """Whether one law holds on all budgets, by the skills that have minima."""
-        return self._guarded[1]
+    @cached_property
+    def convention(self) -> Convention:
+        """How the table counts FLOPs."""
+        columns = (self.seen.frame[name].to_numpy(float) for name in ("flops", "params", "tokens"))
+        return Convention.of(*columns)
 
-    @property
-    def withheld(self) -> str:
+    def withheld(self, skill: str, method: Method) -> str:
         """Why nothing is foretold beyond the trained budgets; empty if it is."""
-        if self._despite_alarm or not self.checked.alarm:
-            return ""
-        return f"The odds are {self.odds} to 1 that no one law holds on all trained budgets."
+        return self.examined.withheld(skill) if method == "guarded" else ""
 
-    @property
-    def odds(self) -> str:
-        """Against one law, for a reader."""
-        return f"{self.checked.odds:.0f}" if self.checked.odds < 1e6 else "over a million"
+    def top(self, skill: str) -> float:
+        """Largest trained budget of a skill."""
+        return float(self.seen.of_skill(skill)["budget"].max())
 
     def models(self, method: Method) -> dict[str, SkillModel]:
         """Models of all skills by one method."""
         if method == "guarded":
-            return self._guarded[0]
+            return self.examined.models
         if method not in self._models:
-            self._models[method] = fit_single(self.seen, method)
+            self._models[method] = fit_single(self.seen, method, self.convention)
         return self._models[method]
 
     def skill_fit(self, skill: str, method: Method) -> SkillFit:
@@ -148,8 +162,8 @@ class _Book:
         model = self.models(method)[skill]
         budgets = [float(b) for b in sorted(self.seen.of_skill(skill)["budget"].unique())]
         optima, law = on_ladder(model, budgets), model.law()
-        if law.ok and self.withheld:
-            law = no_law(Status.NO_COMMON_LAW, self.withheld, method)
+        if law.ok and (withheld := self.withheld(skill, method)):
+            law = no_law(Status.NO_COMMON_LAW, withheld, method)
         return SkillFit(skill, method, model.status, model.reason, optima, law, self)
 
 
@@ -182,18 +196,8 @@ class Fits(Mapping[str, SkillFit]):
 
     @property
     def alarm(self) -> bool:
-        """Whether the trials speak against one law for all trained budgets.
-
-        Then the optima of the trained budgets stand, no law is given, and optima and losses
-        beyond are withheld.
-        """
-        return self._book.checked.alarm
-
-    def despite_alarm(self) -> Fits:
-        """The same fits with laws and extrapolations, whatever the alarm says."""
-        book = _Book(self.observations, despite_alarm=True)
-        skills = {skill: book.skill_fit(skill, self.method) for skill in self}
-        return Fits(skills, book, self.method)
+        """Whether the trials speak against the plain surface: a warning, no more."""
+        return self._book.examined.checked.off_surface
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -201,17 +205,18 @@ class Fits(Mapping[str, SkillFit]):
         poor = [
             f"{s}: {f.status}. {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok
         ]
-        return (*self._book.seen.warnings, *self._alarm(), *poor)
+        graded = [] if self.method != "guarded" else self._grades()
+        return (*self._book.seen.warnings, *graded, *poor)
 
-    def _alarm(self) -> tuple[str, ...]:
-        found = self._book.checked
-        if not found.alarm:
-            return ()
-        ending = "is withheld" if self._book.withheld else "is shown all the same"
-        return (
-            f"no one law holds on all trained budgets (odds {self._book.odds} to 1): trust the "
-            f"budgets that were trained; what lies beyond them {ending}.",
-        )
+    def _grades(self) -> list[str]:
+        """Skills by grade, but for those with nothing to say; and whether the fit ended."""
+        by: dict[str, list[str]] = {}
+        for skill, fit in self.items():
+            if fit.ok and fit.grade not in _QUIET:
+                by.setdefault(fit.grade, []).append(skill)
+        said = [f"{', '.join(skills)}: {grade}." for grade, skills in by.items()]
+        missed = "the fit ran out of steps: intervals may be wrong."
+        return said if self._book.examined.converged else [*said, missed]
 
     def compare(self, skill: str, aggregate: str) -> Comparison:
         """A skill's optima against another's, on the budgets where both have one.
@@ -367,6 +372,8 @@ def _plain_fit(fit: SkillFit) -> dict[str, Any]:
         "status": str(fit.status),
         "reason": fit.reason,
         "method": fit.method,
+        "grade": fit.grade,
+        "score": None if fit.score is None else asdict(fit.score),
         "law": asdict(fit.law),
         "optima": [asdict(optimum) for optimum in fit.optima],
     }

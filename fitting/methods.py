@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,16 +19,19 @@ from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.skill_models import SkillModel, Unusable, missing
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction
+from fitting.skill_models import SkillModel, Unusable, missing, no_law
+from fitting.values import Convention, Optimum, Prediction
+
+CONVENTION_ROUNDS = 4
+"""Times that the size is found again by the factor of the size before."""
 
 
 def fit_single(
-    seen: Observations, method: Literal["parabola", "surface"]
+    seen: Observations, method: Literal["parabola", "surface"], convention: Convention
 ) -> dict[str, SkillModel]:
     """Fit every skill for itself; a skill without minima becomes an `Unusable`."""
     single = _parabola_model if method == "parabola" else _surface_model
-    return {skill: single(seen.of_skill(skill)) for skill in seen.skills}
+    return {skill: single(seen.of_skill(skill), convention) for skill in seen.skills}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class ParabolaModel:
     optima: tuple[Optimum, ...]
     through: PowerLaw
     top: float
+    convention: Convention
 
     @property
     def status(self) -> Status:
@@ -65,7 +69,7 @@ class ParabolaModel:
             status=Status.OK,
             curvature=math.nan,
             flops=flops,
-            tokens=flops / (FLOPS_PER_PARAM_TOKEN * params),
+            tokens=float(self.convention.tokens(flops, params)),
             interval=(low, high),
             method="parabola",
             reason="Power law through the vertices.",
@@ -88,15 +92,16 @@ class ParabolaModel:
         )
 
 
-def _parabola_model(rows: pd.DataFrame) -> SkillModel:
+def _parabola_model(rows: pd.DataFrame, convention: Convention) -> SkillModel:
     curves = [(float(budget), curve) for budget, curve in rows.groupby("budget")]
-    optima = tuple(
+    found = [
         fit_isoflop(curve["params"].to_numpy(float), curve["loss"].to_numpy(float), flops=budget)
         for budget, curve in curves
-    )
+    ]
+    optima = tuple(replace(o, tokens=float(convention.tokens(o.flops, o.params))) for o in found)
     good = [o for o in optima if o.ok]
     law = fit_power_law([o.flops for o in good], [o.params for o in good], method="parabola")
-    return ParabolaModel(optima, law, max(budget for budget, _ in curves))
+    return ParabolaModel(optima, law, max(budget for budget, _ in curves), convention)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class SurfaceModel:
 
     surface: Surface
     found: tuple[Status, str]
+    convention: Convention
+    budgets: int
 
     @property
     def status(self) -> Status:
@@ -117,35 +124,44 @@ class SurfaceModel:
         return self.surface.reason or self.found[1]
 
     def at(self, flops: float) -> Optimum:
-        """In closed form."""
-        return self.surface.optimum(flops)
+        """In closed form, by what the table counts for the size found."""
+        found = self.surface.optimum(flops, per_param_token=self.convention.factor)
+        for _ in range(CONVENTION_ROUNDS if self.convention.slope and found.ok else 0):
+            factor = float(self.convention.at(found.params))
+            found = self.surface.optimum(flops, per_param_token=factor)
+        return found
 
     def law(self) -> PowerLaw:
         """Exact for the surface."""
-        return self.surface.law()
+        if self.budgets < 2:
+            reason = "Only one budget was trained: other budgets and the law are not determined."
+            return no_law(Status.NOT_IDENTIFIED, reason, "surface")
+        return self.surface.law(per_param_token=self.convention.factor)
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """From the constants alone; without an interval, as the fit carries none for losses."""
         value = float(self.surface.loss(params, tokens))
-        flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+        flops = float(self.convention.flops(params, tokens))
         return Prediction(
             value, (math.nan, math.nan), max(1.0, flops / self.surface.flops_range[1])
         )
 
 
-def _surface_model(rows: pd.DataFrame) -> SkillModel:
+def _surface_model(rows: pd.DataFrame, convention: Convention) -> SkillModel:
     found = check_curves(rows)
     if found[0] is not Status.OK:
         return Unusable(*found, "surface")
     surface = fit_surface(*(rows[name].to_numpy(float) for name in ("params", "tokens", "loss")))
     found = found if surface.ok else (surface.status, surface.reason)
     if surface.ok:
-        optimum = np.log(surface.law()(rows["budget"].to_numpy(float)))
+        optimum = np.log(
+            surface.law(per_param_token=convention.factor)(rows["budget"].to_numpy(float))
+        )
         bracket = check_bracket(np.log(rows["params"].to_numpy(float)) - optimum)
         found = found if bracket[0] is Status.OK else bracket
     if found[0] is not Status.OK:
         return Unusable(*found, "surface")
-    return SurfaceModel(surface, found)
+    return SurfaceModel(surface, found, convention, rows["budget"].nunique())
 
 
 def on_ladder(model: SkillModel, budgets: Sequence[float]) -> tuple[Optimum, ...]:

@@ -14,7 +14,7 @@ import pandas as pd
 from fitting.errors import FitError
 from fitting.fits import SkillFit
 from fitting.laws.surface import Surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Optimum, Prediction, check_positive
+from fitting.values import SIX, Convention, Optimum, Prediction, check_positive
 
 FACTORS = (0.5, 0.7, 1.4, 2.0)
 """Factors off p* that are looked at by default."""
@@ -67,7 +67,7 @@ def cost_of_overtraining(
     rows = []
     for ratio in tokens_per_param:
         check_positive(tokens_per_param=ratio)
-        params = math.sqrt(flops / (FLOPS_PER_PARAM_TOKEN * ratio))
+        params = _balanced(_convention(model), flops, ratio)
         rows.append({"tokens_per_param": ratio, **_row(model, best, flops, params)})
     return pd.DataFrame(rows)
 
@@ -95,8 +95,21 @@ def equivalent_flops(model: Model, loss: float, *, at_most: float) -> float:
     return at_most * math.exp(brentq(gap, low, high, xtol=1e-7))
 
 
+def _convention(model: Model) -> Convention:
+    """How the model's table counts FLOPs; 6 per parameter and token for a surface alone."""
+    return getattr(model, "convention", SIX)
+
+
+def _balanced(convention: Convention, flops: float, ratio: float) -> float:
+    """The size that trains on ``ratio`` tokens per parameter: found by its own factor."""
+    params = math.sqrt(flops / (convention.factor * ratio))
+    for _ in range(4):
+        params = math.sqrt(flops / (float(convention.at(params)) * ratio))
+    return params
+
+
 def _row(model: Model, best: Optimum, flops: float, params: float) -> dict[str, float]:
-    tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
+    tokens = float(_convention(model).tokens(flops, params))
     loss = _loss(model, params, tokens)
     same = equivalent_flops(model, loss, at_most=flops)
     return {

@@ -24,7 +24,7 @@ from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_op
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.laws.surface import Surface, fit_surface
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Prediction
+from fitting.values import Z90, Prediction
 
 _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
 _CONSTANTS = 5  # of the law whose residuals are looked at
@@ -35,7 +35,6 @@ def weighted(
     weights: Mapping[str, float],
     *,
     name: str = "weighted",
-    despite_alarm: bool = False,
 ) -> SkillFit:
     """Fit the weighted mean of several skills' losses, as a skill of its own.
 
@@ -50,8 +49,7 @@ def weighted(
         known = ", ".join(fits)
         raise FittingError(f"weights: {unknown[0]!r} is no skill of this table; it has {known}")
     table = compose(fits.observations, weights, name=name)
-    found = fit_skills(table, method=fits.method)
-    return (found.despite_alarm() if despite_alarm else found)[name]
+    return fit_skills(table, method=fits.method)[name]
 
 
 def pareto_front(
@@ -71,10 +69,10 @@ def pareto_front(
     start, end = (_least(fits[name], flops) for name in (first, second))
     rows = []
     for params in np.geomspace(start, end, points):
-        tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
-        row = {"params": float(params), "tokens": float(tokens)}
+        tokens = float(fits[first].convention.tokens(flops, params))
+        row = {"params": float(params), "tokens": tokens}
         for name in (first, second):
-            found = fits[name].loss(float(params), float(tokens))
+            found = fits[name].loss(float(params), tokens)
             row |= {name: found.value}
             row |= {f"{name}_low": found.interval[0], f"{name}_high": found.interval[1]}
         rows.append(row)
@@ -199,7 +197,7 @@ def _least(fit: SkillFit, flops: float) -> float:
 
     def loss(x: float) -> float:
         params = math.exp(x)
-        return fit.loss(params, flops / (FLOPS_PER_PARAM_TOKEN * params)).value
+        return fit.loss(params, float(fit.convention.tokens(flops, params))).value
 
     found = minimize_scalar(
         loss, bounds=(centre - 1, centre + 1), method="bounded", options={"xatol": 1e-3}

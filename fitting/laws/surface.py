@@ -84,13 +84,18 @@ class Surface(Result):
         p, t = np.asarray(params, dtype=float), np.asarray(tokens, dtype=float)
         return np.asarray(self.E + self.A * p**-self.alpha + self.B * t**-self.beta)
 
-    def optimum(self, flops: float) -> Optimum:
-        """The allocation of least loss on a budget, in closed form."""
+    def optimum(self, flops: float, *, per_param_token: float = FLOPS_PER_PARAM_TOKEN) -> Optimum:
+        """The allocation of least loss on a budget, in closed form.
+
+        Args:
+            flops: the budget.
+            per_param_token: flops / (params tokens), as the budget counts them.
+        """
         if not self.ok:
             return Optimum.missing(self.status, self.reason, flops, "surface")
-        law = self.law()
+        law = self.law(per_param_token=per_param_token)
         params = float(law(flops))
-        tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
+        tokens = flops / (per_param_token * params)
         first, second = self.A * params**-self.alpha, self.B * tokens**-self.beta
         se = float(law.log_se(flops))
         return Optimum(
@@ -107,15 +112,15 @@ class Surface(Result):
             extrapolates=max(1.0, flops / self.flops_range[1]) if self.points else 1.0,
         )
 
-    def law(self) -> PowerLaw:
+    def law(self, *, per_param_token: float = FLOPS_PER_PARAM_TOKEN) -> PowerLaw:
         """p*(C) = a C^b, exact for this surface; errors by the delta method."""
         total = self.alpha + self.beta
         if not self.ok:
             return no_law(self.status, self.reason, "surface")
         ratio = math.log(self.alpha * self.A / (self.beta * self.B))
-        ln_six = math.log(FLOPS_PER_PARAM_TOKEN)
+        ln_six = math.log(per_param_token)
         ln_a = (ratio - self.beta * ln_six) / total
-        jacobian = self._law_jacobian(ln_a)
+        jacobian = self._law_jacobian(ln_a, per_param_token)
         return PowerLaw(
             coefficient=math.exp(ln_a),
             exponent=self.exponent,
@@ -126,10 +131,10 @@ class Surface(Result):
             method="surface",
         )
 
-    def _law_jacobian(self, ln_a: float) -> FloatArray:
+    def _law_jacobian(self, ln_a: float, per_param_token: float) -> FloatArray:
         """d(ln a, b) / d(ln E, ln A', alpha, ln B', beta), shape (2, 5)."""
         total = self.alpha + self.beta
-        ln_six = math.log(FLOPS_PER_PARAM_TOKEN)
+        ln_six = math.log(per_param_token)
         x, y = self.centre
         d_alpha = (1 / self.alpha + x - ln_a) / total
         d_beta = (-1 / self.beta - y - ln_six - ln_a) / total

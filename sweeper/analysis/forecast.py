@@ -55,7 +55,6 @@ class Ask:
         target_loss: loss wanted, nats, instead of the best the budget can train.
         inference_flops: per token served, where answers are sampled several times.
         tokens_per_param: ratios whose cost is asked.
-        despite_alarm: as `fitting.Fits.despite_alarm`, for the weighted mean.
     """
 
     flops: float | None = None
@@ -69,7 +68,6 @@ class Ask:
     target_loss: float | None = None
     inference_flops: float | None = None
     tokens_per_param: Sequence[float] = ()
-    despite_alarm: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,9 +188,7 @@ def _chosen(fits: Fits, ask: Ask) -> dict[str, SkillFit]:
     if ask.weights:
         from fitting.decisions.tradeoffs import weighted
 
-        chosen[WEIGHTED] = weighted(
-            fits, ask.weights, name=WEIGHTED, despite_alarm=ask.despite_alarm
-        )
+        chosen[WEIGHTED] = weighted(fits, ask.weights, name=WEIGHTED)
     return chosen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast
     from sweeper.analysis.foreign_run import ForeignRun
 
-DespiteAlarm = Annotated[
-    bool,
-    typer.Option(
-        "--despite-alarm",
-        help="Extrapolate although the cheaper budgets do not predict the largest one.",
-    ),
-]
-
 
 @app.command()
 def fit(
@@ -54,13 +46,12 @@ def fit(
         "--bootstrap", "Also the plain surface's constants, from so many resamplings.", metavar="N"
     ),
     as_json: AsJson = False,
-    despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Fit every skill's optima and law, from a sweep or from any table of runs."""
     from sweeper.analysis.bootstrap import lines, resample
 
     opened = open_runs(runs, method, columns, where)
-    fits = opened.fits.despite_alarm() if despite_alarm else opened.fits
+    fits = opened.fits
     drawn = resample(fits, bootstrap) if bootstrap is not None else {}
     if as_json:
         print(_json(_fitted(opened, fits) | ({"bootstrap": drawn} if drawn else {})))
@@ -73,11 +64,9 @@ def fit(
 def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
     """What a script may want: what was read and left out, and per skill optima, law, grade."""
     content: dict[str, Any] = json.loads(fits.to_json())
-    for skill, values in content["skills"].items():
+    for values in content["skills"].values():
         for optimum in values["optima"]:
             optimum["low"], optimum["high"] = optimum["interval"]
-        for name in ("grade", "score"):
-            values.setdefault(name, getattr(fits[skill], name, None))
     excluded = content["observations"]["excluded"]
     rows = [dict(zip(excluded, row, strict=True)) for row in zip(*excluded.values(), strict=True)]
     return {**opened.to_dict(), "excluded": rows, **content}
@@ -123,7 +112,6 @@ def predict(
     where: Rows = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
-    despite_alarm: DespiteAlarm = False,
 ) -> None:
     """Say what to train on a budget, or on given devices and days, and what to expect of it."""
     from sweeper.analysis.forecast import Ask, forecast
@@ -144,13 +132,10 @@ def predict(
         target_loss=target_loss,
         inference_flops=inference_flops,
         tokens_per_param=amounts("--tokens-per-param", tokens_per_param),
-        despite_alarm=despite_alarm,
     )
     if ask.flops is None and ask.allocation is None and ask.target_loss is None:
         raise asking.nothing_asked()
     opened = open_runs(runs, method, columns, where)
-    if despite_alarm:
-        opened = replace(opened, fits=opened.fits.despite_alarm())
     asked = _questions(opened, questions) if inference_flops else None
     said = forecast(opened.fits, ask, aggregate=AGGREGATE, questions=asked)
     if config is not None or spec is not None:
