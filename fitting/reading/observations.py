@@ -186,13 +186,39 @@ def _budget_notes(frame: pd.DataFrame) -> list[str]:
     share = float(frame["budget"].isin(usable).mean())
     if share < 0.5:
         return [
-            f"only {share:.0%} of the rows share a budget with two other sizes: this is not an "
-            "isoFLOP table; fit_surface needs no budgets, per-budget methods do."
+            _inseparable(frame)
+            or "few budgets hold three sizes: this is not an isoFLOP table, and its optima rest "
+            "on a surface through all rows, not on the least loss of each budget."
         ]
     if len(usable) == 1:
         return [f"one budget only ({usable[0]:.3g} FLOPs): an optimum can be had, a law cannot."]
     thin = [f"{b:.3g}" for b in sizes.index[sizes < 3]]
     return [f"fewer than three sizes on budgets {', '.join(thin[:6])}."] if thin else []
+
+
+def _inseparable(frame: pd.DataFrame) -> str:
+    """What a table cannot tell as params and tokens never vary by themselves, and what would."""
+    params, tokens = (frame[name].to_numpy(float) for name in ("params", "tokens"))
+    if len(frame) < 2:
+        return "one training tells no optimum: train five sizes on each of three budgets."
+    ratio = tokens / params
+    if np.ptp(np.log(tokens)) < BUDGET_TOLERANCE:
+        return (
+            f"every row has {tokens[0]:.3g} tokens: what size gives can be told, what tokens give "
+            "cannot. Train three of the sizes again on a quarter and on four times the tokens."
+        )
+    if np.ptp(np.log(params)) < BUDGET_TOLERANCE:
+        return (
+            f"every row has {params[0]:.3g} params: what tokens give can be told, what size gives "
+            "cannot. Train a quarter and four times the size on the same tokens."
+        )
+    if np.ptp(np.log(ratio)) < 5 * BUDGET_TOLERANCE:
+        return (
+            f"every row has {ratio[0]:.3g} tokens per param: what size gives and what tokens give "
+            f"cannot be told apart. Train three of the sizes again on {ratio[0] / 4:.3g} and on "
+            f"{ratio[0] * 4:.3g} tokens per param."
+        )
+    return ""
 
 
 def _mix_notes(frame: pd.DataFrame) -> list[str]:

@@ -175,8 +175,25 @@ def test_budgets_within_one_percent_are_one() -> None:
 def test_a_continuum_of_flops_is_not_one_budget() -> None:
     flops = np.geomspace(1e18, 1e22, 2000)
     assert len(np.unique(group_budgets(flops))) > 200
-    seen = prepare({"flops": np.geomspace(1e18, 1e22, 50), "params": 1e8, "loss": 2.0})
+    sizes = np.tile([1e8, 3e8], 25)
+    seen = prepare({"flops": np.geomspace(1e18, 1e22, 50), "params": sizes, "loss": 2.0})
     assert "not an isoFLOP table" in seen.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens", "said"),
+    [
+        ([1e7, 2e7, 4e7], [5e8] * 3, "every row has 5e+08 tokens"),
+        ([1e7, 2e7, 4e7], [2e8, 4e8, 8e8], "again on 5 and on 80 tokens per param"),
+        ([1e7] * 3, [2e8, 4e8, 8e8], "every row has 1e+07 params"),
+        ([1e7], [2e8], "one training tells no optimum"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_said_with_what_would(
+    params: list[float], tokens: list[float], said: str
+) -> None:
+    table = {"params": params, "tokens": tokens, "loss": np.linspace(4, 3, len(params))}
+    assert said in prepare(table).warnings[0]
 
 
 def test_one_budget_and_several_mixes_are_said() -> None:
