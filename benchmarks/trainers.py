@@ -70,7 +70,10 @@ while at < 10:
                     while True:
                         file.write(b"x" * 2**20)
                 except OSError as error:
-                    sys.exit(str(error))
+                    problem = str(error)
+            time.sleep(3)
+            os.unlink(os.path.join(out, "filler"))  # somebody makes room
+            sys.exit(problem)
         if mode == "output":
             line = b"all work and no play makes a dull log\\n" * 27000
             for _ in range(1000):
@@ -83,8 +86,6 @@ while at < 10:
             subprocess.Popen(["sleep", "601"], start_new_session=True, env={})
         if mode == "launcher" and rank:
             os.kill(os.getppid(), 9)
-if os.path.exists(os.path.join(out, "filler")):
-    os.unlink(os.path.join(out, "filler"))
 if rank == 0:
     seed = float(a["seed"])
     body, noise = 1.5 + 400 / p**.34, .001 * ((p * 7919 + t + seed) % 13 - 6)
