@@ -23,8 +23,6 @@ class TrialConfig:
         shape: the model to train.
         tokens: tokens to train on; realised to the nearest sequence.
         seed: of initial weights and of the order of documents.
-        data: what is trained on.
-        train: how.
         skills: names to measure; empty for the catalog's defaults.
         flops: budget the allocation was cut from, for the record; 0 if there was none.
         params: parameter count the search asked for, for the record; 0 if there was none.

@@ -31,7 +31,6 @@ class Context(Protocol):
     """Surroundings of one worker of one trial.
 
     Attributes:
-        rank: index of this worker.
         world_size: workers of the trial; above 1 the executor has set up the process group.
         device: torch device of this worker, or "auto".
         directory: the trial's own, on storage all its workers see; None keeps nothing.
@@ -75,10 +74,8 @@ class LocalContext:
     """One process, with checkpoints in a directory: plain use, tests, single-process trials.
 
     Args:
-        directory: where to keep the last checkpoints; None keeps none.
         device: torch device, or "auto" for a GPU if there is one.
         on_report: called with the metrics of every report.
-        stop: asked now and then whether to stop early.
     """
 
     rank = 0

@@ -28,7 +28,6 @@ class Countdown:
     """Says now and then how far a task is; silent where it ends before the first line is due.
 
     Args:
-        say: where lines go.
         started: whether the work begins now; else with the first word of it.
     """
 
@@ -61,7 +60,6 @@ def counted(
     Args:
         items: pieces of about equal work.
         what: they are, such as "replicates".
-        say: where lines go.
     """
     countdown = Countdown(say)
     for done, item in enumerate(items):

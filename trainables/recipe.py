@@ -58,7 +58,6 @@ class Recipe:
     """What the rule and the law come to for one trial.
 
     Attributes:
-        learning_rate: peak rate.
         batch: sequences per step.
         beta2: AdamW's second moment.
         warmup: steps with a linearly rising rate.
@@ -83,13 +82,7 @@ class _Advice:
 
 
 def recipe(settings: Train, shape: Sized, tokens: int) -> Recipe:
-    """The recipe of one trial.
-
-    Args:
-        settings: rule, law, and the numbers of the rule "width".
-        shape: the model.
-        tokens: tokens to train on.
-    """
+    """The recipe of one trial."""
     advice, law = _RULES[settings.rule](settings, shape, tokens), settings.law
     params, rate, batch_tokens = shape.params_with_head, advice.learning_rate, advice.batch_tokens
     if law.learning_rate is not None:

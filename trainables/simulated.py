@@ -32,7 +32,6 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     Args:
         config: the trial; ``data.surface`` holds each skill's parameters, or is empty for
             `SURFACES`.
-        context: gets one report.
 
     Raises:
         ValueError: a skill has no surface, or its surface lacks a parameter.

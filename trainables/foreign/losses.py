@@ -106,9 +106,6 @@ def diverged(losses: Mapping[str, Mapping[str, Any]]) -> str:
     return f"loss of {', '.join(bad)} is not finite" if bad else ""
 
 
-# -- logs ----------------------------------------------------------------------------------------
-
-
 def _from_log(directory: Path, skills: Mapping[str, str], log: Log) -> dict[str, Any] | None:
     files = sorted(directory.glob(log.file), key=lambda path: path.stat().st_mtime)
     found: dict[str, Any] = {}

@@ -129,9 +129,5 @@ class Trainer:
 
     def identity(self) -> dict[str, Any]:
         """What decides a trial's outcome; the rest may change between runs."""
-        return {
-            "command": list(self.command),
-            "call": self.call,
-            "version": self.version,
-            "granule": self.granule,
-        }
+        own = {name: getattr(self, name) for name in ("call", "version", "granule")}
+        return {"command": list(self.command), **own}

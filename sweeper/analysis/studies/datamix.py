@@ -165,15 +165,12 @@ def _differences(
     fits: Mapping[str, MixFit], lines: Lines, pairs: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
     """Whether two skills follow their own shares with one slope."""
-    from scipy.special import stdtr
-
     names = ["first", "second", "flops", "method", "difference", "low", "high", "p_value"]
     rows: list[tuple[Any, ...]] = []
     for pair in pairs:
         for flops in fits[pair[0]].grid.budgets:
             own = slope_gap(fits[pair[0]], fits[pair[1]], flops)
-            p = float(2 * stdtr(own.dof, -abs(own.value) / own.error))
-            rows.append((*pair, flops, JOINT, own.value, *own.interval, p))
+            rows.append((*pair, flops, JOINT, own.value, *own.interval, own.p_value))
             both = [lines[skill, flops] for skill in pair if (skill, flops) in lines]
             if len(both) == 2 and all(line.ok for line in both):
                 gap = slope_difference(*both)
