@@ -7,7 +7,7 @@ import pytest
 
 from sweeper import Allocation, SpecError, Sweep
 from sweeper.sweep import Results
-from trainables.foreign.run import run_foreign
+from trainables.trainer import run_foreign
 
 SCRIPT = """
 import json, os, sys, time
