@@ -148,14 +148,16 @@ class Sweep(Spec):  # noqa: D101
         kind: str = "error",
         tokens: float | None = None,
     ) -> str:
-        """Record what became of a trial that was asked for; see `sweeper.driver.by_hand.tell`.
+        """Record what became of a trial that was asked for.
 
         Args:
             directory: of the sweep.
             id: of the trial.
-            losses: skill -> nats per token; left out, those of its ``losses.json``.
+            losses: skill -> nats per token, or sums; NaN for one that diverged. Left out, those
+                of ``losses.json`` in the trial's directory.
             failed: why there are none, instead.
-            kind: of the failure (docs/faults.md); some are handed out again.
+            kind: of the failure (docs/faults.md): "node-lost", "interrupted" and the like are
+                handed out again, "error" is not.
             tokens: it was trained on when it failed.
 
         Returns:

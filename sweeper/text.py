@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from trainables.progress import duration as duration
@@ -36,7 +37,7 @@ def between(interval: tuple[float, float], pattern: str = "", *, word: str = "â€
 
 def gigabytes(value: float) -> str:
     """Bytes with a decimal suffix: 1.3 GB, 124 MB."""
-    return si(value).replace("B", " G") + "B"
+    return re.sub(r"(?<=\d)(?=\D?$)", " ", si(value).replace("B", "G")) + "B"
 
 
 def write_whole(path: Path, text: str) -> None:

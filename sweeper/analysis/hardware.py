@@ -61,12 +61,12 @@ class Hardware:
             SpecError: a number is out of range, or nobody knows the device.
         """
         if not (count >= 1 and count == int(count)):
-            raise SpecError(f"--gpus {count:g}: give a whole number of devices, 1 or more")
+            raise SpecError(f"gpus={count:g}: give a whole number of devices, 1 or more")
         if not 0 < days < 3650:
-            raise SpecError(f"--days {days:g}: give days above 0, such as 14 or 0.5")
+            raise SpecError(f"days={days:g}: give days above 0, such as 14 or 0.5")
         if mfu is not None and not 0 < mfu <= 1:
-            raise SpecError(f"--mfu {mfu:g}: give a share of the peak in (0, 1], such as 0.4")
-        device = device_of(_sheet(name) or name, field="--device")
+            raise SpecError(f"mfu={mfu:g}: give a share of the peak in (0, 1], such as 0.4")
+        device = device_of(_sheet(name) or name, field="device")
         price = math.nan if price_per_hour is None else price_per_hour
         return cls(int(count), name, device, days, mfu, price)
 
@@ -123,4 +123,4 @@ def _sheet(name: str) -> OwnDevice | None:
     try:
         return OwnDevice(number(peak), number(memory))
     except ValueError as error:
-        raise SpecError(f"--device {name!r}: {error}") from error
+        raise SpecError(f"device={name!r}: {error}") from error

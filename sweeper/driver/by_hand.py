@@ -85,20 +85,7 @@ def _hold(directory: Directory, held: ExitStack) -> None:
 
 
 def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
-    """Reserve the next trials, those that were given back first.
-
-    Args:
-        spec: of the sweep.
-        root: its directory, made if absent.
-        n: how many at most.
-
-    Returns:
-        Trials to launch; none where the search waits for those that are out; `Finished` when it
-        asks for no more.
-
-    Raises:
-        SpecError: ``n`` is not positive. DirectoryError: as of `Sweep.run`.
-    """
+    """Reserve the next trials, those that were given back first; see `Sweep.ask`."""
     if n < 1:
         raise SpecError(f"n={n}: ask for one trial or more")
     if spec.trainer is None:
@@ -151,26 +138,7 @@ def tell(
     kind: str = "error",
     tokens: float | None = None,
 ) -> str:
-    """Record what became of a trial that was asked for.
-
-    Args:
-        spec: of the sweep.
-        root: its directory.
-        trial: its id.
-        losses: skill -> nats per token, or sums; NaN for one that diverged. Left out, those of
-            ``losses.json`` in the trial's directory.
-        failed: why there are none, instead.
-        kind: of a failure, a key of `sweeper.driver.faults.RESPONSES`: "worker-died",
-            "node-lost", "interrupted" and the like are handed out again, "error" is not.
-        tokens: it was trained on when it failed.
-
-    Returns:
-        What it is now: "finished", "diverged", "failed", or "running" where it is to be launched
-        again.
-
-    Raises:
-        SpecError: no such trial is out, or the losses are not the spec's skills.
-    """
+    """Record what became of a trial that was asked for; see `Sweep.tell`."""
     with _opened(spec, root) as (spec, directory, ledger):
         allocation = _out(ledger, trial)
         cost = spec.space.cost(allocation)

@@ -32,33 +32,31 @@ def plan(
     at: float | None = None,
     devices: int | None = None,
 ) -> Plan:
-    """Work out a sweep's trials, FLOPs, tokens, memory and cost.
-
-    Args:
-        spec: of the sweep.
-        simulate: also run every policy once on a stand-in world, to say what intervals to
-            expect; takes seconds.
-        pilot: a sweep already run: its speed, and for simulations its losses and noise; of
-            somebody's table, its fits: losses and noise only.
-        tolerance: wanted half-width of the 90 % interval of ln p*, to ask which allowance gives
-            it; takes half a minute.
-        at: budget it is wanted on; None for every budget of the ladder.
-        devices: at hand; None to count those of this machine.
-
-    Raises:
-        SpecError: the device is unknown, or a number is not positive.
-    """
+    """Work out a sweep's trials, FLOPs, tokens, memory and cost; see `Sweep.plan`."""
     record = pilot if isinstance(pilot, Record) else None
     alike = record is not None and record.sweep.cluster.device == spec.cluster.device
     speed = speed_of(spec.cluster, measured_in(record) if record and alike else None)
+    whole = _without_simulation(spec, speed, devices)
+    if not simulate and tolerance is None:
+        return whole
+    from sweeper.plan.expected import needed, world_of
+
+    world = world_of(spec, pilot.fit() if isinstance(pilot, Record) else pilot)
+    if simulate:
+        whole = _with_simulation(whole, spec, world)
+    if tolerance is not None:
+        whole = replace(whole, need=needed(spec, world, tolerance=tolerance, at=at))
+    return whole
+
+
+def _without_simulation(spec: Spec, speed: Speed, devices: int | None) -> Plan:
     table = pd.DataFrame([_budget(spec, flops, speed) for flops in spec.budgets])
-    price = math.nan if spec.cluster.price_per_hour is None else spec.cluster.price_per_hour
-    designs = _designs(spec)
+    price, designs = _price(spec), _designs(spec)
     costs = _policies(spec, table, designs)
     own = costs.set_index("policy").loc[spec.search.policy]
     hours = min(_hours(spec, table), float(own["hours"]))
     here = devices_at_hand(spec.cluster) if devices is None else devices
-    whole = Plan(
+    return Plan(
         table=table,
         trials=_trials(spec, designs),
         allowance=spec.allowance,
@@ -74,16 +72,12 @@ def plan(
         scoring=spec.scoring,
         shares=_moved(spec.data),
     )
-    if not simulate and tolerance is None:
-        return whole
-    from sweeper.plan.expected import needed, world_of
 
-    world = world_of(spec, pilot.fit() if isinstance(pilot, Record) else pilot)
-    if simulate:
-        whole = _with_simulation(whole, spec, world, price)
-    if tolerance is not None:
-        whole = replace(whole, need=needed(spec, world, tolerance=tolerance, at=at))
-    return whole
+
+def _price(spec: Spec) -> float:
+    """Money per hour and device; NaN where it was not said."""
+    price = spec.cluster.price_per_hour
+    return math.nan if price is None else price
 
 
 def _wall_hours(spec: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
@@ -118,11 +112,11 @@ def _hours(spec: Spec, table: pd.DataFrame) -> float:
     return spec.allowance / sum(spec.budgets) * float(table["hours"].sum())
 
 
-def _with_simulation(shown: Plan, spec: Spec, world: World, price: float) -> Plan:
+def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
     """Add what one simulated sweep of each policy spends and finds."""
     from sweeper.plan.expected import NOISE, simulate_policy
 
-    hours_per_flop = shown.device_hours / shown.allowance
+    hours_per_flop, price = shown.device_hours / shown.allowance, _price(spec)
     rows, own = [], None
     for name in shown.policies["policy"]:
         found = simulate_policy(spec, world, policy=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,10 @@ def ahead_of(
         observations: `Ledger.observations`.
     """
     running = trials[trials["state"] == "running"]
-    columns = (running[name].tolist() for name in ("flops", "params", "tokens", "seed", "mix"))
-    pending = [Allocation(*row) for row in zip(*columns, strict=True)]
+    rows = running[["flops", "params", "tokens", "seed", "mix"]].itertuples(index=False)
     taken = trials["spent_flops"].sum() + trials["reserved_flops"].sum()
-    taken += running["wasted_flops"].sum()
-    asked = search.propose(observations, pending, allowance - float(taken), AHEAD)
+    free = allowance - float(taken + running["wasted_flops"].sum())
+    asked = search.propose(observations, [Allocation(*row) for row in rows], free, AHEAD)
     return [] if isinstance(asked, Finished) else asked
 
 
@@ -66,11 +65,9 @@ def left_s(
     ended = ended[(ended["wall_s"] > 0) & (ended["spent_flops"] > 0)].sort_values("ended_at")
     if ended.empty:
         return None
-    pace = pace_of(ended)
-    running = trials[trials["state"] == "running"]
+    pace, slots = pace_of(ended), []
     free = allowance - float(trials["spent_flops"].sum() + trials["reserved_flops"].sum())
-    slots = []
-    for trial in running.itertuples():
+    for trial in trials[trials["state"] == "running"].itertuples():
         own = trial_left_s(live.trials.get(str(trial.trial_id)), float(trial.tokens))
         slots.append(float(trial.flops * pace(float(trial.params)) if own is None else own))
     slots = slots or [0.0]
@@ -79,30 +76,17 @@ def left_s(
         per_flop = float(recent["wall_s"].sum() / recent["spent_flops"].sum())
         return max(each + per_flop * max(free, 0.0) / len(slots) for each in slots)
     heapq.heapify(slots)
-    for each in _affordable(ahead, free):
+    # A list that was cut short goes on as it began; some may have started since it was asked for.
+    for each in itertools.cycle(ahead) if len(ahead) >= AHEAD else ahead:
+        if each.flops > free * (1 + 1e-6):
+            break
+        free -= each.flops
         heapq.heapreplace(slots, slots[0] + each.flops * pace(each.params))
     return max(slots)
 
 
-def _affordable(ahead: Sequence[Allocation], free: float) -> Iterator[Allocation]:
-    """Trials ahead as far as the FLOPs reach; a list that was cut short goes on as it began."""
-    endless = len(ahead) >= AHEAD
-    for allocation in itertools.cycle(ahead) if endless else ahead:
-        if allocation.flops > free * (1 + 1e-6):
-            return  # some of them have started since the search was asked
-        free -= allocation.flops
-        yield allocation
-
-
 def pace_of(ended: pd.DataFrame) -> Callable[[float], float]:
-    """Seconds per FLOP of trials of a size.
-
-    Args:
-        ended: trials with ``params``, ``wall_s`` and ``spent_flops``, oldest first.
-
-    Returns:
-        A function of params.
-    """
+    """Seconds per FLOP by params, from trials' params, wall_s and spent_flops, oldest first."""
     sizes = np.log(ended["params"].to_numpy(float))
     paces = np.log((ended["wall_s"] / ended["spent_flops"]).to_numpy(float))
     age = np.arange(len(ended))[::-1]

@@ -219,7 +219,7 @@ def suggest_for(
     wanted = list(budgets) or _budgets(table)
     if not wanted:
         raise SpecError(
-            f"--budgets: no {LEAST_SIZES} sizes of the table share one; write FLOPs such as "
+            f"budgets: no {LEAST_SIZES} sizes of the table share one; write FLOPs such as "
             "1e18,3e18"
         )
     sizes = []
@@ -227,7 +227,7 @@ def suggest_for(
         try:
             rows = read(str(Path(ladder).resolve()), str(Path.cwd()))
         except ValueError as error:
-            raise SpecError(str(error).replace("sizes.ladder", "--ladder")) from None
+            raise SpecError(str(error).replace("sizes.ladder", "ladder")) from None
         per_token = [row.get("flops_per_token") for row in rows]
         sizes = [
             (int(row["params"]), None if each is None else float(each))

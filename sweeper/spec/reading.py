@@ -93,11 +93,13 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
     for parent in parents:
         values = values.setdefault(parent, {})
         if not isinstance(values, dict):
-            raise SpecError(f"--set {key}: {parent} is a value, not a section")
+            raise SpecError(f"{key}: {parent} is a value, not a section: it has no fields to set")
     try:
         values[last] = yaml.load(text, _OnceEach)
     except yaml.YAMLError as error:
-        raise SpecError(f"--set {key}: {text!r} is not a YAML value") from error
+        raise SpecError(
+            f"{key}: {text!r} is not a YAML value; quote what YAML reads otherwise"
+        ) from error
 
 
 def _explain(cls: type, error: dict[str, Any]) -> str:

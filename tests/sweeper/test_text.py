@@ -19,7 +19,8 @@ def test_a_plan_says_three_digits():
 
 
 def test_bytes_are_decimal():
-    assert (gigabytes(1.3e9), gigabytes(124e6)) == ("1.3 GB", "124MB")
+    shown = [gigabytes(v) for v in (1.3e9, 124e6, 512)]
+    assert shown == ["1.3 GB", "124 MB", "512 B"]
 
 
 def test_unknown_numbers_are_dashes():

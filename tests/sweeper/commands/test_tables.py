@@ -76,7 +76,7 @@ def test_columns_and_where(tmp_path: Path) -> None:
         (("predict", "RUNS", "--gpus", "8", "--device", "h10", "--days", "1"), "mean 'h100'?"),
         (("predict", "RUNS", "--gpus", "1.5", "--device", "h100", "--days", "1"), "whole number"),
         (("predict", "RUNS", "--gpus", "8", "--device", "165:24", "--days", "1"), "in full"),
-        (("predict", "RUNS", "--gpus", "1", "--device", "t4", "--days", "3650"), "--days 3650"),
+        (("predict", "RUNS", "--gpus", "1", "--device", "t4", "--days", "3650"), "days=3650"),
         (("predict", "RUNS", "--params", "7B"), "--tokens: give --params and --tokens"),
         (("predict", "RUNS", "--flops", "1e20", "--config", "run.yaml"), "isoskill init"),
         (("predict", "RUNS", "--target-loss", "2.5", "--front", "a,b"), "'a' is unknown"),
