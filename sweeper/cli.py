@@ -11,12 +11,9 @@ from sweeper.commands import (  # noqa: F401
     analysis,
     by_hand,
     monitoring,
-    planning,
     prepare,
-    skills,
     studies,
     sweeps,
-    tune,
 )
 from sweeper.commands.console import app
 from sweeper.driver.output import calm_output, forget_output

@@ -144,7 +144,7 @@ def forecast(
         fits=chosen,
         best=chosen[wanted if wanted in chosen else next(iter(chosen))],
         skills=answers,
-        front=_safely(lambda: _front(fits, ask)) if ask.front else None,
+        front=_front(fits, ask),
         warnings=tuple(fits.warnings),
     )
 
@@ -205,13 +205,17 @@ def _answer(fit: SkillFit, ask: Ask) -> Values:
 
 def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     """The optimum of a budget, and what lies round it."""
+    from fitting import cost_of_choice, cost_of_overtraining
+
     best = fit.at(flops)
     answer = _optimum(best)
     answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
     if best.ok:
-        answer["choices"] = _safely(lambda: _choices(fit, flops))
-    if ask.tokens_per_param:
-        answer["ratios"] = _safely(lambda: _ratios(fit, flops, ask.tokens_per_param))
+        answer["choices"] = _safely(lambda: cost_of_choice(fit, flops))
+    if ratios := ask.tokens_per_param:
+        answer["ratios"] = _safely(
+            lambda: cost_of_overtraining(fit, flops, tokens_per_param=ratios)
+        )
     if ask.hardware is not None and best.ok:
         answer["memory"] = ask.hardware.fit(best.params)
         answer["around"] = [
@@ -260,21 +264,6 @@ def _optimum(best: Optimum) -> Values:
     }
 
 
-def _choices(fit: SkillFit, flops: float) -> list[Values]:
-    from fitting import cost_of_choice
-
-    rows: list[Values] = cost_of_choice(fit, flops).to_dict(orient="records")
-    return rows
-
-
-def _ratios(fit: SkillFit, flops: float, ratios: Sequence[float]) -> list[Values]:
-    from fitting import cost_of_overtraining
-
-    table = cost_of_overtraining(fit, flops, tokens_per_param=ratios)
-    rows: list[Values] = table.to_dict(orient="records")
-    return rows
-
-
 def _serving(fit: SkillFit, ask: Ask) -> Values:
     from fitting.decisions.tradeoffs import serve
 
@@ -282,22 +271,17 @@ def _serving(fit: SkillFit, ask: Ask) -> Values:
     found: ServingOptimum = serve(
         fit, ask.demand or 0.0, flops=flops, loss=ask.target_loss, prices=ask.prices
     )
-    return {
-        "params": found.params,
-        "tokens": found.tokens,
-        "interval": list(found.interval),
-        "loss": found.loss,
-        "demand_tokens": found.demand.tokens,
-        "training_flops": found.training_flops,
-        "cost": found.cost,
-        "unit": found.unit,
-        "saving": found.saving,
-        "compute_optimal_params": found.compute_optimal_params,
-        "compute_optimal_tokens": found.compute_optimal_tokens,
-        "status": str(found.status),
-        "reason": found.reason,
-        "extrapolates": found.extrapolates,
-    }
+    names = (
+        "params tokens interval loss training_flops cost unit saving compute_optimal_params "
+        "compute_optimal_tokens status reason extrapolates"
+    )
+    return _values(found, names) | {"demand_tokens": found.demand.tokens}
+
+
+def _values(found: object, names: str) -> Values:
+    """Attributes of a result as plain values."""
+    values = {name: getattr(found, name) for name in names.split()}
+    return values | {"interval": list(values["interval"]), "status": str(values["status"])}
 
 
 def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
@@ -315,19 +299,10 @@ def _both_laws(laws: SamplingLaws, ask: Ask) -> Values:
     def one(law: Any) -> Values:
         assert ask.inference_flops is not None and ask.flops is not None
         best = law.optimum(ask.flops, ask.inference_flops)
-        return {
-            "params": best.params,
-            "tokens": best.tokens,
-            "tokens_per_param": best.tokens_per_param,
-            "k": best.k,
-            "interval": list(best.interval),
-            "value": best.value,
-            "quantity": best.quantity,
-            "status": str(best.status),
-            "reason": best.reason,
-            "extrapolates": best.extrapolates,
-            "frontier": list(_frontier(law, ask)),
-        }
+        names = (
+            "params tokens tokens_per_param k interval value quantity status reason extrapolates"
+        )
+        return _values(best, names) | {"frontier": list(_frontier(law, ask))}
 
     return {
         "nll": _safely(lambda: one(laws.nll)),
@@ -346,19 +321,23 @@ def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
         yield from table.assign(inference_flops=served).to_dict(orient="records")
 
 
-def _front(fits: Fits, ask: Ask) -> list[Values]:
+def _front(fits: Fits, ask: Ask) -> Any:
     from fitting.decisions.tradeoffs import pareto_front
 
-    assert ask.front is not None and ask.flops is not None
-    rows: list[Values] = pareto_front(fits, *ask.front, ask.flops).to_dict(orient="records")
-    return rows
+    front, flops = ask.front, ask.flops
+    if front is None or flops is None:
+        return None
+    return _safely(lambda: pareto_front(fits, *front, flops))
 
 
 def _safely(answer: Callable[[], Any]) -> Any:
-    """An answer, or the status and reason why there is none."""
+    """An answer, a table by its rows, or the status and reason why there is none."""
+    import pandas as pd
+
     from fitting import FitError
 
     try:
-        return answer()
+        found = answer()
+        return found.to_dict(orient="records") if isinstance(found, pd.DataFrame) else found
     except FitError as error:
         return {"status": str(error.status), "reason": str(error)}

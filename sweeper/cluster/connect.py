@@ -21,6 +21,7 @@ from sweeper.cluster.surroundings import (
     temporary_directory,
     token_below,
 )
+from sweeper.driver.gauges import Gauge, Metric
 from sweeper.errors import ClusterError
 from sweeper.spec.sections import Cluster
 from trainables.prepare.files import caches_below
@@ -194,6 +195,15 @@ def session_directory() -> str:
     from ray._private import worker
 
     return str(worker._global_node.get_session_dir_path())
+
+
+def ray_gauge(metric: Metric) -> Gauge:
+    """A gauge of the running Ray driver."""
+    from ray.util import metrics
+
+    labels = ("sweep", *metric.labels)
+    gauge: Gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=labels)
+    return gauge
 
 
 def _first(error: Exception) -> str:

@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.cluster.capacity import most_pending
-from sweeper.cluster.connect import connected, session_directory
+from sweeper.cluster.connect import connected, ray_gauge, session_directory
 from sweeper.cluster.interrupts import Interrupts
-from sweeper.cluster.metrics import ray_gauge
 from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch
 from sweeper.cluster.tracking import callbacks, check
 from sweeper.cluster.tuner import fit

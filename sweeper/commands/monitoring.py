@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sweeper.commands.console import (
-    Where,
-    app,
-    open_results,
-    opt,
-)
+from sweeper.commands.console import Where, app, open_results, opt
 
 LATEST = "/tmp/ray/session_latest"
 """Where Ray (2.60) keeps the files of its newest run, unless it is told otherwise."""

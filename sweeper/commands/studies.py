@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeper.commands.console import (
-    NO_NUMBER,
-    AsJson,
-    Columns,
-    Rows,
-    app,
-    opt,
-)
+from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt
 
 
 @app.command()

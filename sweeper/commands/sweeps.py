@@ -1,4 +1,4 @@
-"""The commands that plan, run and show a sweep."""
+"""The commands that plan, tune, run and show a sweep."""
 
 from __future__ import annotations
 
@@ -28,11 +28,87 @@ from sweeper.commands.console import (
 )
 
 if TYPE_CHECKING:
+    from fitting import Fits
+    from sweeper.spec.sections import Cluster
     from sweeper.sweep import Results
+    from sweeper.tuning.tuned import Tuned
 
 
 STOPPED = 130
 """Exit code of a sweep that was asked to stop: what shells give for Ctrl-C."""
+
+
+@app.command()
+def plan(
+    spec: SpecFile,
+    set_: Set = None,
+    simulate: bool = opt("--simulate", "Also say what intervals to expect (seconds).", False),
+    pilot: str | None = opt(
+        "--pilot", "Sweep already run (its speed, losses, noise), or a table of runs."
+    ),
+    tolerance: float | None = opt("--tolerance", "Which allowance gives ln p* to so much, 90 %?"),
+    at: float | None = opt("--at", "On this budget; default every one."),
+    ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
+    trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep will train and cost; starts nothing."""
+    from sweeper.errors import SpecError
+
+    if at is not None and tolerance is None:
+        raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
+    sweep = load(spec, set_)
+    if trials:
+        from sweeper.plan.trials import first_trials
+
+        print(first_trials(sweep, place_of(sweep)).to_csv(index=False), end="")
+        return
+    found = sweep.plan(
+        simulate=simulate,
+        pilot=None if pilot is None else _pilot(pilot),
+        tolerance=tolerance,
+        at=at,
+        devices=_asked(sweep.cluster) if ask_cluster else None,
+    )
+    print(found.to_json() if as_json else found)
+
+
+def _pilot(pilot: str) -> Results | Fits:
+    """A sweep's directory, or the fits of a table."""
+    return open_results(Path(pilot)) if is_sweep(pilot) else open_runs(pilot, "guarded").fits
+
+
+def _asked(cluster: Cluster) -> int:
+    """Devices of the spec's kind on its Ray cluster, which is joined to ask it."""
+    from sweeper.cluster.connect import connected
+
+    with connected(cluster):
+        import ray
+
+        total = ray.cluster_resources()
+    return int(total.get("GPU" if cluster.hardware.is_gpu else "CPU", 0))
+
+
+@app.command()
+def tune(spec: SpecFile, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+    """Tune learning rate and batch at a few small allocations, and fit their laws."""
+    from sweeper.record.directory import Directory
+
+    sweep = load(spec, set_)
+    directory = place_of(sweep, out)
+    found = sweep.tune(directory, progress=not as_json)
+    if as_json:
+        print(found.to_json())
+        return
+    tuned = Directory(directory).tuned
+    print(f"\n{found}\n\nwrote {tuned}{_use(found, tuned, directory)}")
+
+
+def _use(found: Tuned, tuned: Path, directory: Path) -> str:
+    """What the written spec is good for."""
+    if not any(law.ok for law in found.laws.values()):
+        return ", the spec as it was: nothing was found to put in it; raise tuning.trials"
+    return f": `isoskill run {tuned} --out {directory}` uses what was found"
 
 
 @app.command()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.text import number
@@ -16,19 +15,26 @@ COLOURS = 5
 """Skills in one drawing, each with a colour of `fitting.plots`; further skills begin again."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the page.
-
-    Attributes:
-        drawings: ``<svg>`` elements that may be put into a page as they are.
-        title: what it shows.
-        caption: how to read it.
-    """
+class Figure(NamedTuple):
+    """One figure of the page: ``<svg>`` elements as they are, a title, and how to read it."""
 
     drawings: tuple[str, ...]
     title: str
     caption: str
+
+
+class Toggle(NamedTuple):
+    """A box that shows or hides one series in all figures.
+
+    Attributes:
+        label: the skill, or the budget.
+        colour: the page's variable for it.
+        hides: CSS selector of what belongs to it.
+    """
+
+    label: str
+    colour: str
+    hides: str
 
 
 def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Figure]:
@@ -45,21 +51,6 @@ def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Fi
     if aggregate is not None and others:
         found.append(_residuals(fits, aggregate, groups))
     return [figure for figure in found if figure.drawings]
-
-
-@dataclass(frozen=True)
-class Toggle:
-    """A box that shows or hides one series in all figures.
-
-    Attributes:
-        label: the skill, or the budget.
-        colour: the page's variable for it.
-        hides: CSS selector of what belongs to it.
-    """
-
-    label: str
-    colour: str
-    hides: str
 
 
 def toggles(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[list[Toggle]]:
