@@ -22,7 +22,7 @@ from trainables.shapes import solve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fitting import Prediction, SkillFit
+    from fitting import Optimum, Prediction, SkillFit
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,28 @@ class BigRun:
         return "\n".join(lines + [f"  warning   {warning}" for warning in self.warnings])
 
 
+def optimum_of(best: SkillFit, flops: float) -> Optimum:
+    """The optimum to run.
+
+    Raises:
+        FitError: there is none.
+    """
+    from fitting import FitError
+
+    found = best.at(flops)
+    if not found.ok:
+        text = f"{best.skill}: no optimum to run ({found.status}): {found.reason}"
+        raise FitError(found.status, f"{text} {found.status.advice}")
+    return found
+
+
+def expected(fits: Mapping[str, SkillFit], params: float, tokens: float) -> dict[str, Prediction]:
+    """What one training should reach, per skill that has a law of its loss."""
+    from fitting.decisions.tradeoffs import one_run
+
+    return {name: one_run(fit, params, tokens) for name, fit in fits.items() if fit.ok}
+
+
 def recommend(
     best: SkillFit,
     sweep: Spec,
@@ -146,16 +168,7 @@ def recommend(
         FitError: the skill has no optimum there.
         SpecError: the size cannot be built, or the device is unknown.
     """
-    from fitting import FitError
-    from fitting.decisions.tradeoffs import one_run
-
-    found = best.at(flops)
-    if not found.ok:
-        raise FitError(
-            found.status,
-            f"{best.skill}: no optimum to run ({found.status}): {found.reason} "
-            f"{found.status.advice}",
-        )
+    found = optimum_of(best, flops)
     trial = _trial(sweep, flops, found.params)
     placement = _placement(sweep, trial)
     speed = speed_of(sweep.cluster, measured)
@@ -163,13 +176,10 @@ def recommend(
     hours = speed.hours(trial.tokens * trial.shape.flops_per_token(sweep.flops), trial.params)
     price = sweep.cluster.price_per_hour
     memory = placement.memory(trial.shape, trial.params, batch)
-    fits = {best.skill: best, **(losses or {})}
     return BigRun(
         trial=trial,
         skill=best.skill,
-        losses={
-            name: one_run(fit, trial.params, trial.tokens) for name, fit in fits.items() if fit.ok
-        },
+        losses=expected({best.skill: best, **(losses or {})}, trial.params, trial.tokens),
         devices=devices_of(placement.rule(trial.params)),
         device=str(sweep.cluster.device),
         memory_bytes=int(memory.total),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sweeper.analysis.big_run import expected, optimum_of
 from sweeper.errors import SpecError
 from sweeper.plan.speed import devices_of, speed_of
 from sweeper.spec import foreign
@@ -135,13 +136,7 @@ def recommend(
     Raises:
         FitError: the skill has no optimum there.
     """
-    from fitting import FitError
-    from fitting.decisions.tradeoffs import one_run
-
-    found = best.at(flops)
-    if not found.ok:
-        text = f"{best.skill}: no optimum to run ({found.status}): {found.reason}"
-        raise FitError(found.status, f"{text} {found.status.advice}")
+    found = optimum_of(best, flops)
     assert spec.trainer is not None
     params, per_token, row, said = _size(spec, found.params)
     granule = spec.trainer.granule
@@ -152,14 +147,13 @@ def recommend(
         said += (f"the budget lies {found.extrapolates:.3g} times beyond the largest trained",)
     speed, rule = speed_of(spec.cluster, measured), spec.placement.rule(params)
     hours, price = speed.hours(flops, params), spec.cluster.price_per_hour
-    fits = {best.skill: best, **losses}
     return ForeignRun(
         skill=best.skill,
         flops=flops,
         params=params,
         tokens=tokens,
         command=_command(spec, params, tokens, flops, row),
-        losses={name: one_run(fit, params, tokens) for name, fit in fits.items() if fit.ok},
+        losses=expected({best.skill: best, **losses}, params, tokens),
         devices=devices_of(rule),
         device=str(spec.cluster.device),
         device_hours=hours,

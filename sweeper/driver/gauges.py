@@ -52,27 +52,21 @@ class Metric:
 
 
 METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("isoskill_flops", "FLOPs by kind: spent, reserved, allowance.", ("kind",)),
-        Metric("isoskill_trials", "Trials by state.", ("state",)),
-        Metric("isoskill_seconds_left", "Seconds until the sweep ends, about.", ()),
-        Metric("isoskill_warnings", "Remarks on the fits, such as an alarm.", ()),
-        Metric(
-            "isoskill_skill_loss",
-            "Loss of a trial on a skill, nats per target token.",
-            ("skill", "trial", "budget", "params"),
-        ),
-        Metric(
-            "isoskill_optimum_params",
-            "Optimal size of a skill on a budget: best, and low and high of its 90 % interval.",
-            ("skill", "budget", "bound"),
-        ),
-        Metric("isoskill_tokens_per_second", "Speed of a running trial.", ("trial",)),
-        Metric("isoskill_mfu", "Share of the device's peak a running trial reaches.", ("trial",)),
-        Metric("isoskill_progress", "Share of a running trial's tokens done.", ("trial",)),
+    name: Metric(name, text, tuple(labels.split()))
+    for name, labels, text in (
+        ("isoskill_flops", "kind", "FLOPs by kind: spent, reserved, allowance."),
+        ("isoskill_trials", "state", "Trials by state."),
+        ("isoskill_seconds_left", "", "Seconds until the sweep ends, about."),
+        ("isoskill_warnings", "", "Remarks on the fits, such as an alarm."),
+        ("isoskill_skill_loss", "skill trial budget params",
+         "Loss of a trial on a skill, nats per target token."),
+        ("isoskill_optimum_params", "skill budget bound",
+         "Optimal size of a skill on a budget: best, and low and high of its 90 % interval."),
+        ("isoskill_tokens_per_second", "trial", "Speed of a running trial."),
+        ("isoskill_mfu", "trial", "Share of the device's peak a running trial reaches."),
+        ("isoskill_progress", "trial", "Share of a running trial's tokens done."),
     )
-}
+}  # fmt: skip
 
 
 class Gauge(Protocol):

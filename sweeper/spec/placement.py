@@ -176,17 +176,7 @@ def place(
 def by_size(
     shapes: Mapping[int, Shape], train: Train, device: Device, *, gpus: int | None = None
 ) -> tuple[Resources, ...]:
-    """The rules for a sweep that gives none: one process on the CPU, or by memory on GPUs.
-
-    Args:
-        shapes: the models, by params.
-        train: how they are trained.
-        device: what they are trained on.
-        gpus: how many there are; None if that is not known.
-
-    Raises:
-        ValueError: a model does not fit; the message says what would help.
-    """
+    """The rules for a sweep that gives none: one process on the CPU, or by memory; see `place`."""
     if not device.is_gpu:
         return (Resources(),)
     rules: list[Resources] = []

@@ -146,10 +146,8 @@ class Tuning:
         object.__setattr__(self, "objectives", tuple(self.objectives))
         for name, factor in self.knobs.items():
             if name not in HYPERPARAMETERS:
-                raise ValueError(
-                    f"tuning.knobs: {name!r} is unknown{did_you_mean(name, HYPERPARAMETERS)}; "
-                    f"known: {', '.join(HYPERPARAMETERS)}"
-                )
+                near, known = did_you_mean(name, HYPERPARAMETERS), ", ".join(HYPERPARAMETERS)
+                raise ValueError(f"tuning.knobs: {name!r} is unknown{near}; known: {known}")
             if not 1 < factor <= 1000:
                 raise ValueError(f"tuning.knobs.{name}={factor}: give a factor above 1, e.g. 6")
         if not self.knobs:

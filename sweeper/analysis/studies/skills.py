@@ -85,18 +85,25 @@ def study(
     table = seen.frame.drop(columns="budget")
     parts = [compose(table, own, name=f"{name} ({half})") for (name, half), own in groups.items()]
     every = pd.concat([table, *parts], ignore_index=True)
-    asked = [
-        (f"{one} ({half})", other if other == aggregate else f"{other} ({half})", one, half, other)
-        for one, other in pairs
-        for half in (HYPOTHESIS, HELD_OUT)
-        if (one, half) in groups and (other == aggregate or (other, half) in groups)
-    ]
+    asked = _comparisons(list(groups), pairs, aggregate)
     if aggregate:
         asked += [(skill, aggregate, skill, half, aggregate) for skill, half in halves.items()]
     fits = fit_skills(every)
     rows = [row for each in asked for row in _ratios(every, fits, *each)]
     ratios = pd.DataFrame(rows, columns=list(_RATIO))
     return SkillsStudy(source, halves=halves, claims=_claims(ratios, pairs), ratios=ratios)
+
+
+def _comparisons(
+    groups: Sequence[tuple[str, str]], pairs: Sequence[tuple[str, str]], aggregate: str | None
+) -> list[tuple[str, str, str, str, str]]:
+    """Both composites, and the name, half and reference, of each pair that a half has."""
+    return [
+        (f"{one} ({half})", other if other == aggregate else f"{other} ({half})", one, half, other)
+        for one, other in pairs
+        for half in (HYPOTHESIS, HELD_OUT)
+        if (one, half) in groups and (other == aggregate or (other, half) in groups)
+    ]
 
 
 def _halves(
