@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fitting import fit_skills
-from fitting.skill_models import METHODS
+from fitting.laws.skill_models import METHODS
 from fitting.synthetic import world
 
 SKILLS, BUDGETS, SIZES, SEED = 20, 9, 12, 3

@@ -19,13 +19,13 @@ import pandas as pd
 from fitting.compare import Comparison, compare_optima, pool_gap, pool_laws
 from fitting.errors import FitError, FittingError, Status
 from fitting.laws.powerlaw import PowerLaw
+from fitting.laws.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.methods import fit_single, on_ladder
 from fitting.mixture.contrast import skill_gap
 from fitting.mixture.held_out import Score
 from fitting.mixture.skills import Examined, GuardedModel, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
-from fitting.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.values import Convention, Optimum, Prediction, from_plain, plain, plain_frame
 
 FORMAT = 1

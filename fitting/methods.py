@@ -13,13 +13,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from fitting.bracket import check_bracket, check_curves
 from fitting.errors import FitError, Status
 from fitting.isoflop import fit_isoflop
+from fitting.laws.bracket import check_bracket, check_curves
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
+from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Convention, Optimum, Prediction
 
 CONVENTION_ROUNDS = 4

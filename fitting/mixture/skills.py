@@ -13,15 +13,15 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from fitting.bracket import check_bracket, check_curves, check_near
 from fitting.errors import Status
+from fitting.laws.bracket import check_bracket, check_curves, check_near
 from fitting.laws.powerlaw import PowerLaw
+from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.mixture.data import read_trials
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
 from fitting.mixture.lack_of_fit import Verdict, judge
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.values import Z90, Convention, FloatArray, Optimum, Prediction
 
 UNKNOWN = 1.2
