@@ -1,22 +1,23 @@
 """Replay measured runs as a pool: how soon does each policy know the optima of all of them?
 
-    OMP_NUM_THREADS=1 python benchmarks/replay.py [runs.csv ...] [--write]
+    OMP_NUM_THREADS=1 python benchmarks/replay.py [runs.csv ...] [--only NAME ...] [--write]
 
-Any table `fitting.prepare` reads will do; every trial may be asked for once, and only those that
-were trained can be. The answer sought is the optimum of every budget and skill under the guarded
-fit of the whole pool's sizes within a factor 5 of it: sizes farther off bend the fit (on Porian's
-pools it lies .07 to .16, rms of ln p, from the published optima with all sizes and .08 to .12 with
-those within a factor 3). Every policy is judged by the same fit of what it has seen. Compared are
-the adaptive search, Optuna's TPE with six trials per budget, grid order (budgets ascending, sizes
-spread first) and random order (median over seeds). Without a file: the two skills of Roberts et
-al. 2025 (arXiv 2503.10061), and the isoFLOP points of Porian et al. 2024 (arXiv 2406.19146) if at
-hand.
+Pools are the isoFLOP tables of `real_runs.py` and any table given; each trial may be asked for
+once, and only those that were trained can be. The truth is the local minimum of every budget and
+skill (`real_runs.local_optima`), and every policy is judged by the same fit of what it has seen.
+Compared are the adaptive search, the local zoom, Optuna's TPE with six trials per budget, grid
+order (budgets ascending, sizes spread first), random order, and on request an oracle that knows
+the truth and takes the trial that lowers the error most per FLOP (of 12 drawn each time): the room
+that is left. Each replicate sees a random nine tenths of the trials. Orders end at a quarter of
+the pool's FLOPs.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -25,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import real_runs
 
-from fitting.mixture.fit import fit_guarded
-from fitting.reading.observations import prepare
+import fitting
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.build import build
 from sweeper.search.protocol import COLUMNS, Finished
@@ -35,12 +36,22 @@ from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
 HERE = Path(__file__).parent
-PORIAN = HERE.parents[1] / "shared/data/porian/isoflop_points.csv"
-SKILLS = HERE.parent / "fitting/reference/skills_paper/fig1_isoflop_points.csv"
-WITHIN = 0.10
-LEAST = 8  # trials before the first judgement
-NEAR = 1.6  # in ln p: as far as the search reaches
-CHECKPOINTS = np.geomspace(0.004, 1.0, 13)  # shares of the pool's FLOPs
+RESULT = HERE / "results" / "replay.md"
+CHECKPOINTS = np.array([0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.25])
+"""Shares of the pool's FLOPs at which the optima known so far are judged."""
+
+WITHIN = (0.20, 0.10, 0.05)
+MOST_SKILLS = 8
+"""Skills of a table that are used, evenly spaced by name: 27 take three times as long."""
+
+LEAST_TRIALS, LEAST_BUDGETS = 50, 3
+KEPT = 0.9
+UNKNOWN = 0.6
+"""Error in ln p* where nothing can be fitted yet: about that of a guess of 20 tokens per param."""
+
+DRAWN = 12
+NEITHER = ("gadre_c4", "xlstm_llama_ctx2048_raw", "chinchilla")
+"""No isoFLOP tables, and one that holds diverged runs twice."""
 
 Order = Iterator[tuple[float, int]]
 
@@ -56,20 +67,56 @@ class PoolSpace(Space):
         return [i for i, p in enumerate(self.params) if (flops, p) in self.left]
 
 
+@dataclass(frozen=True)
 class Pool:
-    """Measured trials by (flops, params)."""
+    """Measured trials by (budget, params), and where the optima lie."""
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        table = table.assign(params=table["params"].round().astype(int))
-        mean = table.groupby(["flops", "params", "skill"], as_index=False)["loss"].mean()
-        self.losses = {
+    name: str
+    losses: dict[tuple[float, int], dict[str, float]]
+    truth: pd.DataFrame
+
+    @classmethod
+    def of(cls, table: real_runs.Table) -> Pool | None:
+        """The trials and local minima of a table; None where these are too few."""
+        frame = table.frame.assign(params=table.frame["params"].round().astype(int))
+        truth = real_runs.local_optima(frame)
+        names = sorted(truth["skill"].unique())
+        picked = (
+            {names[i] for i in np.linspace(0, len(names) - 1, MOST_SKILLS).round().astype(int)}
+            if names
+            else set()
+        )
+        truth, frame = (part[part["skill"].isin(picked)] for part in (truth, frame))
+        mean = frame.groupby(["budget", "params", "skill"], as_index=False)["loss"].mean()
+        losses = {
             (float(c), int(p)): dict(zip(rows["skill"], rows["loss"], strict=True))
-            for (c, p), rows in mean.groupby(["flops", "params"])
+            for (c, p), rows in mean.groupby(["budget", "params"])
         }
-        self.budgets = tuple(sorted({c for c, _ in self.losses}))
-        self.sizes = tuple(sorted({p for _, p in self.losses}))
-        self.skills = tuple(sorted(mean["skill"].unique()))
-        self.total = sum(c for c, _ in self.losses)
+        if len(losses) < LEAST_TRIALS or truth["budget"].nunique() < LEAST_BUDGETS:
+            return None
+        return cls(table.name, losses, truth)
+
+    def sample(self, seed: int) -> Pool:
+        """A random part of the trials, judged by the same truth."""
+        rng = np.random.default_rng(seed)
+        points = sorted(self.losses)
+        kept = rng.permutation(len(points))[: math.ceil(KEPT * len(points))]
+        return replace(self, losses={points[i]: self.losses[points[i]] for i in sorted(kept)})
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """Ascending."""
+        return tuple(sorted({c for c, _ in self.losses}))
+
+    @property
+    def total(self) -> float:
+        """FLOPs of all trials."""
+        return sum(c for c, _ in self.losses)
+
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """Those that have optima."""
+        return tuple(sorted(self.truth["skill"].unique()))
 
     def rows(self, points: Sequence[tuple[float, int]]) -> pd.DataFrame:
         """The ledger's table of some trials."""
@@ -82,160 +129,219 @@ class Pool:
             columns=list(COLUMNS),
         )
 
-    def search(self, settings: SearchSettings) -> Order:
-        """What a policy asks for, one at a time, until it has no more wishes."""
-        cost = tuple(6.0 * p for p in self.sizes)
-        space = PoolSpace(self.budgets, self.sizes, cost, left=frozenset(self.losses))
-        seen: list[tuple[float, int]] = []
-        while space.left:
-            policy = build(settings, space, self.skills)
-            asked = policy.propose(self.rows(seen), [], 2 * self.total, 1)
-            if isinstance(asked, Finished):
-                return
-            seen.append(self._same(asked[0]))
-            space = replace(space, left=space.left - {seen[-1]})
-            yield seen[-1]
-
-    def _same(self, asked: Allocation) -> tuple[float, int]:
-        budget = next(c for c in self.budgets if same_budget(c, asked.flops))
-        return budget, asked.params
-
-    def in_grid_order(self) -> Order:
-        """Budgets ascending; on each the ends first, then halving the gaps."""
-        for c in self.budgets:
-            sizes = sorted(p for b, p in self.losses if b == c)
-            done: list[int] = []
-            while len(done) < len(sizes):
-                rest = [p for p in sizes if p not in done]
-                done.append(
-                    max(rest, key=lambda p: min([abs(math.log(p / q)) for q in done], default=p))
-                )
-                yield c, done[-1]
-
-    def in_random_order(self, seed: int) -> Order:
-        """Any trial next."""
-        points = sorted(self.losses)
-        yield from (points[i] for i in np.random.default_rng(seed).permutation(len(points)))
-
-    def optima(self, points: Sequence[tuple[float, int]]) -> np.ndarray:
-        """Ln p* of every skill on every budget, (S, K), from trials near some optimum."""
-        fit = fit_guarded(self.rows(points), ladder=self.budgets)
-        first = dict(zip(self.budgets, fit.log_optimum(self.budgets)[0].T, strict=True))
-        near = [(c, p) for c, p in points if np.abs(first[c] - math.log(p)).min() <= NEAR]
-        if LEAST <= len(near) < len(points):
-            fit = fit_guarded(self.rows(near), ladder=self.budgets)
-        known = {s: i for i, s in enumerate(fit.skills)}
-        mean = fit.log_optimum(self.budgets)[0]
-        nothing = np.full(len(self.budgets), np.nan)
-        return np.array([mean[known[s]] if s in known else nothing for s in self.skills])
+    def error(self, points: Sequence[tuple[float, int]]) -> float:
+        """Root mean square of ln p* over skills and budgets by the default fit of some trials."""
+        if len(points) < 5:
+            return UNKNOWN
+        fits = fitting.fit_skills(
+            self.rows(points)[["trial_id", "flops", "params", "tokens", "skill", "loss"]]
+        )
+        miss = []
+        for skill, budget, truth in self.truth[["skill", "budget", "log_params"]].itertuples(
+            index=False
+        ):
+            best = fits[skill].at(budget).params if skill in fits else math.nan
+            miss.append(math.log(best) - truth if best > 0 and math.isfinite(best) else UNKNOWN)
+        return float(np.sqrt(np.mean(np.square(miss))))
 
 
-def curve(pool: Pool, order: Order, truth: np.ndarray) -> np.ndarray:
-    """Error at each checkpoint: root mean square of ln p* over skills and budgets."""
-    errors = np.full(len(CHECKPOINTS), np.nan)
+def searched(pool: Pool, settings: SearchSettings) -> Order:
+    """What a policy asks for, one at a time, until it asks for no more."""
+    sizes = tuple(sorted({p for _, p in pool.losses}))
+    space = PoolSpace(
+        pool.budgets, sizes, tuple(6.0 * p for p in sizes), left=frozenset(pool.losses)
+    )
     seen: list[tuple[float, int]] = []
-    spent, reached = 0.0, 0
+    while space.left:
+        asked = build(settings, space, pool.skills).propose(pool.rows(seen), [], 2 * pool.total, 1)
+        if isinstance(asked, Finished):
+            return
+        seen.append(_same(pool, asked[0]))
+        space = replace(space, left=space.left - {seen[-1]})
+        yield seen[-1]
+
+
+def _same(pool: Pool, asked: Allocation) -> tuple[float, int]:
+    return next(c for c in pool.budgets if same_budget(c, asked.flops)), asked.params
+
+
+def in_grid_order(pool: Pool) -> Order:
+    """Budgets ascending; on each the ends first, then halving the gaps."""
+    for c in pool.budgets:
+        sizes = sorted(p for b, p in pool.losses if b == c)
+        done: list[int] = []
+        while len(done) < len(sizes):
+            rest = [p for p in sizes if p not in done]
+            done.append(
+                max(rest, key=lambda p: min([abs(math.log(p / q)) for q in done], default=p))
+            )
+            yield c, done[-1]
+
+
+def in_random_order(pool: Pool, seed: int) -> Order:
+    """Any trial next."""
+    points = sorted(pool.losses)
+    yield from (points[i] for i in np.random.default_rng(seed).permutation(len(points)))
+
+
+def oracle(pool: Pool, seed: int) -> Order:
+    """Greedy with hindsight, after five spread sizes on the cheapest budget."""
+    rng, order = np.random.default_rng(seed), in_grid_order(pool)
+    seen = [next(order) for _ in range(5)]
+    yield from seen
+    error = pool.error(seen)
+    while left := sorted(set(pool.losses) - set(seen)):
+        some = [left[i] for i in rng.permutation(len(left))[:DRAWN]]
+        errors = [pool.error([*seen, point]) for point in some]
+        gain = [
+            (math.log(error) - math.log(e)) / c for e, (c, _) in zip(errors, some, strict=True)
+        ]
+        best = int(np.argmax(gain))
+        seen.append(some[best])
+        error = errors[best]
+        yield seen[-1]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One order of one replicate: its errors, and where its trials went."""
+
+    pool: str
+    policy: str
+    errors: np.ndarray
+    distances: np.ndarray
+    """Of each trial from the nearest skill's optimum of its budget, ln p; NaN if unknown."""
+    flops: np.ndarray
+
+    def share_to(self, wanted: float) -> float:
+        """Share of the FLOPs from which the error stays within reach; twice the last, if never."""
+        bad = np.flatnonzero(~(self.errors <= wanted))
+        last = bad[-1] + 1 if len(bad) else 0
+        return float(np.append(CHECKPOINTS, 2 * CHECKPOINTS[-1])[last])
+
+
+def follow(pool: Pool, policy: str, order: Order) -> Curve:
+    """The errors of an order at every checkpoint."""
+    errors: list[float] = []
+    seen: list[tuple[float, int]] = []
+    spent = 0.0
     for point in order:
-        while reached < len(CHECKPOINTS) and spent + point[0] > CHECKPOINTS[reached] * pool.total:
-            errors[reached] = _error(pool, seen, truth)
-            reached += 1
+        while (
+            len(errors) < len(CHECKPOINTS)
+            and spent + point[0] > CHECKPOINTS[len(errors)] * pool.total
+        ):
+            errors.append(pool.error(seen))
+        if len(errors) == len(CHECKPOINTS):
+            break
         seen.append(point)
         spent += point[0]
-    errors[reached:] = _error(pool, seen, truth)
-    return errors
+    errors += [pool.error(seen)] * (len(CHECKPOINTS) - len(errors))
+    return Curve(
+        pool.name, policy, np.array(errors), _distances(pool, seen), np.array([c for c, _ in seen])
+    )
 
 
-def _error(pool: Pool, seen: Sequence[tuple[float, int]], truth: np.ndarray) -> float:
-    if len(seen) < LEAST or len({p for _, p in seen}) < 4:
-        return math.inf
-    return float(np.sqrt(np.nanmean((pool.optima(seen) - truth) ** 2)))
+def _distances(pool: Pool, seen: Sequence[tuple[float, int]]) -> np.ndarray:
+    known = pool.truth.groupby("budget")["log_params"].apply(np.array).to_dict()
+    return np.array(
+        [np.abs(known[c] - math.log(p)).min() if c in known else math.nan for c, p in seen]
+    )
 
 
-def needed(errors: np.ndarray) -> tuple[float, float]:
-    """Shares of the pool's FLOPs where the error first is, and then stays, within reach."""
-    good = errors <= WITHIN
-    bad = np.flatnonzero(~good)
-    lasting = bad[-1] + 1 if len(bad) else 0
-    shares = np.append(CHECKPOINTS, math.inf)
-    return float(shares[np.argmax(good)] if good.any() else math.inf), float(shares[lasting])
-
-
-def replay(pool: Pool, seeds: int) -> dict[str, list[np.ndarray]]:
-    """Error curves of each policy, one per seed where it has any."""
-    truth = pool.optima(sorted(pool.losses))
-    ours = SearchSettings(tolerance=WITHIN)
-    tpe = SearchSettings("optuna", sizes_per_budget=6, half_width=2.3)
-    orders: dict[str, list[Callable[[], Order]]] = {
-        "adaptive": [lambda: pool.search(ours)],
-        "TPE": [lambda: pool.search(tpe)],
-        "grid order": [pool.in_grid_order],
-        "random order": [partial(pool.in_random_order, s) for s in range(seeds)],
+def policies(with_oracle: bool) -> dict[str, Callable[[Pool, int], Order]]:
+    """Orders by name, each of a pool and a seed."""
+    named: dict[str, Callable[[Pool, int], Order]] = {
+        name: partial(_settled, settings)
+        for name, settings in {
+            "adaptive": SearchSettings(tolerance=0.02),
+            "zoom": SearchSettings("zoom"),
+            "TPE": SearchSettings("optuna", sizes_per_budget=6, half_width=2.3),
+        }.items()
     }
-    return {
-        name: [curve(pool, order(), truth) for order in variants]
-        for name, variants in orders.items()
-    }
+    named |= {"grid order": lambda pool, _: in_grid_order(pool), "random": in_random_order}
+    return named | ({"oracle": oracle} if with_oracle else {})
 
 
-def pools(files: Sequence[str]) -> Iterator[tuple[str, Pool]]:
-    """The tables asked for, or the skills paper and Porian's settings with a validation loss."""
-    for name in files:
-        frame = prepare(name).frame
-        yield Path(name).stem, Pool(frame.assign(flops=frame["budget"]))
-    if not files:
-        table = pd.read_csv(SKILLS).rename(columns={"target_nll": "loss"})
-        yield "knowledge and code", Pool(table)
-    if not files and PORIAN.exists():
-        table = pd.read_csv(PORIAN)
-        table = table[table["val"] == "val"]
-        for (dataset, setting), rows in table.groupby(["dataset", "setting"]):
-            about = rows.iloc[0]
-            label = (
-                f"{dataset} {setting} ({about['hparams']}, {about['warmup']}, {about['decay']})"
+def _settled(settings: SearchSettings, pool: Pool, seed: int) -> Order:
+    return searched(pool, replace(settings, seed=seed))
+
+
+def pools(files: Sequence[Path], only: Sequence[str] | None) -> list[Pool]:
+    """The tables asked for, or all of `real_runs.tables` that are isoFLOP pools."""
+    given = (real_runs.Table.of(path.stem, path) for path in files)
+    tables = given if files else (t for t in real_runs.tables() if t.name not in NEITHER)
+    wanted = (t for t in tables if not only or t.name.startswith(tuple(only)))
+    return [pool for table in wanted if (pool := Pool.of(table))]
+
+
+def tables(curves: Sequence[Curve]) -> Iterator[str]:
+    """Means over pools, then each pool, in Markdown."""
+    frame = pd.DataFrame([
+        {"pool": c.pool, "policy": c.policy}
+        | {f"to {w:.2f}": math.log(c.share_to(w)) for w in WITHIN}
+        | {f"at {s:.1%}": e for s, e in zip(CHECKPOINTS, c.errors, strict=True)}
+        | {f"within {d}": float(np.nanmean(c.distances <= d)) for d in (0.3, 1.0)}
+        for c in curves
+    ])  # fmt: skip
+    by_pool = frame.groupby(["pool", "policy"], sort=False).mean(numeric_only=True)
+    for name in (c for c in by_pool if str(c).startswith("to")):
+        by_pool[name] = np.exp(by_pool[name])
+    yield "## All pools: geometric mean of shares, mean of errors and of trials near an optimum\n"
+    yield from _markdown(
+        by_pool.groupby("policy", sort=False).agg(
+            lambda c: (
+                float(np.exp(np.log(c).mean()))
+                if str(c.name).startswith("to")
+                else float(c.mean())
             )
-            frame = rows[["flops", "loss"]].assign(params=rows["n"], skill="loss")
-            yield label, Pool(frame)
+        )
+    )
+    yield "\n## By pool\n"
+    yield from _markdown(by_pool)
 
 
-def tables(found: dict[str, dict[str, list[np.ndarray]]]) -> list[str]:
-    """FLOPs needed, and the errors on the way, in Markdown."""
-    names = next(iter(found.values())).keys()
-    head = ["| pool | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    lines = [
-        f"## Share of the pool's FLOPs until all optima are within {WITHIN:.0%}", "",
-        "Where the root mean square error first is within reach / from which it stays so; inf: "
-        "never.", "", *head,
-    ]  # fmt: skip
-    for pool, curves in found.items():
-        values = [np.median([needed(c) for c in cs], axis=0) for cs in curves.values()]
-        lines.append(f"| {pool} | " + " | ".join(f"{a:.3f} / {b:.3f}" for a, b in values) + " |")
-    at = [int(np.abs(CHECKPOINTS - share).argmin()) for share in (0.01, 0.03, 0.1, 0.3)]
-    shown = ", ".join(f"{CHECKPOINTS[i]:.1%}" for i in at)
-    lines += ["", f"## Root mean square error of ln p* after {shown} of the FLOPs", "", *head]
-    for pool, curves in found.items():
-        values = [np.median(cs, axis=0)[at] for cs in curves.values()]
-        shares = (" ".join(f"{v:.2f}" for v in value) for value in values)
-        lines.append(f"| {pool} | " + " | ".join(shares) + " |")
-    return lines
+def _markdown(frame: pd.DataFrame) -> Iterator[str]:
+    head = [*map(str, frame.index.names), *map(str, frame.columns)]
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for key, row in frame.iterrows():
+        names = key if isinstance(key, tuple) else (key,)
+        yield "| " + " | ".join([*map(str, names), *(f"{v:.3f}" for v in row)]) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="*")
-    parser.add_argument("--seeds", type=int, default=5, help="random orders")
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--only", nargs="+", help="pools whose name begins so")
+    parser.add_argument("--policies", nargs="+", help="some of them")
+    parser.add_argument("--replicates", type=int, default=3)
+    parser.add_argument("--oracle", action="store_true", help="the oracle too: slow")
     parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     args = parser.parse_args()
-    found = {}
-    for name, pool in counted(list(pools(args.files)), "pools"):
-        found[f"{name}, {len(pool.losses)} trials"] = replay(pool, args.seeds)
+    found = pools(args.files, args.only)
+    todo = [
+        (pool.sample(seed), name, order, seed)
+        for pool in found
+        for seed in range(args.replicates)
+        for name, order in policies(args.oracle).items()
+        if not args.policies or name in args.policies
+    ]
+    curves = [
+        follow(pool, name, order(pool, seed))
+        for pool, name, order, seed in counted(todo, "orders")
+    ]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    )
     text = [
-        "# Replays of measured runs", "",
-        f"Written {date.today()} by `python benchmarks/replay.py {' '.join(args.files)}`; random "
-        f"order: median of seeds 0-{args.seeds - 1}.", "", *tables(found),
-    ]  # fmt: skip
+        "# Replays of measured runs\n",
+        f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, commit "
+        f"{commit.stdout.strip()}, 2 shared CPU cores; seeds 0-{args.replicates - 1}.\n",
+        *tables(curves),
+    ]
     print("\n".join(text))
     if args.write:
-        (HERE / "results/replay.md").write_text("\n".join(text) + "\n")
+        RESULT.write_text("\n".join(text) + "\n")
 
 
 if __name__ == "__main__":

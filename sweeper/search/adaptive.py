@@ -23,7 +23,7 @@ from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import opening, safeguards
 from sweeper.search.fit_state import FitState, fit_state, half_widths
-from sweeper.search.history import FitCache, allocations
+from sweeper.search.history import GOLDEN, FitCache, allocations
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
@@ -40,8 +40,6 @@ UNINFORMED_SHARE = 0.25
 """Share of the allowance that free slots may spend beyond the opening before any loss is known.
 Without a fit a trial is less informative than one chosen later; an idle slot is cheaper
 (assumption)."""
-
-_GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class AdaptiveSearch:
         if len(sizes) <= PLACES:
             return sizes
         step = (sizes[-1] - sizes[0]) / PLACES
-        wanted = sizes[0] + step * (np.arange(PLACES) + (count * _GOLDEN) % 1.0)
+        wanted = sizes[0] + step * (np.arange(PLACES) + (count * GOLDEN) % 1.0)
         return np.asarray(sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))])
 
     def lessons(

@@ -13,7 +13,10 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space, same_budget
 
-__all__ = ["FitCache", "allocations", "finished", "guess", "mean_centre", "near"]
+__all__ = ["GOLDEN", "FitCache", "allocations", "finished", "guess", "mean_centre", "near"]
+
+GOLDEN = 0.6180339887498949
+"""Shifts by multiples of it, modulo 1, never fall on the same place twice."""
 
 
 Fit = TypeVar("Fit")
@@ -65,17 +68,20 @@ def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
     return [a for a in trials if same_budget(a.flops, flops)]
 
 
-def mean_centre(observations: pd.DataFrame, space: Space, flops: float, first: float) -> float:
+def mean_centre(
+    observations: pd.DataFrame, space: Space, flops: float, first: float, *, own: bool = False
+) -> float:
     """Centre of the sizes of a grid on one budget, ln params.
 
     The law through the vertices of the parabolas of all cheaper budgets and of all skills, as
-    practice does by eye; with none, the first guess moved along p ~ C^.5.
+    practice does by eye; with none, the first guess moved along p ~ C^.5. With ``own``, of all
+    budgets.
     """
     table = finished(observations)
     points = [
         (math.log(budget / flops), vertex)
         for budget in space.budgets
-        if budget < flops and not same_budget(budget, flops)
+        if own or (budget < flops and not same_budget(budget, flops))
         for vertex in _vertices(table[np.abs(np.log(table["flops"] / budget)) < 0.01])
     ]
     if not points:

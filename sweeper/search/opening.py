@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.budget import Allocation, Space, same_budget
-from sweeper.search.history import guess
+from sweeper.search.history import GOLDEN, guess
 from sweeper.spec.search import SearchSettings
 
 __all__ = ["missing"]
@@ -21,8 +21,6 @@ BUDGETS = 2
 
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
-
-_GOLDEN = 0.6180339887498949  # shifts of further rounds fall nowhere twice
 
 
 def missing(
@@ -73,7 +71,7 @@ def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) ->
     half = min(settings.reach, (high - low) / 2)
     centre = min(max(guess(flops, settings.tokens_per_param), low + half), high - half)
     step = 2 * half / (SIZES - 1)
-    shift = step * ((round_ * _GOLDEN + 0.5) % 1.0 - 0.5)
+    shift = step * ((round_ * GOLDEN + 0.5) % 1.0 - 0.5)
     wanted = centre + shift + np.linspace(-half, half, SIZES)
     nearest = np.abs(np.log(allowed)[:, None] - wanted).argmin(axis=0)
     return [allowed[i] for i in nearest]

@@ -34,7 +34,7 @@ class SearchSettings:
         seed: of whatever is random in the choice (optuna); trials have seeds of their own.
     """
 
-    policy: Literal["adaptive", "grid", "optuna"] = "adaptive"
+    policy: Literal["adaptive", "zoom", "grid", "optuna"] = "adaptive"
     tolerance: float = 0.10
     target_flops: float | None = None
     min_trials: int = 30
@@ -53,7 +53,7 @@ class SearchSettings:
         Raises:
             ValueError: names the field, its value and the remedy.
         """
-        choices = {"policy": ("adaptive", "grid", "optuna"), "sampler": ("tpe", "gp")}
+        choices = {"policy": ("adaptive", "zoom", "grid", "optuna"), "sampler": ("tpe", "gp")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(
