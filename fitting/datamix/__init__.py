@@ -1,1 +1,1 @@
-"""Optima against the data mix: shares, composition, joint fits, design. Floor 4 of fitting."""
+"""Optima against the data mix: shares, composition, joint fits, design. Floor 6 of fitting."""

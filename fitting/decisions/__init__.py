@@ -1,1 +1,1 @@
-"""From fits to decisions: weightings, wrong sizes, serving, sampling. Floor 6 of fitting."""
+"""From fits to decisions: weightings, wrong sizes, serving, sampling. Floor 9 of fitting."""

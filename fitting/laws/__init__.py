@@ -1,1 +1,1 @@
-"""Laws as formulas, fitted: power laws and loss surfaces. Floor 2 of fitting."""
+"""Laws as formulas, fitted: power laws and loss surfaces. Floor 4 of fitting."""

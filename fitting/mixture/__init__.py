@@ -1,1 +1,1 @@
-"""The model average of all skills' losses: optima and intervals. Floor 3 of fitting."""
+"""The model average of all skills' losses: optima and intervals. Floor 5 of fitting."""

@@ -1,4 +1,4 @@
-"""The paper's figures of any fits or tables, as matplotlib Figures. Floor 5 of fitting."""
+"""The paper's figures of any fits or tables, as matplotlib Figures. Floor 8 of fitting."""
 
 from fitting.plots.figures import (
     COLOURS,

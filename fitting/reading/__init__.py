@@ -1,1 +1,1 @@
-"""Anybody's runs as one table: sources, columns, checks. Floor 2 of fitting."""
+"""Anybody's runs as one table: sources, columns, checks. Floor 3 of fitting."""

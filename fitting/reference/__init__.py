@@ -1,4 +1,4 @@
-"""Published numbers: points read off the skills paper's figures, and laws with full digits.
+"""Published numbers: the skills paper's points, laws with full digits. Floor 5 of fitting.
 
 Points: "Compute Optimal Scaling of Skills: Knowledge vs Reasoning" (Roberts et al. 2025, arXiv
 2503.10061), Figures 1 to 3, our own digitisation; method and errors in ``skills_paper/README.md``.

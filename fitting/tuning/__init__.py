@@ -1,1 +1,1 @@
-"""Learning rate and batch size: optima, laws, published rules. Floor 3 of fitting."""
+"""Learning rate and batch size: optima, laws, published rules. Floor 4 of fitting."""

@@ -1,1 +1,1 @@
-"""From results to answers: conclusions, forecasts, the big run, studies. Floor 6 of sweeper."""
+"""From results to answers: conclusions, forecasts, the big run, studies. Floor 7 of sweeper."""

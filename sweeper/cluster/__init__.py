@@ -1,4 +1,4 @@
-"""Everything that trains through Ray. Floor 7 of sweeper."""
+"""Everything that trains through Ray. Floor 8 of sweeper."""
 
 from sweeper.cluster.surroundings import before_ray_is_imported
 

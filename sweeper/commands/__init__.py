@@ -1,1 +1,1 @@
-"""The console commands, a module for each group; `sweeper.cli` gathers them."""
+"""The console commands, a module for each group. Floor 10 of sweeper."""

@@ -1,1 +1,1 @@
-"""What starts next, what ended, and who is told. Floor 5 of sweeper."""
+"""What starts next, what ended, and who is told. Floor 6 of sweeper."""

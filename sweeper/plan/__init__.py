@@ -1,1 +1,1 @@
-"""What a sweep will cost and find, before it runs. Floor 5 of sweeper."""
+"""What a sweep will cost and find, before it runs. Floor 6 of sweeper."""

@@ -1,1 +1,1 @@
-"""What happened: ledger, directory, live file. Floor 4 of sweeper."""
+"""What happened: ledger, directory, live file. Floor 5 of sweeper."""

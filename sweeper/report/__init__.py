@@ -1,1 +1,1 @@
-"""Results for readers: HTML, Markdown, JSON, the Hub. Floor 7 of sweeper."""
+"""Results for readers: HTML, Markdown, JSON, the Hub. Floor 8 of sweeper."""

@@ -1,1 +1,1 @@
-"""Which trial next: policies as pure functions of the ledger. Floor 3 of sweeper."""
+"""Which trial next: policies as pure functions of the ledger. Floor 4 of sweeper."""

@@ -1,1 +1,1 @@
-"""One sweep as a frozen value: sections, reading, checks. Floor 2 of sweeper."""
+"""One sweep as a frozen value: sections, reading, checks. Floor 3 of sweeper."""

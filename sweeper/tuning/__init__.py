@@ -1,1 +1,1 @@
-"""Hyperparameters tuned before a sweep, and the laws through them. Floor 6 of sweeper."""
+"""Hyperparameters tuned before a sweep, and the laws through them. Floor 7 of sweeper."""

@@ -1,4 +1,4 @@
-"""Training data: built-in corpora, generated and seeded, or prepared ones, mapped. Floor 6 of 9.
+"""Training data: built-in corpora, generated, or prepared ones, mapped. Floor 3 of trainables.
 
 Read `training_data` first: it opens either. `stream` mixes the built-in classes by document;
 `knowledge`, `code` and `other` each turn a generator of random numbers into documents;

@@ -1,1 +1,1 @@
-"""One training in plain torch: model, step, loss, checkpoints, the loop. Floor 8 of 9."""
+"""One training in plain torch: model, step, loss, checkpoints, loop. Floor 5 of trainables."""

@@ -1,4 +1,4 @@
-"""Models in closed form: what each holds, computes and needs. Pure Python. Floor 2 of 9."""
+"""Models in closed form: what each holds, computes and needs. Floor 1 of trainables."""
 
 from trainables.families.family import Family
 from trainables.families.known import FAMILIES

@@ -1,1 +1,1 @@
-"""Trainers that are not ours: a user's command or function as a trial. Beside engine/."""
+"""Trainers that are not ours: a command or function as a trial. Floor 2 of trainables."""

@@ -1,4 +1,4 @@
-"""Turn documents into a prepared corpus, once: tokenised, split, packed, checked. Floor 8 of 9.
+"""Documents into a prepared corpus, once: tokenised, split, packed. Floor 5 of trainables.
 
 Read `run` first: its `prepare` is the whole path. `spec` says what a corpus is made of, `sources`
 opens it through the datasets library, `tokenizer` loads or trains one, `shards` is what each

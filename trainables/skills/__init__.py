@@ -1,4 +1,4 @@
-"""Skills: families of held-out examples, the loss of their target tokens. Floor 7 of 9.
+"""Skills: families of held-out examples, the loss of their target tokens. Floor 4 of trainables.
 
 `catalog` names what a sweep can measure and loads no torch; `scoring` measures it on a model.
 `benchmarks` turns datasets into examples, `paper` has the nineteen of the paper, `harness` borrows
