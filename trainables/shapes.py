@@ -1,4 +1,10 @@
-"""From a parameter count to a model that can be built. Pure Python."""
+"""From a parameter count to a model that can be built, by one regular ladder. Pure Python.
+
+What a size does not decide must not jump from one size to the next, or the jumps are read as
+skills: heads are 64 wide (or 128, one of them all along a ladder) and a quarter of the width where
+that is less; depth follows from the width; widths are multiples of what tensor cores tile by. The
+feed-forward width takes up what is left of a size.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +13,21 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainables.families import FAMILIES, Count, Model, Shape
+from trainables.families import FAMILIES, Count, Family, Model, Shape
 
-__all__ = ["Count", "Shape", "sizes", "smallest", "solve"]
+__all__ = ["PER_DECADE", "Count", "Shape", "sizes", "smallest", "solve"]
 
-MAX_RATIO = 1.06
-"""Consecutive sizes of the ladder are no farther apart than this (assumption: a tenth of the
-spacing at which isoFLOP curves are usually sampled)."""
+PER_DECADE = 12
+"""Sizes per factor of ten: a ratio of 1.21 (assumption: isoFLOP curves are usually sampled at 1.3
+to 2, and few sizes, met again on every budget, are compiled once)."""
 
-DIAL_SHARE = 0.01
-"""The dial (see `_fill`) moves in steps of at most this share of all parameters, which bounds the
-rounding error of a size by half of it."""
+NEAR = 0.005
+"""A size is met within this, as |ln ratio|, wherever the rules leave room."""
 
-NEAR = DIAL_SHARE / 2
-"""A shape this near to a wanted size, as |ln ratio|, is taken without looking further."""
-
-EMBEDDING_HEAVY = 48
-"""Above this many vocabulary rows per unit of width the embedding outweighs two blocks twice over,
-and only the width can tune the size (12 x 2 layers x width weights per unit of width)."""
+FAR = math.log(1.06)
+"""A size that is missed by more cannot be built (assumption: a third of a rung)."""
 
 MIN_WIDTH = 8
 """Narrowest model of a default range of sizes (assumption: one head of eight)."""
@@ -34,157 +35,264 @@ MIN_WIDTH = 8
 MAX_WIDTH = 1 << 17
 """Widest model considered: 14 trillion parameters at the usual proportions."""
 
+LARGE = 1e9
+"""From this size on widths are multiples of 128, and heads 128 wide in a ladder that begins here
+(as in Llama 3; assumption for the bound)."""
+
+HEADS = 4
+"""Heads of narrow models, whose width is a quarter of the model's. Two in place of four cost 115 k
+params .35 and .62 nats of knowledge (measured, two seeds)."""
+
+UNEVEN = 1.15
+"""Heads may differ by this factor from their usual width where nothing else divides a width."""
+
+MIN_HEAD_DIM = 8
+"""Width of a head below which there are fewer heads: at 10 k params four heads of 4 are no better
+than two of 8, and a sixth slower on a CPU (measured)."""
+
+STEPS = (64, 32, 16, 8, 4, 2, 1)
+"""Units of the feed-forward width, the coarsest that meets the size being best: matrix products of
+multiples of 64 fill a GPU's tiles."""
+
+STATE_STEPS = (16, 8, 4, 2, 1)
+"""The same of a recurrent state (assumption: what scan kernels tile by)."""
+
 MIN_STATE = 16
 """Smallest default state of a recurrent mixer: Mamba-1's (Gu & Dao 2023)."""
 
-STATE_STEP = 16
-"""States of wide models are multiples of this (assumption: what scan kernels tile by)."""
+FINEST = 16
+"""Most by which the spacing of widths is divided where a size cannot be met otherwise."""
+
+COARSE = 0.15
+"""What halving the unit weighs beside the dial's departure from the usual, both as |ln ratio|
+(assumption)."""
+
+REACH = 2.2
+"""Feed-forward width, or state, over the family's usual ratio lies within this factor: loss is
+flat in it over a wider range (Kaplan et al. 2020, figure 5)."""
 
 
-def solve(params: float, model: Model, *, count: Count = "params_with_head") -> Shape:
-    """The realisable shape nearest to a parameter count.
-
-    Width and depth are chosen with the other proportions as usual; then the feed-forward width
-    (where there is none, the recurrent state) takes up what is left.
+def solve(
+    params: float, model: Model, *, count: Count = "params_with_head", head_dim: int | None = None
+) -> Shape:
+    """The regular shape of a parameter count.
 
     Args:
         params: parameters wanted.
         model: family and rules.
         count: which of the three counts ``params`` means.
+        head_dim: width of the heads of wide models where ``model`` does not say it; None for 64,
+            or 128 from `LARGE` on.
 
     Raises:
         ValueError: the size cannot be built within 6 %.
     """
-    starts = sorted(_regular(params, model, count), key=lambda s: _distance(s, params, count))
-    shape = _fill(starts[0], params, count)
-    for start in starts[1:]:
-        if _distance(shape, params, count) <= NEAR:
+    best: _Candidate | None = None
+    for finer in (1, 2, 4, 8, FINEST):
+        grid = _Grid(model, params > LARGE, head_dim or (128 if params > LARGE else 64), finer)
+        for found in _candidates(grid, params, count):
+            if best is None or found < best:
+                best = found
+        if best is not None and not best.missed:
             break
-        filled = _fill(start, params, count)
-        shape = min(shape, filled, key=lambda s: _distance(s, params, count))
-    if _distance(shape, params, count) > math.log(MAX_RATIO):
+    if best is None or best.missed > FAR:
+        near = "none is near" if best is None else f"the nearest is {best.describe(count)}"
         raise ValueError(
-            f"size {params:.4g} cannot be built: the nearest is {getattr(shape, count):,} with "
-            f"width {shape.width} and {shape.layers} layers; raise the size, or lower "
+            f"size {params:.4g} cannot be built: {near}; raise the size, or lower "
             "model.vocabulary, model.layers or model.min_layers"
         )
-    return shape
-
-
-def smallest(model: Model) -> Shape:
-    """The smallest shape worth training: `MIN_WIDTH` wide and as shallow as the model allows."""
-    return _shape(MIN_WIDTH, min(_depths(MIN_WIDTH, model)), model)
+    return best.shape
 
 
 def sizes(
-    low: float, high: float, model: Model, *, count: Count = "params_with_head"
+    low: float,
+    high: float,
+    model: Model,
+    *,
+    count: Count = "params_with_head",
+    per_decade: int = PER_DECADE,
 ) -> list[Shape]:
-    """All shapes of a dense ladder between two parameter counts, ascending and distinct.
+    """The rungs of the ladder between two parameter counts, ascending and distinct.
+
+    Rungs are powers of 10^(1/per_decade), the same whatever the bounds, and share one width of
+    heads.
 
     Args:
         low: smallest parameter count.
         high: largest parameter count.
         model: family and rules.
         count: which of the three counts the bounds mean.
+        per_decade: rungs per factor of ten.
 
     Raises:
-        ValueError: the bounds are not increasing, or one cannot be built.
+        ValueError: the bounds are not increasing, or no size between them can be built.
     """
     if not 0 < low <= high:
         raise ValueError(f"sizes: {low:g}..{high:g} is no range; give 0 < low <= high")
-    # Half the admitted spacing leaves room for the rounding of either neighbour.
-    steps = max(1, math.ceil(2 * math.log(high / low) / math.log(MAX_RATIO)))
-    targets = [low * (high / low) ** (i / steps) for i in range(steps + 1)]
-    found = {getattr(s, count): s for s in (solve(p, model, count=count) for p in targets)}
+    if low < getattr(smallest(model), count):
+        solve(low, model, count=count)  # or says why not
+    head_dim = 128 if low > LARGE else 64
+    first, last = (per_decade * math.log10(bound) for bound in (low, high))
+    rungs = [10 ** (k / per_decade) for k in range(math.ceil(first - 0.02), int(last + 0.02) + 1)]
+    found, refused = {}, None
+    for rung in rungs or [math.sqrt(low * high)]:
+        try:
+            shape = solve(rung, model, count=count, head_dim=head_dim)
+        except ValueError as error:
+            refused = error  # between two widths of a model that is nearly all embedding
+            continue
+        found[getattr(shape, count)] = shape
+    if refused is not None and not found:
+        raise refused
     return [found[params] for params in sorted(found)]
 
 
-def _distance(shape: Shape, params: float, count: Count) -> float:
-    """How far a shape is from a parameter count, as |ln ratio|."""
-    return abs(math.log(max(1, getattr(shape, count)) / params))
+def smallest(model: Model) -> Shape:
+    """The smallest shape worth training: `MIN_WIDTH` wide and as shallow as the model allows."""
+    grid = _Grid(model, False, 64, 1)
+    width = next(w for w in grid.widths() if w >= MIN_WIDTH)
+    return grid.start(width, grid.depth(width), "params_with_head").shape
 
 
-def _regular(params: float, model: Model, count: Count) -> Iterator[Shape]:
-    """Shapes of usual proportions, of the widths that can come near the target."""
-    family = FAMILIES[model.family]
-    widths = _widths(model.head_dim, model.vocabulary, family.head_multiple, family.granule)
+class _Candidate(NamedTuple):
+    """A shape, ordered by how well it serves.
 
-    def at(pick: Any) -> int:
-        """Index of the first width whose shallowest or deepest shape reaches the target."""
-        return bisect_left(
-            widths,
-            params,
-            key=lambda w: getattr(_shape(w, pick(_depths(w, model)), model), count),
-        )
+    Attributes:
+        missed: distance from the size, |ln ratio|, where above `NEAR`; else 0.
+        bent: departure from the usual proportions.
+        shape: the shape.
+    """
 
-    # Counts are not quite monotone in the width, as heads must divide it: a few more either side.
-    for width in widths[max(0, at(max) - 3) : at(min) + 3]:
-        for layers in _depths(width, model):
-            yield _shape(width, layers, model)
+    missed: float
+    bent: float
+    shape: Shape
 
+    def describe(self, count: Count) -> str:
+        """The shape in words."""
+        shape = self.shape
+        found = f"{getattr(shape, count):,}"
+        return f"{found} with width {shape.width} and {shape.layers} layers"
 
-def _depths(width: int, model: Model) -> tuple[int, ...]:
-    """Depths allowed at a width: the fixed one, or those either side of the aspect rule."""
-    if model.layers is not None:
-        return (model.layers,)
-    depth = width / model.aspect
-    slack = FAMILIES[model.family].depth_slack
-    lowest, highest = math.floor(depth / slack), math.ceil(depth * slack)
-    step = max(1, (highest - lowest) // 12)
-    wanted = range(lowest, highest + step, step)
-    return tuple(sorted({max(model.min_layers, layers) for layers in wanted}))
+    def __lt__(self, other: tuple[Any, ...]) -> bool:
+        return self[:2] < other[:2]
 
 
-def _head_dim(width: int, head_dim: int | None) -> int:
-    """Width of one head aimed at; see `Model.head_dim`."""
-    if head_dim is not None:
-        return head_dim
-    return 16 if width < 256 else 64 if width < 2048 else 128
+class _Grid(NamedTuple):
+    """The widths there are, and what follows from one.
+
+    Attributes:
+        model: family and rules.
+        large: whether widths are those of large models.
+        head_dim: width of a head in wide models.
+        finer: by what the spacing of widths is divided: the embedding of a large vocabulary leaves
+            gaps between regular widths that nothing else can fill.
+    """
+
+    model: Model
+    large: bool
+    head_dim: int
+    finer: int
+
+    @property
+    def family(self) -> Family:
+        """The model's family."""
+        return FAMILIES[self.model.family]
+
+    @property
+    def reach(self) -> float:
+        """How far the dial may be turned: farther where no grid is left to try."""
+        return REACH if self.finer < FINEST else REACH**2
+
+    def widths(self) -> tuple[int, ...]:
+        """All widths of the grid, ascending."""
+        return _widths(*self)
+
+    def heads(self, width: int) -> tuple[int, int] | None:
+        """Heads and their width; None if this width cannot be divided so."""
+        family, asked = self.family, self.model.head_dim
+        inner, unit = family.head_share * width, family.head_multiple
+        if not family.attends:
+            return 1, inner
+        usual = asked or self.head_dim
+        narrow = inner < (usual if asked else HEADS * usual)
+        if narrow:
+            heads = 1 if asked else min(HEADS, max(1, round(inner / MIN_HEAD_DIM)))
+            usual = inner // heads
+        else:
+            heads = round(inner / usual)
+        if family.free_heads and not asked:
+            return heads, unit * math.floor(inner / heads / unit + 0.5) if narrow else usual
+        dim, near = inner // heads, 1.0 if asked and not narrow else UNEVEN
+        even = inner % (unit * heads) == 0 and max(dim, usual) <= near * min(dim, usual)
+        return (heads, dim) if even else None
+
+    def depth(self, width: int) -> int:
+        """Layers at a width: fixed, or by the aspect."""
+        if self.model.layers is not None:
+            return self.model.layers
+        return max(self.model.min_layers, round(width / self.model.aspect))
+
+    def depths(self, width: int) -> range:
+        """Layers allowed at a width, where a family cannot be sized by its other dials."""
+        usual, slack = self.depth(width), self.family.depth_slack
+        if self.model.layers is not None or (slack == 1 and self.finer < 8):
+            return range(usual, usual + 1)
+        low = min(usual, max(self.model.min_layers, math.floor(min(usual - 1, usual / slack))))
+        return range(low, max(usual + 1, math.ceil(usual * slack)) + 1)
+
+    def start(self, width: int, layers: int, count: Count) -> _Start:
+        """The shape of a width and depth with the usual other proportions."""
+        return _start(*self, width, layers, count)
 
 
-@lru_cache(maxsize=64)
-def _widths(
-    head_dim: int | None, vocabulary: int, head_multiple: int, granule: int
-) -> tuple[int, ...]:
-    """All widths, ascending."""
-    widths, width = [], head_multiple
-    while width <= MAX_WIDTH:
-        widths.append(width)
-        width += _step(width, _head_dim(width, head_dim), vocabulary)
-        # Narrow models may break the granule, or no two of them would be near in size.
-        unit = max(
-            head_multiple, min(granule, 1 << int(math.log2(width / 16) if width > 127 else 1))
-        )
-        width = math.ceil(width / unit) * unit
-    return tuple(widths)
+class _Start(NamedTuple):
+    """A shape of usual proportions, and the line on which its dial moves it.
+
+    Attributes:
+        shape: the shape.
+        params: its count.
+        usual: value of its dial.
+        unit: what one more on the dial adds.
+    """
+
+    shape: Shape
+    params: int
+    usual: int
+    unit: int
+
+    def at(self, value: float) -> float:
+        """The count with the dial at a value."""
+        return self.params + (value - self.usual) * self.unit
 
 
-def _step(width: int, head_dim: int, vocabulary: int) -> int:
-    """To the next width: 2 or 8 at small scale, whole heads (about 3 % and up) at large."""
-    if width < 2 * head_dim:
-        return 2
-    if vocabulary > EMBEDDING_HEAVY * width:
-        return 2 if width < 128 else 8
-    if width < 8 * head_dim:
-        return max(2, head_dim // 2)
-    return head_dim * max(1, width // (32 * head_dim))
+@lru_cache(maxsize=256)
+def _widths(model: Model, large: bool, head_dim: int, finer: int) -> tuple[int, ...]:
+    """Multiples of 64 (large models: 128) from 256 on, of 32 from 128 on, of 8 or 4 below."""
+    grid = _Grid(model, large, head_dim, finer)
+    found, width = [], 0
+    while width < MAX_WIDTH:
+        narrow = 4 if grid.family.free_heads and width < 64 else 8
+        step = narrow if width < 128 else 32 if width < 256 else 128 if large else 64
+        width += max(2 if width < 64 else 4 if width < 128 else 8, step // finer)
+        if grid.heads(width):
+            found.append(width)
+    return tuple(found)
 
 
 @lru_cache(maxsize=1 << 14)
-def _shape(width: int, layers: int, model: Model) -> Shape:
-    """The shape of given width and depth with the usual other proportions."""
-    family = FAMILIES[model.family]
-    inner = family.head_share * width
-    most = max(1, width // _head_dim(width, model.head_dim))
-    heads = next(h for h in range(most, 0, -1) if inner % (family.head_multiple * h) == 0)
-    kv_heads = heads // model.kv_groups if heads % model.kv_groups == 0 else heads
-    experts, active = model.mixture
-    return Shape(
+def _start(
+    model: Model, large: bool, head_dim: int, finer: int, width: int, layers: int, count: Count
+) -> _Start:
+    """See `_Grid.start`."""
+    grid = _Grid(model, large, head_dim, finer)
+    family, (experts, active) = grid.family, model.mixture
+    heads, dim = grid.heads(width) or (1, width)
+    shape = Shape(
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=kv_heads,
-        head_dim=inner // heads,
+        kv_heads=_kv_heads(heads, model.kv_groups),
+        head_dim=dim,
         ffn_width=max(1, round((model.ffn_ratio or family.ffn_ratio or 1) * width)),
         vocabulary=model.vocabulary,
         context=model.context,
@@ -196,28 +304,66 @@ def _shape(width: int, layers: int, model: Model) -> Shape:
         active_experts=active,
         extra=dict(model.extra),
     )
+    usual: int = getattr(shape, _dial(shape))
+    params = getattr(shape, count)
+    return _Start(shape, params, usual, getattr(_turned(shape, usual + 1), count) - params)
+
+
+def _kv_heads(heads: int, groups: int) -> int:
+    """Key-value heads: the divisor of the heads nearest to heads / groups."""
+    divisors = [h for h in range(1, heads + 1) if heads % h == 0]
+    return min(divisors, key=lambda h: abs(math.log(h * groups / heads)))
 
 
 def _state(width: int, model: Model) -> int:
     """The state asked for, or the family's, less in narrow models."""
     most = FAMILIES[model.family].state
-    return model.state or min(most, max(MIN_STATE, width // 4 // STATE_STEP * STATE_STEP))
+    return model.state or min(most, max(MIN_STATE, width // 4 // MIN_STATE * MIN_STATE))
 
 
-def _fill(shape: Shape, params: float, count: Count) -> Shape:
-    """Move the dial, by a factor of 2 (a state: 4) at most, to bring the count to the target."""
-    dial = "ffn_width" if FAMILIES[shape.family].ffn_ratio else "state"
-    value: int = getattr(shape, dial)
-    now = getattr(shape, count)
-    unit = getattr(_turned(shape, dial, value + 1), count) - now
-    coarsest = shape.width / 8 if dial == "ffn_width" else min(STATE_STEP, shape.width / 32)
-    step = 2 ** math.floor(math.log2(max(1.0, min(DIAL_SHARE * params / unit, coarsest))))
-    furthest = 2 if dial == "ffn_width" else 4
-    wanted = min(max(value + (params - now) / unit, value / 2), value * furthest)
-    return _turned(shape, dial, max(1, step * round(wanted / step)))
+def _candidates(grid: _Grid, params: float, count: Count) -> Iterator[_Candidate]:
+    """Shapes of the widths whose dial can reach a size, and the two just outside."""
+    widths = grid.widths()
+
+    def reach(width: int, factor: float, pick: Any) -> float:
+        start = grid.start(width, pick(grid.depths(width)), count)
+        return start.at(factor * start.usual)
+
+    first = bisect_left(widths, params, key=lambda w: reach(w, grid.reach, max))
+    last = bisect_left(widths, params, key=lambda w: reach(w, 1 / grid.reach, min))
+    for width in widths[max(0, first - 1) : last + 1]:
+        depths = grid.depths(width)
+        # Of many depths the two beside the size serve best.
+        near = bisect_left([grid.start(width, n, count).params for n in depths], params)
+        for layers in {depths[max(0, near - 1)], depths[min(near, len(depths) - 1)]}:
+            yield _filled(grid, grid.start(width, layers, count), params)
 
 
-def _turned(shape: Shape, dial: str, value: int) -> Shape:
+def _filled(grid: _Grid, start: _Start, params: float) -> _Candidate:
+    """The shape with its dial, in the coarsest unit that will do, where it meets a size best."""
+    shape, usual = start.shape, start.usual
+    wanted = usual + (params - start.params) / start.unit
+    wanted = min(max(wanted, usual / grid.reach), usual * grid.reach)
+    bent = 2 * abs(math.log(shape.layers / grid.depth(shape.width)))
+    bent += 0.5 * abs(math.log(shape.kv_heads * grid.model.kv_groups / shape.heads))
+    bent += abs(math.log(shape.heads * shape.head_dim / grid.family.head_share / shape.width))
+    options = []
+    for place, step in enumerate(STEPS if _dial(shape) == "ffn_width" else STATE_STEPS):
+        value = step * max(1, round(wanted / step))
+        off = abs(math.log(start.at(value) / params))
+        coarse = COARSE * place if shape.width >= 256 else 0.0
+        dial = abs(math.log(value / usual))
+        options.append((off if off > NEAR else 0.0, bent + dial + coarse, value))
+    missed, bent, value = min(options)
+    return _Candidate(missed, bent, _turned(shape, value))
+
+
+def _dial(shape: Shape) -> str:
+    """The field that takes up what is left of a size."""
+    return "ffn_width" if FAMILIES[shape.family].ffn_ratio else "state"
+
+
+def _turned(shape: Shape, value: int) -> Shape:
     """The shape with its dial at a value."""
-    changed: dict[str, Any] = {dial: value}
+    changed: dict[str, Any] = {_dial(shape): value}
     return replace(shape, **changed)

@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Literal, get_args
@@ -53,15 +54,78 @@ def test_tiny_sizes_are_realised_within_one_per_cent() -> None:
         assert solve(params, Model()).params_total == pytest.approx(params, rel=0.01)
 
 
-def test_the_ladder_is_dense_ascending_and_keeps_the_usual_proportions() -> None:
-    ladder = sizes(7e3, 3e8, Model())
-    params = [shape.params_with_head for shape in ladder]
-    assert params == sorted(set(params))
-    assert max(after / before for before, after in pairwise(params)) < 1.06
-    assert params[0] == pytest.approx(7e3, rel=0.01)
-    assert params[-1] == pytest.approx(3e8, rel=0.01)
-    assert all(4 / 3 < shape.ffn_width / shape.width < 16 / 3 for shape in ladder)
-    assert all(shape.width % (2 * shape.heads) == 0 for shape in ladder)
+VOCABULARIES = (256, 32_000, 50_304, 128_256)
+
+EMBEDDING = 0.75
+"""Share of a model from which its embedding leaves gaps between regular widths."""
+
+
+def _neighbours(ladder: list[Shape], of: Callable[[Shape], float]) -> float:
+    """Greatest ratio of a property between neighbours."""
+    return max(max(of(a) / of(b), of(b) / of(a)) for a, b in pairwise(ladder))
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_ladder_is_regular(family: str, vocabulary: int) -> None:
+    """From 20 M to 70 B: sizes met, widths and heads of tensor cores, no jumps in proportions."""
+    ladder = sizes(2e7, 7e10, Model(family, vocabulary, context=2048, kv_groups=4))
+    rungs = [10 ** (k / 12) for k in range(88, 131)]  # 21.5 M to 68 B
+    dense = FAMILIES[family].depth_slack == 1
+    free = [s for s in ladder if s.vocabulary * s.width < EMBEDDING * s.params_with_head]
+    assert len(ladder) == len(rungs)
+    for shape, rung in zip(ladder, rungs, strict=True):
+        near = 0.005 if shape in free or dense else 0.02
+        assert abs(math.log(shape.params_with_head / rung)) < near
+    for shape in free:
+        assert shape.width % (128 if shape.params_with_head > 1.01e9 else 64) == 0
+        assert shape.heads * shape.head_dim == FAMILIES[family].head_share * shape.width
+        assert shape.head_dim == min(64, shape.width // 4) or not FAMILIES[family].attends
+        if dense:
+            assert shape.layers == round(shape.width / 64)
+        if shape.params_with_head > 1.3e8 and not shape.experts:
+            assert shape.ffn_width % 32 == 0 or not FAMILIES[family].ffn_ratio
+    usual = FAMILIES[family].ffn_ratio
+    assert all(1 / 2.4 < s.ffn_width / s.width / usual < 2.4 for s in ladder if usual)
+    # Heads of the smallest sizes of the largest vocabulary grow with the width.
+    assert _neighbours(free, lambda s: s.head_dim) < 1.15 or not FAMILIES[family].attends
+    assert not dense or _neighbours(free, lambda s: s.width / s.layers) < 1.15
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox"])
+def test_small_ladders_are_smooth(family: str) -> None:
+    """Below 5 M: four heads, whose width and the depth grow with the model."""
+    ladder = sizes(1e5 if family == "gpt_neox" else 2e4, 5e6, Model(family))
+    assert _neighbours(ladder, lambda s: s.params_with_head) < 1.24
+    assert all(s.heads == min(4, round(s.width / 8)) for s in ladder if s.width < 256)
+    assert all(0.8 <= s.heads * s.head_dim / s.width <= 1.21 for s in ladder)
+    for before, after in pairwise(ladder):
+        assert before.width <= after.width
+        assert before.head_dim <= after.head_dim
+        assert after.layers - before.layers in (0, 1)
+
+
+def test_rungs_are_the_same_whatever_the_bounds() -> None:
+    wide, narrow = sizes(1e4, 1e7, Model()), sizes(5e4, 2e5, Model())
+    assert set(narrow) < set(wide)
+    assert len(sizes(1e4, 1e6, Model(), per_decade=30)) == 61
+    assert len(sizes(2.2e4, 2.3e4, Model())) == 1
+
+
+def test_groups_of_query_heads_are_kept() -> None:
+    """Heads that the groups do not divide take the nearest number that does."""
+    for shape in sizes(2e7, 7e10, LARGE):
+        assert shape.kv_heads < shape.heads
+        assert shape.heads % shape.kv_heads == 0
+        assert 0.3 < 4 * shape.kv_heads / shape.heads <= 2
+
+
+def test_ladders_of_large_models_have_wide_heads() -> None:
+    assert {shape.head_dim for shape in sizes(2e9, 7e10, LARGE)} == {128}
+    assert solve(7e9, LARGE).head_dim == 128
+    assert {s.head_dim for s in sizes(1e6, 1e7, replace(LARGE, vocabulary=256, head_dim=32))} == {
+        32
+    }
 
 
 def test_depth_follows_the_aspect_unless_it_is_fixed() -> None:

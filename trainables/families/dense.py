@@ -111,10 +111,10 @@ def _qwen3_moe_fields(shape: Dimensions) -> Fields:
 
 
 DENSE = {
-    "llama": Family(_llama, fields),
-    "mistral": Family(_llama, fields),
+    "llama": Family(_llama, fields, free_heads=True),
+    "mistral": Family(_llama, fields, free_heads=True),
     "qwen2": Family(_qwen2, without_head_dim),
-    "qwen3": Family(_qwen3, fields),
+    "qwen3": Family(_qwen3, fields, free_heads=True),
     "olmo2": Family(_olmo2, without_head_dim),
     # A quarter of each head turns, in pairs: heads are multiples of eight.
     "gpt_neox": Family(_gpt_neox, _gpt_neox_fields, ffn_ratio=4.0, head_multiple=8),
@@ -122,6 +122,8 @@ DENSE = {
 
 MIXTURES = {
     # Numbers of experts and expert widths of Mixtral 8x7B and of Qwen3-30B-A3B.
-    "mixtral": Family(_mixtral, _mixtral_fields, ffn_ratio=3.5, experts=(8, 2)),
-    "qwen3_moe": Family(_qwen3_moe, _qwen3_moe_fields, ffn_ratio=0.375, experts=(128, 8)),
+    "mixtral": Family(_mixtral, _mixtral_fields, ffn_ratio=3.5, experts=(8, 2), free_heads=True),
+    "qwen3_moe": Family(
+        _qwen3_moe, _qwen3_moe_fields, ffn_ratio=0.375, experts=(128, 8), free_heads=True
+    ),
 }

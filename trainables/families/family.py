@@ -22,7 +22,7 @@ class Family:
         ffn_ratio: usual feed-forward width over width (of one expert, where there are experts);
             None where there is no such block.
         head_multiple: a head's width is a multiple of this.
-        granule: wide models have widths that are multiples of this.
+        free_heads: whether heads together may be wider or narrower than the model.
         state: largest default state of a recurrent mixer; 0 without one.
         every: one layer in so many attends by default; 0 where the family leaves no choice.
         experts: default number of experts and how many a token passes; None for a dense family.
@@ -37,7 +37,7 @@ class Family:
     fields: Callable[[Dimensions], Fields]
     ffn_ratio: float | None = 8 / 3
     head_multiple: int = 2
-    granule: int = 2
+    free_heads: bool = False
     state: int = 0
     every: int = 0
     experts: tuple[int, int] | None = None
