@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeper.errors import SpecError
-from sweeper.plan.speed import devices_of, speed_of
+from sweeper.plan.speed import held, speed_of
 from sweeper.spec.placement import Placement, place
 from sweeper.spec.spec import Spec
 from sweeper.text import gigabytes, si
@@ -173,14 +173,17 @@ def recommend(
     placement = _placement(sweep, trial)
     speed = speed_of(sweep.cluster, measured)
     batch = trial.recipe.batch * trial.shape.context
-    hours = speed.hours(trial.tokens * trial.shape.flops_per_token(sweep.flops), trial.params)
+    whole = trial.tokens * trial.shape.flops_per_token(sweep.flops)
+    wall_s = speed.wall_s(whole, trial.params, placement, (trial.shape, trial.tokens))
+    devices = held(placement.rule(trial.params))
+    hours = wall_s / 3600 * devices
     price = sweep.cluster.price_per_hour
     memory = placement.memory(trial.shape, trial.params, batch)
     return BigRun(
         trial=trial,
         skill=best.skill,
         losses=expected({best.skill: best, **(losses or {})}, trial.params, trial.tokens),
-        devices=devices_of(placement.rule(trial.params)),
+        devices=math.ceil(devices),
         device=str(sweep.cluster.device),
         memory_bytes=int(memory.total),
         device_hours=hours,

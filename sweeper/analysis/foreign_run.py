@@ -13,7 +13,7 @@ import yaml
 
 from sweeper.analysis.big_run import expected, optimum_of
 from sweeper.errors import SpecError
-from sweeper.plan.speed import devices_of, speed_of
+from sweeper.plan.speed import held, speed_of
 from sweeper.spec import foreign
 from sweeper.spec.spec import Spec
 from sweeper.text import si
@@ -146,7 +146,8 @@ def recommend(
     if found.extrapolates > 1:
         said += (f"the budget lies {found.extrapolates:.3g} times beyond the largest trained",)
     speed, rule = speed_of(spec.cluster, measured), spec.placement.rule(params)
-    hours, price = speed.hours(flops, params), spec.cluster.price_per_hour
+    hours = speed.wall_s(flops, params, spec.placement, None) / 3600 * held(rule)
+    price = spec.cluster.price_per_hour
     return ForeignRun(
         skill=best.skill,
         flops=flops,
@@ -154,7 +155,7 @@ def recommend(
         tokens=tokens,
         command=_command(spec, params, tokens, flops, row),
         losses=expected({best.skill: best, **losses}, params, tokens),
-        devices=devices_of(rule),
+        devices=math.ceil(held(rule)),
         device=str(spec.cluster.device),
         device_hours=hours,
         price=math.nan if price is None else hours * price,

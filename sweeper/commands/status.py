@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fitting import Fits
 
-ROUTINE = ("started", "resumed", "finished", "driver-started", "driver-finished")
+ROUTINE = ("engine", "started", "resumed", "finished", "driver-started", "driver-finished")
 """Events that need no attention."""
 
 SHOWN_EVENTS = 6

@@ -50,10 +50,13 @@ def plan(
     at: float | None = opt("--at", "On this budget; default every one."),
     ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
     trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
+    devices: str | None = opt("--devices", "Compare devices, such as h100,l40s,l4."),
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
     from sweeper.errors import SpecError
+    from sweeper.plan.estimate import side_by_side
+    from sweeper.plan.plan import in_words
 
     if at is not None and tolerance is None:
         raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
@@ -62,6 +65,10 @@ def plan(
         from sweeper.plan.trials import first_trials
 
         print(first_trials(sweep, place_of(sweep)).to_csv(index=False), end="")
+        return
+    if devices is not None:
+        compared = side_by_side(sweep, devices.split(","))
+        print(compared.to_json(orient="records") if as_json else in_words(compared))
         return
     found = sweep.plan(
         simulate=simulate,

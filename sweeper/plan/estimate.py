@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation
+from sweeper.errors import SpecError
 from sweeper.plan.plan import Plan
-from sweeper.plan.speed import Speed, devices_at_hand, devices_of, measured_in, speed_of
+from sweeper.plan.speed import Speed, devices_at_hand, held, measured_in, speed_of, trained
 from sweeper.plan.warnings import cautions
 from sweeper.record.record import Record
 from sweeper.search.grid import GridSearch
+from sweeper.spec.devices import device_of
 from sweeper.spec.spec import Spec
+from sweeper.text import duration
 from trainables.data import Data
 
 if TYPE_CHECKING:
     from fitting import Fits
     from fitting.synthetic import World
+
+
+LONGEST = 1.5
+"""A trial that lasts longer than all others together by this factor is warned of (assumption)."""
+
+NEAR = 3.0
+"""Trials of a budget are counted within this factor of the guessed optimum (assumption: where a
+search puts most of them)."""
 
 
 def plan(
@@ -68,7 +80,7 @@ def _without_simulation(spec: Spec, speed: Speed, devices: int | None) -> Plan:
         devices=here,
         wall_hours=_wall_hours(spec, table, hours, here),
         policies=costs.assign(price=costs["hours"] * price),
-        warnings=(*cautions(spec, designs["grid"]),),
+        warnings=(*cautions(spec, designs["grid"]), *_waiting(spec, table, hours, here, speed)),
         scoring=spec.scoring,
         shares=_moved(spec.data),
     )
@@ -80,13 +92,71 @@ def _price(spec: Spec) -> float:
     return math.nan if price is None else price
 
 
+def side_by_side(spec: Spec, devices: Sequence[str]) -> pd.DataFrame:
+    """What the same sweep takes on several devices.
+
+    Returns:
+        One row per device: ``device, hours`` (of one device, the whole allowance),
+        ``wall_hours`` (least, on ``cluster.gpus`` of them, or one), ``longest_hours`` (of one
+        trial), ``gpus`` (of the largest trial), ``price`` (NaN without ``price_per_hour``);
+        ``reason`` where a trial does not fit.
+
+    Raises:
+        SpecError: a device nobody knows.
+    """
+    rows: list[dict[str, Any]] = []
+    for name in devices:
+        device_of(name, field="--devices")
+        try:
+            on = replace(spec, cluster=replace(spec.cluster, device=name))
+            found = plan(on, devices=spec.cluster.gpus or 1)
+        except SpecError as error:
+            rows.append({"device": name, "reason": str(error)})
+            continue
+        rows.append(
+            {
+                "device": name,
+                "hours": found.device_hours,
+                "wall_hours": found.wall_hours,
+                "longest_hours": float(found.table["wall_hours"].max()),
+                "gpus": on.placement.rule(on.space.params[-1]).devices,
+                "price": found.price,
+                "reason": "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _wall_hours(spec: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
     """Device-hours shared among the devices, but no less than the longest trial."""
     if not devices:
         return math.nan
-    last = table.iloc[-1]
-    alone = float(last["hours"]) / devices_of(spec.placement.rule(float(last["params"])))
-    return max(hours / devices, alone)
+    return max(hours / devices, float(table["wall_hours"].iloc[-1]))
+
+
+def _waiting(
+    spec: Spec, table: pd.DataFrame, hours: float, devices: int, speed: Speed
+) -> Iterator[str]:
+    """Warn where the longest trial outlasts all others together, with the limit that helps."""
+    alone = longest = float(table["wall_hours"].iloc[-1])
+    if spec.cluster.resources or not spec.cluster.hardware.is_gpu or not devices:
+        return
+    best, limit = spec, alone
+    while longest > LONGEST * hours / devices:
+        limit /= 2
+        tried = replace(spec, cluster=replace(spec.cluster, max_trial_hours=limit))
+        taken = float(_budget(tried, spec.budgets[-1], speed)["wall_hours"])
+        if taken > 0.9 * longest:
+            break
+        best, longest = tried, taken
+    if best is not spec:
+        gpus = max(best.placement.rule(p).devices for p in best.space.params)
+        yield (
+            f"the longest trial takes {duration(3600 * alone)}, all together "
+            f"{duration(3600 * hours / devices)} on {devices} devices; cluster: "
+            f"{{max_trial_hours: {best.cluster.max_trial_hours:.2g}}} gives the largest trials "
+            f"{gpus:g} GPUs each and the longest {duration(3600 * longest)}"
+        )
 
 
 def _policies(
@@ -163,6 +233,11 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
     steps, memory_bytes = _working(spec, allocation)
 
+    near = [i for i in space.allowed(flops) if 1 / NEAR < space.params[i] / guess < NEAR]
+    taken = [
+        _taken(spec, flops, i, speed) for i in near or [space.params.index(allocation.params)]
+    ]
+
     def most_epochs(tokens: int) -> float:
         return max(spec.epochs(tokens).values(), default=0.0)
 
@@ -177,7 +252,8 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "steps": steps,
         "memory_bytes": memory_bytes,
         "gpus": spec.placement.rule(allocation.params).devices,
-        "hours": speed.hours(flops, allocation.params),
+        "hours": float(np.mean([hours for hours, _ in taken])),
+        "wall_hours": max(wall for _, wall in taken),
         "epochs": most_epochs(allocation.tokens),
         "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
     }
@@ -187,6 +263,15 @@ def _held(spec: Spec) -> Iterator[dict[str, Any]]:
     """What trials hold by size: from the memory of our models, or as stated for a user's."""
     place = spec.placement
     return place.stated_rows(list(spec.rungs)) if spec.rungs else place.rows()
+
+
+def _taken(spec: Spec, flops: float, index: int, speed: Speed) -> tuple[float, float]:
+    """Device-hours and wall hours of a trial, by its size's place in the ladder."""
+    space = spec.space
+    params, rule = space.params[index], spec.placement.rule(space.params[index])
+    model = trained(spec, params, space.tokens(flops, index))
+    wall_hours = speed.wall_s(flops, params, spec.placement, model) / 3600
+    return wall_hours * held(rule), wall_hours
 
 
 def _working(spec: Spec, allocation: Allocation) -> tuple[float, float]:

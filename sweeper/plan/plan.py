@@ -24,10 +24,11 @@ class Plan:
 
     Attributes:
         table: one row per budget: ``flops, sizes, params_low, params_high, params, tokens,
-            tokens_per_param, steps, memory_bytes, gpus, hours`` (memory of each device, hours of
-            one device, for one trial); ``params`` is the guessed optimum's realisable size;
-            ``epochs`` is how often its trial sees the class of a prepared corpus that is repeated
-            most, ``epochs_most`` the smallest size's.
+            tokens_per_param, steps, memory_bytes, gpus, hours, wall_hours`` (memory of each
+            device; hours of one device for one trial, the mean over sizes near the guess, and
+            hours until the longest of them ends); ``params`` is the guessed optimum's realisable
+            size; ``epochs`` is how often its trial sees the class of a prepared corpus that is
+            repeated most, ``epochs_most`` the smallest size's.
         trials: fewest and most trials the allowance pays for, or the grid's exact number.
         allowance: FLOPs the sweep may spend.
         device_hours: what the allowance takes on the spec's device.
@@ -94,6 +95,23 @@ class Plan:
 
 def _records(value: Any) -> Any:
     return value.to_dict(orient="records") if isinstance(value, pd.DataFrame) else value
+
+
+def in_words(compared: pd.DataFrame) -> str:
+    """Several devices side by side, as a terminal shows them."""
+    fits = compared["reason"] == ""
+    shown = pd.DataFrame({"device": compared["device"]})
+    for name, title in (("hours", "device time"), ("wall_hours", "wall time at least"),
+                        ("longest_hours", "longest trial")):  # fmt: skip
+        column = compared.get(name, pd.Series(math.nan, compared.index))
+        shown[title] = [
+            duration(3600 * v) if ok else "-" for v, ok in zip(column, fits, strict=True)
+        ]
+    if "price" in compared and compared["price"].notna().any():
+        shown["price"] = [f"{v:,.2f}" for v in compared["price"]]
+    refused = compared[~fits]
+    reasons = [f"{row.device}: {row.reason}" for row in refused.itertuples()]
+    return "\n".join([shown.to_string(index=False), *reasons])
 
 
 def _text(plan: Plan) -> str:

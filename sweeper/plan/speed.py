@@ -1,4 +1,4 @@
-"""What a device computes per second, stated or measured: hours and money of plans rest on it."""
+"""How long trials take, worked out or measured: hours and money of plans rest on it."""
 
 from __future__ import annotations
 
@@ -7,86 +7,129 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeper.spec.devices import DRIVER, device_of
-from sweeper.spec.placement import Resources
+from sweeper.spec.devices import DRIVER
+from sweeper.spec.placement import Placement, Resources, timing
 from sweeper.spec.sections import Cluster
+from trainables.families import Shape
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sweeper.record.record import Record
+    from sweeper.spec.spec import Spec
 
 MIN_MEASURED = 3
 """Finished trials from which a speed is read off (assumption)."""
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Useful FLOP/s of one device by model size.
+class Correction:
+    """What trials took over what was worked out, by size: coefficient * params^exponent.
 
     Attributes:
-        device: its name.
-        source: where the number comes from, in words.
-        coefficient: FLOP/s at one parameter.
-        exponent: of params; 0 for a stated or assumed utilisation.
+        coefficient: at one parameter.
+        exponent: of params.
         range: params between which it was measured; outside, the nearest end holds.
     """
 
-    device: str
-    source: str
-    coefficient: float
+    coefficient: float = 1.0
     exponent: float = 0.0
     range: tuple[float, float] = (1.0, math.inf)
 
     def __call__(self, params: float) -> float:
-        """FLOP/s of one device training a model of this size."""
+        """The factor at a size."""
         inside = min(max(params, self.range[0]), self.range[1])
         return float(self.coefficient * inside**self.exponent)
 
-    def hours(self, flops: float, params: float) -> float:
-        """Device-hours that a training takes."""
-        return flops / self(params) / 3600
+
+@dataclass(frozen=True)
+class Speed:
+    """How long trainings take on what their trials hold.
+
+    Attributes:
+        cluster: names the device, and its utilisation where it is stated.
+        source: where the hours come from, in words.
+        correction: by measured trials.
+    """
+
+    cluster: Cluster
+    source: str
+    correction: Correction = Correction()
+
+    def wall_s(
+        self, flops: float, params: float, placement: Placement, trained: tuple[Shape, int] | None
+    ) -> float:
+        """Seconds of one trial.
+
+        Args:
+            flops: of the training.
+            params: its size.
+            placement: what trials hold.
+            trained: the model and its tokens; None where a trainer of the user's decides.
+        """
+        rule, device = placement.rule(params), self.cluster.hardware
+        stated = flops / device.peak_flops / held(rule) / (self.cluster.mfu or device.utilisation)
+        if trained is None:
+            return self.correction(params) * stated
+        shape, tokens = trained
+        found = timing(shape, placement.train, device, rule, tokens)
+        whole_s = found.wall_s if self.cluster.mfu is None else found.at(stated)
+        return self.correction(params) * whole_s
+
+
+def held(rule: Resources) -> float:
+    """Devices that a trial holds: GPUs, a share where others train on the same, or cores."""
+    return rule.devices or max(rule.workers, 1) * rule.cpus
 
 
 def speed_of(cluster: Cluster, measured: pd.DataFrame | None = None) -> Speed:
-    """Speed of the spec's device: measured, else stated (``cluster.mfu``), else assumed.
+    """How long trials take: as measured, else as stated (``cluster.mfu``), else worked out.
 
     Args:
         cluster: names the device.
-        measured: trials of a ledger that ran on this device; columns state, params, flops_6p,
-            wall_s, devices.
-
-    Raises:
-        SpecError: the device is unknown.
+        measured: finished trials on this device: see `measured_in`.
     """
-    device = device_of(cluster.device)
-    if measured is not None:
-        found = _measured(str(cluster.device), measured)
-        if found is not None:
-            return found
+    found = None if measured is None else _correction(measured)
+    if found is not None:
+        sizes = f"{found.range[0]:.3g} to {found.range[1]:.3g} params"
+        assert measured is not None
+        stated = Cluster(device=cluster.device)  # measured speeds count what there is
+        return Speed(stated, f"measured on {len(measured)} trials of {sizes}", found)
     if cluster.mfu is not None:
-        said = f"MFU of {cluster.mfu:.0%} as stated in cluster.mfu"
-        return Speed(str(cluster.device), said, device.peak_flops * cluster.mfu)
-    said = f"MFU of {device.utilisation:.0%} assumed: state cluster.mfu, or measure by a pilot"
-    return Speed(str(cluster.device), said, device.peak_flops * device.utilisation)
+        return Speed(cluster, f"MFU of {cluster.mfu:.0%} as stated in cluster.mfu")
+    return Speed(cluster, "worked out from data sheets; measure by a pilot (--pilot)")
 
 
-def _measured(name: str, trials: pd.DataFrame) -> Speed | None:
-    """FLOP/s = a params^b through finished trials; constant where there is one size only."""
+def _correction(trials: pd.DataFrame) -> Correction | None:
+    """Measured over worked-out seconds = a params^b; constant where there is one size only."""
     import numpy as np
 
     done = trials[(trials["state"] == "finished") & (trials["wall_s"] > 0)]
-    done = done[done["flops_6p"] > 0]
     if len(done) < MIN_MEASURED:
         return None
     x = np.log(done["params"].to_numpy(float))
-    y = np.log((done["flops_6p"] / done["wall_s"] / done["devices"]).to_numpy(float))
+    y = np.log((done["wall_s"] / done["worked_out_s"]).to_numpy(float))
     slope, level = 0.0, float(np.median(y))
     if np.ptp(x) > math.log(2):
         slope, level = (float(v) for v in np.polyfit(x, y, 1))
-    sizes = (float(done["params"].min()), float(done["params"].max()))
-    said = f"measured on {len(done)} trials of {sizes[0]:.3g} to {sizes[1]:.3g} params"
-    return Speed(name, said, math.exp(level), slope, sizes)
+    ends = (float(done["params"].min()), float(done["params"].max()))
+    return Correction(math.exp(level), slope, ends)
+
+
+def measured_in(record: Record) -> pd.DataFrame:
+    """Trials of a sweep, for `speed_of`: with the seconds that were worked out for each."""
+    spec, trials = record.sweep, record.trials
+    plain = Speed(Cluster(device=spec.cluster.device), "")
+    worked_out = [
+        plain.wall_s(flops, params, spec.placement, trained(spec, int(params), int(n)))
+        for flops, params, n in trials[["flops", "params", "tokens"]].to_numpy()
+    ]
+    return trials.assign(worked_out_s=worked_out)
+
+
+def trained(spec: Spec, params: int, tokens: int) -> tuple[Shape, int] | None:
+    """What is trained of a size; None where a trainer of the user's decides."""
+    return None if spec.trainer is not None else (spec.shape(params), tokens)
 
 
 def devices_at_hand(cluster: Cluster) -> int:
@@ -97,16 +140,3 @@ def devices_at_hand(cluster: Cluster) -> int:
     if cluster.cpus is not None:
         return cluster.cpus
     return len(os.sched_getaffinity(0)) if cluster.address == "local" else 0
-
-
-def measured_in(record: Record) -> pd.DataFrame:
-    """Trials of a sweep with the number of devices each held, for `speed_of`."""
-    placement = record.sweep.placement
-    return record.trials.assign(
-        devices=[devices_of(placement.rule(p)) for p in record.trials["params"]]
-    )
-
-
-def devices_of(rule: Resources) -> int:
-    """Devices that a trial holds: whole GPUs, or cores where it has none."""
-    return max(rule.workers, 1) * max(1, math.ceil(rule.gpus or rule.cpus))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 
 from sweeper.spec import foreign
 from sweeper.spec.scoring import SHARE
@@ -14,6 +15,16 @@ from trainables.data import EPOCHS_WARNED
 LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents
 published, a rate is then off by less than its flat width)."""
+
+GPU_BATCH = 16_384
+"""Tokens of a batch below which a GPU waits for its next kernel (assumption, worked out for one
+H100: at 1 M params a step launches for 3 to 7 ms, and 16 k tokens compute for .2)."""
+
+GPU_VOCABULARY = 4096
+"""Vocabularies below this are a toy's (assumption)."""
+
+SCANNING = ("mamba2", "jamba", "zamba2")
+"""Families whose scans have kernels in the package mamba-ssm."""
 
 UNCOUNTED = 1.5
 """Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
@@ -30,6 +41,7 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     yield from _repetition(sweep)
     yield from _costly_scoring(sweep)
     yield from _uncounted(sweep)
+    yield from _idle_gpus(sweep)
     yield from _law_range(sweep)
     yield from _short_grid(sweep, grid)
     yield from _trainer(sweep)
@@ -94,6 +106,29 @@ def _uncounted(sweep: Spec) -> Iterator[str]:
             f"a {shape.family} of {si(sweep.space.params[guess])} params computes {ratio:.2g} "
             "times 6 p t (attention over the context, scans, blocks that share weights); "
             "flops: exact makes the budget count it"
+        )
+
+
+def _idle_gpus(sweep: Spec) -> Iterator[str]:
+    """Warn of what leaves a GPU idle: small batches, toy vocabularies, scans without kernels."""
+    if not sweep.cluster.hardware.is_gpu or sweep.trainer is not None:
+        return
+    least = sweep.own_trial(sweep.space.allocation(sweep.budgets[0], sweep.space.params[0]))
+    tokens = least.recipe.batch * sweep.model.context
+    if tokens < GPU_BATCH:
+        yield (
+            f"batches of {tokens:,} tokens leave a GPU idle between kernels; raise "
+            f"train.batch_tokens to {GPU_BATCH:,} or more, or choose a train.rule"
+        )
+    if sweep.model.vocabulary < GPU_VOCABULARY:
+        yield (
+            f"a vocabulary of {sweep.model.vocabulary} is the built-in corpora's, made for a "
+            "laptop; prepare a corpus of your own (isoskill prepare) for trials on GPUs"
+        )
+    if sweep.model.family in SCANNING and find_spec("mamba_ssm") is None:
+        yield (
+            f"{sweep.model.family} trains with plain torch scans, several times slower than "
+            "kernels, as the package mamba-ssm is not installed here"
         )
 
 

@@ -14,19 +14,35 @@ DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists its devices: read instead of asking torch, which takes seconds."""
 
 
+GPU_PRODUCTS = 0.7
+"""Share of its peak that a GPU reaches in large matrix products (assumption; 60 to 75 % is usual
+for bfloat16 on Hopper)."""
+
+FLOPS_PER_BYTE = 250
+"""Peak over bandwidth of a GPU of which only peak and memory are told (assumption: it is 153 on an
+A100, 164 on an RTX 4090, 295 on an H100, 403 on an L4)."""
+
+
 @dataclass(frozen=True)
 class Device:
     """One accelerator or core as a plan sees it.
 
     Attributes:
         peak_flops: dense peak, FLOP/s: bfloat16 for GPUs, float32 for a CPU core.
-        utilisation: share of it that training reaches (MFU).
+        utilisation: share of it that training of large models reaches (MFU).
         memory_bytes: of one device; infinite where it is the machine's.
+        bandwidth: of its memory, bytes/s; infinite where it is not what limits.
+        products: share of the peak that large products of our loop reach: little on GPUs without
+            bfloat16, where they are in float32.
+        bf16: whether they are in bfloat16.
     """
 
     peak_flops: float
     utilisation: float
     memory_bytes: float = math.inf
+    bandwidth: float = math.inf
+    products: float = GPU_PRODUCTS
+    bf16: bool = True
 
     @property
     def is_gpu(self) -> bool:
@@ -40,32 +56,33 @@ DEVICES = {
     # twice this), H100 SXM and H200 (2023), DGX B200 (2024, 1,440 GB in eight), MI300X (AMD 2023).
     # 40 % MFU is an assumption that a good loop meets at 350 M params and above, and small models
     # do not.
-    "a100": Device(312e12, 0.40, 80e9),
-    "a100-40": Device(312e12, 0.40, 40e9),
-    "l4": Device(121e12, 0.40, 24e9),
-    "h100": Device(989e12, 0.40, 80e9),
-    "h200": Device(989e12, 0.40, 141e9),
-    "b200": Device(2250e12, 0.40, 180e9),
-    "mi300x": Device(1307e12, 0.40, 192e9),
+    "a100": Device(312e12, 0.40, 80e9, 2.04e12),
+    "a100-40": Device(312e12, 0.40, 40e9, 1.56e12),
+    "l4": Device(121e12, 0.40, 24e9, 0.3e12),
+    "h100": Device(989e12, 0.40, 80e9, 3.35e12),
+    "h200": Device(989e12, 0.40, 141e9, 4.8e12),
+    "b200": Device(2250e12, 0.40, 180e9, 8e12),
+    "mi300x": Device(1307e12, 0.40, 192e9, 5.3e12),
     # GH200 (2024, 96 GB), H100 PCIe (2023), L40S (2023), A10 (2021; AWS states 70 TFLOP/s for its
     # A10G), A6000 (2021). GeForce: dense, accumulated in float32, by the architectures' white
     # papers (GA102 2021, Ada 2023, Blackwell 2025). V100 and T4 (2020, 2019) have no bfloat16:
     # float16.
-    "gh200": Device(990e12, 0.40, 96e9),
-    "h100-pcie": Device(756e12, 0.40, 80e9),
-    "l40s": Device(362e12, 0.40, 48e9),
-    "a10g": Device(70e12, 0.40, 24e9),
-    "a10": Device(125e12, 0.40, 24e9),
-    "a6000": Device(155e12, 0.40, 48e9),
-    "rtx3090": Device(71e12, 0.40, 24e9),
-    "rtx4090": Device(165e12, 0.40, 24e9),
-    "rtx5090": Device(209e12, 0.40, 32e9),
-    "v100": Device(125e12, 0.40, 32e9),
-    "v100-16": Device(125e12, 0.40, 16e9),
-    "t4": Device(65e12, 0.40, 16e9),
+    "gh200": Device(990e12, 0.40, 96e9, 4e12),
+    "h100-pcie": Device(756e12, 0.40, 80e9, 2e12),
+    "l40s": Device(362e12, 0.40, 48e9, 0.86e12),
+    "a10g": Device(70e12, 0.40, 24e9, 0.6e12),
+    "a10": Device(125e12, 0.40, 24e9, 0.6e12),
+    "a6000": Device(155e12, 0.40, 48e9, 0.77e12),
+    "rtx3090": Device(71e12, 0.40, 24e9, 0.94e12),
+    "rtx4090": Device(165e12, 0.40, 24e9, 1.01e12),
+    "rtx5090": Device(209e12, 0.40, 32e9, 1.79e12),
+    "v100": Device(125e12, 0.40, 32e9, 0.9e12, 0.11, bf16=False),
+    "v100-16": Device(125e12, 0.40, 16e9, 0.9e12, 0.11, bf16=False),
+    "t4": Device(65e12, 0.40, 16e9, 0.32e12, 0.11, bf16=False),
     # One core with AVX-512: matrix products reach 65 GFLOP/s, training of 7 k - 250 k params
-    # 5 - 40 of them (measured, benchmarks/train_step.py).
-    "cpu-core": Device(65e9, 0.20),
+    # 5 - 40 of them (measured, benchmarks/train_step.py). Bandwidth: of its cache, so that three
+    # trials of the README's session (7, 12 and 60 k params) come out within 6 %.
+    "cpu-core": Device(65e9, 0.20, bandwidth=25e9, products=1.0, bf16=False),
 }
 
 
@@ -147,7 +164,15 @@ def device_of(device: str | OwnDevice, *, field: str = "cluster.device") -> Devi
         SpecError: it is unknown; the message names ``field``.
     """
     if isinstance(device, OwnDevice):
-        return Device(device.peak, 0.40, device.memory)
+        gpu = math.isfinite(device.memory)
+        return Device(
+            device.peak,
+            0.40,
+            device.memory,
+            device.peak / FLOPS_PER_BYTE if gpu else math.inf,
+            GPU_PRODUCTS if gpu else 1.0,
+            bf16=gpu,
+        )
     name = device if device in DEVICES else _OTHER_NAMES.get(device.lower()) or _known(device)
     if name is None:
         raise SpecError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sweeper.spec.devices import Device
+from sweeper.spec.roofline import Timing, step, trial_s
 from sweeper.text import gigabytes, si
 from trainables.families import Shape
 from trainables.families.memory import (
@@ -18,6 +19,7 @@ from trainables.families.memory import (
     estimate,
     most_tokens,
 )
+from trainables.recipe import recipe
 from trainables.training import Train
 
 SHARED = ((10e6, 8), (30e6, 4), (100e6, 2))
@@ -70,6 +72,19 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """How long trials may take.
+
+    Attributes:
+        hours: of one trial.
+        tokens: of the longest trial of each model.
+    """
+
+    hours: float
+    tokens: Mapping[Shape, int]
+
+
+@dataclass(frozen=True)
 class Placement:
     """What the trials of a sweep hold, by size, and how they are trained to fit it.
 
@@ -99,7 +114,7 @@ class Placement:
         return any(rule.workers > 0 for rule in self.rules)
 
     def memory(self, shape: Shape, params: float, batch_tokens: int) -> Memory:
-        """What each device of a trial holds with the micro-batch that the loop will choose.
+        """What each device of a trial needs: a GPU one sequence at a time, and more as they fit.
 
         Args:
             shape: the model.
@@ -111,7 +126,7 @@ class Placement:
         if train.micro_batch:
             own = min(own, train.micro_batch * shape.context)
         elif rule.gpus and self.device.is_gpu:
-            own = min(own, GPU_MICRO_TOKENS, _most(shape, train, self.device, rule))
+            own = shape.context
         else:
             own = min(own, CPU_MICRO_TOKENS)
         return estimate(shape, max(own, shape.context), **_settings(train, rule))
@@ -154,6 +169,7 @@ def place(
     *,
     rules: tuple[Resources, ...] = (),
     gpus: int | None = None,
+    limit: Limit | None = None,
 ) -> Placement:
     """What trials hold: by rules, which are checked, or by those that memory asks for.
 
@@ -163,18 +179,24 @@ def place(
         device: what they are trained on.
         rules: of the spec; none to make them.
         gpus: how many there are; None if that is not known.
+        limit: how long a trial may take; longer ones hold more GPUs.
 
     Raises:
         ValueError: a model does not fit; the message says what would help.
     """
     if rules:
         _check(shapes, train, device, rules)
-    made = rules or by_size(shapes, train, device, gpus=gpus)
+    made = rules or by_size(shapes, train, device, gpus=gpus, limit=limit)
     return Placement(made, device, train, shapes)
 
 
 def by_size(
-    shapes: Mapping[int, Shape], train: Train, device: Device, *, gpus: int | None = None
+    shapes: Mapping[int, Shape],
+    train: Train,
+    device: Device,
+    *,
+    gpus: int | None = None,
+    limit: Limit | None = None,
 ) -> tuple[Resources, ...]:
     """The rules for a sweep that gives none: one process on the CPU, or by memory; see `place`."""
     if not device.is_gpu:
@@ -182,6 +204,8 @@ def by_size(
     rules: list[Resources] = []
     for params, shape in sorted(shapes.items()):
         rule = _rule(params, shape, train, device, gpus or MOST_GPUS)
+        if limit is not None:
+            rule = _sped_up(rule, shape, train, device, gpus or MOST_GPUS, limit)
         if not rules:
             rules.append(replace(rule, from_params=0.0))
         elif rule.devices > rules[-1].devices:  # larger models never get less
@@ -202,6 +226,46 @@ def _rule(params: int, shape: Shape, train: Train, device: Device, most: int) ->
             return rule
         workers *= 2
     raise ValueError(_too_large(params, shape, train, device, most))
+
+
+def _sped_up(
+    rule: Resources,
+    shape: Shape,
+    train: Train,
+    device: Device,
+    most: int,
+    limit: Limit,
+) -> Resources:
+    """A rule with as many GPUs as keep the longest trial of a size within the limit."""
+    tokens = limit.tokens[shape]
+    rows = recipe(train, shape, tokens).batch
+    while timing(shape, train, device, rule, tokens).wall_s > 3600 * limit.hours:
+        workers = 2 * max(1, rule.workers)
+        faster = replace(rule, gpus=1.0, workers=0 if rule.gpus < 1 else workers)
+        if max(1, faster.workers) > min(most, rows):
+            break
+        rule = faster
+    return rule
+
+
+def timing(shape: Shape, train: Train, device: Device, rule: Resources, tokens: int) -> Timing:
+    """How long a training takes on what its trial holds."""
+    way, plan = fitted(train, shape, device, rule), recipe(train, shape, tokens)
+    if device.is_gpu and rule.gpus:
+        micro = min(_most(shape, way, device, rule) or shape.context, GPU_MICRO_TOKENS)
+    else:
+        micro = CPU_MICRO_TOKENS
+    one = step(
+        shape,
+        way,
+        device,
+        batch_tokens=plan.batch * shape.context,
+        workers=max(1, rule.workers),
+        micro_tokens=way.micro_batch * shape.context or micro,
+        cores=rule.cpus,
+    )
+    start_s = trial_s(way, device, shape, workers=rule.workers)
+    return Timing(plan.steps, one, min(1.0, rule.gpus) if device.is_gpu else 1.0, start_s)
 
 
 def _most(shape: Shape, train: Train, device: Device, rule: Resources) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
+from trainables.shapes import PER_DECADE
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Sizes:
             each with ``params``, where known ``flops_per_token``, and whatever the command names.
         count: what "params" counts. The default leaves out the input embedding alone, so that
             6 p t covers every matrix product but attention's scores.
+        per_decade: sizes per factor of ten, the same on every budget.
     """
 
     low: float | None = None
@@ -29,6 +31,7 @@ class Sizes:
     count: Literal["params_with_head", "params_total", "params_without_embeddings"] = (
         "params_with_head"
     )
+    per_decade: int = PER_DECADE
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -39,6 +42,8 @@ class Sizes:
                 raise ValueError(f"sizes.{name}={value}: give a parameter count above 0")
         if self.low and self.high and self.low >= self.high:
             raise ValueError(f"sizes: low={self.low:g} must be below high={self.high:g}")
+        if not 3 <= self.per_decade <= 100:
+            raise ValueError(f"sizes.per_decade={self.per_decade}: must lie in 3..100")
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,9 @@ class Cluster:
         dashboard: serve Ray's dashboard, on 127.0.0.1 only.
         device: what trials run on: a name of `sweeper.spec.devices.DEVICES`, or a data sheet such
             as {peak: 165e12, memory: 24e9}; "auto" is this machine's GPU type, or "cpu-core".
-        mfu: share of its peak that training reaches, where you know it; None assumes one.
+        mfu: share of its peak that training reaches, where you know it; None works it out by
+            size (`sweeper.spec.roofline`).
+        max_trial_hours: trials that would take longer hold more GPUs than their memory needs.
         price_per_hour: money per hour of one device, for plans.
     """
 
@@ -71,6 +78,7 @@ class Cluster:
     dashboard: bool = True
     device: str | OwnDevice = "auto"
     mfu: float | None = None
+    max_trial_hours: float | None = None
     price_per_hour: float | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -93,6 +101,8 @@ class Cluster:
             raise ValueError(f"cluster.retries={self.retries}: must not be negative")
         if self.mfu is not None and not 0 < self.mfu <= 1:
             raise ValueError(f"cluster.mfu={self.mfu}: give a share of the peak, in (0, 1]")
+        if self.max_trial_hours is not None and not self.max_trial_hours > 0:
+            raise ValueError(f"cluster.max_trial_hours={self.max_trial_hours}: give hours above 0")
         if self.price_per_hour is not None and not self.price_per_hour >= 0:
             raise ValueError(f"cluster.price_per_hour={self.price_per_hour}: not below 0")
         if not self.hang_s > 0:

@@ -20,7 +20,7 @@ import yaml
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.spec import checks, foreign
-from sweeper.spec.placement import Placement, place
+from sweeper.spec.placement import Limit, Placement, place
 from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
@@ -36,7 +36,7 @@ from trainables.foreign.trial import ForeignTrial
 from trainables.recipe import fewest_tokens
 from trainables.shapes import sizes, smallest, solve
 from trainables.skills.catalog import catalog
-from trainables.training import Train
+from trainables.training import RUN_ONLY, Train
 
 AGGREGATE = "validation"
 """The skill whose optimum every other is compared to: loss on the whole validation set."""
@@ -169,13 +169,17 @@ class Spec:
         """What decides a trial's outcome: a directory holds one identity for ever.
 
         The allowance, the search and the cluster may change between runs: more money, another
-        tolerance or another machine does not make the finished trials wrong.
+        tolerance or another machine does not make the finished trials wrong; another precision
+        of the products, which ``train.dtype: auto`` leaves to the device, would.
         """
         values = self.to_dict()
         for key in ("name", "allowance", "trackers", "search", "cluster", "tuning", "study"):
             del values[key]
         for key in RUN_ONLY_DATA:
             values["data"].pop(key, None)
+        for key in RUN_ONLY:
+            del values["train"][key]
+        values["train"]["dtype"] = self.dtype
         if self.trainer is not None:
             values["trainer"] = foreign.identity(self.trainer)
         # The default follows from sizes and budgets: a search may not change it half-way.
@@ -183,6 +187,18 @@ class Spec:
         return values
 
     # -- what follows from the spec ------------------------------------------------------------
+
+    @property
+    def dtype(self) -> Literal["auto", "float32", "bfloat16"]:
+        """Precision of matrix products: as stated, or what the device is made for."""
+        device = self.cluster.hardware
+        if self.train.dtype != "auto":
+            return self.train.dtype
+        return "bfloat16" if device.is_gpu and device.bf16 else "float32"
+
+    def shape(self, params: int) -> Shape:
+        """The model of a size: of the ladder, or as near to it for trials of another ladder."""
+        return self.shapes.get(params) or solve(params, self.model, count=self.sizes.count)
 
     @property
     def size_range(self) -> tuple[float, float]:
@@ -202,7 +218,9 @@ class Spec:
         low, high = self.size_range
         checks.size_range(self.sizes, low, high)
         try:
-            built = sizes(low, high, self.model, count=self.sizes.count)
+            built = sizes(
+                low, high, self.model, count=self.sizes.count, per_decade=self.sizes.per_decade
+            )
         except ValueError as error:
             raise SpecError(f"sizes: {error}") from error
         return {int(getattr(shape, self.sizes.count)): shape for shape in built}
@@ -239,9 +257,28 @@ class Spec:
         cluster = self.cluster
         rules, gpus = cluster.resources, cluster.gpus
         try:
-            return place(self.shapes, self.train, cluster.hardware, rules=rules, gpus=gpus)
+            return place(
+                self.shapes,
+                self.train,
+                cluster.hardware,
+                rules=rules,
+                gpus=gpus,
+                limit=self._limit,
+            )
         except ValueError as error:
             raise SpecError(str(error)) from None
+
+    @property
+    def _limit(self) -> Limit | None:
+        """How long a trial may take."""
+        hours, space = self.cluster.max_trial_hours, self.space
+        if hours is None or self.trainer is not None:
+            return None
+        tokens = {shape: shape.context for shape in self.shapes.values()}
+        for flops in space.budgets:  # ascending
+            for i in space.allowed(flops):
+                tokens[self.shapes[space.params[i]]] = space.tokens(flops, i)
+        return Limit(hours, tokens)
 
     def _fewest(self, size: Shape | Rung) -> int:
         """Fewest tokens of a trial of a size."""
@@ -327,15 +364,13 @@ class Spec:
 
     def own_trial(self, allocation: Allocation) -> TrialConfig:
         """The training of our own loop, made to fit what its trial holds."""
-        shape = self.shapes.get(allocation.params) or solve(
-            allocation.params, self.model, count=self.sizes.count
-        )  # of a sweep whose range of sizes was another when the trial began
+        shape = self.shape(allocation.params)
         return TrialConfig(
             shape=shape,
             tokens=allocation.tokens,
             seed=allocation.seed,
             data=replace(self.mix_data(allocation.mix), evaluation_documents=self.documents),
-            train=self.placement.trained(shape, allocation.params),
+            train=replace(self.placement.trained(shape, allocation.params), dtype=self.dtype),
             skills=self.measured,
             flops=allocation.flops,
             params=allocation.params,

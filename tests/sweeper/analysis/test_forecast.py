@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.analysis.big_run import load_trial, recommend
 from sweeper.cli import app
-from sweeper.plan.speed import Speed, speed_of
 from sweeper.spec.devices import device_of
 
 # Optima near 30 k params at 2e11 FLOPs: E, A, B, alpha, beta
@@ -198,31 +196,8 @@ def test_devices_of_a_worker_group_share_batch_and_hours(fits):
     sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, cluster=group)
     run = recommend(fits["code"], sweep, 4e11)
     assert run.devices == 4 and "30%" in run.speed_source
-    assert run.device_hours == pytest.approx(4e11 / (989e12 * 0.3) / 3600, rel=0.01)
-    one = replace(sweep, cluster=replace(group, resources=(Resources(gpus=1),)))
-    assert run.memory_bytes < recommend(fits["code"], one, 4e11).memory_bytes
-
-
-def test_speed_is_measured_where_trials_ran_and_held_outside():
-    import pandas as pd
-
-    params = np.array([1e4, 3e4, 1e5, 2e5])
-    trials = pd.DataFrame(
-        {
-            "state": "finished",
-            "params": params,
-            "flops_6p": 1e11,
-            "wall_s": 1e11 / (1e7 * params**0.5),
-            "devices": 1,
-        }
-    )
-    speed = speed_of(Cluster(), trials)
-    assert "measured on 4 trials" in speed.source
-    assert speed(4e4) == pytest.approx(1e7 * 200, rel=1e-6)
-    assert speed(1e9) == pytest.approx(speed(2e5))
-    assert "assumed" in speed_of(Cluster(), trials.head(2)).source
-    assert speed_of(Cluster(mfu=0.5))(1.0) == pytest.approx(65e9 / 2)
-    assert Speed("x", "", 3600.0).hours(2.0, 1.0) == pytest.approx(2 / 3600**2)
+    # A group takes 25 s to start, which such a toy never earns back.
+    assert run.device_hours > 4 * 25 / 3600 > 4e11 / (989e12 * 0.3) / 3600
 
 
 def test_unknown_devices_and_utilisations_are_refused():

@@ -139,7 +139,7 @@ def test_planning_tens_of_billions_builds_no_model() -> None:
     code = (
         "import sys\nfrom sweeper import Sweep\n"
         "spec = dict(budgets=[1e20, 1e22, 1e24], allowance=1e26, "
-        "sizes=dict(low=1e8, high=7.1e10), cluster=dict(device='h100'), "
+        "sizes=dict(low=1e8, high=8.3e10), cluster=dict(device='h100'), "
         "model=dict(vocabulary=128256, context=8192, tied=False, kv_groups=8), "
         "train=dict(batch_tokens=4194304, learning_rate=3e-4))\n"
         "plan = Sweep.from_dict(spec).plan()\n"

@@ -120,8 +120,8 @@ def test_the_identity_leaves_out_money_and_machines():
 def test_the_default_range_of_sizes_surrounds_the_guessed_optima():
     sweep = Sweep(budgets=[1e11, 4e11], allowance=6e12)
     guess = [math.sqrt(c / 6 / 20) for c in sweep.budgets]
-    assert sweep.space.params[0] < guess[0] / 4.5
-    assert sweep.space.params[-1] > guess[1] * 4.5
+    assert sweep.space.params[0] < guess[0] / 4  # to the nearest rung
+    assert sweep.space.params[-1] > guess[1] * 4
 
 
 @pytest.mark.parametrize("convention", ["6p", "exact"])
