@@ -43,6 +43,7 @@ from transformers import (
 
 from trainables.config import TrialConfig
 from trainables.context import LocalContext
+from trainables.corpora.training_data import Ahead
 from trainables.engine import loop
 from trainables.engine.model import library_config
 from trainables.families import Model, Shape
@@ -93,12 +94,13 @@ class Ours:
             dtype=options.dtype,
             threads=torch.get_num_threads(),
             compile=options.compile,
+            graphs=getattr(options, "graphs", False),
             checkpoint_every_s=0,
         )
         config = TrialConfig(shape, tokens=10**7 * options.rows * shape.context, train=settings)
         self.looks = 0
         self.trial = loop._Trial(config, LocalContext(stop=self._enough))
-        self.trial.data = Pool(shape)  # type: ignore[assignment]
+        self.trial.ahead = Ahead(Pool(shape))  # type: ignore[arg-type]
 
     def _enough(self) -> bool:
         self.looks -= 1

@@ -15,6 +15,10 @@ OWN_NUMBERS = (
 )  # fmt: skip
 """Fields of `Train` that the rule "width" reads, and no other."""
 
+COMPILED_PARAMS = 10e6
+"""Params from which compiling pays on a GPU (assumption, to be measured by benchmarks/gpu.py: from
+there on memory traffic, which compiling cuts, costs more than launching)."""
+
 CHOICES = {
     "schedule": ("cosine", "wsd"),
     "dtype": ("auto", "float32", "bfloat16"),
@@ -25,7 +29,7 @@ CHOICES = {
 """Values of fields of `Train`."""
 
 RUN_ONLY = (
-    "attention", "compile", "recompute", "micro_batch", "parallel", "threads", "device",
+    "attention", "compile", "graphs", "recompute", "micro_batch", "parallel", "threads", "device",
     "checkpoint_every_s", "keep", "export", "keep_questions",
 )  # fmt: skip
 """Fields of `Train` that move a result by no more than rounding: not part of a trial's
@@ -132,7 +136,9 @@ class Train:
             Weights, gradients and moments are float32 in any case.
         attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
             (measured, benchmarks/train_step.py).
-        compile: compile each block with torch.compile; worth its minutes in long trainings only.
+        compile: compile each block with torch.compile; None: on GPUs, from `COMPILED_PARAMS` on.
+        graphs: replay the whole step as one CUDA graph; None: on a single GPU, below
+            `COMPILED_PARAMS`, where launching kernels takes longer than they do.
         recompute: recompute each block's activations on the way back, for memory.
         micro_batch: sequences of one forward pass on one worker, the others following in turn; 0
             finds it from the free memory. Moves a loss by rounding only.
@@ -166,7 +172,8 @@ class Train:
     z_loss: float = 0.0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     attention: Literal["eager", "sdpa"] = "sdpa"
-    compile: bool = False
+    compile: bool | None = None
+    graphs: bool | None = None
     recompute: bool = False
     micro_batch: int = 0
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -219,6 +226,15 @@ class Train:
         require(self.weight_decay >= 0, "train.weight_decay must not be negative")
         require(self.clip > 0, "train.clip must be positive (a large number turns it off)")
         require(0 <= self.warmup < 1, "train.warmup is a share of the steps, in [0, 1)")
+
+    def compiles(self, params: float, *, gpu: bool) -> bool:
+        """Whether the blocks of a model of this size are compiled."""
+        return gpu and params >= COMPILED_PARAMS if self.compile is None else self.compile
+
+    def graphs_step(self, params: float, *, gpu: bool) -> bool:
+        """Whether the step of a model of this size is replayed as a graph."""
+        small = params < COMPILED_PARAMS and not self.compile
+        return gpu and (small if self.graphs is None else self.graphs)
 
     def peak_rate(self, width: int) -> float:
         """Peak learning rate of a model of this width by the rule "width"."""

@@ -29,6 +29,9 @@ from sweeper.record.storage import (
 
 ENDED = ("finished", "diverged", "failed")
 
+ENGINE = "engine"
+"""Kind of the events that say how trials are trained from here on."""
+
 PATIENCE_S = 600.0
 """Seconds a write waits for a full or vanished disk before the sweep ends in words (assumption:
 time for a person or a clean-up to act, not a night of idle GPUs)."""
@@ -146,6 +149,18 @@ class Ledger:
             )
             if record["status"] == "finished":
                 self._observe(trial_id, record["losses"])
+            self._note_engine(trial_id, record)
+
+    def _note_engine(self, trial_id: str, record: Mapping[str, Any]) -> None:
+        """Keep in what precision, on what and how trials train, where that has changed."""
+        if "engine" not in record:
+            return
+        said = f"{record['dtype']} on {record['device']}, {record['engine']}"
+        last = self._db.execute(
+            "SELECT detail FROM events WHERE kind = ? ORDER BY id DESC LIMIT 1", (ENGINE,)
+        ).fetchone()
+        if last is None or last[0] != said:
+            self._event(ENGINE, trial_id, said)
 
     @durable
     def add(self, trial_id: str, losses: Mapping[str, Mapping[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from trainables.data import Data
 from trainables.engine.loop import train
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build, library_config
-from trainables.engine.parallel import _shard
+from trainables.engine.parallel import Group, _shard
 from trainables.families import FAMILIES, Model, Shape
 from trainables.families.tally import SCAN_FLOPS, mamba
 from trainables.shapes import solve
@@ -171,12 +171,12 @@ def one_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_every_family_can_be_sharded_and_recomputed(family: str) -> None:
     shape = solve(3e4, small(family))
     documents = torch.randint(shape.vocabulary, (2, shape.context))
-    plain, sharded = (
-        Objective(build(shape, seed=0, attention="sdpa").train(), begin=0) for _ in range(2)
-    )
+    whole, meta = (build(shape, seed=0, attention="sdpa", meta=m).train() for m in (False, True))
+    plain, sharded = Objective(whole, begin=0), Objective(meta, begin=0)
+    group = Group(LocalContext(), torch.device("cpu"))
     sharded.network.causal.activation_checkpointing_enable({"use_reentrant": False})
     norms = []
-    for objective in (plain, _shard(sharded, torch.float32)):
+    for objective in (plain, _shard(sharded, group, torch.float32, whole.state_dict())):
         objective(documents, len(documents))[0].backward()
         norms.append(nn.utils.clip_grad_norm_(objective.parameters(), 1.0))
     torch.testing.assert_close(norms[1].full_tensor(), norms[0], rtol=1e-4, atol=1e-4)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from trainables.corpora.documents import Documents, Family, IntArray
 from trainables.corpora.whole import check_whole
@@ -137,11 +138,17 @@ class _Tokens:
         out = np.empty((index.size, context), dtype=np.int64)
         starts = index * context
         parts = np.searchsorted(self._ends, starts, side="right")
-        for row, start, part in zip(out, starts.tolist(), parts.tolist(), strict=True):
+        whole = starts + context <= self._ends[parts]
+        for part in np.unique(parts[whole]):
+            here = whole & (parts == part)
+            begins = starts[here] - (self._ends[part] - self._parts[part].size)
+            out[here] = sliding_window_view(self._parts[part], context)[begins]
+        split = np.flatnonzero(~whole)
+        for row, start, part in zip(split, starts[split], parts[split], strict=True):
             offset, filled = start - int(self._ends[part] - self._parts[part].size), 0
             while filled < context:  # a sequence may run over the end of a file
                 piece = self._parts[part][offset : offset + context - filled]
-                row[filled : filled + piece.size] = piece
+                out[row, filled : filled + piece.size] = piece
                 filled, part, offset = filled + piece.size, part + 1, 0
         return out
 

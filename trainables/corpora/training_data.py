@@ -7,12 +7,43 @@ workers take slices of one and the same batch.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from trainables.corpora.documents import IntArray
 from trainables.corpora.prepared import Packed
 from trainables.corpora.stream import Stream, check_vocabulary
 from trainables.data import BuiltIn, Data, Prepared
 
 TrainingData = Stream | Packed
 """One trial's data, from either source."""
+
+
+class Ahead:
+    """Sequences of a trial, the next of them read by a thread while a GPU works.
+
+    Args:
+        data: where they come from.
+    """
+
+    def __init__(self, data: TrainingData) -> None:
+        self._data = data
+        self._thread: ThreadPoolExecutor | None = None
+        self._fetched: tuple[tuple[int, int], Future[IntArray]] | None = None
+
+    def fetch(self, first: int, count: int) -> None:
+        """Begin to read what will be asked for next."""
+        self._thread = self._thread or ThreadPoolExecutor(1)
+        self._fetched = (first, count), self._thread.submit(self._data.sequences, first, count)
+
+    def sequences(self, first: int, count: int) -> IntArray:
+        """As of the data itself."""
+        fetched, self._fetched = self._fetched, None
+        if fetched is not None:
+            # The data remember where they are, so that nobody else may ask meanwhile.
+            found = fetched[1].result()
+            if fetched[0] == (first, count):
+                return found
+        return self._data.sequences(first, count)
 
 
 def open_data(data: Data, *, context: int, seed: int, vocabulary: int) -> TrainingData:

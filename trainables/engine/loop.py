@@ -20,17 +20,18 @@ import torch
 
 from trainables.config import TrialConfig
 from trainables.context import Context, LocalContext, checkpoints
-from trainables.corpora.training_data import open_data
-from trainables.engine import checkpoint
+from trainables.corpora.training_data import Ahead, open_data
+from trainables.engine import checkpoint, compiling
 from trainables.engine.checkpoint import CheckpointError
+from trainables.engine.compiling import uncompiled
 from trainables.engine.export import to_hf
 from trainables.engine.loss import Objective
-from trainables.engine.model import build
-from trainables.engine.parallel import Group, choose_device
+from trainables.engine.model import Network, build
+from trainables.engine.parallel import Group, choose_device, device_name
 from trainables.engine.step import Stepper
 from trainables.skills import Skill, resolve
 from trainables.skills.encode import Encoded
-from trainables.skills.scoring import Measured, Workers, read_examples, score_skills
+from trainables.skills.scoring import BATCH_TOKENS, Measured, Workers, read_examples, score_skills
 
 __all__ = ["CheckpointError", "Context", "EvaluationError", "LocalContext", "evaluate", "train"]
 
@@ -40,6 +41,9 @@ REPORT_EVERY_S = 2.0
 CHECK_STEPS = 10
 """Steps between looks at the loss, the clock and the caller: each costs a GPU a halt and a
 worker group a broadcast."""
+
+COMPILED = "compiled"
+"""Directory beside the trials' own in which compiled code is kept for all of a sweep's nodes."""
 
 SMOOTHING = 0.02
 """Weight of the newest step in the running training loss: a memory of some 50 steps."""
@@ -142,10 +146,19 @@ class _Trial:
         self.data = open_data(
             config.data, context=shape.context, seed=config.seed, vocabulary=shape.vocabulary
         )
-        self.network = build(shape, seed=config.seed, attention=settings.attention)
-        self.network.to(self.group.device)
+        sharded = settings.parallel == "fsdp" and self.group.count > 1
+
+        def made(*, meta: bool) -> Network:
+            return build(shape, seed=config.seed, attention=settings.attention, meta=meta)
+
+        self.ahead = Ahead(self.data)
+        self.network = made(meta=sharded)
+        if not sharded:
+            self.network.to(self.group.device)
+        # Of a sharded model one worker makes the weights, and hands each its part.
+        weights = made(meta=False).state_dict() if sharded and self.group.rank == 0 else {}
         self.objective = Objective(self.network, begin=self.data.begin, z_loss=settings.z_loss)
-        self.stepper = Stepper(self.objective, config, self.group)
+        self.stepper = Stepper(self.objective, config, self.group, weights)
         self.sequences = round(config.tokens / shape.context)
         self.recipe = config.recipe
         self.batch, self.steps = self.recipe.batch, self.recipe.steps
@@ -168,6 +181,9 @@ class _Trial:
         """Take the steps that are left; returns the status and, if diverged, its reason."""
         self.started, self.first_step_at = time.monotonic(), time.time()
         self.network.train()
+        kept = None if self.context.directory is None else self.context.directory.parent / COMPILED
+        if kept is not None and self.stepper.compiled:
+            compiling.load(kept, self.config.shape)
         while self.step < self.steps:
             self._one_step()
             if self.step % CHECK_STEPS == 0 and self.step < self.steps:
@@ -175,6 +191,8 @@ class _Trial:
                     return verdict
                 if self._look_around():
                     return "stopped", f"asked to stop at step {self.step} of {self.steps}"
+        if kept is not None and self.stepper.compiled and self.group.rank == 0:
+            compiling.keep(kept, self.config.shape)
         return self.verdict()
 
     def _one_step(self) -> None:
@@ -184,7 +202,11 @@ class _Trial:
         start, stop = self.group.rows(rows)
         # A worker left without a row must still take part in the step: it takes one that is not
         # its own, with no weight.
-        tokens = torch.from_numpy(self.data.sequences(first + start, max(1, stop - start)))
+        tokens = torch.from_numpy(self.ahead.sequences(first + start, max(1, stop - start)))
+        if self.group.device.type == "cuda" and self.step + 1 < self.steps:
+            following = min(self.batch, self.sequences - first - self.batch)
+            start, stop = self.group.rows(following)
+            self.ahead.fetch(first + self.batch + start, max(1, stop - start))
         loss = self.stepper.take(tokens, valid=stop - start, rows=rows, step=self.step)
         if self.step == 0:
             self.first_loss, self.loss = loss.clone(), loss.clone()
@@ -323,6 +345,8 @@ class _Trial:
             self.score, skills, {**self.data.evaluation_sets(), **examples}, self.config.data,
             token_bytes=self.data.token_bytes,
             workers=Workers(self.group.rank, self.group.count, self._summed),
+            batch_tokens=max(BATCH_TOKENS, self.stepper.micro * self.config.shape.context)
+            if self.group.device.type == "cuda" else BATCH_TOKENS,
         )  # fmt: skip
         if not self.config.train.keep_questions:
             return {"losses": losses}
@@ -337,7 +361,8 @@ class _Trial:
         self.network.eval()
         device, dtype = self.group.device, self.stepper.dtype
         tokens = torch.from_numpy(sequences).to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        narrow = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+        with uncompiled(self.stepper.compiled), narrow:
             nll = self.objective.nll(tokens).double().cpu()
         scored: npt.NDArray[np.float64] = nll.numpy()
         return scored
@@ -367,6 +392,9 @@ class _Trial:
             "wall_s": self._wall_s(),
             "tokens_per_s": self._tokens_per_s(),
             "first_step_at": self.first_step_at,
+            "dtype": str(self.stepper.dtype).removeprefix("torch."),
+            "device": device_name(self.group.device),
+            "engine": self.stepper.engine,
             "resumed_at_step": self.resumed_at,
             "resumed_at_tokens": self.tokens_at(self.resumed_at),
             "refused_checkpoints": self.refused,

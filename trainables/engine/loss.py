@@ -95,7 +95,15 @@ def token_nll(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 
 def _slice_tokens(head: Tensor) -> int:
     """Tokens whose logits may lie in memory together."""
-    return max(1, memory.SLICE_LOGITS // int(head.shape[0]))
+    return memory.slice_tokens(int(head.shape[0]), gpu=head.device.type == "cuda")
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A matrix product in float32, whose terms may be narrower."""
+    if left.device.type == "cuda" and left.dtype != torch.float32:
+        wide: Tensor = torch.mm(left, right, out_dtype=torch.float32)  # sums are never rounded
+        return wide
+    return (left @ right).float()
 
 
 class _SlicedLoss(torch.autograd.Function):
@@ -118,7 +126,7 @@ class _SlicedLoss(torch.autograd.Function):
         size = _slice_tokens(head)
         for first in range(0, len(targets), size):
             part, target = hidden[first : first + size].to(compute), targets[first : first + size]
-            logits = (part @ weight.T).float()
+            logits = _product(part, weight.T)
             at_target = logits.gather(1, target[:, None]).squeeze(1)
             normaliser = logits.logsumexp(-1)
             nll += (normaliser - at_target).sum()
@@ -129,7 +137,7 @@ class _SlicedLoss(torch.autograd.Function):
             ones = torch.ones_like(at_target)[:, None]
             share = share.scatter_add_(1, target[:, None], -ones).to(compute)
             hidden_grad[first : first + size] = share @ weight
-            head_grad += share.T @ part
+            head_grad += _product(share.T, part)
         ctx.save_for_backward(hidden_grad, head_grad.to(head.dtype))
         ctx.mark_non_differentiable(nll)
         return nll + z_loss * squares, nll

@@ -5,13 +5,16 @@ Imports of torch and transformers take seconds, so this module is imported by th
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, grouped_mm_experts_forward
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from trainables.families import FAMILIES, Shape
@@ -21,6 +24,35 @@ INIT_SCALE = 0.6
 widths near 1000, where this rule agrees with it; below 100 it delays learning so much that a
 68 k model had a loss of 3.9 nats on facts where 3.1 was in reach (0.4, 0.6, 0.8 and 1.0 were tried
 at widths 26 and 48; benchmarks/results/trainables.md)."""
+
+
+GROUPED = "grouped_mm_autocast"
+"""Name of `grouped_experts` among the library's ways to pass experts."""
+
+
+def grouped_experts(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    """The library's grouped products, in the precision of autocast, which does not know them."""
+    kind = hidden.device.type
+    if not torch.is_autocast_enabled(kind):
+        found: Tensor = grouped_mm_experts_forward(experts, hidden, chosen, weights)
+        return found
+    dtype = torch.get_autocast_dtype(kind)
+    narrow = _Narrow(experts, dtype)
+    return cast(Tensor, grouped_mm_experts_forward(narrow, hidden.to(dtype), chosen, weights))
+
+
+class _Narrow:
+    """A module of experts whose weights are read in another precision."""
+
+    def __init__(self, experts: nn.Module, dtype: torch.dtype) -> None:
+        self._experts, self._dtype = experts, dtype
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._experts, name)
+        return found.to(self._dtype) if isinstance(found, nn.Parameter) else found
+
+
+ALL_EXPERTS_FUNCTIONS.register(GROUPED, grouped_experts)
 
 
 class Network(nn.Module):
@@ -129,24 +161,26 @@ class LlamaNetwork(Network):
         return normed
 
 
-def build(shape: Shape, *, seed: int, attention: str) -> Network:
+def build(shape: Shape, *, seed: int, attention: str, meta: bool = False) -> Network:
     """The model a shape describes, with initial weights that depend on the seed alone.
 
     Args:
         shape: what to build.
         seed: of the initial weights.
         attention: "sdpa" or "eager".
+        meta: whether weights are to take no memory, for a worker that will hold a shard.
 
     Raises:
         ValueError: further fields change the size that was planned.
     """
     torch.manual_seed(seed)
-    if shape.family == "llama":
-        network: Network = LlamaNetwork(shape, attention=attention)
-    else:
-        config = library_config(shape, attention=attention)
-        causal = AutoModelForCausalLM.from_config(config)
-        network = MixtureNetwork(causal) if shape.experts > 1 else Network(causal)
+    with _weights_on_meta() if meta else contextlib.nullcontext():
+        if shape.family == "llama":
+            network: Network = LlamaNetwork(shape, attention=attention)
+        else:
+            config = library_config(shape, attention=attention)
+            causal = AutoModelForCausalLM.from_config(config)
+            network = MixtureNetwork(causal) if shape.experts > 1 else Network(causal)
     built = sum(weight.numel() for weight in network.parameters())
     if built != shape.params_total:
         raise ValueError(
@@ -155,6 +189,24 @@ def build(shape: Shape, *, seed: int, attention: str) -> Network:
             "fields that change its size"
         )
     return network
+
+
+@contextlib.contextmanager
+def _weights_on_meta() -> Iterator[None]:
+    """Make modules whose weights have shapes and no values; their buffers stay as they are."""
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:
+        # A weight that is shared has been put there before, and must stay the same object.
+        if weight is not None and not weight.is_meta:
+            weight = nn.Parameter(weight.to("meta"), requires_grad=weight.requires_grad)
+        register(module, name, weight)
+
+    nn.Module.register_parameter = on_meta
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = register
 
 
 def library_config(shape: Shape, *, attention: str) -> Any:
@@ -169,5 +221,5 @@ def library_config(shape: Shape, *, attention: str) -> Any:
     if shape.experts > 1:
         # Grouped products want rows of whole 16 bytes; the other way loops over experts.
         aligned = shape.width % 8 == 0 and shape.ffn_width % 8 == 0
-        fields["experts_implementation"] = "grouped_mm" if aligned else "eager"
+        fields["experts_implementation"] = GROUPED if aligned else "eager"
     return AutoConfig.for_model(shape.family, **{**fields, **shape.extra})

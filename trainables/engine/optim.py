@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,15 +12,36 @@ from trainables.recipe import Recipe
 from trainables.training import Train
 
 
-def make_optimizer(network: nn.Module, settings: Train, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW in one kernel, with weight decay on matrices only."""
+def make_optimizer(
+    network: nn.Module, settings: Train, recipe: Recipe, *, graphed: bool = False
+) -> torch.optim.AdamW:
+    """AdamW in one kernel, with weight decay on matrices only.
+
+    Args:
+        network: what is trained.
+        settings: moments and decay.
+        recipe: rate and second moment.
+        graphed: whether its step is to be recorded: then the rate lies on the device.
+    """
     parameters = list(network.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     betas = (settings.beta1, recipe.beta2)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True)
+    rate: Any = recipe.learning_rate
+    if graphed:
+        rate = torch.tensor(rate, dtype=torch.float32, device=parameters[0].device)
+    return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=graphed)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step, in place where a recorded step reads it."""
+    for part in optimizer.param_groups:
+        if isinstance(part["lr"], torch.Tensor):
+            part["lr"].fill_(rate)
+        else:
+            part["lr"] = rate
 
 
 def rate_at(settings: Train, recipe: Recipe, step: int) -> float:

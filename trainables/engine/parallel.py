@@ -6,13 +6,14 @@ Everything here runs unchanged with one worker, where it does nothing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
 from trainables.context import Context
+from trainables.engine.compiling import compile_blocks
 from trainables.engine.loss import Objective
 from trainables.training import Train
 
@@ -68,36 +69,59 @@ def choose_device(wanted: str, offered: str) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """What a record calls a device."""
+    return str(torch.cuda.get_device_name(device) if device.type == "cuda" else device.type)
+
+
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     """Precision of matrix products: the spec's, by default bfloat16 on a GPU that has it."""
     if wanted != "auto":
         return torch.bfloat16 if wanted == "bfloat16" else torch.float32
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if capable else torch.float32
 
 
-def wrap(objective: Objective, settings: Train, group: Group, dtype: torch.dtype) -> nn.Module:
+def wrap(
+    objective: Objective,
+    settings: Train,
+    group: Group,
+    dtype: torch.dtype,
+    *,
+    compiled: bool = False,
+    weights: Mapping[str, Tensor] | None = None,
+) -> nn.Module:
     """Make the objective what the step calls: compiled, sharded or replicated as the spec says.
 
     Weights stay in fp32; under FSDP they travel in the precision of the products.
+
+    Args:
+        objective: network and loss; to be sharded, its weights are on the meta device.
+        settings: how.
+        group: the workers.
+        dtype: of the products.
+        compiled: whether to compile the blocks.
+        weights: of the whole network, on the first worker; for shards.
     """
     network = objective.network
     if settings.recompute:
         network.causal.activation_checkpointing_enable({"use_reentrant": False})
-    if settings.compile:
-        for layer in network.layers:
-            layer.compile()
+    if compiled:
+        compile_blocks(network.layers)
     if group.count == 1:
         return objective
     if settings.parallel == "ddp":
         return nn.parallel.DistributedDataParallel(
             objective, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-    return _shard(objective, dtype)
+    return _shard(objective, group, dtype, weights or {})
 
 
-def _shard(objective: Objective, dtype: torch.dtype) -> nn.Module:
+def _shard(
+    objective: Objective, group: Group, dtype: torch.dtype, weights: Mapping[str, Tensor]
+) -> nn.Module:
     """Shard weights, gradients and moments over the workers, block by block (FSDP2)."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
     from torch.distributed.fsdp import (
         MixedPrecisionPolicy,
         fully_shard,
@@ -105,10 +129,20 @@ def _shard(objective: Objective, dtype: torch.dtype) -> nn.Module:
     )
 
     narrow = dtype if dtype != torch.float32 else None
-    policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32)
+    # The residual stream stays in float32, as it does with one worker and under DDP.
+    policy = MixedPrecisionPolicy(
+        param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
     for layer in objective.network.separate_layers:
         fully_shard(layer, mp_policy=policy)
-    fully_shard(objective, mp_policy=policy)
+    # Embedding, last norm and head stay in float32 too; blocks are most of what travels.
+    fully_shard(objective, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    buffers = dict(objective.named_buffers())
+    objective.to_empty(device=group.device)
+    for name, buffer in buffers.items():
+        objective.get_buffer(name).copy_(buffer)
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+    set_model_state_dict(objective.network, dict(weights), options=options)
     register_fsdp_forward_method(objective, "nll")
     return objective
 

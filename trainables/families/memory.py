@@ -21,8 +21,13 @@ MOMENT_BYTES = 8
 LOGIT_COPIES = 3
 """Logits, their softmax or gradient, and the copy in the head's precision, of one slice."""
 
-SLICE_LOGITS = 2**24
-"""Logits in memory at a time: `trainables.engine.loss` makes them in slices of so many."""
+SLICE_LOGITS = {"cpu": 2**24, "cuda": 2**27}
+"""Logits in memory at a time: `trainables.engine.loss` makes them in slices of so many. On a GPU
+half a gigabyte: a thousand tokens of a vocabulary of 128 k, where slices of a hundred would leave
+its matrix products an eighth of their speed (worked out; to be measured there)."""
+
+SLICE_UNIT = 128
+"""Slices on a GPU are multiples of so many tokens, the side of a tile of its products."""
 
 WIDE_SHARE = 0.5
 """Of the values kept under bfloat16 autocast, those that stay in float32: the residual stream and
@@ -112,9 +117,18 @@ def estimate(
         gradients=WEIGHT_BYTES * params / share + buckets + gathered,
         optimizer=MOMENT_BYTES * params / share,
         activations=tokens * _kept_bytes(shape, bf16=bf16, recompute=recompute, eager=eager),
-        logits=LOGIT_COPIES * 4 * min(SLICE_LOGITS, tokens * shape.vocabulary),
+        logits=LOGIT_COPIES
+        * 4
+        * min(slice_tokens(shape.vocabulary, gpu=gpu), tokens)
+        * shape.vocabulary,
     )
     return replace(tensors, overhead=CONTEXT_BYTES + FRAGMENTS * tensors.total) if gpu else tensors
+
+
+def slice_tokens(vocabulary: int, *, gpu: bool) -> int:
+    """Tokens whose logits may lie in memory together."""
+    most = max(1, SLICE_LOGITS["cuda" if gpu else "cpu"] // vocabulary)
+    return max(SLICE_UNIT, most // SLICE_UNIT * SLICE_UNIT) if gpu else most
 
 
 def _kept_bytes(shape: Shape, *, bf16: bool, recompute: bool, eager: bool) -> float:

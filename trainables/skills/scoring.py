@@ -100,6 +100,7 @@ def score_skills(
     *,
     token_bytes: IntArray,
     workers: Workers = ALONE,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Measured]]:
     """Measure skills on held-out documents and examples.
 
@@ -107,6 +108,7 @@ def score_skills(
         score: the model; where workers share it, all call it equally often.
         sets: held-out documents and encoded examples, by `Skill.documents`.
         token_bytes: UTF-8 bytes that each token stands for, for documents.
+        batch_tokens: tokens scored at a time, unless one sequence is longer.
 
     Returns:
         For each skill its sums ``nll`` (nats), ``tokens``, ``bytes``, ``examples`` (questions)
@@ -114,7 +116,7 @@ def score_skills(
     """
     classes = tuple(data.reference_mix)
     wanted = {name for s in skills for name in ((s.documents,) if s.documents else classes)}
-    nll = {name: _set_nll(score, sets[name], workers) for name in sorted(wanted)}
+    nll = {name: _set_nll(score, sets[name], workers, batch_tokens) for name in sorted(wanted)}
 
     def questions(name: str, families: tuple[int, ...] = ()) -> Measured:
         held_out = sets[name]
@@ -151,13 +153,16 @@ def _aggregate(parts: dict[str, dict[str, Any]], shares: Mapping[str, float]) ->
     return {"nll": mean * total["tokens"], **total}
 
 
-def _set_nll(score: Score, held_out: Documents | Encoded, workers: Workers) -> FloatArray:
+def _set_nll(
+    score: Score, held_out: Documents | Encoded, workers: Workers, batch_tokens: int
+) -> FloatArray:
     """NLL of every token of a set, in one row, (tokens,)."""
     if isinstance(held_out, Encoded):
-        return sequence_nll(score, held_out.tokens, held_out.offsets, workers=workers)
-    rows, context = held_out.tokens.shape
-    offsets = np.arange(rows + 1) * context
-    return sequence_nll(score, held_out.tokens.ravel(), offsets, workers=workers)
+        tokens, offsets = held_out.tokens, held_out.offsets
+    else:
+        rows, context = held_out.tokens.shape
+        tokens, offsets = held_out.tokens.ravel(), np.arange(rows + 1) * context
+    return sequence_nll(score, tokens, offsets, batch_tokens=batch_tokens, workers=workers)
 
 
 def sequence_nll(

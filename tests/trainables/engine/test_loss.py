@@ -36,7 +36,7 @@ def test_slices_give_the_loss_and_gradients_of_full_logits(
     tokens_at_a_time: int,
     z_loss: float,
 ) -> None:
-    monkeypatch.setattr(memory, "SLICE_LOGITS", tokens_at_a_time * VOCABULARY)
+    monkeypatch.setitem(memory.SLICE_LOGITS, "cpu", tokens_at_a_time * VOCABULARY)
     hidden, head, targets = parts
     objective, nll = summed_loss(hidden, head, targets, z_loss=z_loss)
     expected = reference(hidden, head, targets, z_loss)
@@ -52,7 +52,7 @@ def test_slices_give_the_loss_and_gradients_of_full_logits(
 def test_slices_need_no_memory_for_all_logits(
     parts: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "SLICE_LOGITS", 5 * VOCABULARY)
+    monkeypatch.setitem(memory.SLICE_LOGITS, "cpu", 5 * VOCABULARY)
     seen = []
     honest = torch.Tensor.logsumexp
     monkeypatch.setattr(
@@ -71,7 +71,7 @@ def test_slices_under_autocast_keep_the_heads_gradient_in_float32(
     expected = torch.autograd.grad(reference(hidden, head, targets, 0.0), head)[0]
     grads = []
     for size in (7, TOKENS):
-        monkeypatch.setattr(memory, "SLICE_LOGITS", size * VOCABULARY)
+        monkeypatch.setitem(memory.SLICE_LOGITS, "cpu", size * VOCABULARY)
         head.grad = None
         with torch.autocast("cpu", dtype=torch.bfloat16):
             summed_loss(hidden, head, targets)[0].backward()
@@ -87,6 +87,6 @@ def test_token_losses_do_not_depend_on_the_slices(
 ) -> None:
     hidden, head, targets = parts
     whole = token_nll(hidden, head, targets)
-    monkeypatch.setattr(memory, "SLICE_LOGITS", 7 * VOCABULARY)
+    monkeypatch.setitem(memory.SLICE_LOGITS, "cpu", 7 * VOCABULARY)
     torch.testing.assert_close(token_nll(hidden, head, targets), whole, rtol=1e-6, atol=1e-6)
     assert whole.shape == (TOKENS,)

@@ -38,10 +38,14 @@ CASES = {
     "micro-fsdp": replace(
         CONFIG, train=Train(checkpoint_every_s=0, micro_batch=3, parallel="fsdp")
     ),
+    "bf16-ddp": replace(CONFIG, train=replace(PLAIN, dtype="bfloat16")),
+    "bf16-fsdp": replace(CONFIG, train=replace(PLAIN, dtype="bfloat16", parallel="fsdp")),
     "stopped": SHARDED,
     "resumed": SHARDED,
     "kept": replace(CONFIG, train=Train(parallel="fsdp", export=True)),
 }
+
+NARROW = ("bf16-ddp", "bf16-fsdp")
 
 WORKER = """
 import json, os, shutil, sys
@@ -116,19 +120,25 @@ def alone() -> dict[str, Any]:
     return train(CONFIG, LocalContext())
 
 
-def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
+def assert_same(one: dict[str, Any], other: dict[str, Any], *, within: float = 1e-5) -> None:
+    assert one["train_loss"] == pytest.approx(other["train_loss"], abs=within)
     for name, entry in one["losses"].items():
         loss = other["losses"][name]["nll"] / other["losses"][name]["tokens"]
-        assert entry["nll"] / entry["tokens"] == pytest.approx(loss, abs=1e-5)
+        assert entry["nll"] / entry["tokens"] == pytest.approx(loss, abs=within)
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if name != "stopped"])
+@pytest.mark.parametrize("case", [name for name in CASES if name not in ("stopped", *NARROW)])
 def test_two_workers_give_the_losses_of_one(
     records: dict[str, Any], alone: dict[str, Any], case: str
 ) -> None:
     assert records[case]["status"] == "finished"
     assert_same(alone, records[case])
+
+
+def test_workers_agree_in_bfloat16(records: dict[str, Any]) -> None:
+    alone = train(CASES["bf16-ddp"], LocalContext())
+    for case in NARROW:
+        assert_same(alone, records[case], within=2e-3)
 
 
 def test_a_sharded_trial_resumes_to_the_same_bits(records: dict[str, Any], root: Path) -> None:
