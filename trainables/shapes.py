@@ -1,7 +1,7 @@
 """From a parameter count to a model that can be built, by one regular ladder. Pure Python.
 
 What a size does not decide must not jump from one size to the next, or the jumps are read as
-skills: heads are 64 wide (or 128, one of them all along a ladder) and a quarter of the width where
+skills: heads are 64 wide (or 128, one of them all along a ladder) and half the width where
 that is less; depth follows from the width; widths are multiples of what tensor cores tile by. The
 feed-forward width takes up what is left of a size.
 """
@@ -39,16 +39,17 @@ LARGE = 1e9
 """From this size on widths are multiples of 128, and heads 128 wide in a ladder that begins here
 (as in Llama 3; assumption for the bound)."""
 
-HEADS = 4
-"""Heads of narrow models, whose width is a quarter of the model's. Two in place of four cost 115 k
-params .35 and .62 nats of knowledge (measured, two seeds)."""
+HEADS = 2
+"""Heads of narrow models: half the model wide, as those of 128 with heads of 64 are. On 1.5e10
+FLOPs they are no worse than four at widths 16 to 64, and faster on a CPU
+(benchmarks/results/ladder.md); at 115 k params four gained .35 and .62 nats of knowledge (two
+seeds), so that a rule which jumps between them bends curves."""
 
 UNEVEN = 1.15
 """Heads may differ by this factor from their usual width where nothing else divides a width."""
 
-MIN_HEAD_DIM = 8
-"""Width of a head below which there are fewer heads: at 10 k params four heads of 4 are no better
-than two of 8, and a sixth slower on a CPU (measured)."""
+MIN_HEAD_DIM = 6
+"""Width of a head below which there is but one (assumption)."""
 
 STEPS = (64, 32, 16, 8, 4, 2, 1)
 """Units of the feed-forward width, the coarsest that meets the size being best: matrix products of

@@ -80,7 +80,7 @@ def test_the_ladder_is_regular(family: str, vocabulary: int) -> None:
     for shape in free:
         assert shape.width % (128 if shape.params_with_head > 1.01e9 else 64) == 0
         assert shape.heads * shape.head_dim == FAMILIES[family].head_share * shape.width
-        assert shape.head_dim == min(64, shape.width // 4) or not FAMILIES[family].attends
+        assert shape.head_dim == min(64, shape.width // 2) or not FAMILIES[family].attends
         if dense:
             assert shape.layers == round(shape.width / 64)
         if shape.params_with_head > 1.3e8 and not shape.experts:
@@ -94,10 +94,10 @@ def test_the_ladder_is_regular(family: str, vocabulary: int) -> None:
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt_neox"])
 def test_small_ladders_are_smooth(family: str) -> None:
-    """Below 5 M: four heads, whose width and the depth grow with the model."""
+    """Below 5 M: two heads, whose width and the depth grow with the model."""
     ladder = sizes(1e5 if family == "gpt_neox" else 2e4, 5e6, Model(family))
     assert _neighbours(ladder, lambda s: s.params_with_head) < 1.24
-    assert all(s.heads == min(4, round(s.width / 8)) for s in ladder if s.width < 256)
+    assert all(s.heads == 2 for s in ladder if s.width < 128)
     assert all(0.8 <= s.heads * s.head_dim / s.width <= 1.21 for s in ladder)
     for before, after in pairwise(ladder):
         assert before.width <= after.width

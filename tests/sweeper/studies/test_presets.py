@@ -28,7 +28,7 @@ def test_an_unknown_study_is_refused():
 def test_the_gpu_spec_is_ready(study):
     plan = Sweep.load(EXAMPLE, {"study": study})
     assert plan.plan().trials[1] >= 25
-    assert plan.placement.rule(2e5).gpus == 0.25
+    assert plan.placement.rule(2e5).gpus == 0.125
     assert (len(plan.mixes) == 13) == (study == "datamix")
     low, high = min(plan.space.params), max(plan.space.params)
-    assert low < 2e5 and high > 2e7
+    assert low < 4e5 and high > 1e7
