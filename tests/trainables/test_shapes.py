@@ -75,7 +75,7 @@ def test_the_ladder_is_regular(family: str, vocabulary: int) -> None:
     free = [s for s in ladder if s.vocabulary * s.width < EMBEDDING * s.params_with_head]
     assert len(ladder) == len(rungs)
     for shape, rung in zip(ladder, rungs, strict=True):
-        near = 0.005 if shape in free or dense else 0.02
+        near = 0.005 if shape in free else 0.02
         assert abs(math.log(shape.params_with_head / rung)) < near
     for shape in free:
         assert shape.width % (128 if shape.params_with_head > 1.01e9 else 64) == 0
