@@ -86,7 +86,7 @@ def test_the_ladder_is_regular(family: str, vocabulary: int) -> None:
         if shape.params_with_head > 1.3e8 and not shape.experts:
             assert shape.ffn_width % 32 == 0 or not FAMILIES[family].ffn_ratio
     usual = FAMILIES[family].ffn_ratio
-    assert all(1 / 2.4 < s.ffn_width / s.width / usual < 2.4 for s in ladder if usual)
+    assert all(1 / 2.4 < s.ffn_width / s.width / usual < 2.4 for s in free if usual)
     # Heads of the smallest sizes of the largest vocabulary grow with the width.
     assert _neighbours(free, lambda s: s.head_dim) < 1.15 or not FAMILIES[family].attends
     assert not dense or _neighbours(free, lambda s: s.width / s.layers) < 1.15
@@ -101,7 +101,7 @@ def test_small_ladders_are_smooth(family: str) -> None:
     assert all(0.8 <= s.heads * s.head_dim / s.width <= 1.21 for s in ladder)
     for before, after in pairwise(ladder):
         assert before.width <= after.width
-        assert before.head_dim <= after.head_dim
+        assert before.head_dim <= 1.15 * after.head_dim
         assert after.layers - before.layers in (0, 1)
 
 
