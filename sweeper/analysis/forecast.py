@@ -211,7 +211,9 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     answer = _optimum(best)
     answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
     if best.ok:
+        answer["loss_at_optimum"] = _safely(lambda: _expected(fit, best))
         answer["choices"] = _safely(lambda: cost_of_choice(fit, flops))
+        answer["doubt"] = _safely(lambda: _doubt(fit, best, ask))
     if ratios := ask.tokens_per_param:
         answer["ratios"] = _safely(
             lambda: cost_of_overtraining(fit, flops, tokens_per_param=ratios)
@@ -222,6 +224,31 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
             {"factor": factor, "flops": factor * flops, **_optimum(fit.at(factor * flops))}
             for factor in HALF_AND_DOUBLE
         ]
+    return answer
+
+
+def _expected(fit: SkillFit, best: Optimum) -> Values:
+    """What a training at the optimum would measure."""
+    found = fit.loss(best.params, best.tokens)
+    return {"loss": found.value, "low": found.interval[0], "high": found.interval[1]}
+
+
+def _doubt(fit: SkillFit, best: Optimum, ask: Ask) -> Values:
+    """What not knowing the size exactly costs: FLOPs wasted on average by training at p*.
+
+    The waste grows with the square of the miss, so that one standard error either way has the
+    average. Money where the devices have a price.
+    """
+    from fitting import cost_of_choice
+
+    steps = [math.exp(-best.log_params_se), math.exp(best.log_params_se)]
+    table = cost_of_choice(fit, best.flops, factors=steps)
+    wasted = max(float(table["wasted"].mean()), 0.0)
+    answer: Values = {"wasted": wasted, "flops": wasted * best.flops}
+    hardware = ask.hardware
+    if hardware is not None and math.isfinite(hardware.price_per_hour):
+        held = hardware.count * hardware.hours * hardware.price_per_hour
+        answer["money"] = held * wasted * best.flops / hardware.flops
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -112,6 +112,9 @@ def predict(
     where: Rows = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
+    register: Annotated[
+        Path | None, typer.Option("--register", help="Keep the prediction in a new JSON file.")
+    ] = None,
 ) -> None:
     """Say what to train on a budget, or on given devices and days, and what to expect of it."""
     from sweeper.analysis.forecast import Ask, forecast
@@ -142,12 +145,39 @@ def predict(
         said = replace(said, run=_run(runs, opened, spec, set_, said))
     if said.run is not None and config is not None:
         said = replace(said, files=said.run.save(config))
+    if register is not None:
+        from fitting.values import plain
+        from sweeper.analysis.registered import register as keep
+
+        keep(register, plain(said.to_dict()), opened.fits.observations.frame)
     if as_json:
         print(_json({**opened.to_dict(), **said.to_dict()}))
     else:
         print("\n".join([*opened.line(), *lines(said)]))
     if not _has_number(said):
         raise typer.Exit(NO_NUMBER)
+
+
+@app.command()
+def check(
+    forecast: Annotated[Path, typer.Argument(help="What `predict --register` kept.")],
+    losses: Annotated[str, typer.Argument(help="Losses measured since: code=2.31,knowledge=1.9.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say how far off a kept prediction was, and whether its interval held."""
+    from sweeper.analysis.registered import check as compare
+
+    rows = compare(forecast, asking.weights(losses))
+    if as_json:
+        print(_json({"skills": rows}))
+        return
+    for row in rows:
+        span = "" if row["held"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
+        end = {True: "; the interval held", False: "; outside the interval", None: ""}[row["held"]]
+        print(
+            f"{row['skill']}: predicted {row['predicted']:.4g}{span}, measured "
+            f"{row['measured']:.4g}: {row['error']:+.2%}{end}"
+        )
 
 
 def _has_number(said: Forecast) -> bool:

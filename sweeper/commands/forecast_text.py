@@ -37,6 +37,9 @@ def lines(said: Forecast) -> list[str]:
         f"{name:<24} {_costs(one['ratios'], 'tokens_per_param', '{:g} t/p')}"
         for name, one in skills.items() if "ratios" in one
     ])  # fmt: skip
+    shown += _block("What not knowing the size exactly costs on average, trained at p*:", [
+        f"{name:<24} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
+    ])  # fmt: skip
     served = said.ask.demand is not None
     title = "Least lifetime cost" if served else f"Least compute for {said.ask.target_loss} nats"
     shown += _block(f"{title} (by the plain surface):", [
@@ -52,8 +55,6 @@ def lines(said: Forecast) -> list[str]:
         shown += ["", *str(said.run).splitlines()]
     shown += [f"wrote {path}" for path in said.files]
     shown += [f"note: {warning}" for warning in said.warnings]
-    if any(one.get("status") == "no-common-law" for one in skills.values()):
-        shown.append("note: --despite-alarm extrapolates all the same")
     return shown
 
 
@@ -119,6 +120,13 @@ def _allocation(one: Values) -> str:
     )
 
 
+def _doubt(one: Values) -> str:
+    if "wasted" not in one:
+        return _refusal(one)
+    money = f", {one['money']:,.3g} in money" if "money" in one else ""
+    return f"{one['wasted']:.2%} of the FLOPs ({one['flops']:.2g}){money}"
+
+
 def _block(title: str, rows: Sequence[str]) -> list[str]:
     return ["", title, *(f"  {row}" for row in rows)] if rows else []
 
@@ -146,8 +154,7 @@ def _costs(rows: Any, key: str, form: str) -> str:
     if isinstance(rows, dict):
         return _refusal(rows)
     return "   ".join(
-        f"{form.format(row[key])}: +{max(row['excess'], 0):.2g} ({row['wasted']:.0%})"
-        for row in rows
+        f"{form.format(row[key])}: {row['excess']:+.2g} ({row['wasted']:.0%})" for row in rows
     )
 
 
