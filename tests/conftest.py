@@ -46,17 +46,20 @@ def ray_cluster():
     place = temporary_directory()
     if caches_below(own_temporary_directory() / "cache"):
         token_below(own_temporary_directory())
-    with loopback(), short_temporary_names(place):
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            _temp_dir=place,
-            logging_level=logging.ERROR,
-        )
+    settings = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "_temp_dir": place}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for attempt in range(3):  # on a crowded machine Ray's processes may miss its own 30 s
+        try:
+            with loopback(), short_temporary_names(place):
+                ray.init(
+                    address="local", include_dashboard=True, dashboard_host="127.0.0.1",
+                    **settings, **quiet,
+                )  # fmt: skip
+            break
+        except Exception:
+            ray.shutdown()
+            if attempt == 2:
+                raise
     yield
     ray.shutdown()
 

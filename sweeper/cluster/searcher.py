@@ -29,6 +29,9 @@ START_S = 120.0
 """Seconds beyond `cluster.hang_s` that a trial has for its first report (assumption: a new process
 loads torch in five seconds on an idle core, and in a minute on a crowded one)."""
 
+SLOT_S = 120.0
+"""Seconds beyond `cluster.hang_s` that a trial has to get a process (assumption, as above)."""
+
 SLOWER = 10.0
 """A trial is silent when it has not reported for so many times its own longest wait between two
 reports, however long `cluster.hang_s` (assumption: a neighbour can slow it so much, not more)."""
@@ -68,9 +71,9 @@ class Watched:
     record: dict[str, Any] | None = None
     silent_s: float = 0.0
 
-    def wait_for_start(self) -> None:
-        """Give it its time for a first report."""
-        self.heard_at = time.monotonic() + START_S * 2**self.start.hangs
+    def wait(self, seconds: float) -> None:
+        """Give it its time for a process, or for a first report."""
+        self.heard_at = time.monotonic() + seconds * 2**self.start.hangs
 
     def heard(self) -> None:
         """Note a report."""
@@ -117,7 +120,7 @@ class LedgerSearcher(Shell):
             return None
         self._driver.begin(start)
         self._trials[trial_id] = watched = Watched(start, 0.0)
-        watched.wait_for_start()
+        watched.wait(SLOT_S)
         self._directory.stop_file(start.trial_id).unlink(missing_ok=True)
         return Work(
             name=str(start.allocation).replace(" ", ","),
@@ -134,7 +137,7 @@ class LedgerSearcher(Shell):
         """Note that a trial has its process."""
         if watched := self._trials.get(trial.trial_id):
             watched.tune_trial = trial
-            watched.wait_for_start()
+            watched.wait(START_S)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Note a running trial's progress."""

@@ -115,7 +115,7 @@ def test_silence_is_judged_by_a_trials_own_pace_and_twice_as_patiently_each_time
     assert watched.patience_s(100.0) == 100.0
     start.hangs = 2
     assert watched.patience_s(100.0) == 400.0
-    watched.wait_for_start()
+    watched.wait(START_S)
     assert watched.heard_at == 6.0 + 4 * START_S
 
 
