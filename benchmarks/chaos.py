@@ -55,6 +55,9 @@ AT_ONCE = 6
 PATIENCE_S = 600.0
 """Seconds without any progress after which the benchmark calls the sweep lost."""
 
+ASLEEP_S = 10.0
+"""Seconds without a look after which this process itself was asleep."""
+
 SHARES = {
     "worker-killed": 11,
     "group-worker-killed": 12,
@@ -305,10 +308,10 @@ class Chaos:
 
     def checkpoint_truncated(self) -> bool:
         """Cut the newest checkpoint in half and kill the process that wrote it."""
-        files = list(self.out.glob("trials/**/checkpoint_*/*.safetensors"))
-        if not files:
-            return False
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # they come and go meanwhile
+            files = list(self.out.glob("trials/**/checkpoint_*/*.safetensors"))
+            if not files:
+                return False
             path = max(files, key=lambda p: p.stat().st_mtime)
             os.truncate(path, path.stat().st_size // 2)
             return self.worker_killed()
@@ -347,13 +350,16 @@ def kinds(count: int, rng: random.Random) -> list[str]:
 
 def trouble(chaos: Chaos, left: list[str]) -> None:
     """Cause the faults that are left until the sweep has ended by itself."""
-    known, moved = dict[str, float](), time.monotonic()
+    known, moved, looked = dict[str, float](), time.monotonic(), time.monotonic()
     chaos.start()
     pause = time.monotonic() + 15
     while True:
         time.sleep(0.5)
         assert chaos.driver is not None
         now, code = time.monotonic(), chaos.driver.poll()
+        if now - looked > ASLEEP_S:  # all of it was paused, as by others on a shared machine
+            moved += now - looked
+        looked = now
         if code == 0:
             settle(chaos, chaos.progress())
             print(f"the sweep has ended; {len(left)} faults are left for the next", flush=True)
