@@ -1,7 +1,6 @@
 """The local zoom: five sizes on the cheapest budget, each next budget centred by those below.
 
-The simple rival of the adaptive search, and a policy of its own: on measured pools it does as well
-as anything adaptive before it (benchmarks/results/replay.md).
+The simple rival of the adaptive search (benchmarks/results/replay.md), and a policy of its own.
 """
 
 from __future__ import annotations
