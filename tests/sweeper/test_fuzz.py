@@ -111,7 +111,7 @@ def answer(monkeypatch, capsys, *typed):
     except SystemExit as end:
         code = int(end.code or 0)
     said = capsys.readouterr()
-    assert code in (0, 2), said.err
+    assert code in (0, 2, 3), said.err
     assert "Traceback" not in said.err
     if code == 2:
         assert said.err.strip(), "refused without a word"

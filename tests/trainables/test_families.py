@@ -201,7 +201,7 @@ def test_every_family_learns_through_the_loop(family: str) -> None:
     shape = solve(2e4, model)
     config = TrialConfig(
         shape,
-        tokens=480 * 30,
+        tokens=480 * 45,
         data=Data(evaluation_documents=4),
         train=Train(checkpoint_every_s=0),
         skills=("validation",),

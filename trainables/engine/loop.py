@@ -61,19 +61,13 @@ class EvaluationError(Exception):
 def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     """Train one model on one allocation and score its skills.
 
-    The last checkpoint is written before the scoring, so that a failure there costs no training:
-    the trial started again goes straight to it.
-
-    Args:
-        config: the trial.
-        context: where it runs; training goes on from its last sound checkpoint.
+    Training goes on from the context's last sound checkpoint. The last one is written before the
+    scoring, so that a failure there costs no training: a trial started again goes straight to it.
 
     Returns:
-        The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" when the
-        context asked for it), ``losses`` by skill, parameter counts, realised tokens, FLOPs by
-        both conventions, speed, where it was resumed and which checkpoints were refused, and
-        ``questions`` by skill where they are kept. Losses are empty unless the last step was
-        reached.
+        The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" as the context
+        asked), ``losses`` by skill (empty unless the last step was reached), counts, FLOPs by both
+        conventions, speed, where it was resumed, and ``questions`` by skill where they are kept.
 
     Raises:
         EvaluationError: the skills could not be scored; the last checkpoint is kept.
@@ -96,14 +90,9 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
 
 
 def evaluate(config: TrialConfig, context: Context) -> dict[str, Any]:
-    """Score a trained model from its last checkpoint, without training.
+    """Score a trained model from its last checkpoint: the record that `train` would return.
 
-    Args:
-        config: the trial; its skills may be others than those it was trained with.
-        context: where its checkpoints are.
-
-    Returns:
-        The record that `train` would have returned.
+    The config's skills may be others than those it was trained with.
 
     Raises:
         CheckpointError: there is no sound checkpoint of the last step.

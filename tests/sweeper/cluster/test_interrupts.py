@@ -10,6 +10,14 @@ import pytest
 from sweeper.cluster.interrupts import Interrupts, hangups_ignored
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heard():
+    """Whoever started the tests may ignore hangups, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_wish_and_handlers_are_given_back(number, capfd):
     before = signal.getsignal(number)

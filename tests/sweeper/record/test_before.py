@@ -28,7 +28,9 @@ def test_it_opens_with_every_trial_and_fits(directory: Path) -> None:
     assert results.finished is not None and results.finished.reason == "allowance"
     kept = pd.read_parquet(directory / "observations.parquet")
     pd.testing.assert_frame_equal(results.table[kept.columns], kept, check_dtype=False)
-    assert all(results.fit()["code"].at(flops).ok for flops in results.sweep.budgets)
+    optima = [results.fit()["code"].at(flops) for flops in results.sweep.budgets]
+    assert [str(at.status) for at in optima] == ["ok", "ok", "edge"]  # one size on the largest
+    assert all(at.params > 0 for at in optima)
 
 
 def test_it_is_the_same_sweeps_and_more_allowance_goes_on(directory: Path) -> None:

@@ -24,7 +24,7 @@ def results(tmp_path):
     ledger = Ledger(directory.ledger)
     for flops in sweep.budgets:
         for i in range(7):
-            allocation = sweep.space.allocation(flops, 0.06 * flops**0.5 * 1.6 ** (i - 3))
+            allocation = sweep.space.allocation(flops, 0.06 * flops**0.5 * 1.3 ** (i - 3))
             key = f"{flops:g}-{i}"
             ledger.reserve(key, allocation, flops)
             losses = {
