@@ -65,8 +65,8 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     scoring, so that a failure there costs no training: a trial started again goes straight to it.
 
     Returns:
-        The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" as the context
-        asked), ``losses`` by skill (empty unless the last step was reached), counts, FLOPs by both
+        The record: ``status`` ("finished", "diverged" with a ``reason``, or "stopped" as asked),
+        ``losses`` by skill (empty unless the last step was reached), counts, FLOPs by both
         conventions, speed, where it was resumed, and ``questions`` by skill where they are kept.
 
     Raises:
