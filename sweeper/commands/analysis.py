@@ -194,6 +194,12 @@ SHOWN_ROWS = 10
 """Excluded rows printed to a terminal; `--json` has all."""
 
 
+TOGETHER = (
+    "skills are fitted together: how far budgets may leave a law is learnt from all of them, so a "
+    "skill fitted alone may have another interval"
+)
+
+
 def _remarks(fits: Fits) -> list[str]:
     """What was left out and why, and what to know before trusting the numbers."""
     rows = [
@@ -202,7 +208,8 @@ def _remarks(fits: Fits) -> list[str]:
     ]
     more = len(fits.excluded) - len(rows)
     lines = ["left out:", *rows, *([f"  and {more} more"] if more else [])] if rows else []
-    return lines + [f"note: {warning}" for warning in fits.warnings]
+    notes = [*fits.warnings, *([TOGETHER] if fits.method == "guarded" and len(fits) > 1 else [])]
+    return lines + [f"note: {note}" for note in notes]
 
 
 def _json(values: dict[str, Any]) -> str:

@@ -58,6 +58,14 @@ def test_fit_says_what_was_read_and_a_script_gets_it_all(runs: Path) -> None:
     assert {"law", "grade", "score"} <= set(found["skills"]["loss"])
 
 
+def test_why_an_interval_depends_on_the_company_is_said(runs: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(runs)
+    both = pd.concat([table.assign(skill=name) for name in ("one", "other")])
+    both.to_csv(tmp_path / "both.csv", index=False)
+    assert "skills are fitted together" in say("fit", tmp_path / "both.csv")
+    assert "skills are fitted together" not in say("fit", runs)
+
+
 def test_columns_and_where(tmp_path: Path) -> None:
     table = _table().assign(test_loss=9.0, epochs=[1] * 21 + [9] * 7)
     table.to_csv(tmp_path / "two.csv", index=False)
