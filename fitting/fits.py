@@ -307,7 +307,9 @@ class Fits(Mapping[str, SkillFit]):
                 said = f"b = {fit.law.exponent:.3f} ± {fit.law.exponent_se:.3f}"
             if fit.ok and fit.law.status in (Status.OK, Status.NO_COMMON_LAW):
                 top = fit.optima[-1]
-                said += f"   p*({top.flops:.3g}) = {_span(top)}"
+                said += f"   p*({top.flops:.3g}) = {_span(top)}" + f" ({top.status})" * (
+                    not top.ok
+                )
             lines.append(f"  {skill:<{min(width, 30)}}  {said}")
         return "\n".join(lines)
 

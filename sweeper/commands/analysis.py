@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -208,8 +209,26 @@ def _remarks(fits: Fits) -> list[str]:
     ]
     more = len(fits.excluded) - len(rows)
     lines = ["left out:", *rows, *([f"  and {more} more"] if more else [])] if rows else []
-    notes = [*fits.warnings, *([TOGETHER] if fits.method == "guarded" and len(fits) > 1 else [])]
+    notes = [
+        *fits.warnings,
+        *_doubtful(fits),
+        *([TOGETHER] if fits.method == "guarded" and len(fits) > 1 else []),
+    ]
     return lines + [f"note: {note}" for note in notes]
+
+
+def _doubtful(fits: Fits) -> list[str]:
+    """Budgets whose optimum is no plain answer, with the reason of the largest."""
+    doubtful = {
+        skill: [at for at in fit.optima if not at.ok and math.isfinite(at.params)]
+        for skill, fit in fits.items()
+    }
+    return [
+        f"{skill}: no plain optimum at {', '.join(f'{at.flops:.3g}' for at in some)} FLOPs: "
+        f"{some[-1].reason}"
+        for skill, some in doubtful.items()
+        if some
+    ]
 
 
 def _json(values: dict[str, Any]) -> str:

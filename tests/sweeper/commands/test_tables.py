@@ -66,6 +66,15 @@ def test_why_an_interval_depends_on_the_company_is_said(runs: Path, tmp_path: Pa
     assert "skills are fitted together" not in say("fit", runs)
 
 
+def test_an_optimum_beyond_the_sizes_of_its_budget_is_marked(tmp_path: Path) -> None:
+    table = _table()
+    flops = 6 * table["N"] * table["train_tokens"]
+    small = table["N"] < 0.4 * (flops.max() / 120) ** 0.5
+    table[(flops < 0.9 * flops.max()) | small].to_csv(tmp_path / "cut.csv", index=False)
+    text = say("fit", tmp_path / "cut.csv")
+    assert "(edge)" in text and "lies above the sizes trained" in text
+
+
 def test_columns_and_where(tmp_path: Path) -> None:
     table = _table().assign(test_loss=9.0, epochs=[1] * 21 + [9] * 7)
     table.to_csv(tmp_path / "two.csv", index=False)
