@@ -167,6 +167,7 @@ def test_the_report_of_a_table(runs: Path, tmp_path: Path, suffix: str) -> None:
     text = page.read_text(encoding="utf-8")
     assert "params = N" in text
     assert "isoskill run sweep.yaml" not in text and "allowance" not in text
+    assert "has not stopped" not in text
 
 
 def test_a_table_as_a_plans_pilot(runs: Path, tmp_path: Path) -> None:
