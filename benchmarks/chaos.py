@@ -337,7 +337,8 @@ def start_cluster(scratch: Path) -> Any:
     from ray.cluster_utils import Cluster
 
     settings = {"num_cpus": 0, "object_store_memory": 80 * 2**20, "temp_dir": str(scratch)}
-    settings["include_dashboard"] = False
+    # Without it Ray keeps the slots of a group whose coordinator dies before its first report.
+    settings["include_dashboard"] = True
     return Cluster(initialize_head=True, head_node_args=settings)
 
 
