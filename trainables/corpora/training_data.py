@@ -23,15 +23,18 @@ class Ahead:
 
     Args:
         data: where they come from.
+        on: whether there is anything to gain: on a CPU the thread would take the cores it needs.
     """
 
-    def __init__(self, data: TrainingData) -> None:
-        self._data = data
+    def __init__(self, data: TrainingData, *, on: bool) -> None:
+        self._data, self._on = data, on
         self._thread: ThreadPoolExecutor | None = None
         self._fetched: tuple[tuple[int, int], Future[IntArray]] | None = None
 
     def fetch(self, first: int, count: int) -> None:
         """Begin to read what will be asked for next."""
+        if not self._on:
+            return
         self._thread = self._thread or ThreadPoolExecutor(1)
         self._fetched = (first, count), self._thread.submit(self._data.sequences, first, count)
 

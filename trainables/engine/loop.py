@@ -48,7 +48,6 @@ COMPILED = "compiled"
 SMOOTHING = 0.02
 """Weight of the newest step in the running training loss: a memory of some 50 steps."""
 
-
 SAVING_SHARE = 0.05
 """Largest share of the time that goes into checkpoints (assumption): where writing one is slow
 they come more rarely than the spec asks."""
@@ -140,7 +139,7 @@ class _Trial:
         def made(*, meta: bool) -> Network:
             return build(shape, seed=config.seed, attention=settings.attention, meta=meta)
 
-        self.ahead = Ahead(self.data)
+        self.ahead = Ahead(self.data, on=self.group.device.type == "cuda")
         self.network = made(meta=sharded)
         if not sharded:
             self.network.to(self.group.device)
@@ -164,8 +163,6 @@ class _Trial:
         """Tokens trained on after so many steps; the last is trimmed to the allocation."""
         return min(step * self.batch, self.sequences) * self.config.shape.context
 
-    # -- training ----------------------------------------------------------------------------
-
     def run(self) -> tuple[str, str]:
         """Take the steps that are left; returns the status and, if diverged, its reason."""
         self.started, self.first_step_at = time.monotonic(), time.time()
@@ -186,21 +183,25 @@ class _Trial:
 
     def _one_step(self) -> None:
         """One optimiser step on this worker's slice of the batch."""
-        first = self.step * self.batch
-        rows = min(self.batch, self.sequences - first)
-        start, stop = self.group.rows(rows)
         # A worker left without a row must still take part in the step: it takes one that is not
         # its own, with no weight.
-        tokens = torch.from_numpy(self.ahead.sequences(first + start, max(1, stop - start)))
-        if self.group.device.type == "cuda" and self.step + 1 < self.steps:
-            following = min(self.batch, self.sequences - first - self.batch)
-            start, stop = self.group.rows(following)
-            self.ahead.fetch(first + self.batch + start, max(1, stop - start))
-        loss = self.stepper.take(tokens, valid=stop - start, rows=rows, step=self.step)
+        rows, first, mine = self._slice(self.step)
+        tokens = torch.from_numpy(self.ahead.sequences(first, max(1, mine)))
+        if self.step + 1 < self.steps:
+            _, first, following = self._slice(self.step + 1)
+            self.ahead.fetch(first, max(1, following))
+        loss = self.stepper.take(tokens, valid=mine, rows=rows, step=self.step)
         if self.step == 0:
             self.first_loss, self.loss = loss.clone(), loss.clone()
         self.loss.lerp_(loss, SMOOTHING)
         self.step += 1
+
+    def _slice(self, step: int) -> tuple[int, int, int]:
+        """Rows of a step on all workers; the first of this worker's, and how many they are."""
+        first = step * self.batch
+        rows = min(self.batch, self.sequences - first)
+        start, stop = self.group.rows(rows)
+        return rows, first + start, stop - start
 
     def train_loss(self) -> float:
         """Running training loss, nats per token."""
@@ -256,8 +257,6 @@ class _Trial:
         """Speed since training started or resumed."""
         elapsed = max(time.monotonic() - self.started, 1e-9)
         return (self.tokens_at(self.step) - self.tokens_at(self.resumed_at)) / elapsed
-
-    # -- checkpoints -------------------------------------------------------------------------
 
     def keep_final(self) -> None:
         """Keep the trained model: a checkpoint to score from, and an export where asked for."""
@@ -325,8 +324,6 @@ class _Trial:
         mine = 1.0 if rank == 0 else 0.0  # the sum over workers was saved
         self.first_loss.fill_(progress["first_loss"] * mine)
         self.loss.fill_(progress["loss"] * mine)
-
-    # -- measuring ---------------------------------------------------------------------------
 
     def measure(self, skills: Sequence[Skill], examples: dict[str, Encoded]) -> dict[str, Any]:
         """Losses by skill, and by question where they are kept."""

@@ -83,6 +83,14 @@ def test_the_same_config_gives_the_same_bits(record: dict[str, Any]) -> None:
     assert _without_clock(train(CONFIG, LocalContext())) == _without_clock(record)
 
 
+def test_reading_ahead_changes_no_bit(
+    record: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = loop.Ahead  # as on a GPU; the last batch is a short one
+    monkeypatch.setattr(loop, "Ahead", lambda data, on: ahead(data, on=True))
+    assert _without_clock(train(CONFIG, LocalContext())) == _without_clock(record)
+
+
 def test_another_seed_gives_other_losses(record: dict[str, Any]) -> None:
     other = train(replace(CONFIG, seed=1), LocalContext())
     assert other["losses"]["code"]["nll"] != record["losses"]["code"]["nll"]
