@@ -17,6 +17,7 @@ from pathlib import Path
 from sweeper.cluster.capacity import most_pending
 from sweeper.cluster.connect import connected, ray_gauge, session_directory
 from sweeper.cluster.interrupts import Interrupts
+from sweeper.cluster.mps import shared_gpus
 from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch
 from sweeper.cluster.tracking import callbacks, check
 from sweeper.cluster.tuner import fit
@@ -64,9 +65,12 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
                 _close(ledger, over)
             else:
                 groups = sweep.placement.worker_groups
-                with connected(
-                    sweep.cluster, sweep.name, worker_groups=groups, files=directory.ray
-                ) as dashboard:
+                with (
+                    shared_gpus(sweep, ledger.event),
+                    connected(
+                        sweep.cluster, sweep.name, worker_groups=groups, files=directory.ray
+                    ) as dashboard,
+                ):
                     session = session_directory()
                     pulse = Pulse(directory.live, dashboard=dashboard, ray_files=session)
                     left = TimeLeft(sweep, ledger, search, pulse)

@@ -66,6 +66,8 @@ class Cluster:
         mfu: share of its peak that training reaches, where you know it; None works it out by
             size (`sweeper.spec.roofline`).
         max_trial_hours: trials that would take longer hold more GPUs than their memory needs.
+        mps: run NVIDIA's Multi-Process Service for trials that share a GPU of this machine, where
+            it is installed.
         price_per_hour: money per hour of one device, for plans.
     """
 
@@ -79,6 +81,7 @@ class Cluster:
     device: str | OwnDevice = "auto"
     mfu: float | None = None
     max_trial_hours: float | None = None
+    mps: bool = True
     price_per_hour: float | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
