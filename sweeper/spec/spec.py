@@ -45,6 +45,12 @@ SIZE_MARGIN = 5.0
 """Default range of sizes: this factor below and above the guessed optima; the search reaches
 e^1.6 = 5 beyond them (docs/adaptive_study.md, section 4)."""
 
+SECTIONS: dict[str, type[Any]] = {
+    "sizes": Sizes, "model": Model, "data": Data, "train": Train, "search": SearchSettings,
+    "cluster": Cluster, "tuning": Tuning, "trainer": Trainer,
+}  # fmt: skip
+"""Fields that have fields of their own."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -58,7 +64,8 @@ class Spec:
         name: for people; names the Ray job and the report.
         flops: what a budget counts: "6p" (6 p t) or "exact" (with attention's scores).
         trackers: "tensorboard", "mlflow" or "wandb": where trials are logged too.
-        sizes, model, data, train, search, cluster, tuning: see their classes.
+        sizes, model, data, train, search, cluster, tuning: see their classes; a mapping of a
+            section's fields will do.
         trainer: a command or function that trains in place of our loop
             (`trainables.foreign.settings.Trainer`); it brings its own data and measures its own
             skills.
@@ -92,6 +99,9 @@ class Spec:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
+        for name, kind in SECTIONS.items():
+            if isinstance(given := getattr(self, name), Mapping):
+                object.__setattr__(self, name, build(kind, given, source=name))
         self._fill_in()
         object.__setattr__(
             self, "budgets", tuple(checks.flops("budgets", b) for b in self.budgets)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeper import Sweep
+from sweeper import Cluster, Sweep
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.spec.spec import AGGREGATE, trial_id
@@ -108,6 +108,15 @@ def test_python_and_yaml_make_the_same_sweep(tmp_path):
     assert sweep == load(tmp_path, SPEC)
     sweep.save(tmp_path / "again.yaml")
     assert Sweep.load(tmp_path / "again.yaml") == sweep
+
+
+def test_a_section_may_be_a_mapping_of_its_fields():
+    given = {"cluster": {"cpus": 2, "retries": 1}, "data": {"shares": {"code": 0.3}}}
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, **given)
+    assert sweep.cluster == Cluster(cpus=2, retries=1)
+    assert sweep == Sweep.from_dict({"budgets": [1e11, 2e11], "allowance": 6e12, **given})
+    with pytest.raises(SpecError, match=r"cluster: cpu: unknown key .did you mean 'cpus'"):
+        Sweep(budgets=[1e11, 2e11], allowance=6e12, cluster={"cpu": 2})
 
 
 def test_the_identity_leaves_out_money_and_machines():
