@@ -30,7 +30,7 @@ CHOICES = {
 
 RUN_ONLY = (
     "attention", "compile", "graphs", "recompute", "micro_batch", "parallel", "threads", "device",
-    "checkpoint_every_s", "keep", "export", "keep_questions",
+    "checkpoint_every_s", "keep", "export", "keep_questions", "mixed_dtypes",
 )  # fmt: skip
 """Fields of `Train` that move a result by no more than rounding: not part of a trial's
 identity."""
@@ -134,6 +134,7 @@ class Train:
             Chowdhery et al. 2022, section 5).
         dtype: precision of matrix products: "auto" is bfloat16 on a GPU that has it, else float32.
             Weights, gradients and moments are float32 in any case.
+        mixed_dtypes: go on with a sweep whose trials were trained in another ``dtype``.
         attention: "sdpa" or "eager"; sdpa is never slower than noise on CPU, from width 12 to 96
             (measured, benchmarks/train_step.py).
         compile: compile each block with torch.compile; None: on GPUs, from `COMPILED_PARAMS` on.
@@ -183,6 +184,7 @@ class Train:
     keep: bool = False
     export: bool = False
     keep_questions: bool = True
+    mixed_dtypes: bool = False
 
     def __post_init__(self) -> None:
         self._check_rule()

@@ -65,11 +65,18 @@ def taken_over(
         raise DirectoryError(
             f"the directory belongs to another sweep: {'; '.join(refused)}. The {len(trials)} "
             "trials in it would not be comparable: make the spec agree, or choose another "
-            "directory"
+            "directory" + _mixed(refused)
         )
     if not unscored:
         _require_scored(now, ledger)
     return now
+
+
+def _mixed(refused: list[str]) -> str:
+    """How to mix precisions after all, where that is all that is refused."""
+    if [line.split()[0] for line in refused] != ["train.dtype"]:
+        return ""
+    return "; or train.mixed_dtypes: true, if you want both in one law"
 
 
 def _as_measured(before: Spec, now: Spec) -> Spec:
@@ -88,6 +95,8 @@ def _decisive(spec: Spec, other: Spec) -> dict[str, Any]:
         del values[name]
     for end in ("low", "high"):
         values["sizes"].pop(end, None)
+    if other.train.mixed_dtypes:
+        del values["train"]["dtype"]
     if isinstance(spec.data, Prepared) and isinstance(other.data, Prepared):
         # A corpus that has further skills is the same for training.
         values["data"]["corpus"] = spec.data.packed.text

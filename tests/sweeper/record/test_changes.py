@@ -111,6 +111,14 @@ def test_what_decides_a_loss_cannot_change(root, change, message):
     assert "choose another directory" in str(refused.value)
 
 
+def test_precisions_are_mixed_only_where_that_is_wished(root):
+    finer = replace(SWEEP.train, dtype="bfloat16")
+    with pytest.raises(DirectoryError, match=r"or train\.mixed_dtypes: true"):
+        go_on(replace(SWEEP, train=finer), root, trials=0)
+    mixed = replace(finer, mixed_dtypes=True)
+    assert go_on(replace(SWEEP, train=mixed), root, trials=0) == []
+
+
 def test_a_directory_without_trials_can_become_any_sweep(tmp_path):
     Directory(tmp_path).claim(SWEEP)
     other = replace(SWEEP, data=Data(zipf=0.5))
