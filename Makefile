@@ -21,7 +21,7 @@ demo: install
 	$(BIN)/python examples/01_demo.py
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: install
 	$(BIN)/ruff check .

@@ -70,6 +70,14 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Two processes share the tests by file; all that start Ray are one's, with one cluster."""
+    for item in items:
+        ray = item.get_closest_marker("ray") or "ray_cluster" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def long_run(request) -> bool:
     """Whether to take the long way round."""
