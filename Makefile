@@ -1,24 +1,20 @@
-# `make demo`, `make test` and `make check` each work alone on a machine with Python 3.11 and make:
-# they create .venv, install what they need at the tested versions, and run.
-PYTHON ?= python3.11
+# `make demo`, `make test` and `make check` each work alone on a machine with make and a Python 3.11,
+# 3.12 or 3.13 (PYTHON=python3.12 chooses): they create .venv, install what they need at the tested
+# versions, and run.
+PYTHON ?=
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo test check wheel audit install clean
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found; say which with make PYTHON=python3"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	# torch first and exactly: a looser requirement would fetch the CUDA build.
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+$(VENV)/.installed: pyproject.toml constraints.txt .ci/venv
+	@bash .ci/venv "$(VENV)" "$(PYTHON)"
 	@touch $@
 
 demo: install
-	$(BIN)/python examples/01_demo.py
+	@$(BIN)/isoskill demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
@@ -28,6 +24,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheel: install
+	$(BIN)/python .ci/wheel.py
+
+audit:
+	@bash .ci/audit
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info sweeps

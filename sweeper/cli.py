@@ -12,6 +12,7 @@ from sweeper.commands import (  # noqa: F401
     by_hand,
     monitoring,
     prepare,
+    starting,
     studies,
     sweeps,
 )

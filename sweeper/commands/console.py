@@ -24,6 +24,24 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"isoskill {version('isoskill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options before any command."""
+
+
 def opt(name: str, text: str, default: Any = None, **more: Any) -> Any:
     """An option with its help and its default; ``...`` for one that must be given."""
     return typer.Option(default, name, help=text, **more)

@@ -30,7 +30,7 @@ from sweeper.commands.console import (
 if TYPE_CHECKING:
     from fitting import Fits
     from sweeper.spec.sections import Cluster
-    from sweeper.sweep import Results
+    from sweeper.sweep import Results, Sweep
     from sweeper.tuning.tuned import Tuned
 
 
@@ -51,6 +51,9 @@ def plan(
     ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
     trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
     devices: str | None = opt("--devices", "Compare devices, such as h100,l40s,l4."),
+    figure: Path | None = opt(
+        "--figure", "Simulate, and draw ladder, trials and intervals: plan.svg, .png, .pdf."
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
@@ -71,13 +74,16 @@ def plan(
         print(compared.to_json(orient="records") if as_json else in_words(compared))
         return
     found = sweep.plan(
-        simulate=simulate,
+        simulate=simulate or figure is not None,
         pilot=None if pilot is None else _pilot(pilot),
         tolerance=tolerance,
         at=at,
         devices=_asked(sweep.cluster) if ask_cluster else None,
     )
     print(found.to_json() if as_json else found)
+    if figure is not None:
+        drawn = found.figure(figure)
+        typer.echo(f"figure: {drawn}", err=as_json)
 
 
 def _pilot(pilot: str) -> Results | Fits:
@@ -127,17 +133,23 @@ def run(
     study: str | None = opt("--study", "datamix, validation or skills: sets study in the spec."),
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
+    sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
+    directory = place_of(sweep, out)
+    carry_out(sweep, directory, f"isoskill run {spec} --out {directory}", quiet=quiet)
+
+
+def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False) -> None:
+    """Run a sweep and say what it found; ``again`` is the command that goes on with it."""
     from sweeper.driver.output import calm_output, forget_output
 
-    sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
     with calm_output():  # a closed terminal costs lines, and no exit code
-        results = sweep.run(place_of(sweep, out), progress=not quiet)
+        results = sweep.run(directory, progress=not quiet)
         print(_closing(results))
         if sweep.study and results.fittable:
             print("\n".join(_study_lines(results)))
         stopped = results.finished is not None and results.finished.reason == "stopped"
         if stopped:
-            print(f"Go on with: isoskill run {spec} --out {results.directory.root}")
+            print(f"Go on with: {again}")
     forget_output()
     if stopped:
         raise typer.Exit(STOPPED)

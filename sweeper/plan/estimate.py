@@ -215,6 +215,7 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
         shown,
         policies=pd.DataFrame(rows),
         expected=expected,
+        simulated=own.trials[["flops", "params", "tokens"]].reset_index(drop=True),
         world=name,
         efficiency=own.efficiency,
     )

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -45,6 +46,7 @@ class Plan:
             90 % interval of ln p*.
         expected: from one simulated sweep, where it was asked for: one row per budget with
             ``flops, trials, half_width`` of the widest skill, and ``by_skill``.
+        simulated: trials of that sweep: ``flops, params, tokens`` of each.
         world: what was simulated, in words.
         efficiency: share of the simulated FLOPs that the best possible design would need
             (c-optimal bound); NaN where unknown.
@@ -66,6 +68,7 @@ class Plan:
     wall_hours: float
     policies: pd.DataFrame
     expected: pd.DataFrame | None = None
+    simulated: pd.DataFrame | None = None
     world: str = ""
     efficiency: float = math.nan
     need: Need | None = None
@@ -79,10 +82,25 @@ class Plan:
         values["budgets"] = values.pop("table")
         if self.need is not None:
             values["need"]["possible"] = self.need.possible
-        absent = {"expected", "world", "efficiency"} if self.expected is None else set()
+        absent = (
+            {"expected", "simulated", "world", "efficiency"} if self.expected is None else set()
+        )
         absent |= {"need"} if self.need is None else set()
         kept = {name: _records(value) for name, value in values.items() if name not in absent}
         return json.dumps(plain(kept), indent=2, allow_nan=False)
+
+    def figure(self, path: str | Path) -> Path:
+        """Draw the ladder, a simulated sweep's trials and the intervals to expect of it.
+
+        Args:
+            path: a name that ends in .svg, .png or .pdf.
+
+        Raises:
+            SpecError: nothing was simulated, or the ending is of no known kind.
+        """
+        from sweeper.plan.figure import draw
+
+        return draw(self.table, self.simulated, self.expected, Path(path))
 
     def __str__(self) -> str:
         """The plan as a terminal shows it."""

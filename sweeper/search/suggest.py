@@ -216,7 +216,7 @@ def suggest_for(
         SpecError: there are no budgets, or the ladder cannot be read.
     """
     settings = SearchSettings(tolerance=tolerance)
-    wanted = list(budgets) or _budgets(table)
+    wanted = list(budgets) or shared_budgets(table)
     if not wanted:
         raise SpecError(
             f"budgets: no {LEAST_SIZES} sizes of the table share one; write FLOPs such as "
@@ -240,7 +240,7 @@ def suggest_for(
     )
 
 
-def _budgets(table: pd.DataFrame) -> list[float]:
+def shared_budgets(table: pd.DataFrame) -> list[float]:
     """Budgets that several sizes of a table share."""
     nominal = group_budgets(table["flops"].to_numpy(float))
     sizes = table["params"].groupby(nominal).nunique()

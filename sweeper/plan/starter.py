@@ -1,0 +1,300 @@
+"""A first spec, commented: for a laptop, a GPU, a cluster, one's own trainer or a table of runs.
+
+Budgets and allowance are sized by the plan itself, so that the sweep takes about the hours wanted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sweeper.errors import SpecError, did_you_mean
+from sweeper.plan.estimate import plan
+from sweeper.search.suggest import shared_budgets
+from sweeper.spec.devices import device_of
+from sweeper.spec.reading import build
+from sweeper.spec.spec import Spec
+from sweeper.text import duration, number, si
+from trainables.foreign.settings import AGGREGATE
+
+if TYPE_CHECKING:
+    import fitting
+
+FOLDER = Path(__file__).parent / "starters"
+DEMO = FOLDER / "demo.yaml"
+
+HOURS = {"laptop": 0.05, "gpu": 2.0, "cluster": 24.0, "trainer": 24.0}
+"""Hours that a sweep of each kind takes unless they are said: a coffee, an afternoon, a day."""
+
+KINDS = (*HOURS, "table", "demo")
+
+REACH = 30.0
+"""The commands in a spec's comments predict so many times beyond the largest budget."""
+
+TOP_SHARE = 0.1
+"""Share of the allowance that the largest budget may be: ten such trainings show a minimum on it,
+and leave the cheaper budgets their part (assumption)."""
+
+LADDER_SIZES = 8
+"""Rows of the ladder that a trainer's spec begins with."""
+
+MOST_SIZES = 24
+"""Sizes of a table that a spec lists, about."""
+
+GROWTH = 1.2
+"""Largest size of a spec from a table, over the table's largest times the root of the budgets'
+growth, by which optima grow (assumption)."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a first spec is for.
+
+    Attributes:
+        kind: one of `KINDS`.
+        file: where it will be written: its stem names the sweep.
+        hours: of the sweep, on all devices; None for what is usual of the kind.
+        allowance: FLOPs instead of hours.
+        device: GPU of the sweep.
+        gpus: how many of them; None for 8 of a cluster, else 1.
+        data: a prepared corpus; empty for the built-in documents.
+        command: of a trainer.
+        runs: a table of runs to go on from.
+    """
+
+    kind: str
+    file: Path
+    hours: float | None = None
+    allowance: float | None = None
+    device: str = "h100"
+    gpus: int | None = None
+    data: str = ""
+    command: str = ""
+    runs: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            near = did_you_mean(self.kind, KINDS)
+            raise SpecError(f"{self.kind!r} is no kind of spec{near}: choose {', '.join(KINDS)}")
+        for name in ("hours", "allowance", "gpus"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise SpecError(f"--{name} {value:g}: give a number above 0")
+        if self.gpus is None:
+            object.__setattr__(self, "gpus", 8 if self.kind == "cluster" else 1)
+
+
+def starter(wish: Wish) -> str:
+    """The text of a first spec.
+
+    Raises:
+        SpecError: what was asked for cannot be had.
+    """
+    if wish.kind == "demo":
+        return DEMO.read_text(encoding="utf-8")
+    if wish.kind == "table":
+        return _filled(wish, _of_table(wish))
+    device_of(wish.device, field="--device")
+    if wish.allowance is not None:
+        return _filled(wish, _sized(wish, wish.allowance))
+    wanted = wish.hours or HOURS[wish.kind]
+    allowance = 1e13 if wish.kind == "laptop" else 1e18
+    for _ in range(4):  # utilisation depends on size: three steps come within a few per cent
+        found = plan(_spec(_filled(wish, _sized(wish, allowance))))
+        allowance *= wanted * max(found.devices, 1) / found.device_hours
+    return _filled(wish, _sized(wish, float(f"{allowance:.1g}")))
+
+
+def _spec(text: str) -> Spec:
+    return build(Spec, yaml.safe_load(text), source="init")
+
+
+def _filled(wish: Wish, values: dict[str, Any]) -> str:
+    name = "gpu" if wish.kind == "cluster" else wish.kind
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    file, stem = wish.file, wish.file.stem
+    common = {"file": file, "name": stem, "place": f"sweeps/{stem}"}
+    return Template(text).substitute(common | values)
+
+
+def _sized(wish: Wish, allowance: float) -> dict[str, Any]:
+    """Values of a spec for an allowance."""
+    budgets = _doubling(allowance) if wish.kind == "laptop" else _half_decades(allowance)
+    hours = duration(3600 * (wish.hours or HOURS[wish.kind]))
+    values: dict[str, Any] = {
+        "budgets": _listed(budgets),
+        "allowance": number(allowance, 2),
+        "beyond": number(REACH * budgets[-1], 1),
+        "time": "" if wish.allowance else f", about {hours}",
+        "device": wish.device,
+    }
+    if wish.kind == "laptop":
+        return values | _laptop_data(wish)
+    values["machines"] = f"{wish.gpus} x {wish.device}"
+    values["cluster"] = _cluster(wish)
+    if wish.kind == "trainer":
+        return values | {"command": _command(wish.command), "ladder": _ladder(budgets)}
+    return values | _gpu_data(wish)
+
+
+def _doubling(allowance: float) -> list[float]:
+    """Three budgets, each twice the one before; the largest 1, 2 or 4 times a power of ten."""
+    top = TOP_SHARE * allowance
+    power = 10 ** math.floor(math.log10(top))
+    top = power * max(n for n in (1, 2, 4) if n * power <= top * (1 + 1e-9))
+    return [top / 4, top / 2, top]
+
+
+def _half_decades(allowance: float) -> list[float]:
+    """Four budgets of 1 or 3 times a power of ten."""
+    top = math.floor(2 * math.log10(TOP_SHARE * allowance) + 1e-9)
+    return [float(f"{10 ** (k / 2):.0e}") for k in range(top - 3, top + 1)]
+
+
+def _listed(budgets: list[float]) -> str:
+    return "[" + ", ".join(number(b) for b in budgets) + "]"
+
+
+def _laptop_data(wish: Wish) -> dict[str, str]:
+    if not wish.data:
+        return {
+            "corpus": "built-in documents (facts, programs, other text)",
+            "data": (
+                "\n# Your own text: `isoskill prepare corpora.yaml corpus` (docs/tutorial.md),\n"
+                "# then\n"
+                "# data: {source: prepared, path: corpus}\n"
+                "# model: {vocabulary: 512}       # of its tokenizer\n"
+            ),
+            "train": _demo_part("train:"),
+        }
+    return {
+        "corpus": f"the corpus {wish.data}",
+        "data": _prepared(wish.data)
+        + f"model: {{vocabulary: {_vocabulary(wish.data)}, context: 128}}\n",
+        "train": (
+            "# The rate follows a rule; `isoskill tune` measures it on your data.\n"
+            "train: {batch_tokens: 1024}\n"
+        ),
+    }
+
+
+def _gpu_data(wish: Wish) -> dict[str, str]:
+    if not wish.data:
+        return {
+            "data": (
+                "\n# A stand-in until your text is prepared (docs/tutorial.md):\n"
+                "# `isoskill prepare corpora.yaml corpus`, then\n"
+                "# data: {source: prepared, path: corpus}, and the vocabulary of its tokenizer.\n"
+                "data: {entities: 32768}\n"
+            ),
+            "vocabulary": "256",
+            "context": "1020",
+        }
+    return {"data": _prepared(wish.data), "vocabulary": _vocabulary(wish.data), "context": "1024"}
+
+
+def _prepared(path: str) -> str:
+    return (
+        "\n# What `isoskill prepare` wrote. data.shares moves the mix; more than four epochs of\n"
+        "# a class are warned of.\n"
+        f"data: {{source: prepared, path: {path}}}\n"
+    )
+
+
+def _vocabulary(path: str) -> str:
+    from trainables.manifest import read_manifest, summary
+
+    try:
+        return str(summary(read_manifest(path)).vocabulary)
+    except ValueError as error:
+        raise SpecError(f"--data {path}: {error}") from None
+
+
+def _demo_part(first: str) -> str:
+    """A section of the demo's spec with the comment above it."""
+    text = DEMO.read_text(encoding="utf-8")
+    start = text.index("# Measured on this corpus")
+    assert text.index(first) > start
+    return text[start:]
+
+
+def _cluster(wish: Wish) -> str:
+    if wish.kind == "gpu":
+        return "  gpus: 1"
+    lines = [f"  gpus: {wish.gpus}"]
+    if wish.kind == "cluster":
+        lines.append("  address: auto                  # joins the Ray cluster that is there")
+        lines.append("  # max_trial_hours: 12          # gives longer trials more GPUs")
+    else:
+        lines.append("  # resources: what trials hold, by size; {gpus} and {nodes} in the command")
+        lines.append("  resources: [{gpus: 1, cpus: 4}]")
+    return "\n".join(lines)
+
+
+def _command(command: str) -> str:
+    import shlex
+
+    words = shlex.split(command) if command else ["python", "train.py"]
+    if "{" not in command:
+        words += ["--layers={layers}", "--width={width}", "--tokens={tokens}", "--seed={seed}"]
+        words.append("--out={directory}")
+    return yaml.safe_dump(words, default_flow_style=True, width=1000).strip()
+
+
+def _ladder(budgets: list[float]) -> str:
+    """Sizes round the optima to expect, as rows."""
+    from trainables.families import Model
+    from trainables.shapes import sizes
+
+    low, high = (math.sqrt(c / 120) for c in (budgets[0], budgets[-1]))
+    shapes = sizes(low / 3, 3 * high, Model(vocabulary=32768, context=1024, head_dim=64))
+    step = max(1, len(shapes) // LADDER_SIZES)
+    return "\n".join(
+        f"    - {{params: {s.params_with_head}, layers: {s.layers}, width: {s.width}}}"
+        f"   # {si(s.params_with_head)}"
+        for s in shapes[::step]
+    )
+
+
+def _of_table(wish: Wish) -> dict[str, Any]:
+    from fitting import read_runs
+
+    if not wish.runs:
+        raise SpecError("init table: say which table by --runs, such as --runs runs.csv")
+    read = read_runs(wish.runs)
+    budgets = shared_budgets(read.table) or [float(read.table["flops"].max())]
+    top = budgets[-1]
+    further = [*budgets[-2:], float(f"{3 * top:.2g}")]
+    allowance = wish.allowance or 20 * top
+    return {
+        "runs": wish.runs,
+        "read": read.line,
+        "top": number(top),
+        "budgets": _listed(further),
+        "listed": ",".join(number(b) for b in further),
+        "allowance": number(allowance, 2),
+        "skills": "{" + ", ".join(_skills_of(read)) + "}",
+        "sizes": ", ".join(f"{{params: {p}}}" for p in _sizes_of(read, further)),
+    }
+
+
+def _skills_of(read: fitting.Runs) -> list[str]:
+    """Each skill with its class: its own, as nothing is known of documents."""
+    names = sorted(set(read.table["skill"].astype(str)))
+    return [f"{json.dumps(n)}: {'aggregate' if n == AGGREGATE else json.dumps(n)}" for n in names]
+
+
+def _sizes_of(read: fitting.Runs, budgets: list[float]) -> list[int]:
+    """Sizes of the runs, and larger ones up to what the largest budget may ask for."""
+    sizes = sorted({round(p) for p in read.table["params"]})
+    sizes = sizes[:: max(1, len(sizes) // MOST_SIZES)]
+    wanted = GROWTH * math.sqrt(budgets[-1] / read.table["flops"].max()) * sizes[-1]
+    while sizes[-1] < wanted / 1.5:
+        sizes.append(round(float(f"{1.5 * sizes[-1]:.3g}")))
+    return sizes
