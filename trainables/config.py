@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from trainables.data import RUN_ONLY_DATA, Data
+from trainables.data import Data, decisive
 from trainables.families import Shape
 from trainables.families.checks import require
 from trainables.recipe import Recipe, recipe
@@ -68,8 +68,7 @@ class TrialConfig:
         for name in RUN_ONLY:
             del values["train"][name]
         del values["halvings"]
-        for name in RUN_ONLY_DATA:
-            values["data"].pop(name, None)
+        values["data"] = decisive(values["data"])
         return values
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainables.families.checks import nearest, require
-from trainables.manifest import Corpus, read_manifest, summary
+from trainables.manifest import Corpus, ShareOf, read_manifest, summary
 
 CLASSES = ("knowledge", "code", "other")
 """Document classes of the built-in corpora."""
@@ -33,6 +33,19 @@ RUN_ONLY_DATA = ("path", "max_epochs")
 """Settings that decide no loss: a prepared corpus is known by its manifest's hash."""
 
 
+def decisive(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the data, as plain values, decides a loss.
+
+    ``share_of: documents`` is left out: it is what specs and corpora without the field meant.
+    """
+    kept = {name: value for name, value in data.items() if name not in RUN_ONLY_DATA}
+    if kept.get("share_of") == "documents":
+        del kept["share_of"]
+    if kept.get("corpus"):
+        kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k != "share_of"}
+    return kept
+
+
 @dataclass(frozen=True, init=False)
 class Data:
     """What every source has: classes of documents and their shares.
@@ -40,8 +53,10 @@ class Data:
     Attributes:
         source: "builtin" generates documents; "prepared" reads what `isoskill prepare` wrote;
             "simulated" draws losses from a surface; "own" is what a trainer of the user's brings.
-        shares: class -> share of documents, normalised; by default those of the prepared corpus,
+        shares: class -> share of training, normalised; by default those of the prepared corpus,
             or the paper's base mix. Classes it does not name share the rest of 1 as they do there.
+            A prepared corpus says whether shares count tokens or documents; generated documents
+            are of one length.
         multipliers: class -> factor on its share before normalising (the paper's mix knob).
         world_seed: which world (facts, templates, topics) the documents describe, and the order
             of a prepared corpus.
@@ -130,11 +145,11 @@ class Data:
     @property
     def mix(self) -> dict[str, float]:
         """Share of training documents per class, after multipliers; sums to 1."""
-        return _normalised(self._weights())
+        return _normalised(self._in_documents(self._weights()))
 
     @property
     def token_mix(self) -> dict[str, float]:
-        """Share of training tokens per class: the mix, by the mean length of documents."""
+        """Share of training tokens per class, after multipliers; sums to 1."""
         return _normalised(self._in_tokens(self._weights()))
 
     @property
@@ -148,7 +163,11 @@ class Data:
         )
 
     def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights of documents as weights of tokens; built-in documents are of one length."""
+        """Weights as weights of tokens; built-in documents are of one length."""
+        return weights
+
+    def _in_documents(self, weights: dict[str, float]) -> dict[str, float]:
+        """Weights as weights of documents."""
         return weights
 
     def epochs(self, tokens: float) -> dict[str, float]:
@@ -215,12 +234,14 @@ class Prepared(Data):
         path: directory of the prepared corpus, on storage every node sees.
         max_epochs: refuse trials that would see a class more often; None only warns above
             `EPOCHS_WARNED`.
+        share_of: what shares count, "tokens" or "documents"; None for what the corpus says.
         corpus: what it holds; read from ``path``, kept in resolved specs.
     """
 
     source: Literal["prepared"] = "prepared"
     path: str = ""
     max_epochs: float | None = None
+    share_of: ShareOf | None = None
     corpus: Corpus | None = None
 
     def __post_init__(self) -> None:
@@ -232,6 +253,7 @@ class Prepared(Data):
         object.__setattr__(self, "path", str(Path(self.path).resolve()))
         if self.corpus is None:
             object.__setattr__(self, "corpus", summary(read_manifest(self.path)))
+        object.__setattr__(self, "share_of", self.share_of or self.packed.share_of)
         super().__post_init__()
 
     @property
@@ -242,12 +264,26 @@ class Prepared(Data):
 
     @property
     def _default_shares(self) -> dict[str, float]:
-        return {name: entry.share for name, entry in self.packed.classes.items()}
+        shares = {name: entry.share for name, entry in self.packed.classes.items()}
+        return self._counted(shares, self.packed.share_of, self.share_of)
 
     def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights of documents as weights of tokens."""
+        """Weights as weights of tokens."""
+        return self._counted(weights, self.share_of, "tokens")
+
+    def _in_documents(self, weights: dict[str, float]) -> dict[str, float]:
+        """Weights as weights of documents."""
+        return self._counted(weights, self.share_of, "documents")
+
+    def _counted(
+        self, weights: dict[str, float], have: ShareOf | None, want: ShareOf | None
+    ) -> dict[str, float]:
+        """Weights of documents as those of tokens or the reverse, by documents' mean length."""
+        if have == want:
+            return weights
+        power = 1 if want == "tokens" else -1
         counts = self.packed.classes
-        return {name: weight * counts[name].mean_tokens for name, weight in weights.items()}
+        return {n: weight * counts[n].mean_tokens ** power for n, weight in weights.items()}
 
     def epochs(self, tokens: float) -> dict[str, float]:
         """How often a trial of so many tokens sees each class."""

@@ -17,12 +17,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 FILE = "manifest.json"
 TOKEN_BYTES = "token_bytes.bin"
 FORMAT = 1
 """Raised when a directory prepared earlier could not be read any more."""
+
+ShareOf = Literal["tokens", "documents"]
+"""What shares of classes count."""
 
 PADDING = 128
 """A model's vocabulary may be the corpus's rounded up to a multiple of this: matrix products
@@ -38,7 +41,7 @@ class ClassCounts:
     """One document class of a prepared corpus.
 
     Attributes:
-        share: share of training documents its spec asks for, not normalised.
+        share: share of training its spec asks for, not normalised.
         documents: training documents.
         tokens: training tokens, with a begin token for each document.
         validation_tokens: held-out tokens.
@@ -83,6 +86,8 @@ class Corpus:
         vocabulary: tokens of its tokenizer.
         begin: the token that stands before every sequence and ends every document.
         text: as ``manifest``, without the skills: what training alone depends on.
+        share_of: what the classes' shares count; documents where nothing is said, as in corpora
+            prepared before there was a choice.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -93,6 +98,7 @@ class Corpus:
     classes: dict[str, ClassCounts]
     skills: dict[str, SkillCounts]
     text: str = ""
+    share_of: ShareOf = "documents"
 
     def check_vocabulary(self, size: int) -> None:
         """Refuse a model whose vocabulary is not the corpus's.
@@ -189,6 +195,7 @@ def summary(manifest: dict[str, Any]) -> Corpus:
             for name, entry in manifest["skills"].items()
         },
         text=identity({**manifest, "skills": {}}),
+        share_of=manifest.get("share_of", "documents"),
     )
 
 

@@ -67,6 +67,7 @@ class BigRun:
             "steps": recipe.steps,
             "schedule": self.trial.train.schedule,
             "mix": self.trial.data.mix,
+            "token_mix": self.trial.data.token_mix,
             "losses": {
                 skill: {"value": loss.value, "interval": list(loss.interval)}
                 for skill, loss in self.losses.items()
@@ -105,7 +106,7 @@ class BigRun:
         trial, recipe = self.trial, self.trial.recipe
         shape, batch = trial.shape, recipe.batch * trial.shape.context
         money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in trial.data.mix.items())
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in trial.data.token_mix.items())
         lines = [
             f"the run for {self.skill} on {trial.flops:.3g} FLOPs: {si(trial.params)} params on "
             f"{si(trial.tokens)} tokens ({trial.tokens / trial.params:.3g} per param)",
@@ -113,7 +114,7 @@ class BigRun:
             f"feed-forward {shape.ffn_width}, vocabulary {shape.vocabulary}, "
             f"context {shape.context}",
             f"  training  batch {si(batch)} tokens, {recipe.steps} steps, peak rate "
-            f"{recipe.learning_rate:.3g}, {trial.train.schedule}; documents: {shares}",
+            f"{recipe.learning_rate:.3g}, {trial.train.schedule}; of the tokens: {shares}",
             f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
             f"device(s) ({self.speed_source}), {gigabytes(self.memory_bytes)} each{money}",
         ]

@@ -51,11 +51,21 @@ def load_corpora(path: Path, pairs: dict[str, str] | None = None) -> Corpora:
 
 
 def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
+    from sweeper.plan.warnings import shares
+    from trainables.data import Prepared
     from trainables.manifest import summary
 
     corpus = summary(manifest)
-    lines = [f"\n{'class':<16}{'documents':>12}{'tokens':>10}{'held out':>10}{'bytes/token':>13}"]
-    lines += [_class(name, entry) for name, entry in manifest["classes"].items()]
+    data = Prepared(path=str(out), corpus=corpus)
+    lines = [
+        f"\n{'class':<16}{'documents':>12}{'tokens':>10}{'held out':>10}{'bytes/token':>13}"
+        f"{'share of tokens':>17}{'of documents':>14}"
+    ]
+    lines += [
+        f"{_class(name, entry)}{data.token_mix[name]:>17.1%}{data.mix[name]:>14.1%}"
+        for name, entry in manifest["classes"].items()
+    ]
+    lines += [f"  note: {note}" for note in shares(data)]
     lines += _replaced(manifest["classes"])
     lines += _skills(manifest["skills"])
     lines += ["", *_contamination(manifest["contamination"])]

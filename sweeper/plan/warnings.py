@@ -10,7 +10,7 @@ from sweeper.spec import foreign
 from sweeper.spec.scoring import SHARE
 from sweeper.spec.spec import Spec
 from sweeper.text import si
-from trainables.data import EPOCHS_WARNED
+from trainables.data import EPOCHS_WARNED, Data, Prepared
 
 LAW_REACH = 1.5
 """Factor outside its range from which a measured law is warned of (assumption: at the exponents
@@ -26,6 +26,10 @@ GPU_VOCABULARY = 4096
 SCANNING = ("mamba2", "jamba", "zamba2")
 """Families whose scans have kernels in the package mamba-ssm."""
 
+FAR_APART = 2.0
+"""Factor between a class's shares of tokens and of documents from which it is said (assumption: a
+class half or twice what somebody meant is another mix)."""
+
 UNCOUNTED = 1.5
 """Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
 7 B params), Zamba2 and small Mamba2 lie above."""
@@ -38,6 +42,7 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
         sweep: the spec.
         grid: trials per budget that its grid would train, under all mixes.
     """
+    yield from shares(sweep.data)
     yield from _repetition(sweep)
     yield from _costly_scoring(sweep)
     yield from _uncounted(sweep)
@@ -63,6 +68,29 @@ def _trainer(sweep: Spec) -> Iterator[str]:
                 f"optimum guessed at {flops:.3g} FLOPs, {si(guess)} params "
                 "(search.tokens_per_param): an optimum at their edge cannot be told"
             )
+
+
+def shares(data: Data) -> Iterator[str]:
+    """Say where shares of tokens and of documents are far apart, of the class farthest."""
+    if not isinstance(data, Prepared):
+        return
+    both = {n: (data.token_mix[n], data.mix[n]) for n in data.classes if data.mix[n] > 0}
+    name = max(both, key=lambda n: abs(math.log(both[n][0] / both[n][1])))
+    tokens, documents = both[name]
+    if 1 / FAR_APART < tokens / documents < FAR_APART:
+        return
+    if data.share_of == "documents":
+        yield (
+            f"shares count documents: class {name!r}, {documents:.2g} of the documents, is "
+            f"{tokens:.2g} of the tokens trained on; share_of: tokens (in the corpus's spec, or "
+            "under data) makes shares those of tokens"
+        )
+    else:
+        yield (
+            f"shares count tokens: class {name!r}, {tokens:.2g} of the tokens, is "
+            f"{documents:.2g} of the documents; for a mix that a paper states in documents, set "
+            "share_of: documents"
+        )
 
 
 def _repetition(sweep: Spec) -> Iterator[str]:

@@ -28,7 +28,7 @@ from sweeper.spec.search import SearchSettings
 from sweeper.spec.sections import Cluster, Sizes, Tuning
 from sweeper.text import write_whole
 from trainables.config import TrialConfig
-from trainables.data import RUN_ONLY_DATA, Data
+from trainables.data import Data, decisive
 from trainables.families import Model, Shape
 from trainables.foreign.ladder import Rung
 from trainables.foreign.settings import Trainer
@@ -185,8 +185,7 @@ class Spec:
         values = self.to_dict()
         for key in ("name", "allowance", "trackers", "search", "cluster", "tuning", "study"):
             del values[key]
-        for key in RUN_ONLY_DATA:
-            values["data"].pop(key, None)
+        values["data"] = decisive(values["data"])
         for key in RUN_ONLY:
             del values["train"][key]
         values["train"]["dtype"] = self.dtype

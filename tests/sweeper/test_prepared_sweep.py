@@ -61,7 +61,7 @@ def test_repetition_is_refused_where_the_spec_says_so(corpus: Path) -> None:
     sweep = Sweep.from_dict(_spec(corpus, **_data(corpus, max_epochs=2.0)))
     tokens = [sweep.space.tokens(2e10, i) for i in sweep.space.allowed(2e10)]
     assert max(tokens) * 5 / 6 <= 200_000 < sweep.space.tokens(2e10, 0) * 5 / 6
-    assert not sweep.plan().warnings
+    assert [w for w in sweep.plan().warnings if "epochs" in w] == []
     with pytest.raises(
         SpecError, match=r"epochs of class 'prose' \(.* tokens needed, 100,000 available"
     ):
@@ -154,6 +154,19 @@ def test_the_report_shows_shares_and_contamination(corpus: Path) -> None:
     assert first[1] == ["bodies", "9", "2", "3", "1"]
 
 
+def test_shares_far_apart_are_named(corpus: Path) -> None:
+    def said(**data: Any) -> str:
+        return " ".join(Sweep.from_dict(_spec(corpus, **_data(corpus, **data))).plan().warnings)
+
+    wanted = (
+        "class 'code', 0.5 of the documents, is 0.17 of the tokens trained on; share_of: tokens"
+    )
+    assert wanted in said()
+    wanted = "class 'prose', 0.5 of the tokens, is 0.17 of the documents"
+    assert wanted in said(share_of="tokens", shares={"code": 0.5})
+    assert "share" not in said(shares={"prose": 1.0, "code": 0.0})
+
+
 def test_prepare_from_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = [
@@ -167,6 +180,8 @@ def test_prepare_from_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     done = CliRunner().invoke(app, ["prepare", "corpora.yaml", "out", "--workers", "0"])
     assert done.exit_code == 0, done.output
     assert "data: {source: prepared, path: out}" in done.output
+    assert "share of tokens  of documents" in done.output
+    assert "100.0%        100.0%" in done.output
     assert "model: {vocabulary: 280}" in done.output
     spec = _spec(Path("out"), model={"vocabulary": 280, "context": CONTEXT})
     assert Sweep.from_dict(spec).data.classes == ("rows",)

@@ -122,6 +122,7 @@ def test_sequences_are_pieces_of_the_class_without_repeats_in_an_epoch(corpus: P
 
 def test_shares_count_documents_and_multipliers_renormalise(corpus: Path) -> None:
     data = Data(source="prepared", path=str(corpus))
+    assert data.share_of == "documents"  # a manifest that does not say: prepared before
     assert data.mix == {"prose": 0.5, "code": 0.5}
     # Prose documents are five times as long: 10 tokens to 2.
     assert data.token_mix == pytest.approx({"prose": 5 / 6, "code": 1 / 6})
@@ -131,6 +132,24 @@ def test_shares_count_documents_and_multipliers_renormalise(corpus: Path) -> Non
     assert doubled.reference_mix == data.token_mix
     rows = _open(doubled).sequences(0, 20 * 512)
     assert (rows[:, 0] >= 100).mean() == pytest.approx(2 / 7, abs=1e-3)
+
+
+def test_shares_count_tokens_where_the_corpus_or_the_spec_says_so(corpus: Path) -> None:
+    stated = Data(source="prepared", path=str(corpus), share_of="tokens", shares={"code": 0.5})
+    assert stated.token_mix == {"prose": 0.5, "code": 0.5}
+    assert stated.mix == pytest.approx({"prose": 1 / 6, "code": 5 / 6})
+    assert stated.epochs(80) == pytest.approx({"prose": 0.4, "code": 0.5})
+    # Left to the corpus, whose shares count documents, the mix stays what it was.
+    left = Data(source="prepared", path=str(corpus), share_of="tokens")
+    assert left.token_mix == pytest.approx({"prose": 5 / 6, "code": 1 / 6})
+
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    (corpus / "manifest.json").write_text(json.dumps(manifest | {"share_of": "tokens"}))
+    new = Data(source="prepared", path=str(corpus))
+    assert new.token_mix == {"prose": 0.5, "code": 0.5}
+    assert (_open(new).sequences(0, 512)[:, 0] >= 100).mean() == pytest.approx(0.5, abs=1e-3)
+    counted = Data(source="prepared", path=str(corpus), share_of="documents")
+    assert counted.mix == pytest.approx(new.mix)
 
 
 def test_epochs_are_counted_per_class(corpus: Path) -> None:

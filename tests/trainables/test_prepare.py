@@ -106,7 +106,8 @@ def test_what_is_prepared_can_be_trained_on(sources: Path) -> None:
     manifest = _prepare(_spec(), sources / "out")
     assert read_manifest(sources / "out") == json.loads(json.dumps(manifest))
     data = Data(source="prepared", path="out")
-    assert data.shares == {"prose": 0.75, "code": 0.25}
+    assert data.shares == data.token_mix == {"prose": 0.75, "code": 0.25}
+    assert data.mix["code"] > 0.25  # its documents are shorter
     opened = open_data(data, context=16, seed=0, vocabulary=300)
     tokenizer = open_tokenizer(sources / "out")
     rows = opened.sequences(0, 64)
@@ -253,6 +254,8 @@ def test_shares_and_skills_may_change_in_place_but_shards_may_not(sources: Path)
     changed = _prepare(_spec(classes=classes), sources / "out")
     assert summary(changed).manifest == summary(made).manifest
     assert summary(changed).classes["prose"].share == 1.0
+    counted = _prepare(_spec(share_of="documents"), sources / "out")
+    assert (summary(made).share_of, summary(counted).share_of) == ("tokens", "documents")
     for change in ({"seed": 1}, {"tokenizer": {"train": "bpe", "vocabulary": 301}}):
         with pytest.raises(PrepareError, match="prepared from another spec"):
             _prepare(_spec(**change), sources / "out")

@@ -1,8 +1,8 @@
 """The training sequences of one trial on a prepared corpus, and its held-out documents.
 
 Sequence n of a trial is a pure function of (world seed, trial seed, n). A sequence is of one
-class, drawn with the class's share of tokens, so that the expected share of *documents* is the
-mix's. Within a class sequences come in a random order without repeats; an epoch later in another.
+class, drawn with the class's share of tokens. Within a class sequences come in a random order
+without repeats; an epoch later in another.
 The token files are mapped, not read: all trials of a node share the operating system's pages.
 """
 

@@ -40,7 +40,7 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
         )
     share = corpora.classes[name].share
     return {
-        "share": counts["documents"] if share is None else share,
+        "share": counts[corpora.share_of] if share is None else share,
         **counts,
         "shards": [
             {key: record[key] for key in ("file", "tokens", "sha256")}

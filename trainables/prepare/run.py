@@ -86,6 +86,7 @@ def _prepare(corpora: Corpora, root: Path, workers: int, say: Say) -> dict[str, 
         manifest = {
             "format": FORMAT,
             "name": corpora.name,
+            "share_of": corpora.share_of,
             "spec": asdict(corpora),
             "prepared": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "versions": {name: version(name) for name in ("datasets", "tokenizers")},

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from trainables.families.checks import require
+from trainables.manifest import ShareOf
 from trainables.skills.benchmarks import LIMIT
 
 
@@ -78,8 +79,8 @@ class DocumentClass:
 
     Attributes:
         sources: where they come from.
-        share: share of documents in training, normalised over classes; None in all classes means
-            what there is of each.
+        share: share of training, normalised over classes (of its tokens, unless the corpus's
+            ``share_of`` says documents); None in all classes means what there is of each.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -192,6 +193,7 @@ class Corpora:
         classes: document classes by name.
         tokenizer: see `Tokenizer`; a plain string is its ``source``.
         name: for people.
+        share_of: what shares count: "tokens", or "documents", as in the paper's mixes.
         validation: share of documents held out, by a hash of their text: the same text is never
             on both sides, whichever class it is in.
         seed: of that hash.
@@ -207,6 +209,7 @@ class Corpora:
     classes: dict[str, DocumentClass]
     tokenizer: Tokenizer
     name: str = "corpus"
+    share_of: ShareOf = "tokens"
     validation: float = 0.01
     seed: int = 0
     shard_tokens: int = 2**26
@@ -224,7 +227,7 @@ class Corpora:
         given = [entry.share is not None for entry in self.classes.values()]
         require(
             all(given) or not any(given),
-            "classes: give every class a share, or none (then all documents count alike)",
+            "classes: give every class a share, or none (then each counts by what there is of it)",
         )
         require(
             not any(given) or sum(entry.share or 0.0 for entry in self.classes.values()) > 0,
@@ -240,7 +243,7 @@ class Corpora:
     def decisive(self) -> dict[str, Any]:
         """What decides the shards: shares, skills and the check may change afterwards."""
         values = asdict(self)
-        for key in ("name", "skills", "ngram"):
+        for key in ("name", "share_of", "skills", "ngram"):
             del values[key]
         for entry in values["classes"].values():
             del entry["share"]
