@@ -24,7 +24,7 @@ def size(value: float) -> str:
 
 def number(value: float, digits: int = 3) -> str:
     """A number such as 4e11; a dash for NaN."""
-    return f"{value:.{digits}g}".replace("e+", "e") if math.isfinite(value) else "–"
+    return re.sub(r"e\+0?", "e", f"{value:.{digits}g}") if math.isfinite(value) else "–"
 
 
 def between(interval: tuple[float, float], pattern: str = "", *, word: str = "–") -> str:

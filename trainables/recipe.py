@@ -140,6 +140,11 @@ def _llama3(settings: Train, shape: Sized, tokens: int) -> _Advice:
     )
 
 
+def deepseek_batch(flops: float) -> float:
+    """DeepSeek LLM's batch in tokens (arXiv 2401.02954, equation 1), measured from 1e17 FLOPs."""
+    return float(0.2920 * math.pow(flops, 0.3271))
+
+
 def _deepseek(settings: Train, shape: Sized, tokens: int) -> _Advice:
     """DeepSeek LLM (arXiv 2401.02954, equation 1), measured from 1e17 to 1e20 FLOPs.
 
@@ -150,7 +155,7 @@ def _deepseek(settings: Train, shape: Sized, tokens: int) -> _Advice:
     flops = float(shape.flops_per_token("exact") - head) * tokens
     return _Advice(
         learning_rate=0.3118 * math.pow(flops, -0.1250),
-        batch_tokens=0.2920 * math.pow(flops, 0.3271),
+        batch_tokens=deepseek_batch(flops),
     )
 
 

@@ -15,6 +15,10 @@ OWN_NUMBERS = (
 )  # fmt: skip
 """Fields of `Train` that the rule "width" reads, and no other."""
 
+BUILT_IN: dict[str, float] = {"batch_tokens": 480, "learning_rate": 8e-3}
+"""Batch and rate (at width 32) of the built-in corpora, tuned on them by hand
+(benchmarks/results/trainables.md)."""
+
 COMPILED_PARAMS = 10e6
 """Params from which compiling pays on a GPU (assumption, to be measured by benchmarks/gpu.py: from
 there on memory traffic, which compiling cuts, costs more than launching)."""
@@ -108,15 +112,19 @@ class Law:
 class Train:
     """How a model is trained; the defaults are for seconds on one CPU core.
 
+    In a sweep on a prepared corpus, rule, batch and rate that are left out follow its budgets
+    (`sweeper.spec.defaults`).
+
     Attributes:
-        rule: where learning rate, batch, beta2 and warm-up come from: "width" for the numbers
-            here, or a published rule, "llama3", "deepseek", "porian" or "steplaw", as printed
-            (`trainables.recipe`). Schedule, decay and clip are the spec's under any rule.
+        rule: where learning rate, batch, beta2 and warm-up come from: "width", also if left out,
+            for the numbers here, or a published rule, "llama3", "deepseek", "porian" or
+            "steplaw", as printed (`trainables.recipe`). Schedule, decay and clip are the spec's
+            under any rule.
         law: measured laws that take the place of the rule's rate and batch.
         batch_tokens: tokens per step, the same for every size and budget: a batch that grows with
             the tokens starves small models (measured, benchmarks/results/trainables.md). Rounded
-            to sequences. For the rule "width", as the next five.
-        learning_rate: peak rate at ``reference_width``.
+            to sequences; 0 is left out (`BUILT_IN`). For the rule "width", as the next five.
+        learning_rate: peak rate at ``reference_width``; 0 is left out.
         reference_width: width at which ``learning_rate`` was tuned.
         width_exponent: rate falls as (reference_width / width)^width_exponent.
         beta2: AdamW's second moment; .98 rather than .999 as batches are small (Porian et al.
@@ -156,10 +164,10 @@ class Train:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    rule: RuleName = "width"
+    rule: RuleName | Literal[""] = ""
     law: Law = field(default_factory=Law)
-    batch_tokens: int = 480
-    learning_rate: float = 8e-3
+    batch_tokens: int = 0
+    learning_rate: float = 0.0
     reference_width: int = 32
     width_exponent: float = 0.5
     beta1: float = 0.9
@@ -186,7 +194,11 @@ class Train:
     keep_questions: bool = True
     mixed_dtypes: bool = False
 
+    left_out: ClassVar[frozenset[str]]
+    """Of rule, batch_tokens and learning_rate, those that were not given; set by each instance."""
+
     def __post_init__(self) -> None:
+        self._fill_in()
         self._check_rule()
         self._check_optimizer()
         for name in ("schedule", "dtype", "attention", "parallel", "device"):
@@ -202,6 +214,23 @@ class Train:
         require(self.threads >= 1, "train.threads must be at least 1")
         require(self.checkpoint_every_s >= 0, "train.checkpoint_every_s must not be negative")
 
+    def _fill_in(self) -> None:
+        """Take the built-in corpora's numbers for what is left out, and remember what was."""
+        usual = {"rule": "width", **BUILT_IN}
+        left_out = frozenset(name for name in usual if not getattr(self, name))
+        for name in left_out:
+            object.__setattr__(self, name, usual[name])
+        object.__setattr__(self, "left_out", left_out)
+
+    @property
+    def has_own_numbers(self) -> bool:
+        """Whether numbers are given that the rule "width" alone reads."""
+        return bool(self._own_numbers())
+
+    def _own_numbers(self) -> list[str]:
+        usual = {entry.name: entry.default for entry in fields(self)} | BUILT_IN
+        return [name for name in OWN_NUMBERS if getattr(self, name) != usual[name]]
+
     def _check_rule(self) -> None:
         """Refuse an unknown rule, and numbers that a published rule would leave unused."""
         known = get_args(RuleName)
@@ -209,11 +238,10 @@ class Train:
             self.rule in known,
             f"train.rule: {self.rule!r} is unknown; use {', '.join(known)}",
         )
-        for entry in fields(self):
-            unused = entry.name in OWN_NUMBERS and getattr(self, entry.name) != entry.default
+        for name in self._own_numbers():
             require(
-                self.rule == "width" or not unused,
-                f"train.{entry.name} is not used under train.rule {self.rule!r}, which brings "
+                self.rule == "width",
+                f"train.{name} is not used under train.rule {self.rule!r}, which brings "
                 "its own; leave it out, or set rate and batch by train.law under rule 'width'",
             )
 

@@ -13,6 +13,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.plan.plan import Plan
+from sweeper.plan.recipe import recipe_lines
 from sweeper.plan.speed import Speed, devices_at_hand, held, measured_in, speed_of, trained
 from sweeper.plan.warnings import cautions
 from sweeper.record.record import Record
@@ -20,7 +21,6 @@ from sweeper.search.grid import GridSearch
 from sweeper.spec.devices import device_of
 from sweeper.spec.spec import Spec
 from sweeper.text import duration
-from trainables.data import Data
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -82,7 +82,7 @@ def _without_simulation(spec: Spec, speed: Speed, devices: int | None) -> Plan:
         policies=costs.assign(price=costs["hours"] * price),
         warnings=(*cautions(spec, designs["grid"]), *_waiting(spec, table, hours, here, speed)),
         scoring=spec.scoring,
-        shares=_moved(spec.data),
+        recipe=recipe_lines(spec),
     )
 
 
@@ -219,12 +219,6 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
         world=name,
         efficiency=own.efficiency,
     )
-
-
-def _moved(data: Data) -> dict[str, float]:
-    """The mix, where shares or multipliers make it another than the default."""
-    usual = replace(data, shares={}, multipliers={}).mix
-    return {} if usual == data.mix else data.mix
 
 
 def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:

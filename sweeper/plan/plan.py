@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fitting.values import plain
+from sweeper.plan.recipe import Line, shown
 from sweeper.spec.scoring import Scoring
 from sweeper.text import duration, gigabytes, si
 
@@ -53,7 +55,7 @@ class Plan:
         need: the allowance that a tolerance needs, where asked for.
         warnings: what to think twice about, a sentence each.
         scoring: what measuring the skills adds; None where losses are simulated.
-        shares: of documents per class, where the spec moves them from what they are by default.
+        recipe: what trials are trained with, a line for each part, with what is doubtful in it.
     """
 
     table: pd.DataFrame
@@ -74,7 +76,7 @@ class Plan:
     need: Need | None = None
     warnings: tuple[str, ...] = ()
     scoring: Scoring | None = None
-    shares: Mapping[str, float] = field(default_factory=dict)
+    recipe: tuple[Line, ...] = ()
 
     def to_json(self) -> str:
         """The plan as JSON; what is not known is null, what was not asked for is left out."""
@@ -107,8 +109,9 @@ class Plan:
         return _text(self)
 
     def _repr_html_(self) -> str:
-        words = str(self).partition("\n\n")[2].replace("\n", "<br>")
-        return f"{_columns(self.table).to_html(index=False)}<p>{words}</p>"
+        words = html.escape(str(self).split("\n\n", 2)[2]).replace("\n", "<br>")
+        recipe = html.escape("\n".join(shown(self.recipe)))
+        return f"{_columns(self.table).to_html(index=False)}<p>{words}</p><pre>{recipe}</pre>"
 
 
 def _records(value: Any) -> Any:
@@ -139,13 +142,14 @@ def _text(plan: Plan) -> str:
     money = "" if math.isnan(plan.price) else f", {plan.price:,.2f} in money"
     return "\n".join(
         [
+            *shown(plan.recipe),
+            "",
             _columns(plan.table).to_string(index=False),
             "",
             f"{count} trials within {plan.allowance:.3g} FLOPs: "
             f"{plan.device_hours:.3g} {plan.device} hours{money} ({plan.speed})",
             _wall(plan),
             *_costs(plan),
-            *_documents(plan),
             *_measuring(plan.scoring),
             *_placed(plan),
             *(f"warning: {warning}" for warning in plan.warnings),
@@ -181,11 +185,6 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def _known(value: float, shown: Callable[[float], str]) -> str:
     return "unknown" if math.isnan(value) else shown(value)
-
-
-def _documents(plan: Plan) -> list[str]:
-    parts = ", ".join(f"{name} {share:.3g}" for name, share in plan.shares.items())
-    return [f"shares of documents: {parts}"] if parts else []
 
 
 def _placed(plan: Plan) -> list[str]:

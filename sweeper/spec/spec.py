@@ -20,6 +20,7 @@ import yaml
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.spec import checks, foreign
+from sweeper.spec.defaults import model_of, train_of
 from sweeper.spec.placement import Limit, Placement, place
 from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
@@ -102,14 +103,14 @@ class Spec:
         for name, kind in SECTIONS.items():
             if isinstance(given := getattr(self, name), Mapping):
                 object.__setattr__(self, name, build(kind, given, source=name))
-        self._fill_in()
         object.__setattr__(
             self, "budgets", tuple(checks.flops("budgets", b) for b in self.budgets)
         )
+        checks.budgets(self.budgets)
+        self._fill_in()
         object.__setattr__(self, "allowance", checks.flops("allowance", self.allowance))
         object.__setattr__(self, "skills", tuple(self.skills))
         object.__setattr__(self, "trackers", tuple(self.trackers))
-        checks.budgets(self.budgets)
         if self.trainer is None:
             checks.skills(self.skills, self.data)
         else:
@@ -130,6 +131,11 @@ class Spec:
         given = foreign.filled_in(self.trainer, self.sizes, self.data, self.flops)
         for name, value in given.items():
             object.__setattr__(self, name, value)
+        if self.trainer is None:
+            model = model_of(self.model, self.data, self.cluster.hardware, self.train)
+            train = train_of(self.train, self.data, self.budgets, model.context)
+            object.__setattr__(self, "model", model)
+            object.__setattr__(self, "train", train)
         builtin = self.data.source == "builtin"
         if self.study in SKILLS and not self.skills and builtin:
             object.__setattr__(self, "skills", SKILLS[self.study])

@@ -9,6 +9,9 @@ from trainables.families.checks import nearest, require
 from trainables.families.known import FAMILIES
 from trainables.families.template import check_fields, template
 
+BUILT_IN = {"vocabulary": 256, "context": 60}
+"""Tokens and length of the built-in corpora's documents."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -16,8 +19,10 @@ class Model:
 
     Attributes:
         family: architecture by transformers' model type: a key of `trainables.families.FAMILIES`.
-        vocabulary: rows of the embedding.
-        context: tokens per sequence.
+        vocabulary: rows of the embedding; 0, left out: a prepared corpus's, else the built-in
+            corpora's (`BUILT_IN`).
+        context: tokens per sequence; 0, left out: in a sweep on a prepared corpus as its
+            documents and the device ask (`sweeper.spec.defaults`), else `BUILT_IN`.
         tied: whether input embedding and head share their weights; None for what ``config``
             says, else True.
         layers: fixed depth, or None for the aspect rule.
@@ -43,8 +48,8 @@ class Model:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     family: str = "llama"
-    vocabulary: int = 256
-    context: int = 60
+    vocabulary: int = 0
+    context: int = 0
     tied: bool | None = None
     layers: int | None = None
     aspect: float = 64.0
@@ -58,7 +63,15 @@ class Model:
     active_experts: int | None = None
     config: str | dict[str, Any] = field(default_factory=dict, hash=False)
 
+    left_out: ClassVar[frozenset[str]]
+    """Of vocabulary and context, those that were not given; set by each instance."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "left_out", frozenset(n for n in BUILT_IN if not getattr(self, n))
+        )
+        for name in self.left_out:
+            object.__setattr__(self, name, BUILT_IN[name])
         if isinstance(self.config, str):
             for name, value in template(self.config, vars(self)).items():
                 object.__setattr__(self, name, value)
