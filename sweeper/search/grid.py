@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search.history import allocations, guess, mean_centre, near
+from sweeper.search.history import allocations, guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
@@ -79,8 +79,9 @@ class GridSearch:
         return sizes
 
     def _sizes(self, observations: pd.DataFrame, flops: float) -> list[int]:
-        first = guess(self.space.budgets[0], self.settings.tokens_per_param)
-        centre = mean_centre(observations, self.space, flops, first)
+        lowest = self.space.budgets[0]
+        first = (lowest, guess(lowest, self.settings.tokens_per_param))
+        centre = mean_centre(vertices(observations, self.space), flops, first, own=False)
         half = self.settings.half_width
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]

@@ -13,7 +13,9 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space, same_budget
 
-__all__ = ["GOLDEN", "FitCache", "allocations", "finished", "guess", "mean_centre", "near"]
+__all__ = [
+    "GOLDEN", "FitCache", "allocations", "finished", "guess", "mean_centre", "near", "vertices",
+]  # fmt: skip
 
 GOLDEN = 0.6180339887498949
 """Shifts by multiples of it, modulo 1, never fall on the same place twice."""
@@ -69,27 +71,41 @@ def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
 
 
 def mean_centre(
-    observations: pd.DataFrame, space: Space, flops: float, first: float, *, own: bool = False
+    found: Sequence[tuple[float, float]], flops: float, first: tuple[float, float], *, own: bool
 ) -> float:
-    """Centre of the sizes of a grid on one budget, ln params.
+    """Centre of the sizes on one budget, ln params.
 
-    The law through the vertices of the parabolas of all cheaper budgets and of all skills, as
-    practice does by eye; with none, the first guess moved along p ~ C^.5. With ``own``, of all
-    budgets.
+    The law through what was found on all cheaper budgets, as practice does by eye; with nothing,
+    the first guess moved along p ~ C^.5.
+
+    Args:
+        found: `vertices`.
+        flops: the budget.
+        first: the cheapest budget, and ln p* guessed there.
+        own: whether this and dearer budgets count, too.
     """
-    table = finished(observations)
     points = [
         (math.log(budget / flops), vertex)
-        for budget in space.budgets
+        for budget, vertex in found
         if own or (budget < flops and not same_budget(budget, flops))
-        for vertex in _vertices(table[np.abs(np.log(table["flops"] / budget)) < 0.01])
     ]
     if not points:
-        return first + 0.5 * math.log(flops / space.budgets[0])
+        return first[1] + 0.5 * math.log(flops / first[0])
     x, y = np.array(points).T
     if np.ptp(x) == 0:
         return float(np.median(y - 0.5 * x))
     return float(np.polyfit(x, y, 1)[1])
+
+
+def vertices(observations: pd.DataFrame, space: Space) -> list[tuple[float, float]]:
+    """Budget and ln p* of every skill and budget where a parabola has its minimum inside."""
+    table = finished(observations)
+    flops = np.log(table["flops"].to_numpy(float))
+    return [
+        (budget, vertex)
+        for budget in space.budgets
+        for vertex in _vertices(table[np.abs(flops - math.log(budget)) < 0.01])
+    ]
 
 
 def _vertices(table: pd.DataFrame) -> list[float]:

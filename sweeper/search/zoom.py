@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search.history import GOLDEN, allocations, guess, mean_centre, near
+from sweeper.search.history import GOLDEN, allocations, guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
@@ -69,19 +69,21 @@ class ZoomSearch:
         points: list[tuple[float, int]] = []
         budgets = [flops for flops in self.space.budgets if self.space.allowed(flops)]
         left = {flops: near(known, flops) for flops in budgets}
+        found = vertices(observations, self.space)
         for round_ in range(PASSES):
             for flops in budgets:
-                wanted = self._sizes(observations, flops, round_)
+                wanted = self._sizes(found, flops, round_)
                 while wanted and left[flops]:
                     trial = left[flops].pop(0)
                     wanted.remove(min(wanted, key=lambda p: abs(math.log(p / trial.params))))
                 points += [(flops, size) for size in wanted]
         return points
 
-    def _sizes(self, observations: pd.DataFrame, flops: float, round_: int) -> list[int]:
-        first = guess(self.space.budgets[0], self.settings.tokens_per_param)
-        centre = mean_centre(observations, self.space, flops, first, own=round_ > 0)
-        wide = self.settings.half_width if not round_ and flops == self.space.budgets[0] else 1.0
+    def _sizes(self, found: Sequence[tuple[float, float]], flops: float, round_: int) -> list[int]:
+        lowest = self.space.budgets[0]
+        first = (lowest, guess(lowest, self.settings.tokens_per_param))
+        centre = mean_centre(found, flops, first, own=round_ > 0)
+        wide = self.settings.half_width if not round_ and flops == lowest else 1.0
         shift = 0.5 * ((round_ * GOLDEN + 0.5) % 1.0 - 0.5)
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]
         wanted = np.exp(centre + wide * OFFSETS + shift)

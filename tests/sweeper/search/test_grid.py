@@ -7,7 +7,7 @@ import pytest
 from fitting.synthetic import LADDER, world
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import build
-from sweeper.search.history import mean_centre
+from sweeper.search.history import mean_centre, vertices
 from sweeper.search.protocol import COLUMNS, Finished
 from sweeper.search.simulation import run
 from sweeper.spec.search import SearchSettings
@@ -52,8 +52,8 @@ def test_sizes_spread_over_the_half_width(table: pd.DataFrame) -> None:
 
 
 def test_guess_follows_the_square_root_while_nothing_is_known() -> None:
-    empty = pd.DataFrame(columns=list(COLUMNS))
-    centre = mean_centre(empty, SPACE, LADDER[-1], 19.0)
+    nothing = vertices(pd.DataFrame(columns=list(COLUMNS)), SPACE)
+    centre = mean_centre(nothing, LADDER[-1], (LADDER[0], 19.0), own=True)
     assert centre == pytest.approx(19.0 + 0.5 * math.log(LADDER[-1] / LADDER[0]))
 
 
