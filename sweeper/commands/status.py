@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from fitting import Fits
 
-ROUTINE = ("engine", "started", "resumed", "finished", "driver-started", "driver-finished")
+ROUTINE = ("engine", "started", "resumed", "finished", "driver-started", "driver-finished",
+           "proof")  # fmt: skip
 """Events that need no attention."""
 
 SHOWN_EVENTS = 6

@@ -235,6 +235,7 @@ def _study_lines(results: Results) -> list[str]:
 
 def _closing(results: Results) -> str:
     from sweeper.analysis.conclusions import conclusions
+    from sweeper.record.proof import proofs, sentences
 
     finished = results.finished
     if not results.fittable:
@@ -243,7 +244,11 @@ def _closing(results: Results) -> str:
             f"`isoskill status {results.directory.root}` and the ledger's events say why"
         )
     fits = results.fit()
-    said = "\n".join(f"* {sentence}" for sentence in conclusions(fits, results.aggregate))
+    found = [
+        *conclusions(fits, results.aggregate),
+        *sentences(proofs(results.events, results.table)),
+    ]
+    said = "\n".join(f"* {sentence}" for sentence in found)
     why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
     return (
         f"\nThe search stopped ({why}).\n{fits}\n\n{said}\n\n"

@@ -18,6 +18,7 @@ from typing import Any
 from sweeper.budget import Allocation
 from sweeper.driver.faults import MOST_RETURNS, RESPONSES
 from sweeper.errors import DirectoryError, SpecError, did_you_mean
+from sweeper.record import proof
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.search.build import policy
@@ -110,6 +111,7 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
             proposed = []
         chosen = again + [(trial_id(spec.trial(a)), a) for a in proposed]
         for trial, allocation in chosen:
+            proof.keep(ledger, spec.space, trial, allocation)
             ledger.reserve(trial, allocation, allocation.flops)
         _keep(ledger, [trial for trial in back if trial not in dict(chosen)])
         return [_asked(spec, directory, ledger, *each) for each in chosen]

@@ -17,6 +17,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.driver.faults import ENDS_THE_SWEEP, MOST_RETURNS, RESPONSES, UNFINISHED
 from sweeper.errors import DirectoryError
+from sweeper.record import proof
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished, Search
 from sweeper.spec.placement import Resources
@@ -164,6 +165,7 @@ class Driver:
 
     def begin(self, start: Start) -> None:
         """Reserve a trial's FLOPs: it is in training from now on."""
+        proof.keep(self._ledger, self._spec.space, start.trial_id, start.allocation)
         self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
         self._waiting = [(at, each) for at, each in self._waiting if each is not start]
         tokens = self._ledger.progress(start.trial_id).trained_tokens

@@ -83,6 +83,7 @@ def _data(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> str:
         "aggregate": outcome.aggregate,
         "conclusions": conclusions(fits, outcome.aggregate),
         "finished": asdict(outcome.finished) if outcome.finished else None,
+        "proof": _proof(outcome),
         "fits": json.loads(fits.to_json()),
         **{name: json.loads(table.to_json(orient="records")) for name, table in rows.items()},
         "warnings": list(fits.warnings),
@@ -128,6 +129,7 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
         **_findings(fits, outcome.aggregate, skills),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
+        "proof": _proof(outcome),
         "budgets": tables.budgets(sweep, trials),
         "trials": tables.every_trial(trials, outcome.table, skills),
         "failures": tables.failures(trials),
@@ -139,6 +141,15 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
         "constants": constants,
         **_provenance(outcome),
     }
+
+
+def _proof(outcome: Outcome) -> list[str]:
+    """What the last trials were foretold to measure, and what they did."""
+    from sweeper.record.proof import proofs, sentences
+
+    if not isinstance(outcome, Record):
+        return []
+    return sentences(proofs(outcome.events, outcome.table))
 
 
 def _wasted(trials: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ import pandas as pd
 from fitting.mixture.design import Places, Wishes, bound, choose, foresee, lessons, taught
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
-from sweeper.search import opening, safeguards
+from sweeper.search import closing, opening, safeguards
 from sweeper.search.fit_state import FitState, fit_state, half_widths
 from sweeper.search.history import GOLDEN, FitCache, allocations
 from sweeper.search.protocol import Finished
@@ -44,10 +44,17 @@ Without a fit a trial is less informative than one chosen later; an idle slot is
 
 @dataclass(frozen=True)
 class AdaptiveSearch:
-    """Expected variance reduction of ln p* of all skills per FLOP, with safeguards."""
+    """Expected variance reduction of ln p* of all skills per FLOP, with safeguards.
+
+    Attributes:
+        settings: what is wanted.
+        space: what can be trained.
+        proves: whether it ends with trials whose outcome is foretold.
+    """
 
     settings: SearchSettings
     space: Space
+    proves: bool = True
     _cache: FitCache[FitState | None] = field(default_factory=FitCache, compare=False, repr=False)
 
     def propose(
@@ -65,13 +72,24 @@ class AdaptiveSearch:
         if state is None:
             return self._widen_opening(selection)
         converged = self._converged(state, selection)
-        selection.take(safeguards.check(state, selection, converged=converged))
-        if converged:
-            selection.take(safeguards.bracket(state, selection, self.settings.reach))
-            return selection.answer("tolerance", lambda: self._report(state))
-        self._most_informative(state, selection)
-        reason = "nothing-helps" if selection.budgets() else "allowance"
+        first = closing.first_proof(selection) if self.proves else 0.0
+        selection.take(safeguards.check(state, selection, converged=converged), keep=first)
+        if not converged:
+            self._most_informative(state, selection)
+        if selection.free > 0:
+            selection.take(closing.gaps(state, selection), keep=first)
+        while self.proves and selection.free > 0:
+            proof = closing.proof(state, selection)
+            if proof is None:
+                break
+            selection.start(proof)
+        reason = "tolerance" if converged else self._out_of(state, selection)
         return selection.answer(reason, lambda: self._report(state))
+
+    def _out_of(self, state: FitState, selection: Selection) -> str:
+        """Why no trial is left to start: FLOPs beyond those kept, or trials that would help."""
+        spare = selection.remaining - self._kept(state, selection)
+        return "nothing-helps" if any(c <= spare for c in selection.budgets()) else "allowance"
 
     def _fitted(self, observations: pd.DataFrame) -> FitState | None:
         return self._cache.get(observations, lambda: fit_state(observations, self.space))
@@ -118,12 +136,17 @@ class AdaptiveSearch:
             places,
             self._wishes,
             pending=_as_places(selection.training),
-            remaining=selection.remaining - safeguards.reserve(selection),
+            remaining=selection.remaining - self._kept(state, selection),
             n=selection.free,
         )
         selection.take(
             (float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks
         )
+
+    def _kept(self, state: FitState, selection: Selection) -> float:
+        """FLOPs kept for the check's repeats and for the end."""
+        last = closing.kept(state, selection, proves=self.proves)
+        return safeguards.reserve(selection) + last
 
     def _places(self, state: FitState, budgets: Sequence[float], count: int) -> Places:
         """Realisable sizes within reach of some skill's optimum on each budget."""

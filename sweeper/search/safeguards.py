@@ -6,19 +6,21 @@ import math
 
 import numpy as np
 
+from fitting.laws.bracket import NEAR
 from fitting.mixture.lack_of_fit import CHECK_TRIALS
 from sweeper.budget import same_budget
 from sweeper.search.fit_state import FitState
 from sweeper.search.selection import Selection
 
-__all__ = ["bracket", "check", "reserve"]
+__all__ = ["check", "reserve"]
 
 SHARE = 0.4
 """Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
 
-BRACKET_TRIALS = 2
-BRACKET_BUDGETS = 3
-"""Every optimum has two trials on both sides on three budgets (adaptive study, section 6)."""
+
+WORTH = 0.2
+"""Share of what was spent that a check must have cost to let a search end that has reached its
+tolerance: else each end on a larger budget would call for a check on the next one."""
 
 
 def check(state: FitState, selection: Selection, *, converged: bool) -> list[tuple[float, int]]:
@@ -36,11 +38,13 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     """
     if math.isfinite(state.checked.suspect) and not state.checked.alarm:
         return _repeat_influential(state, selection)
+    spent = sum(a.flops for a in selection.known)
+    if converged and CHECK_TRIALS * state.checked.flops >= WORTH * spent:
+        return []
     for flops in reversed([c for c in selection.space.budgets[2:] if selection.space.allowed(c)]):
         below = sum(a.flops for a in selection.known if a.flops < 0.99 * flops)
         missing = CHECK_TRIALS - _sound(state, selection, flops)
-        total = sum(a.flops for a in selection.known) + selection.remaining
-        due = converged or below >= SHARE * total
+        due = converged or below >= SHARE * (spent + selection.remaining)
         room = missing + (missing > 1)  # a check that lacks one trial is completed all the same
         if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
             return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]
@@ -83,49 +87,12 @@ def _repeat_influential(state: FitState, selection: Selection) -> list[tuple[flo
 
 
 def _across(state: FitState, selection: Selection, flops: float) -> list[tuple[float, int]]:
-    """Sizes from a factor e below the least optimum to a factor e above the greatest."""
-    optima = state.fit.vertex([flops])
-    wanted = np.linspace(optima.min() - 1, optima.max() + 1, CHECK_TRIALS)
-    return [(flops, _nearest(selection, flops, x)) for x in wanted]
+    """A size below all optima, one amid them, and one above: near each of them, if that is so.
 
-
-def bracket(state: FitState, selection: Selection, reach: float) -> list[tuple[float, int]]:
-    """Points missing so that every skill's optimum lies between trials on enough budgets.
-
-    Args:
-        state: the fit.
-        selection: trials and FLOPs.
-        reach: greatest distance in ln p at which a trial supports an optimum.
+    A factor e aside a size tells most of an optimum, but a report asks for one near it, too.
     """
-    budgets = [c for c in selection.space.budgets if selection.space.allowed(c)]
-    optima = state.fit.vertex(budgets)
-    points = []
-    for skill in optima:
-        gaps = [_gaps(selection, c, x, reach) for c, x in zip(budgets, skill, strict=True)]
-        lacking = min(BRACKET_BUDGETS, len(budgets)) - sum(not gap for gap in gaps)
-        if lacking > 0:
-            points += next(gap for gap in gaps if gap)
-    return list(dict.fromkeys(points))
-
-
-def _gaps(
-    selection: Selection, flops: float, optimum: float, reach: float
-) -> list[tuple[float, int]]:
-    """Points missing on either side of one optimum on one budget."""
-    points = []
-    distances = [math.log(a.params) - optimum for a in selection.on(flops)]
-    for side in (-1.0, 1.0):
-        found = sum(0 < side * d <= reach for d in distances)
-        for missing in range(found, BRACKET_TRIALS):
-            distance = reach * (missing + 1) / (BRACKET_TRIALS + 1)
-            size = _nearest(selection, flops, optimum + side * distance)
-            # Nothing can be built on this side: the optimum is at the edge of what can be.
-            if side * (math.log(size) - optimum) > 0:
-                points.append((flops, size))
-    return points
-
-
-def _nearest(selection: Selection, flops: float, log_params: float) -> int:
-    """The realisable size nearest to one on a budget."""
-    allowed = [selection.space.params[i] for i in selection.space.allowed(flops)]
-    return min(allowed, key=lambda p: abs(math.log(p) - log_params))
+    optima = state.fit.vertex([flops])
+    low, high = float(optima.min()), float(optima.max())
+    aside = 1.0 if high - low <= 2 * NEAR else NEAR
+    wanted = np.linspace(low - aside, high + aside, CHECK_TRIALS)
+    return [(flops, selection.nearest(flops, x)) for x in wanted]

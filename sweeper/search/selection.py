@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -52,16 +53,30 @@ class Selection:
         """Known trials on one budget."""
         return [a for a in self.known if same_budget(a.flops, flops)]
 
-    def take(self, points: Iterable[Point]) -> None:
-        """Start trials at (flops, size), or (flops, size, mix), while slots and FLOPs last."""
+    def nearest(self, flops: float, log_params: float) -> int:
+        """The size nearest to one that can be trained on a budget."""
+        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        return min(allowed, key=lambda p: abs(math.log(p) - log_params))
+
+    def take(self, points: Iterable[Point], *, keep: float = 0.0) -> None:
+        """Start trials at (flops, size), or (flops, size, mix), while slots and FLOPs last.
+
+        Args:
+            points: in order of preference; what cannot be afforded is passed over.
+            keep: FLOPs that must be left.
+        """
         for flops, size, *named in points:
-            if self.free > 0 and flops <= self.remaining:
+            if self.free > 0 and flops <= self.remaining - keep:
                 mix = str(named[0]) if named else self.space.mix
                 same = [a for a in self.known if a.mix == mix]
                 allocation = self.space.allocation(flops, size, next_seed(same, flops, size))
-                self.chosen.append(replace(allocation, mix=mix))
-                self.remaining -= flops
-                self.free -= 1
+                self.start(replace(allocation, mix=mix))
+
+    def start(self, allocation: Allocation) -> None:
+        """Start one trial; a slot and its FLOPs must be there."""
+        self.chosen.append(allocation)
+        self.remaining -= allocation.flops
+        self.free -= 1
 
     def answer(self, reason: str, detail: Callable[[], str]) -> list[Allocation] | Finished:
         """What was chosen; nothing, to wait for trials in training; or the end and why."""

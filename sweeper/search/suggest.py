@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,8 @@ def suggest(
         n: suggestions at most.
     """
     left = allowance - sum(a.flops for a in pending)
+    if isinstance(search, AdaptiveSearch):
+        search = replace(search, proves=False)  # nobody would score them
     chosen = search.propose(observations, pending, left, n)
     if isinstance(chosen, Finished):
         return chosen

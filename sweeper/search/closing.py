@@ -1,0 +1,177 @@
+"""The last trials of a sweep: what every reported optimum needs, and the closing proof.
+
+An optimum is reported only where sizes were trained on both sides of it and one near it
+(`fitting.laws.bracket.check_near`): the search keeps the FLOPs for what is missing. The proof is
+a trial at the predicted optimum of the aggregate, and one at the widest skill's, on the largest
+budget that was trained, when everything else has ended. It is told apart by its seed, and what it
+should measure is foretold before it starts.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from fitting.laws.bracket import BRACKET, LEAST_SIZES, NEAR
+from fitting.mixture.fit import Guarded
+from fitting.values import Z90, FloatArray
+from sweeper.budget import Allocation, Space, same_budget
+from sweeper.search.fit_state import FitState, fit_state
+from sweeper.search.selection import Selection
+from sweeper.spec.spec import AGGREGATE
+
+__all__ = ["PROOF_SEED", "first_proof", "foretell", "gaps", "kept", "proof", "proven"]
+
+MARGIN = 0.1
+"""How much closer, or farther aside, than a report demands, ln p: optima still move."""
+
+UNKNOWN = 1.0
+"""Standard error of ln p* from which one trial more would show nothing: a skill without an
+optimum in sight (assumption)."""
+
+PROOF_SEED = 1000
+"""Seeds of proofs: this and the number of other trials that had ended."""
+
+FRESH = 0.9
+"""A proof counts while it knew of this share of the trials: a sweep that went on has another."""
+
+Point = tuple[float, int]
+
+
+def gaps(state: FitState, selection: Selection) -> list[Point]:
+    """Points that the reported optima still lack, the largest budget first.
+
+    Every trained budget needs, for each skill, a trial near the optimum and one on either side.
+    """
+    points: list[Point] = []
+    for flops in reversed(selection.space.budgets):
+        if not selection.on(flops) or not selection.space.allowed(flops):
+            continue
+        mean, se = (v[:, 0] for v in state.fit.log_optimum([flops]))
+        sizes = _sound(state, selection, flops)
+        for x in mean[se < UNKNOWN]:
+            size = _missing(state, selection, flops, float(x), sizes)
+            if size is not None:
+                points.append((flops, size))
+                sizes = np.append(sizes, math.log(size))
+    return points
+
+
+def _sound(state: FitState, selection: Selection, flops: float) -> FloatArray:
+    """Ln params of the budget's trials that have losses or may get them."""
+    size, budget, failed = state.failed.T
+    ended = size[(np.abs(budget - math.log(flops)) < 0.01) & (failed == 0)]
+    training = [math.log(a.params) for a in selection.training if same_budget(a.flops, flops)]
+    return np.concatenate([ended, training])
+
+
+def _missing(
+    state: FitState, selection: Selection, flops: float, optimum: float, sizes: FloatArray
+) -> int | None:
+    """The size that one optimum lacks, or None: it has all, or no size would do."""
+    distance = sizes - optimum
+    near, aside = NEAR - MARGIN, BRACKET + MARGIN
+    if not (distance < -aside).any():
+        offset = -near
+    elif not (distance > aside).any():
+        offset = near
+    elif (np.abs(distance) <= near).any():
+        return None
+    else:
+        offset = 0.0
+    size = selection.nearest(flops, optimum + offset)
+    there = math.log(size)
+    helps = abs(there - optimum) < np.abs(distance).min(initial=math.inf)
+    if offset:
+        helps = (there - optimum) * offset > 0
+    new = not (np.abs(sizes - there) < 0.01).any()
+    possible = state.chance(np.array([there]), flops)[0] > 0
+    return size if helps and new and possible else None
+
+
+def proven(selection: Selection) -> int:
+    """Proofs that were trained, or are in training, knowing nearly all the other trials."""
+    others = sum(a.seed < PROOF_SEED for a in selection.ended)
+    return sum(a.seed - PROOF_SEED >= FRESH * others for a in selection.known)
+
+
+def proof(state: FitState, selection: Selection) -> Allocation | None:
+    """The next proof, or None: all are there, others are in training, or no FLOPs are left."""
+    flops, done = _proof_budget(selection), proven(selection)
+    waits = any(a.seed < PROOF_SEED for a in selection.training)
+    if waits or flops is None or flops > selection.remaining:
+        return None
+    sizes = _proof_sizes(state.whole, selection, flops)[done:]
+    others = sum(a.seed < PROOF_SEED for a in selection.ended)
+    return selection.space.allocation(flops, sizes[0], PROOF_SEED + others) if sizes else None
+
+
+def _proof_sizes(fit: Guarded, selection: Selection, flops: float) -> list[int]:
+    """The aggregate's optimum, and the widest skill's where another size would be near it."""
+    mean, se = (v[:, 0] for v in fit.log_optimum([flops]))
+    skills = list(fit.skills)
+    first = skills.index(AGGREGATE) if AGGREGATE in skills else int(se.argmin())
+    widest = int(np.where(se < UNKNOWN, se, 0.0).argmax())
+    apart = abs(mean[first] - mean[widest]) > NEAR - MARGIN
+    picked = [first, widest] if apart else [first]
+    return list(dict.fromkeys(selection.nearest(flops, float(mean[i])) for i in picked))
+
+
+def _proof_budget(selection: Selection) -> float | None:
+    """The largest budget that has a curve."""
+    curves = [c for c in selection.space.budgets if _sizes(selection, c) >= LEAST_SIZES]
+    return max(curves, default=None)
+
+
+def _sizes(selection: Selection, flops: float) -> int:
+    return len({a.params for a in selection.on(flops)})
+
+
+def first_proof(selection: Selection) -> float:
+    """FLOPs of the first proof, which nothing else may spend; 0 once it is there."""
+    return 0.0 if proven(selection) else _proof_budget(selection) or 0.0
+
+
+def kept(state: FitState, selection: Selection, *, proves: bool) -> float:
+    """FLOPs kept for what the reported optima lack and for the proofs.
+
+    Where they are there, for one more: the sweep ends, unless enough is left to end once again.
+    """
+    lacking = sum(flops for flops, _ in gaps(state, selection))
+    budget = _proof_budget(selection) if proves else None
+    if budget is None:
+        return lacking
+    wanted = len(_proof_sizes(state.fit, selection, budget))
+    return lacking + budget * max(wanted - proven(selection), 1)
+
+
+def foretell(
+    observations: pd.DataFrame, space: Space, allocation: Allocation
+) -> dict[str, dict[str, float]]:
+    """What a trial should measure by all that have ended, and where the optima should lie.
+
+    Returns:
+        Skill -> loss, low, high (nats per token, 90 % interval of one measurement) and
+        optimum, optimum_low, optimum_high (params, on the trial's budget); empty without a fit.
+    """
+    state = fit_state(observations, space)
+    if state is None:
+        return {}
+    fit, at = state.whole, np.log([allocation.params])
+    flops = np.array([allocation.flops])
+    mean, error = (v[:, 0] for v in fit.log_optimum(flops))
+    told = {}
+    for i, skill in enumerate(fit.skills):
+        loss, se = (float(v[0]) for v in fit.measured_loss(skill, at, flops))
+        told[skill] = _interval("", loss, Z90 * se) | {
+            name: math.exp(x)
+            for name, x in _interval("optimum", float(mean[i]), Z90 * float(error[i])).items()
+        }
+    return told
+
+
+def _interval(name: str, value: float, half: float) -> dict[str, float]:
+    head = f"{name}_" if name else ""
+    return {name or "loss": value, f"{head}low": value - half, f"{head}high": value + half}
