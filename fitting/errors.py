@@ -54,9 +54,9 @@ _ADVICE = {
     Status.CONCAVE: "The curve bends downwards: its extremum is a maximum; train more sizes "
     "or check the losses.",
     Status.TOO_FEW_SIZES: "Fewer than three distinct sizes on this budget: train more.",
-    Status.FLAT: "The curvature is within noise: widen the range of sizes or repeat trials.",
-    Status.NO_INTERIOR_MINIMUM: "Loss falls or rises over the whole range: extend the range of "
-    "sizes on the falling side.",
+    Status.FLAT: "Sizes cannot be told apart: widen their range, or repeat trials.",
+    Status.NO_INTERIOR_MINIMUM: "No minimum among the sizes trained: train beyond them, on the "
+    "falling side.",
     Status.NOT_IDENTIFIED: "The data do not determine this quantity: add budgets or sizes.",
     Status.UNREACHABLE: "No amount of compute gives what was asked for: ask for less.",
     Status.NO_COMMON_LAW: "The fit without the top budget failed to predict it, so nothing beyond "

@@ -202,9 +202,7 @@ class Fits(Mapping[str, SkillFit]):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting these numbers."""
-        poor = [
-            f"{s}: {f.status}. {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok
-        ]
+        poor = [f"{s}: {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok]
         graded = [] if self.method != "guarded" else self._grades()
         return (*self._book.seen.warnings, *graded, *poor)
 

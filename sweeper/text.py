@@ -1,9 +1,13 @@
-"""Numbers for people, and files written whole or not at all. Floor 1 of sweeper."""
+"""Numbers and lines for people, and files written whole or not at all. Floor 1 of sweeper."""
 
 from __future__ import annotations
 
 import math
 import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.progress import duration as duration
@@ -45,3 +49,59 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def within(width: float) -> str:
+    """Half-width of an interval of a logarithm in words: ±15 %, or a factor where it is wide."""
+    if not width < math.log(1e6):
+        return "a factor of a million or more" if width > 0 else "unknown"
+    if width < math.log(2):
+        return f"±{100 * math.expm1(width):.2g} %"
+    return f"a factor of {math.exp(width):.2g}"
+
+
+def money(value: float) -> str:
+    """An amount of the user's money: 52,663 or 3.72."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def screen_width() -> int:
+    """Columns of the terminal; as many as one likes where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
+    """Aligned columns; blocks of lines, one per row, where the screen is too narrow for them.
+
+    Args:
+        head: titles; the first column's may be empty.
+        rows: cells.
+        right: a letter per column, "r" for those that stand to the right; none by default.
+    """
+    cells = [head, *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    if sum(widths) + 2 * len(widths) > screen_width():
+        return [line for row in rows for line in (row[0], *_block(head[1:], row[1:]))]
+    sides = right.ljust(len(head), "l")
+    return [
+        "  ".join(
+            cell.rjust(width) if side == "r" else cell.ljust(width)
+            for cell, width, side in zip(row, widths, sides, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _block(titles: Sequence[str], row: Sequence[str]) -> list[str]:
+    return [f"  {title}: {cell}" for title, cell in zip(titles, row, strict=True) if cell]
+
+
+def fitted(line: str) -> str:
+    """A line of words, broken at spaces where it is longer than the screen is wide."""
+    width = screen_width()
+    if len(line) <= width:
+        return line
+    indent = len(line) - len(line.lstrip()) + 2
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )

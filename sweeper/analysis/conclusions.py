@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +12,7 @@ from fitting.regression import t_quantile
 from sweeper.text import between, number, si
 
 if TYPE_CHECKING:
-    from fitting import Fits, PowerLaw
+    from fitting import Fits, PowerLaw, SkillFit
 
 Verdict = Literal["clear", "suggestive", "undecided"]
 
@@ -22,7 +23,12 @@ suggestive rather than undecided: odds of about 4 to 1 for the sign (assumption)
 HEADLINE = ("knowledge", "code")
 """The pair that the question is about (Roberts et al. 2025), when both were measured."""
 
-_STATUS_WORDS = {Status.FLAT: "flat within noise", Status.NO_INTERIOR_MINIMUM: "no minimum"}
+_STATUS_WORDS = {
+    Status.FLAT: "flat within noise",
+    Status.NO_INTERIOR_MINIMUM: "no minimum",
+    Status.NOT_IDENTIFIED: "not determined",
+    Status.GAP: "no size near it",
+}
 
 
 def exponent_interval(law: PowerLaw) -> tuple[float, float]:
@@ -76,11 +82,27 @@ class Contrast:
 
 
 def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
-    """Knowledge against code where both were measured, then every skill against the aggregate."""
-    pairs = [HEADLINE] if set(HEADLINE) <= set(fits) else []
+    """The headline's pair of skills, then every skill against the aggregate."""
+    pair = headline(fits, aggregate)
+    pairs = [pair] if pair else []
     if aggregate is not None:
         pairs += [(skill, aggregate) for skill in fits if skill != aggregate]
-    return [contrast(fits, *pair) for pair in pairs]
+    return [contrast(fits, *each) for each in pairs]
+
+
+def headline(fits: Fits, aggregate: str | None) -> tuple[str, str] | None:
+    """Knowledge and code where both were measured, else the two skills farthest apart."""
+    if set(HEADLINE) <= set(fits):
+        return HEADLINE
+    sizes = {name: _middle(fit) for name, fit in fits.items() if name != aggregate}
+    known = sorted((size, name) for name, size in sizes.items() if math.isfinite(size))
+    return (known[-1][1], known[0][1]) if len(known) > 1 else None
+
+
+def _middle(fit: SkillFit) -> float:
+    """Mean ln p* of the budgets that have an optimum; NaN without one."""
+    sizes = [math.log(best.params) for best in fit.optima if best.ok]
+    return sum(sizes) / len(sizes) if sizes else math.nan
 
 
 def contrast(fits: Fits, skill: str, reference: str) -> Contrast:
@@ -105,17 +127,29 @@ def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
         fits: of every skill.
         aggregate: the skill that others are compared to; None if it was not measured.
     """
-    pairs = contrasts(fits, aggregate)
     without = _unusable(fits)
-    said = [_pair(c) for c in pairs if (c.skill, c.reference) == HEADLINE]
-    against = [c for c in pairs if c.reference == aggregate]
-    known = [c for c in against if math.isfinite(c.ratio)]
-    if not said and known:
-        said.append(_count(known))
-    said += [_against(c) for c in against if math.isfinite(c.ratio) or c.skill not in without]
+    said = comparisons(fits, aggregate, leave_out=without)
     if aggregate is not None:
         said += _optimum(fits, aggregate)
     return said + list(without.values()) + _withheld(fits)
+
+
+def comparisons(fits: Fits, aggregate: str | None, *, leave_out: Container[str] = ()) -> list[str]:
+    """Skill against skill, then every skill against the aggregate, a sentence each.
+
+    Args:
+        fits: of every skill.
+        aggregate: the skill that others are compared to; None for none.
+        leave_out: skills that are not said to be incomparable, as something else says why.
+    """
+    pair, others = headline(fits, aggregate), [name for name in fits if name != aggregate]
+    said = [_pair(contrast(fits, *pair))] if pair else []
+    if said and pair != HEADLINE and len(others) > 2:
+        said[0] += f" They are the farthest apart of {len(others)} skills, which overstates it."
+    against = [c for c in contrasts(fits, aggregate) if c.reference == aggregate]
+    return said + [
+        _against(c) for c in against if math.isfinite(c.ratio) or c.skill not in leave_out
+    ]
 
 
 def _pair(c: Contrast) -> str:
@@ -123,7 +157,7 @@ def _pair(c: Contrast) -> str:
     if not math.isfinite(c.ratio):
         return f"{c.skill} and {c.reference} cannot be compared yet: {c.reason}."
     if c.verdict == "undecided":
-        told = f"This sweep does not tell {c.skill}’s optimal size from {c.reference}’s"
+        told = f"The best sizes of {c.skill} and {c.reference} cannot be told apart"
         return f"{told} ({c.numbers})."
     clear = c.verdict == "clear"
     ending = "excludes 1: clear" if clear else "meets 1: suggestive, not shown"
@@ -142,18 +176,6 @@ def _against(c: Contrast) -> str:
     how = "is clearly" if c.verdict == "clear" else "may be"
     tail = "" if c.verdict == "clear" else ": suggestive"
     return f"{c.skill}’s optimum {how} {c.direction} than {c.reference}’s ({c.numbers}){tail}."
-
-
-def _count(against: list[Contrast]) -> str:
-    """The headline where there is no pair to compare."""
-    clear = [c for c in against if c.verdict == "clear"]
-    larger = sum(c.ratio > 1 for c in clear)
-    return (
-        f"Of {len(against)} skill{'s' * (len(against) > 1)}, {larger} clearly "
-        f"want{'s' * (larger == 1)} more parameters than {against[0].reference} on the same "
-        f"budget and {len(clear) - larger} fewer; for {len(against) - len(clear)} the interval "
-        "does not exclude equality."
-    )
 
 
 def _optimum(fits: Fits, aggregate: str) -> list[str]:

@@ -26,6 +26,7 @@ from sweeper.commands.console import (
     open_runs,
     opt,
     quantity,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -57,9 +58,20 @@ def fit(
     if as_json:
         print(_json(_fitted(opened, fits) | ({"bootstrap": drawn} if drawn else {})))
     else:
-        print("\n".join([*opened.line(), str(fits), *_remarks(fits), *lines(drawn)]))
+        show([*opened.line(), *_answer(fits), *_remarks(fits), *lines(drawn)])
     if not any(optimum.ok for one in fits.values() for optimum in one.optima):
         raise typer.Exit(NO_NUMBER)
+
+
+def _answer(fits: Fits) -> list[str]:
+    """Sizes and laws, and what the intervals allow one to say of skill against skill."""
+    from sweeper.analysis.conclusions import comparisons
+    from sweeper.analysis.summary import summary
+    from sweeper.spec.spec import AGGREGATE
+
+    known = AGGREGATE if AGGREGATE in fits else None
+    said = [f"* {sentence}" for sentence in comparisons(fits, known)]
+    return [*summary(fits), *([""] if said else []), *said]
 
 
 def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
@@ -154,7 +166,7 @@ def predict(
     if as_json:
         print(_json({**opened.to_dict(), **said.to_dict()}))
     else:
-        print("\n".join([*opened.line(), *lines(said)]))
+        show([*opened.line(), *lines(said)])
     if not _has_number(said):
         raise typer.Exit(NO_NUMBER)
 
@@ -196,7 +208,7 @@ SHOWN_ROWS = 10
 
 
 TOGETHER = (
-    "skills are fitted together: how far budgets may leave a law is learnt from all of them, so a "
+    "skills are fitted together, as how far budgets may leave a law is learnt from all of them: a "
     "skill fitted alone may have another interval"
 )
 
@@ -219,12 +231,14 @@ def _remarks(fits: Fits) -> list[str]:
 
 def _doubtful(fits: Fits) -> list[str]:
     """Budgets whose optimum is no plain answer, with the reason of the largest."""
+    from sweeper.text import number
+
     doubtful = {
         skill: [at for at in fit.optima if not at.ok and math.isfinite(at.params)]
         for skill, fit in fits.items()
     }
     return [
-        f"{skill}: no plain optimum at {', '.join(f'{at.flops:.3g}' for at in some)} FLOPs: "
+        f"{skill}: no plain optimum at {', '.join(number(at.flops) for at in some)} FLOPs: "
         f"{some[-1].reason}"
         for skill, some in doubtful.items()
         if some

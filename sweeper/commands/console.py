@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +127,13 @@ def place_of(sweep: Sweep, out: Path | None = None) -> Path:
     from sweeper.record.directory import safe_name
 
     return out or Path("sweeps") / safe_name(sweep.name)
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines, those of words no wider than the screen."""
+    from sweeper.text import fitted
+
+    print("\n".join(map(fitted, lines)))
 
 
 def open_results(directory: Path) -> Results:

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeper.text import duration, gigabytes, si
+from sweeper.analysis.summary import METHODS
+from sweeper.text import duration, gigabytes, grid, money, number, si
 
 if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast, Values
     from sweeper.analysis.hardware import Hardware
 
+WIDTH = 16
+"""Columns for a skill's name."""
+
 
 def lines(said: Forecast) -> list[str]:
     """The lines of one forecast."""
     skills = said.skills
-    shown = _held(said)
-    shown += [f"{name:<24} {_optimum(one)}" for name, one in skills.items() if "params" in one]
-    shown += _block("A wrong size on the same budget costs (nats, share of the FLOPs):", [
-        f"{name:<24} {_costs(one['choices'], 'factor', 'x{:g}')}"
-        for name, one in skills.items() if "choices" in one
-    ])  # fmt: skip
+    shown = [*_held(said), *_optima(skills)]
+    shown += _choices(skills, "choices", "factor", _times, "A wrong size on the same budget costs")
     shown += _block("Half and twice as much would train:", [
-        f"{name:<24} " + ";   ".join(
-            f"x{near['factor']:g} ({near['flops']:.2g} FLOPs): {_short(near)}"
+        f"{name:<{WIDTH}} " + ";   ".join(
+            f"{_times(near['factor'])} ({number(near['flops'], 2)} FLOPs): {_short(near)}"
             for near in one["around"]
         )
         for name, one in skills.items() if "around" in one
     ])  # fmt: skip
     shown += _block("Loss of the allocation that was asked about:", [
-        f"{name:<24} {_allocation(one['allocation'])}"
+        f"{name:<{WIDTH}} {_allocation(one['allocation'])}"
         for name, one in skills.items() if "allocation" in one
     ])  # fmt: skip
-    shown += _block("Other tokens per parameter cost:", [
-        f"{name:<24} {_costs(one['ratios'], 'tokens_per_param', '{:g} t/p')}"
-        for name, one in skills.items() if "ratios" in one
-    ])  # fmt: skip
-    shown += _block("What not knowing the size exactly costs on average, trained at p*:", [
-        f"{name:<24} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
+    shown += _choices(
+        skills, "ratios", "tokens_per_param", "{:g} t/p".format, "Other tokens per parameter cost"
+    )
+    shown += _block("Not knowing the size exactly wastes on average, trained at the best guess:", [
+        f"{name:<{WIDTH}} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
     ])  # fmt: skip
     served = said.ask.demand is not None
     title = "Least lifetime cost" if served else f"Least compute for {said.ask.target_loss} nats"
     shown += _block(f"{title} (by the plain surface):", [
-        f"{name:<24} {_serving(one['serving'])}" for name, one in skills.items()
+        f"{name:<{WIDTH}} {_serving(one['serving'])}" for name, one in skills.items()
         if "serving" in one
     ])  # fmt: skip
     for name, one in skills.items():
@@ -58,6 +57,38 @@ def lines(said: Forecast) -> list[str]:
     return shown
 
 
+def _optima(skills: Mapping[str, Values]) -> list[str]:
+    """The best size of every skill, and by which method."""
+    named = {name: one for name, one in skills.items() if "params" in one}
+    if not named:
+        return []
+    shown = [f"{name:<{WIDTH}} {_optimum(one)}" for name, one in named.items()]
+    methods = {one["method"] for one in named.values() if one["status"] == "ok"}
+    return shown + [f"Method {name}: {METHODS[name]}." for name in sorted(methods & set(METHODS))]
+
+
+def _times(factor: float) -> str:
+    """A size as a multiple of the best."""
+    return {0.5: "half", 2.0: "twice"}.get(factor, f"{factor:g} times")
+
+
+def _choices(
+    skills: Mapping[str, Values], part: str, key: str, title: Callable[[float], str], what: str
+) -> list[str]:
+    """What other choices cost every skill: nats, and the share of the compute they waste."""
+    rows = {name: one[part] for name, one in skills.items() if part in one}
+    known = [row for row in rows.values() if not isinstance(row, dict)]
+    if not known:
+        return _block(f"{what}:", [f"{name:<{WIDTH}} {_refusal(r)}" for name, r in rows.items()])
+    head = ["", *(title(one[key]) for one in known[0])]
+    cells = [
+        [name, *([_refusal(row)] + [""] * (len(head) - 2) if isinstance(row, dict) else
+                 [f"{one['excess']:+.2g}, {one['wasted']:.0%}" for one in row])]
+        for name, row in rows.items()
+    ]  # fmt: skip
+    return _block(f"{what} (nats, and the share of the compute wasted):", grid(head, cells))
+
+
 def _held(said: Forecast) -> list[str]:
     """What the devices can train, and how the models lie on them."""
     hardware = said.ask.hardware
@@ -65,11 +96,11 @@ def _held(said: Forecast) -> list[str]:
         return []
     kept = hardware.to_dict()
     assumed = " (assumed: --mfu states another)" if kept["mfu_assumed"] else ""
-    money = "" if kept["price"] is None else f", {kept['price']:,.0f} in money"
+    cost = "" if kept["price"] is None else f", cost {money(kept['price'])}"
     shown = [
         f"{hardware.count} {hardware.name} for {duration(3600 * hardware.hours)} at "
         f"{hardware.utilisation:.0%} of {hardware.device.peak_flops / 1e12:.4g} TFLOP/s{assumed}: "
-        f"{hardware.flops:.3g} FLOPs, {kept['device_hours']:,.4g} device-hours{money}"
+        f"{hardware.flops:.3g} FLOPs, {kept['device_hours']:,.4g} device-hours{cost}"
     ]
     largest = max(
         (one["params"] for one in said.skills.values() if one.get("memory")), default=0.0
@@ -115,16 +146,16 @@ def _allocation(one: Values) -> str:
         return f"{said}; the best size there has no number ({best['status']})"
     return (
         f"{said}; the best size for them is {si(best['params'])} on {si(best['tokens'])}: "
-        f"{one['params'] / best['params']:.2g} times it costs {one['excess']:+.2g}, "
-        f"{one['wasted']:.0%} of the FLOPs"
+        f"{one['params'] / best['params']:.2g} times that size costs {one['excess']:+.2g} nats "
+        f"and wastes {one['wasted']:.0%} of the compute"
     )
 
 
 def _doubt(one: Values) -> str:
     if "wasted" not in one:
         return _refusal(one)
-    money = f", {one['money']:,.3g} in money" if "money" in one else ""
-    return f"{one['wasted']:.2%} of the FLOPs ({one['flops']:.2g}){money}"
+    cost = f", cost {money(one['money'])}" if "money" in one else ""
+    return f"{100 * one['wasted']:.2g} % of the FLOPs ({number(one['flops'], 2)}{cost})"
 
 
 def _block(title: str, rows: Sequence[str]) -> list[str]:
@@ -141,21 +172,13 @@ def _optimum(one: Values) -> str:
     low, high = one["interval"]
     return (
         f"{si(one['params'])} params on {si(one['tokens'])} tokens "
-        f"(90 %: {si(low)} to {si(high)}; {one['method']}{_beyond(one)})"
+        f"(90 %: {si(low)} to {si(high)}){_beyond(one)}"
     )
 
 
 def _beyond(one: Values) -> str:
     factor = one["extrapolates"]
-    return f", {factor:.3g}x beyond the data" if factor > 1 else ""
-
-
-def _costs(rows: Any, key: str, form: str) -> str:
-    if isinstance(rows, dict):
-        return _refusal(rows)
-    return "   ".join(
-        f"{form.format(row[key])}: {row['excess']:+.2g} ({row['wasted']:.0%})" for row in rows
-    )
+    return f", {factor:.3g} times beyond the data" if factor > 1 else ""
 
 
 def _serving(one: Values) -> str:
@@ -176,7 +199,7 @@ def _serving(one: Values) -> str:
 
 
 def _unit(one: Values) -> str:
-    return "FLOPs" if one["unit"] == "flops" else "in money"
+    return "FLOPs" if one["unit"] == "flops" else "of money"
 
 
 def _sampling(name: str, both: Values) -> Iterator[str]:

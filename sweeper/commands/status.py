@@ -13,7 +13,7 @@ from sweeper.record.timeleft import ahead_of, left_s, trial_left_s
 from sweeper.search.build import policy
 from sweeper.search.protocol import Search
 from sweeper.sweep import Results
-from sweeper.text import duration, si
+from sweeper.text import duration, number, si, within
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -144,8 +144,8 @@ def _head(values: dict[str, Any]) -> RenderableType:
     states = ", ".join(f"{n} {words.get(state, state)}" for state, n in values["trials"].items())
     grid.add_row("trials", states or "none yet")
     grid.add_row(
-        "spent", f"{spent:.3g} of {allowance:.3g} FLOPs ({spent / allowance:.0%}), "
-        f"{reserved:.3g} reserved",
+        "spent", f"{number(spent)} of {number(allowance)} FLOPs ({spent / allowance:.0%}), "
+        f"{number(reserved)} reserved",
     )  # fmt: skip
     grid.add_row("", _bar(spent, reserved, allowance))
     if values["wasted_flops"]:
@@ -186,7 +186,7 @@ def _optima_table(rows: list[dict[str, Any]]) -> RenderableType:
     from rich.table import Table
 
     budgets = sorted({row["flops"] for row in rows})[-SHOWN_BUDGETS:]
-    table = Table("optimum", *(f"{b:.3g}" for b in budgets), box=None, padding=(0, 2, 0, 0))
+    table = Table("optimum", *(number(b) for b in budgets), box=None, padding=(0, 2, 0, 0))
     cells = {(row["skill"], row["flops"]): _cell(row) for row in rows}
     for skill in dict.fromkeys(row["skill"] for row in rows):
         table.add_row(skill, *(cells[skill, b] for b in budgets))
@@ -194,12 +194,12 @@ def _optima_table(rows: list[dict[str, Any]]) -> RenderableType:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    """An optimum and the factor of its interval, such as 124M ×/÷1.15."""
+    """An optimum and the half-width of its interval, such as 124M ±15 %."""
     if row["params"] is None:
         return "–"
     if row["low"] is None or row["high"] is None or row["low"] <= 0:
         return f"{si(row['params'])} ?"
-    return f"{si(row['params'])} ×/÷{math.sqrt(row['high'] / row['low']):.2f}"
+    return f"{si(row['params'])} {within(math.log(row['high'] / row['low']) / 2)}"
 
 
 def _event_line(event: dict[str, Any]) -> str:

@@ -235,7 +235,9 @@ def _study_lines(results: Results) -> list[str]:
 
 def _closing(results: Results) -> str:
     from sweeper.analysis.conclusions import conclusions
+    from sweeper.analysis.summary import summary
     from sweeper.record.proof import proofs, sentences
+    from sweeper.text import fitted
 
     finished = results.finished
     if not results.fittable:
@@ -248,10 +250,10 @@ def _closing(results: Results) -> str:
         *conclusions(fits, results.aggregate),
         *sentences(proofs(results.events, results.table)),
     ]
-    said = "\n".join(f"* {sentence}" for sentence in found)
+    said = [f"* {sentence}" for sentence in found]
     why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
-    return (
-        f"\nThe search stopped ({why}).\n{fits}\n\n{said}\n\n"
-        f"report: {results.directory.report}\n"
-        f"data:   {results.directory.observations}"
-    )
+    lines = [
+        "", f"The search stopped ({why})", "", *summary(fits), "", *said, "",
+        f"report: {results.directory.report}", f"data:   {results.directory.observations}",
+    ]  # fmt: skip
+    return "\n".join(map(fitted, lines))

@@ -26,6 +26,7 @@ from sweeper.search.simulation import run
 from sweeper.spec.presets import followed
 from sweeper.spec.sections import Cluster, Sizes
 from sweeper.spec.spec import Spec
+from sweeper.text import number, within
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -114,22 +115,20 @@ class Need:
 
     def __str__(self) -> str:
         """The answer in a sentence or two."""
-        where = f"{self.flops[-1]:.3g} FLOPs" if len(self.flops) == 1 else "every budget"
-        wanted = f"p* at {where} to within x/÷ {math.exp(self.tolerance):.3g}"
+        where = f"{number(self.flops[-1])} FLOPs" if len(self.flops) == 1 else "every budget"
+        wanted = f"The best size at {where} to within {within(self.tolerance)}"
         if self.possible:
             return (
-                f"{wanted} (90 %, every skill) needs an allowance of {self.allowance:.3g} FLOPs, "
-                f"about {self.trials} trials; {ENDLESS_TRIALS} trials on this ladder would "
-                f"bring x/÷ {math.exp(self.floor):.3g}."
+                f"{wanted} (90 %, every skill) needs an allowance of {number(self.allowance)} "
+                f"FLOPs, about {self.trials} trials; {ENDLESS_TRIALS} trials on this ladder would "
+                f"bring {within(self.floor)}."
             )
         higher = "No ladder that ends below that budget was found to do."
         if math.isfinite(self.ladder_top):
-            higher = f"A ladder up to {self.ladder_top:.3g} FLOPs would do."
-        factor = f"{math.exp(self.floor):.3g}" if self.floor < math.log(1e6) else "over a million"
+            higher = f"A ladder up to {number(self.ladder_top)} FLOPs would do."
         return (
-            f"{wanted} cannot be reached on this ladder: even {ENDLESS_TRIALS} trials leave a "
-            f"half-width of {self.floor:.2g} in ln p* (x/÷ {factor}), the doubt "
-            f"whether one law holds there. {higher}"
+            f"{wanted} cannot be reached on this ladder: even {ENDLESS_TRIALS} trials leave "
+            f"{within(self.floor)}, the doubt whether one law holds there. {higher}"
         )
 
 

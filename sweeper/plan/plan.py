@@ -15,7 +15,7 @@ import pandas as pd
 from fitting.values import plain
 from sweeper.plan.recipe import Line, shown
 from sweeper.spec.scoring import Scoring
-from sweeper.text import duration, gigabytes, si
+from sweeper.text import duration, gigabytes, money, number, si, within
 
 if TYPE_CHECKING:
     from sweeper.plan.expected import Need
@@ -129,7 +129,7 @@ def in_words(compared: pd.DataFrame) -> str:
             duration(3600 * v) if ok else "-" for v, ok in zip(column, fits, strict=True)
         ]
     if "price" in compared and compared["price"].notna().any():
-        shown["price"] = [f"{v:,.2f}" for v in compared["price"]]
+        shown["cost"] = [money(v) for v in compared["price"]]
     refused = compared[~fits]
     reasons = [f"{row.device}: {row.reason}" for row in refused.itertuples()]
     return "\n".join([shown.to_string(index=False), *reasons])
@@ -139,15 +139,15 @@ def _text(plan: Plan) -> str:
     """The whole plan."""
     few, many = plan.trials
     count = f"{few}" if few == many else f"{few} to {many}"
-    money = "" if math.isnan(plan.price) else f", {plan.price:,.2f} in money"
+    cost = "" if math.isnan(plan.price) else f", cost {money(plan.price)}"
     return "\n".join(
         [
             *shown(plan.recipe),
             "",
             _columns(plan.table).to_string(index=False),
             "",
-            f"{count} trials within {plan.allowance:.3g} FLOPs: "
-            f"{plan.device_hours:.3g} {plan.device} hours{money} ({plan.speed})",
+            f"{count} trials within {number(plan.allowance)} FLOPs: "
+            f"{plan.device_hours:.3g} {plan.device} hours{cost} ({plan.speed})",
             _wall(plan),
             *_costs(plan),
             *_measuring(plan.scoring),
@@ -163,7 +163,7 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     """What is shown of the budgets, in words."""
     shown = pd.DataFrame(
         {
-            "budget": [f"{v:.3g}" for v in table["flops"]],
+            "budget": [number(v) for v in table["flops"]],
             "sizes": table["sizes"],
             "from": [si(v) for v in table["params_low"]],
             "to": [si(v) for v in table["params_high"]],
@@ -216,28 +216,28 @@ def _wall(plan: Plan) -> str:
 
 def _costs(plan: Plan) -> Iterator[str]:
     for row in plan.policies.itertuples():
-        money = "" if math.isnan(row.price) else f", {row.price:,.2f} in money"
+        cost = "" if math.isnan(row.price) else f", cost {money(row.price)}"
         width = getattr(row, "half_width", math.nan)
-        found = f", p* to within x/÷ {math.exp(width):.3g}" if math.isfinite(width) else ""
+        found = f", best sizes to within {within(width)}" if math.isfinite(width) else ""
         yield (
-            f"policy {row.policy}: {row.trials} trials, {row.flops:.3g} FLOPs, "
-            f"{row.hours:.3g} hours{money}{found}"
+            f"policy {row.policy}: {row.trials} trials, {number(row.flops)} FLOPs, "
+            f"{row.hours:.3g} hours{cost}{found}"
         )
 
 
 def _expectation(plan: Plan) -> list[str]:
     if plan.expected is None:
         return []
-    lines = ["", f"Expected of one simulated sweep in {plan.world}:"]
+    lines = [
+        "", f"Best sizes known to within (90 %), by one simulated sweep in {plan.world}:",
+    ]  # fmt: skip
     for row in plan.expected.itertuples():
-        skills = ", ".join(f"{s} x/÷ {math.exp(w):.3g}" for s, w in row.by_skill.items())
-        lines.append(
-            f"  C={row.flops:.3g}: {row.trials} trials, p* to within "
-            f"x/÷ {math.exp(row.half_width):.3g} (90 %, widest skill; {skills})"
-        )
+        skills = ", ".join(f"{s} {within(w)}" for s, w in row.by_skill.items())
+        lines.append(f"  {number(row.flops)} FLOPs, {row.trials} trials: {skills}")
     if math.isfinite(plan.efficiency):
         lines.append(
-            f"  The best possible design would need {plan.efficiency:.0%} of these FLOPs."
+            f"  A design that knew the answer beforehand would need {plan.efficiency:.0%} of "
+            "these FLOPs."
         )
     return lines
 

@@ -97,7 +97,7 @@ def speed_of(cluster: Cluster, measured: pd.DataFrame | None = None) -> Speed:
         return Speed(stated, f"measured on {len(measured)} trials of {sizes}", found)
     if cluster.mfu is not None:
         return Speed(cluster, f"MFU of {cluster.mfu:.0%} as stated in cluster.mfu")
-    return Speed(cluster, "worked out from data sheets; measure by a pilot (--pilot)")
+    return Speed(cluster, "from data sheets; --pilot SWEEP takes a sweep's measured speed")
 
 
 def _correction(trials: pd.DataFrame) -> Correction | None:

@@ -27,6 +27,7 @@ from sweeper.search.history import GOLDEN, FitCache, allocations
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
+from sweeper.text import number, within
 
 __all__ = ["AdaptiveSearch"]
 
@@ -231,12 +232,11 @@ class AdaptiveSearch:
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
         spent = float(state.spent.sum())
         ahead = foresee(state.fit, self._all_candidates(state), self._wishes, flops=spent)
-        share = self._efficiency(state)
-        limit = f" ({share:.0%} of the information limit)" if math.isfinite(share) else ""
         return (
-            f"The widest 90 % interval of ln p* is ±{widths[s, k]:.2g} "
-            f"({state.whole.skills[s]} at {self.targets[k]:.3g} FLOPs) after {spent:.3g} FLOPs"
-            f"{limit}; as many again would bring it to about ±{(widths * ahead).max():.2g}."
+            f"After {number(spent)} FLOPs every best size is known to within "
+            f"{within(float(widths[s, k]))} (90 %; the least sure is {state.whole.skills[s]} at "
+            f"{number(self.targets[k])} FLOPs); as many again would bring about "
+            f"{within(float((widths * ahead).max()))}."
         )
 
 

@@ -212,7 +212,7 @@ def _range(study: ValidationStudy) -> Figure:
 def _skills(study: SkillsStudy) -> list[Drawn]:
     caption = (
         "Optimal size over the reference’s, pooled over budgets, 90 % intervals: round marks "
-        "the hypothesis half, squares the held-out half; colour: the method."
+        "the first half of the skills, squares the half kept back; colour: the method."
     )
     return [Drawn("ratios", _forest(study), caption)]
 

@@ -189,8 +189,8 @@ def _holm(p_values: Sequence[float]) -> list[float]:
 def _sentence(row: Mapping[str, Any]) -> str:
     pair = f"{row['name']} and {row['reference']} ({row['method']})"
     if not math.isfinite(row["log_ratio"]):
-        return f"{pair}: no optima to compare on the hypothesis half."
-    first = f"{math.exp(row['log_ratio']):.2f} times on the hypothesis half"
+        return f"{pair}: no optima to compare on the first half of the skills."
+    first = f"{math.exp(row['log_ratio']):.2f} times on the first half of the skills"
     if not row["claimed"]:
         return f"{pair}: {first}, p = {row['p_value']:.2g}: no claim."
     side = "above" if row["log_ratio"] > 0 else "below"
@@ -198,6 +198,6 @@ def _sentence(row: Mapping[str, Any]) -> str:
     if not math.isfinite(row["corrected_p"]):
         return f"{claim}: {first}, p = {row['p_value']:.2g}; {row['verdict']}."
     return (
-        f"{claim}: {first}, {math.exp(row['held_out_log_ratio']):.2f} times on the held-out half, "
-        f"p = {row['corrected_p']:.2g} after Holm’s correction: {row['verdict']}."
+        f"{claim}: {first}, {math.exp(row['held_out_log_ratio']):.2f} times on the half kept "
+        f"back, p = {row['corrected_p']:.2g} after Holm’s correction: {row['verdict']}."
     )

@@ -113,7 +113,7 @@ def test_the_demo_runs_the_spec_of_the_package(monkeypatch, folder):
     monkeypatch.setattr(
         starting, "carry_out", lambda sweep, out, again, quiet: seen.append((sweep, out, again))
     )
-    assert "1e+11" in said("demo", "--out", "here")
+    assert "1e11" in said("demo", "--out", "here")
     ((sweep, out, again),) = seen
     assert sweep.budgets[0] == 1e11
     assert str(out) == "here"

@@ -93,7 +93,7 @@ def test_toy_sweep_uses_all_budgets_and_stays_near_the_optima(toy: pd.DataFrame)
 def test_says_what_was_reached_and_what_more_would_buy(toy: pd.DataFrame) -> None:
     finished = toy.attrs["finished"]
     assert isinstance(finished, Finished) and finished.reason == "allowance"
-    assert "90 % interval" in finished.detail and "as many again" in finished.detail
+    assert "is known to within ±" in finished.detail and "as many again" in finished.detail
 
 
 def test_stops_when_all_intervals_are_narrow_and_the_law_was_checked() -> None:
