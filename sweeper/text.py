@@ -12,6 +12,10 @@ from pathlib import Path
 
 from trainables.progress import duration as duration
 
+SENSELESS = 1e6
+"""Ratio of an interval's ends from which it is shown as not known (assumption: no size, loss or
+ratio is uncertain by so much and yet of use)."""
+
 
 def si(value: float) -> str:
     """Three significant figures with an SI suffix: 1.3B, 124M, 68.2k."""
@@ -32,11 +36,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def between(interval: tuple[float, float], pattern: str = "", *, word: str = "–") -> str:
-    """Both ends of an interval, sizes unless a pattern is given; a dash if it is not known."""
-    if not all(map(math.isfinite, interval)):
+    """Both ends of an interval, sizes unless a pattern is given; a dash if it says nothing."""
+    low, high = interval
+    if not (math.isfinite(low) and math.isfinite(high)) or (low > 0 and high / low > SENSELESS):
         return "–"
-    low, high = (pattern.format(v) if pattern else si(v) for v in interval)
-    return f"{low} {word} {high}"
+    ends = [pattern.format(v) if pattern else si(v) for v in interval]
+    return f" {word} ".join(ends)
 
 
 def gigabytes(value: float) -> str:
@@ -53,7 +58,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def within(width: float) -> str:
     """Half-width of an interval of a logarithm in words: ±15 %, or a factor where it is wide."""
-    if not width < math.log(1e6):
+    if not width < math.log(SENSELESS):
         return "a factor of a million or more" if width > 0 else "unknown"
     if width < math.log(2):
         return f"±{100 * math.expm1(width):.2g} %"

@@ -6,11 +6,12 @@ from fitting.plots.figures import (
     figure_isoflops,
     figure_laws,
     figure_mix_curves,
+    figure_ratios,
     figure_residuals,
     figure_shares,
 )
 
 __all__ = [
     "COLOURS", "figure_alignment", "figure_isoflops", "figure_laws", "figure_mix_curves",
-    "figure_residuals", "figure_shares",
+    "figure_ratios", "figure_residuals", "figure_shares",
 ]  # fmt: skip

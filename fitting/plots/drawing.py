@@ -93,9 +93,13 @@ def draw_curve(
 def draw_mark(
     axes: Axes, one: Optimum, heights: Heights, colour: str, *, bars: bool = True
 ) -> float:
-    """A cross at an optimum on its curve, with its interval; returns its height, NaN if none."""
+    """A cross at an optimum on its curve, with its interval; returns its height, NaN if none.
+
+    Beyond the sizes trained, and where they are too few for a curve, there is nothing to mark.
+    """
     height = heights(math.log(one.params))
-    height = one.loss if math.isnan(height) else height
+    if math.isnan(height):
+        return height
     low, high = one.interval
     if bars and math.isfinite(low) and math.isfinite(high):
         axes.plot([low, high], [height, height], color=colour, linewidth=1.2, zorder=4)

@@ -36,12 +36,14 @@ from fitting.plots.drawing import (
     plain_numbers,
 )
 from fitting.plots.drawing import COLOURS as COLOURS
-from fitting.values import Optimum
+from fitting.values import Z90, FloatArray, Optimum
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _LEGEND_ROWS = 16
+_RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 2.0, 3.0, 5.0, 10.0)
 _SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
 
 
@@ -120,6 +122,56 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     legend_above(axes, "line: mean, band: 90 % interval", columns=columns)
     plain(axes)
     return figure
+
+
+def figure_ratios(comparisons: Mapping[str, Comparison]) -> Figure:
+    """Each skill's optimum over the aggregate's, budget by budget, with 90 % intervals.
+
+    Beside the last budget stands the mean over all. For a histogram of many budgets, as in the
+    paper's figure 1c, see `figure_residuals`.
+    """
+    figure, axes = one_panel(6.0, 4.2)
+    flops = np.concatenate([c.frame["flops"].to_numpy(float) for c in comparisons.values()])
+    low, high = (flops.min(), flops.max()) if len(flops) else (1.0, 1.0)
+    gap = max(math.log(high / low) / 40, 0.02)  # of ln C, between skills and before the mean
+    for i, (name, one) in enumerate(comparisons.items()):
+        colour, mark = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        shift = gap * (i - (len(comparisons) - 1) / 2)
+        x, value, se = (one.frame[k].to_numpy(float) for k in ("flops", "log_ratio", "se"))
+        _ratio_bars(axes, x * math.exp(shift), value, Z90 * se, colour, mark)
+        if math.isfinite(one.pooled):
+            half = (one.interval()[1] - one.interval()[0]) / 2
+            at = np.array([high * math.exp(8 * gap + shift)])
+            label = f"{literal(name)}: mean {one.ratio:.2f}"
+            _ratio_bars(axes, at, np.array([one.pooled]), half, colour, "D", label=label)
+    axes.axhline(1, color="black", linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, top = axes.get_ylim()
+    ticks = [r for r in _RATIOS if low < r < top]
+    axes.set_yticks(ticks, [f"{r:g}" for r in ticks])
+    budgets = sorted(set(flops))[:: math.ceil(len(set(flops)) / 6) or 1]
+    names = [f"{b:.3g}".replace("e+", "e") for b in budgets]
+    axes.set_xticks([*budgets, high * math.exp(8 * gap)], [*names, "mean"])
+    axes.minorticks_off()
+    axes.set_xlabel("training FLOPs")
+    axes.set_ylabel("optimum over the aggregate's")
+    longest = max((len(name) for name in comparisons), default=0)
+    legend_above(axes, "", columns=min(len(comparisons), 3 if longest <= _SHORT_NAME else 1))
+    plain(axes)
+    return figure
+
+
+def _ratio_bars(
+    axes: Axes, x: FloatArray, log_ratio: FloatArray, half: FloatArray | float, colour: str,
+    mark: str, *, label: str = "",
+) -> None:  # fmt: skip
+    middle = np.exp(log_ratio)
+    ends = np.array([middle - np.exp(log_ratio - half), np.exp(log_ratio + half) - middle])
+    axes.errorbar(
+        x, middle, yerr=np.nan_to_num(ends), fmt=mark, color=colour, capsize=2, markersize=5,
+        linewidth=1.2, label=label or "_",
+    )  # fmt: skip
 
 
 def figure_mix_curves(points: pd.DataFrame, *, title: str = "") -> Figure:

@@ -38,7 +38,7 @@ class Toggle(NamedTuple):
 
 
 def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Figure]:
-    """The paper's figure 1 for this sweep: isoFLOP curves, optima and laws, residuals.
+    """The paper's figure 1 for this sweep: isoFLOP curves, optima and laws, ratios.
 
     Args:
         fits: of every skill.
@@ -49,7 +49,7 @@ def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Fi
     groups = [others[i : i + COLOURS] for i in range(0, len(others), COLOURS)] or [[]]
     found = [_curves(fits, aggregate, skills), _laws(fits, aggregate, groups)]
     if aggregate is not None and others:
-        found.append(_residuals(fits, aggregate, groups))
+        found.append(_ratios(fits, aggregate, groups))
     return [figure for figure in found if figure.drawings]
 
 
@@ -89,7 +89,8 @@ def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
         tuple(drawings),
         "IsoFLOP curves.",
         "Each point is one trial, each colour one budget; dashed: a parabola through them. "
-        f"Crosses: the {fits.method} method’s optima with 90 % intervals{marked}.",
+        f"Crosses: the best sizes by the {fits.method} method with 90 % intervals{marked}, none "
+        "beyond the sizes trained.",
     )
 
 
@@ -119,20 +120,20 @@ def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) ->
     )
 
 
-def _residuals(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> Figure:
-    from fitting.plots import figure_residuals
+def _ratios(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> Figure:
+    from fitting.plots import figure_ratios
 
     drawings = []
     for i, group in enumerate(groups):
         with style():
-            drawing = figure_residuals({name: fits.compare(name, aggregate) for name in group})
-            label = f"Log ratio of optima to {aggregate}: {', '.join(group)}"
+            drawing = figure_ratios({name: fits.compare(name, aggregate) for name in group})
+            label = f"Ratio of optima to {aggregate}: {', '.join(group)}"
             drawings.append(svg(drawing, f"c{i}", label, skill_colours()))
     return Figure(
         tuple(drawings),
-        f"Residuals against {aggregate}.",
-        f"ln(p* of the skill / p* of {aggregate}), one count per budget; above 0 the skill asks "
-        "for a larger model.",
+        f"Each skill against {aggregate}.",
+        f"Best size of the skill over {aggregate}’s on each budget, and the mean over all, with "
+        "90 % intervals; above 1 the skill asks for a larger model.",
     )
 
 

@@ -20,6 +20,7 @@ import yaml
 from fitting.laws.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper.analysis.conclusions import SUGGESTIVE, Contrast, conclusions, contrasts
+from sweeper.analysis.summary import METHODS
 from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
@@ -169,11 +170,13 @@ def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[
     return {
         "aggregate": aggregate,
         "method": fits.method,
+        "method_words": METHODS[fits.method],
         "colours": colours,
         "ramp": ramp(len(ladder)),
         "said": conclusions(fits, aggregate),
         "forest": _forest(_against(fits, aggregate, skills)),
         "optima": tables.optima(fits, colours, ladder),
+        "best": tables.optima(fits, colours, ladder[-1:]),
         "laws": tables.laws(fits, colours, beyond),
         "beyond": number(beyond),
         "beyond_factor": number(tables.BEYOND),

@@ -96,8 +96,13 @@ def _bare(text: str) -> str:
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
     text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
     text = re.sub(r"(<svg[^>]*?) height=\"[\d.]+pt\"", r"\1", text, count=1)
-    text = re.sub(r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.1f}", text)
+    # Within tags alone: what stands between them is a number that somebody reads.
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{2,}", _tenths, tag[0]), text)
     return re.sub(r"\s*\n\s*", "\n", text)
+
+
+def _tenths(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.1f}"
 
 
 def _unhatched(text: str) -> str:

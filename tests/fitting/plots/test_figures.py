@@ -145,3 +145,27 @@ def test_no_global_state() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_ratios_by_budget(fits: dict[str, Fit]) -> None:
+    aggregate = [
+        replace(fits["code"].optima[0], params=p, flops=c)
+        for c, p in skills_optima()[["flops", "ape_params"]].to_numpy()
+    ]
+    comparisons = {name: compare_optima(fit.optima, aggregate) for name, fit in fits.items()}
+    (axes,) = plots.figure_ratios(comparisons).axes
+    points = [len(line.get_xdata()) for line in axes.lines if line.get_marker() in "os"]
+    assert points.count(9) == 2
+    labels = [t.get_text() for t in axes.get_legend().get_texts()]
+    assert labels == ["code: mean 0.92", "knowledge: mean 1.12"]
+    assert axes.get_xticklabels()[-1].get_text() == "mean"
+
+
+def test_no_cross_beyond_the_sizes_trained(fits: dict[str, Fit]) -> None:
+    own = fits["code"].optima
+    points = pd.DataFrame(
+        {"flops": own[0].flops, "params": [1e8, 2e8, 4e8], "loss": [2.0, 1.9, 2.1]}
+    )
+    for params, crosses in ((2e8, 1), (9e9, 0)):
+        (axes,) = plots.figure_isoflops(points, [replace(own[0], params=params)]).axes
+        assert sum(line.get_marker() == "x" for line in axes.lines) == crosses

@@ -215,6 +215,11 @@ def test_figures_take_the_colours_of_the_page(page: str) -> None:
         assert not re.search(r"#(000000|ffffff|0072b2|c1121f)", drawing, flags=re.IGNORECASE)
 
 
+def test_numbers_in_figures_keep_their_digits(page: str) -> None:
+    assert re.search(r">code: b = 0\.\d{3}<", page)
+    assert re.search(r">code: mean \d\.\d\d<", page)
+
+
 def test_the_spec_is_there_to_run_again(read: Reader, sweep: Sweep, tmp_path: Path) -> None:
     spec = next(text for text in read.text if text.startswith("budgets:"))
     (tmp_path / "sweep.yaml").write_text(spec)
