@@ -36,13 +36,19 @@ RUN_ONLY_DATA = ("path", "max_epochs")
 def decisive(data: Mapping[str, Any]) -> dict[str, Any]:
     """What of the data, as plain values, decides a loss.
 
-    ``share_of: documents`` is left out: it is what specs and corpora without the field meant.
+    ``share_of: documents`` is left out, as it is what specs and corpora without the field meant,
+    and the number of target tokens, which older ones do not say.
     """
     kept = {name: value for name, value in data.items() if name not in RUN_ONLY_DATA}
     if kept.get("share_of") == "documents":
         del kept["share_of"]
     if kept.get("corpus"):
-        kept["corpus"] = {k: v for k, v in kept["corpus"].items() if k != "share_of"}
+        corpus = {name: value for name, value in kept["corpus"].items() if name != "share_of"}
+        corpus["skills"] = {
+            skill: {name: value for name, value in entry.items() if name != "target_tokens"}
+            for skill, entry in corpus["skills"].items()
+        }
+        kept["corpus"] = corpus
     return kept
 
 

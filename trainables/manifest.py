@@ -68,6 +68,7 @@ class SkillCounts:
         skill_class: document class or family it belongs to.
         examples: how many.
         tokens: of all their sequences, contexts and targets.
+        target_tokens: of the targets; 0 where an older spec does not say.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -75,6 +76,7 @@ class SkillCounts:
     skill_class: str
     examples: int
     tokens: int
+    target_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,9 @@ def summary(manifest: dict[str, Any]) -> Corpus:
             for name, entry in manifest["classes"].items()
         },
         skills={
-            name: SkillCounts(entry["class"], entry["examples"], entry["tokens"])
+            name: SkillCounts(
+                entry["class"], entry["examples"], entry["tokens"], entry.get("target_tokens", 0)
+            )
             for name, entry in manifest["skills"].items()
         },
         text=identity({**manifest, "skills": {}}),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
@@ -22,6 +23,17 @@ suggestive rather than undecided: odds of about 4 to 1 for the sign (assumption)
 
 HEADLINE = ("knowledge", "code")
 """The pair that the question is about (Roberts et al. 2025), when both were measured."""
+
+CLASS = "validation/"
+"""Begins the names of skills that are a class's held-out documents."""
+
+ALL_PAIRS = 3
+"""Skills of equal rank up to which all are compared with each other; of more, the one that asks
+for the largest model with the one that asks for the smallest."""
+
+MUCH_MORE = 10.0
+"""Factor of the FLOPs spent from which an undecided pair is called equal for practice (assumption:
+who has a tenth of what it takes does not wait for it)."""
 
 _STATUS_WORDS = {
     Status.FLAT: "flat within noise",
@@ -81,22 +93,30 @@ class Contrast:
         return f"{self.ratio:.2f} times, 90 % interval {bounds}"
 
 
-def contrasts(fits: Fits, aggregate: str | None) -> list[Contrast]:
-    """The headline's pair of skills, then every skill against the aggregate."""
-    pair = headline(fits, aggregate)
-    pairs = [pair] if pair else []
+def contrasts(fits: Fits, aggregate: str | None, weak: Collection[str] = ()) -> list[Contrast]:
+    """Skill against skill, class against class, then every one against the aggregate.
+
+    Args:
+        fits: of every skill.
+        aggregate: the skill that all others are compared to; None if it was not measured.
+        weak: skills that say nothing, which are left out.
+    """
+    equal = [name for name in fits if name != aggregate and name not in weak]
+    classes = [name for name in equal if name.startswith(CLASS)]
+    skills = [name for name in equal if name not in classes]
+    pairs = [*_pairs(fits, skills), *_pairs(fits, classes)]
     if aggregate is not None:
-        pairs += [(skill, aggregate) for skill in fits if skill != aggregate]
-    return [contrast(fits, *each) for each in pairs]
+        pairs += [(skill, aggregate) for skill in equal]
+    return [contrast(fits, *pair) for pair in pairs]
 
 
-def headline(fits: Fits, aggregate: str | None) -> tuple[str, str] | None:
-    """Knowledge and code where both were measured, else the two skills farthest apart."""
-    if set(HEADLINE) <= set(fits):
-        return HEADLINE
-    sizes = {name: _middle(fit) for name, fit in fits.items() if name != aggregate}
-    known = sorted((size, name) for name, size in sizes.items() if math.isfinite(size))
-    return (known[-1][1], known[0][1]) if len(known) > 1 else None
+def _pairs(fits: Fits, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of equal rank that are compared: the headline's first, the larger optimum first."""
+    sizes = {name: _middle(fits[name]) for name in names}
+    known = sorted((n for n in names if math.isfinite(sizes[n])), key=lambda n: -sizes[n])
+    found = [HEADLINE] if set(HEADLINE) <= set(names) else []
+    found += list(combinations(known, 2)) if len(known) <= ALL_PAIRS else [(known[0], known[-1])]
+    return [pair for i, pair in enumerate(found) if set(pair) not in map(set, found[:i])]
 
 
 def _middle(fit: SkillFit) -> float:
@@ -120,50 +140,89 @@ def contrast(fits: Fits, skill: str, reference: str) -> Contrast:
     return Contrast(skill, reference, math.nan, (math.nan, math.nan), reason)
 
 
-def conclusions(fits: Fits, aggregate: str | None) -> list[str]:
+def conclusions(
+    fits: Fits, aggregate: str | None, weak: Mapping[str, str] | None = None
+) -> list[str]:
     """What the fits allow one to say, the main thing first, one sentence each.
 
     Args:
         fits: of every skill.
         aggregate: the skill that others are compared to; None if it was not measured.
+        weak: skills that say nothing, with a sentence each (`sweeper.analysis.weak`).
     """
-    without = _unusable(fits)
-    said = comparisons(fits, aggregate, leave_out=without)
+    weak = weak or {}
+    without = {skill: text for skill, text in _unusable(fits).items() if skill not in weak}
+    said = comparisons(fits, aggregate, leave_out=without, weak=weak)
     if aggregate is not None:
         said += _optimum(fits, aggregate)
     return said + list(without.values()) + _withheld(fits)
 
 
-def comparisons(fits: Fits, aggregate: str | None, *, leave_out: Container[str] = ()) -> list[str]:
-    """Skill against skill, then every skill against the aggregate, a sentence each.
+def comparisons(
+    fits: Fits,
+    aggregate: str | None,
+    *,
+    leave_out: Container[str] = (),
+    weak: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Skill against skill, class against class, then each against the aggregate, in sentences.
 
     Args:
         fits: of every skill.
         aggregate: the skill that others are compared to; None for none.
         leave_out: skills that are not said to be incomparable, as something else says why.
+        weak: skills that say nothing, with the sentence that is said of each instead.
     """
-    pair, others = headline(fits, aggregate), [name for name in fits if name != aggregate]
-    said = [_pair(contrast(fits, *pair))] if pair else []
-    if said and pair != HEADLINE and len(others) > 2:
-        said[0] += f" They are the farthest apart of {len(others)} skills, which overstates it."
-    against = [c for c in contrasts(fits, aggregate) if c.reference == aggregate]
-    return said + [
-        _against(c) for c in against if math.isfinite(c.ratio) or c.skill not in leave_out
+    weak = weak or {}
+    found, spent = contrasts(fits, aggregate, weak), _spent(fits)
+    many = len(fits) - len(weak) - (aggregate is not None)
+    said = [_pair(c, spent) for c in found if c.reference != aggregate]
+    if said and many > ALL_PAIRS and {found[0].skill, found[0].reference} != set(HEADLINE):
+        said[0] += f" They are the farthest apart of {many} skills, which overstates it."
+    against = [c for c in found if c.reference == aggregate]
+    return [
+        *said,
+        *weak.values(),
+        *(_against(c) for c in against if math.isfinite(c.ratio) or c.skill not in leave_out),
     ]
 
 
-def _pair(c: Contrast) -> str:
+def _spent(fits: Fits) -> float:
+    """FLOPs of the trainings behind the fits."""
+    frame = fits.observations.frame
+    return float(frame.drop_duplicates("trial_id")["flops"].sum())
+
+
+def _pair(c: Contrast, spent: float) -> str:
     """The sentence about two skills of equal rank."""
     if not math.isfinite(c.ratio):
         return f"{c.skill} and {c.reference} cannot be compared yet: {c.reason}."
     if c.verdict == "undecided":
         told = f"The best sizes of {c.skill} and {c.reference} cannot be told apart"
-        return f"{told} ({c.numbers})."
+        return f"{told} ({c.numbers}).{_deciding(c, spent)}"
     clear = c.verdict == "clear"
-    ending = "excludes 1: clear" if clear else "meets 1: suggestive, not shown"
+    ending = "excludes 1: clear." if clear else "meets 1: suggestive, not shown."
     return (
         f"On the same budget {c.skill} asks for a {c.direction} model than {c.reference}: "
-        f"{c.numbers}. The interval {ending}."
+        f"{c.numbers}. The interval {ending}{'' if clear else _deciding(c, spent)}"
+    )
+
+
+def _deciding(c: Contrast, spent: float) -> str:
+    """How many FLOPs would decide a pair, as an interval's width falls with their root."""
+    half = math.log(c.interval[1] / c.interval[0]) / 2
+    factor = (half / abs(math.log(c.ratio))) ** 2 if c.ratio != 1 else math.inf
+    if not math.isfinite(half) or factor <= 1:
+        return ""
+    if factor > MUCH_MORE:
+        most = max(c.interval[1], 1 / c.interval[0])
+        return (
+            f" More than {MUCH_MORE:g} times the FLOPs would be needed; they differ by no more "
+            f"than {most:.2f} times, so one size serves both as well as is known."
+        )
+    return (
+        f" About {number((factor - 1) * spent, 2)} FLOPs more ({factor:.2g} times the "
+        f"{number(spent, 2)} spent) would decide it, if the ratio stays."
     )
 
 

@@ -58,19 +58,21 @@ def fit(
     if as_json:
         print(_json(_fitted(opened, fits) | ({"bootstrap": drawn} if drawn else {})))
     else:
-        show([*opened.line(), *_answer(fits), *_remarks(fits), *lines(drawn)])
+        show([*opened.line(), *_answer(opened), *_remarks(fits), *lines(drawn)])
     if not any(optimum.ok for one in fits.values() for optimum in one.optima):
         raise typer.Exit(NO_NUMBER)
 
 
-def _answer(fits: Fits) -> list[str]:
+def _answer(opened: Runs) -> list[str]:
     """Sizes and laws, and what the intervals allow one to say of skill against skill."""
     from sweeper.analysis.conclusions import comparisons
     from sweeper.analysis.summary import summary
+    from sweeper.analysis.weak import weak_in, weak_skills
     from sweeper.spec.spec import AGGREGATE
 
-    known = AGGREGATE if AGGREGATE in fits else None
-    said = [f"* {sentence}" for sentence in comparisons(fits, known)]
+    fits, known = opened.fits, AGGREGATE if AGGREGATE in opened.fits else None
+    weak = weak_in(opened.results, fits) if opened.results else weak_skills(fits)
+    said = [f"* {sentence}" for sentence in comparisons(fits, known, weak=weak)]
     return [*summary(fits), *([""] if said else []), *said]
 
 

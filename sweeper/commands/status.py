@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sweeper.analysis.weak import weak_in
 from sweeper.budget import Allocation
 from sweeper.record.live import Live, read
 from sweeper.record.timeleft import ahead_of, left_s, trial_left_s
@@ -66,7 +67,7 @@ def snapshot(
         "dashboard": live.dashboard if driver else "",
         "in_training": _in_training(results, live if driver else Live()),
         "optima": _optima(fits) if fits else [],
-        "warnings": list(fits.warnings) if fits else [],
+        "warnings": [*fits.warnings, *weak_in(results, fits).values()] if fits else [],
         "events": _events(results),
         "finished": results.finished.reason if results.finished else None,
         "detail": results.finished.detail if results.finished else "",

@@ -236,6 +236,7 @@ def _study_lines(results: Results) -> list[str]:
 def _closing(results: Results) -> str:
     from sweeper.analysis.conclusions import conclusions
     from sweeper.analysis.summary import summary
+    from sweeper.analysis.weak import weak_in
     from sweeper.record.proof import proofs, sentences
     from sweeper.text import fitted
 
@@ -247,7 +248,7 @@ def _closing(results: Results) -> str:
         )
     fits = results.fit()
     found = [
-        *conclusions(fits, results.aggregate),
+        *conclusions(fits, results.aggregate, weak_in(results, fits)),
         *sentences(proofs(results.events, results.table)),
     ]
     said = [f"* {sentence}" for sentence in found]

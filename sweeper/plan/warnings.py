@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from sweeper.spec import foreign
-from sweeper.spec.scoring import SHARE
+from sweeper.spec.scoring import SHARE, few_targets
 from sweeper.spec.spec import Spec
 from sweeper.text import si
 from trainables.data import EPOCHS_WARNED, Data, Prepared
@@ -43,6 +43,7 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
         grid: trials per budget that its grid would train, under all mixes.
     """
     yield from shares(sweep.data)
+    yield from _few_targets(sweep)
     yield from _repetition(sweep)
     yield from _costly_scoring(sweep)
     yield from _uncounted(sweep)
@@ -91,6 +92,15 @@ def shares(data: Data) -> Iterator[str]:
             f"{documents:.2g} of the documents; for a mix that a paper states in documents, set "
             "share_of: documents"
         )
+
+
+def _few_targets(sweep: Spec) -> Iterator[str]:
+    """Warn of skills that would say nothing for want of targets."""
+    corpus = sweep.data.corpus
+    for name, entry in corpus.skills.items() if corpus else ():
+        why = few_targets(entry.target_tokens) if entry.target_tokens else ""
+        if why and name in sweep.measured:
+            yield f"skill {name} will say nothing: {why}"
 
 
 def _repetition(sweep: Spec) -> Iterator[str]:

@@ -21,6 +21,7 @@ from fitting.laws.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper.analysis.conclusions import SUGGESTIVE, Contrast, conclusions, contrasts
 from sweeper.analysis.summary import METHODS
+from sweeper.analysis.weak import weak_in
 from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
@@ -82,7 +83,7 @@ def _data(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> str:
     values = {
         "name": outcome.sweep.name,
         "aggregate": outcome.aggregate,
-        "conclusions": conclusions(fits, outcome.aggregate),
+        "conclusions": conclusions(fits, outcome.aggregate, weak_in(outcome, fits)),
         "finished": asdict(outcome.finished) if outcome.finished else None,
         "proof": _proof(outcome),
         "fits": json.loads(fits.to_json()),
@@ -127,7 +128,7 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
         "subtitle": _subtitle(outcome, trials),
         "sections": {k: v for k, v in _SECTIONS.items() if studies or k != "studies"},
         "studies": studies,
-        **_findings(fits, outcome.aggregate, skills),
+        **_findings(fits, outcome.aggregate, skills, weak_in(outcome, fits)),
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
         "proof": _proof(outcome),
@@ -160,7 +161,9 @@ def _wasted(trials: pd.DataFrame) -> str:
     return f"{wasted:.3g} FLOPs, {share:.2%} of what was spent" if wasted else ""
 
 
-def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[str, Any]:
+def _findings(
+    fits: Fits, aggregate: str | None, skills: Sequence[str], weak: Mapping[str, str]
+) -> dict[str, Any]:
     """What follows from the fits: words, tables, figures."""
     others = [name for name in skills if name != aggregate]
     own = {name: f"--c{i % COLOURS}" for i, name in enumerate(others)}
@@ -173,8 +176,8 @@ def _findings(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> dict[
         "method_words": METHODS[fits.method],
         "colours": colours,
         "ramp": ramp(len(ladder)),
-        "said": conclusions(fits, aggregate),
-        "forest": _forest(_against(fits, aggregate, skills)),
+        "said": conclusions(fits, aggregate, weak),
+        "forest": _forest(contrasts(fits, aggregate, weak), aggregate),
         "optima": tables.optima(fits, colours, ladder),
         "best": tables.optima(fits, colours, ladder[-1:]),
         "laws": tables.laws(fits, colours, beyond),
@@ -240,15 +243,9 @@ def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
     return f"{ended} trials on {ladder} FLOPs{state}"
 
 
-def _against(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Contrast]:
-    """Every skill against the aggregate, in the page's order."""
-    found = [c for c in contrasts(fits, aggregate) if c.reference == aggregate]
-    return sorted(found, key=lambda c: skills.index(c.skill))
-
-
-def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
+def _forest(compared: Sequence[Contrast], aggregate: str | None) -> dict[str, Any] | None:
     """Ratios and intervals placed on a log axis, in per cent of its width."""
-    known = [c for c in against if math.isfinite(c.ratio)]
+    known = [c for c in compared if math.isfinite(c.ratio)]
     if not known:
         return None
     reach = max(abs(math.log(b)) for c in known for b in (*c.interval, c.ratio) if _sound(b))
@@ -261,6 +258,7 @@ def _forest(against: Sequence[Contrast]) -> dict[str, Any] | None:
     rows = [
         {
             "skill": c.skill,
+            "label": c.skill if c.reference == aggregate else f"{c.skill} over {c.reference}",
             "ratio": f"{c.ratio:.2f}",
             "interval": between(c.interval, "{:.2f}"),
             "at": at(c.ratio),

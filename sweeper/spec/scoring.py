@@ -23,6 +23,10 @@ FEWEST = 16
 seeds of the quietest skill, 3 to 20 % to that of the others (measured,
 benchmarks/results/scoring_noise.md)."""
 
+FEW_TARGETS = 500
+"""Target tokens below which a skill says little (as many as the code skill has in the 16 documents
+that add 41 % to the variance between its seeds: benchmarks/results/scoring_noise.md)."""
+
 FORWARD = 1 / 3
 """FLOPs of scoring a token over those of training on it: 2 p over 6 p."""
 
@@ -57,6 +61,16 @@ def scoring(data: Data, skills: Sequence[str], space: Space) -> Scoring:
     documents = data.evaluation_documents or _affordable(data, names, space.granule, fewest)
     tokens = _tokens(data, names, space.granule, documents)
     return Scoring(documents, tokens, FORWARD * tokens / fewest, FORWARD * tokens / most)
+
+
+def few_targets(tokens: int) -> str:
+    """Why so many target tokens are too few to measure a skill on; "" where they suffice."""
+    if tokens >= FEW_TARGETS:
+        return ""
+    return (
+        f"it is measured on {tokens} target tokens, so that which they are decides its curve; "
+        f"give it examples with {FEW_TARGETS} or more"
+    )
 
 
 def _affordable(data: Data, names: set[str], context: int, trial_tokens: int) -> int:

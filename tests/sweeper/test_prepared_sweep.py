@@ -154,6 +154,21 @@ def test_the_report_shows_shares_and_contamination(corpus: Path) -> None:
     assert first[1] == ["bodies", "9", "2", "3", "1"]
 
 
+def test_few_target_tokens_are_named_before_anything_is_trained(corpus: Path) -> None:
+    path, entry = corpus / "manifest.json", {"class": "code", "examples": 10, "tokens": 90}
+    manifest = json.loads(path.read_text())
+    entry |= {"file": "sums.npz", "sha256": "0", "target_tokens": 40}
+    path.write_text(json.dumps(manifest | {"skills": {"sums": entry}}))
+    sweep = Sweep.from_dict(_spec(corpus))
+    warned = [w for w in sweep.plan().warnings if w.startswith("skill sums will say nothing")]
+    assert len(warned) == 1 and "40 target tokens" in warned[0]
+    # Specs that were resolved before targets were counted name the same trainings.
+    older = sweep.to_dict()
+    del older["data"]["corpus"]["skills"]["sums"]["target_tokens"]
+    assert _id(Sweep.from_dict(older)) == _id(sweep)
+    assert not [w for w in Sweep.from_dict(older).plan().warnings if "say nothing" in w]
+
+
 def test_shares_far_apart_are_named(corpus: Path) -> None:
     def said(**data: Any) -> str:
         return " ".join(Sweep.from_dict(_spec(corpus, **_data(corpus, **data))).plan().warnings)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_power_law
@@ -38,7 +39,8 @@ class SkillStub:
 
 
 class FitsStub(dict[str, SkillStub]):
-    observations = SimpleNamespace(budgets=list(BUDGETS))
+    frame = pd.DataFrame({"trial_id": ["a", "a", "b"], "flops": [4e11, 4e11, 6e11]})
+    observations = SimpleNamespace(budgets=list(BUDGETS), frame=frame)
 
     def compare(self, skill: str, aggregate: str) -> Comparison:
         one, other = self[skill], self[aggregate]
@@ -86,6 +88,9 @@ def test_wide_intervals_make_the_same_ratio_suggestive_only() -> None:
     said = conclusions(fits(stub(1.5, se=0.5), stub(0.8, se=0.5)), "validation")
 
     assert "suggestive" in said[0]
+    # ln 1.875 = .629; the interval's half is 1.645 x .5 x sqrt(2 / 3) = .672, so 1.14 times.
+    deciding = "1.4e11 FLOPs more (1.1 times the 1e12 spent) would decide it, if the ratio stays."
+    assert said[0].endswith(deciding)
     assert not any("clear" in sentence for sentence in said)
 
 
@@ -93,6 +98,7 @@ def test_equal_optima_are_not_told_apart() -> None:
     said = conclusions(fits(stub(1.01), stub(1.0)), "validation")
 
     assert said[0].startswith("The best sizes of knowledge and code cannot be told apart")
+    assert "More than 10 times the FLOPs would be needed; they differ by no more than" in said[0]
 
 
 def test_every_skill_is_set_against_the_aggregate_and_the_law_is_named() -> None:
@@ -114,12 +120,27 @@ def test_optima_that_forbid_a_number_are_named_and_not_compared() -> None:
     assert said[-1].endswith("train sizes beyond it.")
 
 
+def test_skills_and_classes_are_compared_with_their_like() -> None:
+    classes = {"validation/docs": stub(1.0), "validation/code": stub(0.7)}
+    found = contrasts(FitsStub(recall=stub(1.5), proofs=stub(0.6), **classes), None)
+    pairs = [(c.skill, c.reference) for c in found]
+    assert pairs == [("recall", "proofs"), ("validation/docs", "validation/code")]
+
+
+def test_skills_that_say_nothing_are_named_and_not_compared() -> None:
+    weak = {"code": "code says nothing yet: it is measured on 40 target tokens."}
+    said = conclusions(fits(stub(1.6), stub(0.8, status=Status.FLAT)), "validation", weak)
+    assert said[0] == weak["code"]
+    assert sum("code" in sentence for sentence in said) == 1
+
+
 def test_without_that_pair_the_skills_farthest_apart_come_first() -> None:
-    several = FitsStub(validation=stub(1.0), recall=stub(1.5), proofs=stub(0.6), prose=stub(1.01))
+    rest = {"prose": stub(1.01), "sums": stub(1.02)}
+    several = FitsStub(validation=stub(1.0), recall=stub(1.5), proofs=stub(0.6), **rest)
 
     first = conclusions(several, "validation")[0]
     assert first.startswith("On the same budget recall asks for a larger model than proofs: 2.50")
-    assert first.endswith("They are the farthest apart of 3 skills, which overstates it.")
+    assert first.endswith("They are the farthest apart of 4 skills, which overstates it.")
     two = FitsStub(recall=stub(1.5), proofs=stub(0.6))
     assert "overstates" not in conclusions(two, None)[0]
 
@@ -138,7 +159,7 @@ def test_without_an_aggregate_only_the_pair_is_compared() -> None:
 
 def test_one_budget_is_compared_by_its_optima() -> None:
     one = FitsStub(knowledge=SkillStub([optimum(1e11, 3e4)]), code=SkillStub([optimum(1e11, 2e4)]))
-    one.observations = SimpleNamespace(budgets=[1e11])
+    one.observations = SimpleNamespace(budgets=[1e11], frame=FitsStub.frame)
     (found,) = contrasts(one, None)
 
     assert found.ratio == pytest.approx(1.5)
