@@ -135,7 +135,7 @@ def local_optima(frame: pd.DataFrame) -> pd.DataFrame:
             math.hypot(SE_SCALE * f.se * max(f.bend / bend, 1), SE_FLOOR) for f in found.values()
         ]
         unknown = [9.0] * (len(curves) - len(found))
-        if np.quantile(errors + unknown, 0.3) < 0.1:  # else those below .1 are so by chance
+        if np.quantile(errors + unknown, 0.5) < 0.1:  # else those below .1 are so by chance
             each = zip(found.items(), errors, strict=True)
             rows += [(skill, b, f.log_params, se, f.loss) for (b, f), se in each if se < 0.1]
     return pd.DataFrame(rows, columns=["skill", "budget", "log_params", "se", "loss"])

@@ -22,7 +22,6 @@ from fitting.mixture.discrepancy import KINDS, SURFACE, Kind, nodes_of
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem
-from fitting.mixture.vertex_form import blur
 from fitting.values import Convention, FloatArray
 
 POOLING = 2.0
@@ -91,8 +90,9 @@ class Guarded:
         """What one more trial would measure, and its standard error with that trial's noise."""
         mean, se = self._mix([c.loss(log_params, flops) for c in self.components])
         at = self.skills.index(skill)
-        noise = self.noise[at] * blur(log_params - self.vertex(flops)[at])
-        return mean[at], np.hypot(se[at], noise)
+        blurs = np.stack([c.blur(log_params, flops)[at] for c in self.components])
+        noise = self.noise[at] ** 2 * (self.weights[:, at] @ blurs**2)
+        return mean[at], np.sqrt(se[at] ** 2 + noise)
 
     def curvature(self, flops: npt.ArrayLike) -> FloatArray:
         """Curvature d2L/d(ln p)2 at the optimum, nats, (S, n)."""

@@ -64,6 +64,7 @@ class Data:
         present: (B, n), how many trials a loss counts for: 1 if measured, less if repeated, or 0.
         floor: (B,) least error scale, nats.
         unit: (B,) range of each skill's losses, nats.
+        reach: (B,) of losses far from the vertex, see `vertex_form.blur`.
     """
 
     rows: Rows
@@ -72,6 +73,11 @@ class Data:
     present: FloatArray
     floor: FloatArray
     unit: FloatArray
+    reach: FloatArray
+
+    def blur(self, distance: FloatArray) -> FloatArray:
+        """What error scales are multiplied by at distances from the vertex (B, n)."""
+        return blur(distance, self.reach[:, None])
 
     def residual(self, fitted: FloatArray) -> FloatArray:
         """Measured less fitted losses (B, n)."""
@@ -91,6 +97,7 @@ class Data:
             present=self.present[members],
             floor=self.floor[members],
             unit=self.unit[members],
+            reach=self.reach[members],
         )
 
 
@@ -148,7 +155,7 @@ def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> 
     batch = len(theta)
     fitted, local, distance = surface(theta, data.rows)
     damping, used = np.full(batch, 1e-3), np.zeros(batch)
-    state = _State(theta.copy(), scale.copy(), damping, used, fitted, local, blur(distance))
+    state = _State(theta.copy(), scale.copy(), damping, used, fitted, local, data.blur(distance))
     active = np.arange(batch)
     for step in range(MAX_STEPS):
         common = _common(state.scale, data.unit)
@@ -182,7 +189,7 @@ def _advance(
     moved = active[better]
     state.theta[moved] = trial[better]
     state.fitted[moved], state.local[:, moved] = fitted[better], local[:, better]
-    state.blur[moved] = blur(distance[better])
+    state.blur[moved] = part.blur(distance)[better]
     damping = state.damping[active] * np.where(better, 0.2, 8.0)
     state.damping[active] = np.clip(damping, 1e-9, 1e6)
     new = _scale(part, np.where(better[:, None], after, residual), state, active, common)

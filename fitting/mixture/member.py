@@ -116,7 +116,8 @@ class Component:
 
     def blur(self, log_params: npt.ArrayLike, flops: npt.ArrayLike) -> FloatArray:
         """What the error of one loss is multiplied by for its distance from the vertex, (S, n)."""
-        return blur(surface(self.theta, self._rows(log_params, flops))[2])
+        distance = surface(self.theta, self._rows(log_params, flops))[2]
+        return blur(distance, self.discrepancy.kind.reach)
 
     def _optimum(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """ln p* less its origin (S, n), its derivatives (S, n, P), and by the vertex (S, n)."""

@@ -30,9 +30,12 @@ PRIOR_SD = {
     "log_sum": 0.3,
 }
 """Prior widths of L0 (in spreads of the skill's losses), ln R0, m, logit a, ln S; the first three
-vague, so that units do not matter. a = .50 +- .06 are the exponents of p* in public work (.46 to
-.54 in Hoffmann et al. 2022, Besiroglu et al. 2024, Llama 3, DeepSeek; .50 in Porian et al. 2024
-with tuned runs, more without)."""
+vague, so that units do not matter; that of logit a is the kind's."""
+
+EXPONENT = 0.49
+"""Prior centre of a, the exponent of p*: the mean of those published, .50, .49 and .46 (Hoffmann
+et al. 2022), .51 (Besiroglu et al. 2024), .47 (Llama 3, 2024), .52 (DeepSeek 2024) and .50 (Porian
+et al. 2024, tuned runs; more without)."""
 
 LOG_EXPONENT_SUM = math.log(0.6)
 """Prior centre of ln(alpha + beta): .62 and .71 in Hoffmann et al. 2022 and Besiroglu et al. 2024;
@@ -70,8 +73,9 @@ class Problem:
         low, middle = np.nanmin(self.trials.loss, 1), np.nanmedian(self.trials.loss, 1)
         return np.asarray(np.maximum(2 * (middle - low), 1e-6 * np.abs(middle) + 1e-12))
 
-    def data(self, like: Discrepancy, copies: int) -> Data:
+    def data(self, likes: Sequence[Discrepancy]) -> Data:
         """Losses in the order of their groups, repeated for each component."""
+        like, copies = likes[0], len(likes)
         log_flops = self.trials.log_flops - self.origin[1]
         log_params = self.trials.log_params - self.origin[0]
         hats = hat_weights(log_flops, like.nodes)
@@ -92,6 +96,7 @@ class Problem:
             np.isfinite(loss) * np.tile(self.counts[:, order], (copies, 1)),
             NOISE_FLOOR * unit,
             unit,
+            np.repeat([k.kind.reach for k in likes], len(self.spread)),
         )
 
     @cached_property
@@ -136,6 +141,7 @@ class Problem:
         mean = np.zeros((len(self.spread), like.layout.width))
         mean[:, 0] = np.nanmin(self.trials.loss, 1)
         mean[:, 1] = np.log(self.spread)
+        mean[:, 3] = math.log(EXPONENT / (1 - EXPONENT))
         mean[:, 4] = LOG_EXPONENT_SUM
         sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
         sd[:, 0] *= self.spread
@@ -161,7 +167,7 @@ class Problem:
         priors = [self.prior(like) for like in likes]
         starts = [self.start(k, p, plain, warm) for k, p in zip(likes, priors, strict=True)]
         found = maximise(
-            self.data(likes[0], len(likes)),
+            self.data(likes),
             Prior(
                 np.concatenate([prior.mean for prior in priors]),
                 np.concatenate([prior.precision for prior in priors]),
@@ -177,7 +183,7 @@ class Problem:
         self, like: Discrepancy, plain: Component, warm: Mapping[str, Earlier]
     ) -> Component:
         """Fit a component whose bends the skills have in common, up to their own scatter."""
-        prior, data = self.prior(like), self.data(like, 1)
+        prior, data = self.prior(like), self.data([like])
         theta, scale = self.start(like, prior, plain, warm)
         pool = Pool(like.layout.bend_slice, self.spread, like.common_precision())
         mu = np.zeros(like.layout.bends)

@@ -46,14 +46,14 @@ MAX_DISTANCE = 15.0
 MAX_LOG = 30.0
 
 
-REACH = 1.25
-"""|u| at which a loss says half as much of the optimum as one near it: no curve of a few constants
-is exact farther off (assumption, checked on the public pools; benchmarks/real_runs.py)."""
+def blur(distance: FloatArray, reach: FloatArray | float) -> FloatArray:
+    """What the error scale of one loss is multiplied by for its distance from the vertex.
 
-
-def blur(distance: FloatArray) -> FloatArray:
-    """What the error scale of one loss is multiplied by for its distance from the vertex."""
-    return np.asarray(np.sqrt(1.0 + (distance / REACH) ** 6))
+    Args:
+        distance: u, of any shape.
+        reach: |u| at which a loss says half as much of the optimum as one near it; broadcast.
+    """
+    return np.asarray(np.sqrt(1.0 + (distance / reach) ** 6))
 
 
 @dataclass(frozen=True)

