@@ -4,12 +4,12 @@
 
 Pools are the isoFLOP tables of `real_runs.py` and any table given; each trial may be asked for
 once, and only those that were trained can be. The truth is the local minimum of every budget and
-skill (`real_runs.local_optima`), and every policy is judged by the same fit of what it has seen.
-Compared are the adaptive search, the local zoom, Optuna's TPE with six trials per budget, grid
-order (budgets ascending, sizes spread first), random order, and on request an oracle that knows
-the truth and takes the trial that lowers the error most per FLOP (of 12 drawn each time): the room
-that is left. Each replicate sees a random nine tenths of the trials. Orders end at a quarter of
-the pool's FLOPs.
+skill (`real_runs.local_optima`), of skills that the fit of the whole pool finds, too; every policy
+is judged by the same fit of what it has seen. Compared are the adaptive search, the local zoom,
+Optuna's TPE with six trials per budget, grid order (budgets ascending, sizes spread first), random
+order, and on request an oracle that knows the truth and takes the trial that lowers the error most
+per FLOP (of 12 drawn each time): the room that is left. Each replicate sees a random nine tenths
+of the trials. Orders end at a quarter of the pool's FLOPs.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ LEAST_TRIALS, LEAST_BUDGETS = 50, 3
 KEPT = 0.9
 UNKNOWN = 0.6
 """Error in ln p* where nothing can be fitted yet: about that of a guess of 20 tokens per param."""
+
+SOUND = 0.3
+"""Rms error of the fit of the whole pool from which a skill says nothing of a search: near chance
+(one of eight in l2l_slim, refused or missed by a factor of three, made up all of the error)."""
 
 DRAWN = 12
 NEITHER = ("gadre_c4", "xlstm_llama_ctx2048_raw", "chinchilla")
@@ -94,7 +98,11 @@ class Pool:
         }
         if len(losses) < LEAST_TRIALS or truth["budget"].nunique() < LEAST_BUDGETS:
             return None
-        return cls(table.name, losses, truth)
+        pool = cls(table.name, losses, truth)
+        square = pool.misses(sorted(losses)) ** 2
+        sound = np.sqrt(square.groupby(truth["skill"]).mean()) <= SOUND
+        truth = truth[truth["skill"].map(sound)]
+        return replace(pool, truth=truth) if len(truth) else None
 
     def sample(self, seed: int) -> Pool:
         """A random part of the trials, judged by the same truth."""
@@ -131,8 +139,12 @@ class Pool:
 
     def error(self, points: Sequence[tuple[float, int]]) -> float:
         """Root mean square of ln p* over skills and budgets by the default fit of some trials."""
+        return float(np.sqrt((self.misses(points) ** 2).mean()))
+
+    def misses(self, points: Sequence[tuple[float, int]]) -> pd.Series:
+        """Errors of ln p* for every row of the truth."""
         if len(points) < 5:
-            return UNKNOWN
+            return pd.Series(UNKNOWN, self.truth.index)
         fits = fitting.fit_skills(
             self.rows(points)[["trial_id", "flops", "params", "tokens", "skill", "loss"]]
         )
@@ -142,7 +154,7 @@ class Pool:
         ):
             best = fits[skill].at(budget).params if skill in fits else math.nan
             miss.append(math.log(best) - truth if best > 0 and math.isfinite(best) else UNKNOWN)
-        return float(np.sqrt(np.mean(np.square(miss))))
+        return pd.Series(miss, self.truth.index)
 
 
 def searched(pool: Pool, settings: SearchSettings) -> Order:

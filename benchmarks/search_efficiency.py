@@ -31,6 +31,7 @@ import pandas as pd
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
 from fitting.mixture.design import Places, bound
+from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
 from fitting.mixture.lack_of_fit import guarded_by, judge
 from fitting.synthetic import LADDER, WORLDS, World, world
@@ -45,7 +46,7 @@ CSV = RESULTS / "search_efficiency.csv.gz"
 GRID_FLOPS = 8 * sum(LADDER)
 BEYOND = 1e22
 TARGETS = np.array([*LADDER, BEYOND])
-ALLOWANCES = (0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2)
+ALLOWANCES = (0.02, 0.05, 0.1, 0.2)
 ELSEWHERE = (0.05, 0.2)
 HALF_WAY = 0.1
 SIZES = tuple(int(p) for p in np.exp(np.arange(math.log(5e6), math.log(4e10), 0.08)))
@@ -81,7 +82,7 @@ def guarded(table: pd.DataFrame, truth: World) -> Estimate:
 
 def surface(table: pd.DataFrame, truth: World) -> Estimate:
     """The plain surface (Approach 3) with its own intervals."""
-    fit = fit_guarded(table, ladder=LADDER, components=(0.0,))
+    fit = fit_guarded(table, ladder=LADDER, components=(SURFACE,))
     mean, se = fit.log_optimum(TARGETS)
     order = [fit.skills.index(skill) for skill in truth.skills]
     return mean[order], se[order], False
@@ -231,7 +232,7 @@ def limit(name: str = "fail", *, tolerance: float = 0.05, reach: float = 1.6) ->
         ).assign(tokens=lambda t: t["flops"] / 6 / t["params"])
         for skill, loss in zip(truth.skills, exact, strict=True)
     )
-    component = fit_guarded(table, components=(0.0,)).components[0]
+    component = fit_guarded(table, components=(SURFACE,)).components[0]
     noise = np.array([t.noise for t in truth.truths])
     flops_needed = bound(
         component, noise, places, targets=LADDER, tolerance=Z90 * tolerance, steps=2000

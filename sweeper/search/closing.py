@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from fitting.laws.bracket import BRACKET, LEAST_SIZES, NEAR
-from fitting.mixture.fit import Guarded
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.fit_state import FitState, fit_state
@@ -49,7 +48,7 @@ def gaps(state: FitState, selection: Selection) -> list[Point]:
     for flops in reversed(selection.space.budgets):
         if not selection.on(flops) or not selection.space.allowed(flops):
             continue
-        mean, se = (v[:, 0] for v in state.fit.log_optimum([flops]))
+        mean, se = state.optima[flops]
         sizes = _sound(state, selection, flops)
         for x in mean[se < UNKNOWN]:
             size = _missing(state, selection, flops, float(x), sizes)
@@ -103,15 +102,17 @@ def proof(state: FitState, selection: Selection) -> Allocation | None:
     waits = any(a.seed < PROOF_SEED for a in selection.training)
     if waits or flops is None or flops > selection.remaining:
         return None
-    sizes = _proof_sizes(state.whole, selection, flops)[done:]
+    mean, se = (v[:, 0] for v in state.whole.log_optimum([flops]))
+    sizes = _proof_sizes(state, selection, flops, mean, se)[done:]
     others = sum(a.seed < PROOF_SEED for a in selection.ended)
     return selection.space.allocation(flops, sizes[0], PROOF_SEED + others) if sizes else None
 
 
-def _proof_sizes(fit: Guarded, selection: Selection, flops: float) -> list[int]:
+def _proof_sizes(
+    state: FitState, selection: Selection, flops: float, mean: FloatArray, se: FloatArray
+) -> list[int]:
     """The aggregate's optimum, and the widest skill's where another size would be near it."""
-    mean, se = (v[:, 0] for v in fit.log_optimum([flops]))
-    skills = list(fit.skills)
+    skills = state.fit.skills
     first = skills.index(AGGREGATE) if AGGREGATE in skills else int(se.argmin())
     widest = int(np.where(se < UNKNOWN, se, 0.0).argmax())
     apart = abs(mean[first] - mean[widest]) > NEAR - MARGIN
@@ -121,7 +122,8 @@ def _proof_sizes(fit: Guarded, selection: Selection, flops: float) -> list[int]:
 
 def _proof_budget(selection: Selection) -> float | None:
     """The largest budget that has a curve."""
-    curves = [c for c in selection.space.budgets if _sizes(selection, c) >= LEAST_SIZES]
+    able = [c for c in selection.space.budgets if selection.space.allowed(c)]
+    curves = [c for c in able if _sizes(selection, c) >= LEAST_SIZES]
     return max(curves, default=None)
 
 
@@ -143,7 +145,7 @@ def kept(state: FitState, selection: Selection, *, proves: bool) -> float:
     budget = _proof_budget(selection) if proves else None
     if budget is None:
         return lacking
-    wanted = len(_proof_sizes(state.fit, selection, budget))
+    wanted = len(_proof_sizes(state, selection, budget, *state.optima[budget]))
     return lacking + budget * max(wanted - proven(selection), 1)
 
 

@@ -63,6 +63,12 @@ class FitState:
         fit = fit_guarded(self.measured, ladder=self.ladder, warm=self.fit)
         return guarded_by(self.checked, fit)
 
+    @cached_property
+    def optima(self) -> dict[float, tuple[FloatArray, FloatArray]]:
+        """Budget of the ladder -> ln p* of every skill and its standard error, (S,) each."""
+        mean, se = self.fit.log_optimum(self.ladder)
+        return dict(zip(self.ladder, zip(mean.T, se.T, strict=True), strict=True))
+
     def converged(self, targets: Sequence[float], tolerance: float) -> bool:
         """Whether the 90 % interval of every skill and target is as narrow as wanted."""
         quick = half_widths(self.fit, targets).max()

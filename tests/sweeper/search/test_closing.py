@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,16 @@ def test_a_gap_is_filled_where_it_is(top: list[float], low: float, high: float) 
     assert [flops for flops, _ in points] == [4e11]
     optimum = float(state.fit.vertex([4e11])[0, 0])
     assert low <= math.log(points[0][1]) - optimum <= high
+
+
+def test_a_budget_without_sizes_to_train_is_left_alone() -> None:
+    state, selection = pinned({1e11: FULL, 2e11: FULL, 4e11: [-1.0, -0.7, 0.8]})
+    few = replace(selection.space, max_tokens=4e11 / 6 / SIZES[-1] / 2)
+    assert not few.allowed(4e11)
+    selection = Selection(few, selection.ended, [], 1e13, 4)
+    assert all(flops < 4e11 for flops, _ in closing.gaps(state, selection))
+    proof = closing.proof(state, selection)
+    assert proof is None or proof.flops < 4e11
 
 
 def test_no_gap_where_all_is_there_or_nothing_was_trained() -> None:
