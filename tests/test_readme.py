@@ -1,30 +1,33 @@
-"""The README's Python blocks run, in order, and its commands and files exist."""
+"""The README is short, its Python runs, and what it and the docs name exists."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from sweeper.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+PAGES = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")]
+VERBS = get_command(app).commands
+COMMAND = re.compile(r"(?:`|^\$ )isoskill ([a-z][^`\n|]*)", flags=re.M)
+QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+LONGEST_README, LONGEST_EXAMPLES = 130, 12_000  # lines; bytes
 
 
 def test_the_python_blocks_run_in_order(capsys):
     scope: dict[str, object] = {}
-    for block in BLOCKS:
-        code = compile(block, "README.md", "exec")
-        if not block.startswith("# no-run"):
-            exec(code, scope)
-    assert "tolerance" in capsys.readouterr().out
+    for block in re.findall(r"```python\n(.*?)```", README, flags=re.S):
+        exec(compile(block, "README.md", "exec"), scope)
+    assert "Optimum" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:\w+/)+\w+\.py)`", README))))
-def test_the_files_of_the_tour_exist(path):
-    assert (ROOT / path).is_file()
+def test_the_front_door_is_short():
+    assert len(README.splitlines()) <= LONGEST_README
+    assert (ROOT / "examples" / "README.md").stat().st_size <= LONGEST_EXAMPLES
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)\)", README))))
@@ -32,9 +35,32 @@ def test_links_and_pictures_exist(path):
     assert (ROOT / path).exists()
 
 
-def test_every_verb_has_help_and_the_readme_names_the_main_ones():
-    verbs = get_command(app).commands
-    assert set(verbs) >= {"plan", "run", "status", "fit", "predict", "report", "skills"}
-    assert all(command.help for command in verbs.values())
-    for verb in ("plan", "run", "fit", "predict", "status", "report"):
-        assert f"isoskill {verb}" in README
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_pages_exist(page):
+    for path in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page):
+    for line in COMMAND.findall(page.read_text(encoding="utf-8")):
+        verb, *rest = QUOTED.sub("", line).split()
+        command = VERBS.get(verb)
+        assert command is not None, line
+        known = {name for param in command.params for name in param.opts}
+        for word in rest:
+            option = re.match(r"--[a-z][a-z-]*", word)
+            assert option is None or option[0] in known | {"--help"}, line
+
+
+def test_every_verb_has_help_and_the_readme_names_the_doors():
+    assert all(command.help for command in VERBS.values())
+    for verb in ("init", "plan", "run", "fit", "predict", "suggest", "ask", "prepare", "tune"):
+        assert f"isoskill {verb}" in README, verb
+
+
+def test_the_version_is_said_once():
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), flags=re.M)[1]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == version
+    assert f"## [{version}] - {cited['date-released']}" in (ROOT / "CHANGELOG.md").read_text()

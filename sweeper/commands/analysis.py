@@ -49,7 +49,7 @@ def fit(
     ),
     as_json: AsJson = False,
 ) -> None:
-    """Fit every skill's optima and law, from a sweep or from any table of runs."""
+    """Fit best sizes and laws, from a sweep or a table of runs."""
     from sweeper.analysis.bootstrap import lines, resample
 
     opened = open_runs(runs, method, columns, where)
@@ -131,7 +131,7 @@ def predict(
         Path | None, typer.Option("--register", help="Keep the prediction in a new JSON file.")
     ] = None,
 ) -> None:
-    """Say what to train on a budget, or on given devices and days, and what to expect of it."""
+    """Say what to train on a budget, or on devices for some days."""
     from sweeper.analysis.forecast import Ask, forecast
     from sweeper.commands.forecast_text import lines
     from sweeper.spec.spec import AGGREGATE
@@ -179,7 +179,7 @@ def check(
     losses: Annotated[str, typer.Argument(help="Losses measured since: code=2.31,knowledge=1.9.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say how far off a kept prediction was, and whether its interval held."""
+    """Say how far off a kept prediction was."""
     from sweeper.analysis.registered import check as compare
 
     rows = compare(forecast, asking.weights(losses))

@@ -55,7 +55,7 @@ def suggest(
     as_json: AsJson = False,
     as_csv: bool = opt("--csv", "Print CSV.", False),
 ) -> None:
-    """Say what to train next, from the runs you have, and what each is expected to teach."""
+    """Say what to train next, from the runs you have."""
     from sweeper.search.protocol import Finished
     from sweeper.search.suggest import suggest_for
 
@@ -174,7 +174,7 @@ def ask(
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reserve the next trials for you to launch; `tell` what became of them."""
+    """Reserve the next trials for you to launch."""
     from sweeper.search.protocol import Finished
 
     sweep = load(spec, set_)
@@ -250,7 +250,7 @@ def score(
     ),
     set_: Set = None,
 ) -> None:
-    """Measure new skills of kept trials (train.keep, trainer.keep), without training."""
+    """Measure new skills of kept trials, without training."""
     from sweeper.driver.score import score as measure
     from sweeper.errors import SpecError
 

@@ -9,13 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 if TYPE_CHECKING:
     import fitting
     from fitting import Fits
     from sweeper.sweep import Results, Sweep
 
+ORDER = (
+    "demo", "init", "plan", "run", "status", "fit", "predict", "report", "compare", "suggest",
+    "prepare", "skills", "tune", "study", "ask", "tell", "score", "check", "monitor", "repair",
+)  # fmt: skip
+"""Commands as help lists them: those of the first minutes first."""
+
+
+class InOrder(typer.core.TyperGroup):
+    """Lists commands in the order of use; one that `ORDER` lacks comes last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in that order."""
+        place = {name: i for i, name in enumerate(ORDER)}
+        return sorted(self.commands, key=lambda name: place.get(name, len(place)))
+
+
 app = typer.Typer(
+    cls=InOrder,
     help="Find, for each skill of a language model, the size a compute budget is best spent on.",
     no_args_is_help=True,
     add_completion=False,

@@ -21,7 +21,7 @@ def monitor(
         "--prometheus", "URL of Prometheus.", "http://127.0.0.1:9090", metavar="URL"
     ),
 ) -> None:
-    """Say how to watch a sweep in Ray's dashboard, Prometheus and Grafana."""
+    """Say how to watch a sweep in Prometheus and Grafana."""
     import sweeper.driver
     from sweeper.errors import SpecError
     from sweeper.record.live import read

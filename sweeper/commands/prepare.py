@@ -25,7 +25,7 @@ def prepare(
     set_: Set = None,
     workers: int | None = opt("--workers", "Processes; default one per core.", min=0),
 ) -> None:
-    """Tokenise and pack documents for training, once; goes on where it was interrupted."""
+    """Tokenise and pack documents for training, once."""
     corpora = load_corpora(spec, overrides(set_))
     from sweeper.errors import SpecError
     from trainables.prepare import PrepareError

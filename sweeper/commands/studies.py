@@ -43,7 +43,7 @@ def study(
     where: Rows = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """How optima follow the data mix, the validation set, the skill; rates: how the rate does."""
+    """Study data mixes, validation sets, classes of skills or rates."""
     if name == "rates":
         _rates(runs, columns, as_json=as_json)
         return

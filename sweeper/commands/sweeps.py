@@ -104,7 +104,7 @@ def _asked(cluster: Cluster) -> int:
 
 @app.command()
 def tune(spec: SpecFile, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
-    """Tune learning rate and batch at a few small allocations, and fit their laws."""
+    """Tune learning rate and batch at a few small sizes."""
     from sweeper.record.directory import Directory
 
     sweep = load(spec, set_)
@@ -157,7 +157,7 @@ def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False)
 
 @app.command()
 def repair(directory: Where) -> None:
-    """Make a lost or damaged ledger anew, from the export and the checkpoints."""
+    """Make a lost or damaged ledger anew."""
     from sweeper.record.repair import repair
 
     print(f"{directory}: {repair(directory)}; `isoskill run` goes on with it")
@@ -170,7 +170,7 @@ def status(
     watching: bool = opt("--watch", "Show it anew until the sweep's driver ends.", False),
     backup: Path | None = opt("--backup", "Copy the ledger, whole, to this file."),
 ) -> None:
-    """Show how far a sweep is: trials, FLOPs, what trains now, where the optima lie, alarms."""
+    """Show how far a sweep is, and where optima lie now."""
     from rich.console import Console
 
     from sweeper.commands.status import render, snapshot, watch
@@ -207,7 +207,7 @@ def report(
     columns: Columns = None,
     where: Rows = None,
 ) -> None:
-    """Write the report of a sweep or of any table of runs, as HTML, Markdown or JSON."""
+    """Write the report of a sweep or of a table of runs."""
     if is_sweep(runs):
         print(open_results(Path(runs)).report(out or Path(runs) / "report.html"))
         return

@@ -32,6 +32,9 @@ RETIRED = (("search", "cooldown"),)
 """Section and key of settings that are no more: specs which older versions resolved hold them, as
 null, and are read as if they did not."""
 
+RENAMED = {("tuning", "knobs"): "hyperparameters"}
+"""Section and key of settings that have another name now: the old one is read as the new."""
+
 
 def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Read a YAML mapping.
@@ -59,6 +62,10 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
         part = values.get(section)
         if isinstance(part, dict) and part.get(key, "") is None:
             del part[key]
+    for (section, key), name in RENAMED.items():
+        part = values.get(section)
+        if isinstance(part, dict) and key in part:
+            part[name] = part.pop(key)
     for key, text in (overrides or {}).items():
         _override(values, key, text)
     return values

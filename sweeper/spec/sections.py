@@ -129,8 +129,8 @@ class Tuning:
     """How hyperparameters are tuned before a sweep.
 
     Attributes:
-        knobs: what is tuned (`HYPERPARAMETERS`), and the factor either side of the spec's value
-            within which it is tried.
+        hyperparameters: what is tuned (`HYPERPARAMETERS`), and the factor either side of the
+            spec's value within which it is tried.
         points: (params, tokens) to tune at; empty for five small ones from the spec. A law of
             params and tokens needs points that differ in each.
         trials: per point; None for as many as a quadratic needs, and one more.
@@ -144,7 +144,7 @@ class Tuning:
         seed: of the sampler, and of all trainings, so that trials differ by what is tuned alone.
     """
 
-    knobs: dict[str, float] = field(default_factory=lambda: {"learning_rate": 6.0})
+    hyperparameters: dict[str, float] = field(default_factory=lambda: {"learning_rate": 6.0})
     points: tuple[tuple[float, float], ...] = ()
     trials: int | None = None
     sampler: Literal["tpe", "gp"] = "tpe"
@@ -157,14 +157,15 @@ class Tuning:
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))
         object.__setattr__(self, "objectives", tuple(self.objectives))
-        for name, factor in self.knobs.items():
+        where = "tuning.hyperparameters"
+        for name, factor in self.hyperparameters.items():
             if name not in HYPERPARAMETERS:
                 near, known = did_you_mean(name, HYPERPARAMETERS), ", ".join(HYPERPARAMETERS)
-                raise ValueError(f"tuning.knobs: {name!r} is unknown{near}; known: {known}")
+                raise ValueError(f"{where}: {name!r} is unknown{near}; known: {known}")
             if not 1 < factor <= 1000:
-                raise ValueError(f"tuning.knobs.{name}={factor}: give a factor above 1, e.g. 6")
-        if not self.knobs:
-            raise ValueError("tuning.knobs: name at least one, e.g. learning_rate: 6")
+                raise ValueError(f"{where}.{name}={factor}: give a factor above 1, e.g. 6")
+        if not self.hyperparameters:
+            raise ValueError(f"{where}: name at least one, e.g. learning_rate: 6")
         if any(len(point) != 2 or min(point) <= 0 for point in self.points):
             raise ValueError("tuning.points: give pairs of params and tokens above 0")
         if self.trials is not None and self.trials < 3:
@@ -179,5 +180,5 @@ class Tuning:
     @property
     def wanted(self) -> int:
         """Trials per point."""
-        d = len(self.knobs)
+        d = len(self.hyperparameters)
         return self.trials or 2 + d * (d + 3) // 2

@@ -103,20 +103,20 @@ class Studies:
 
     def _follow(self, point: int, study: Any) -> bool:
         """Enqueue a rate further out where a point's minimum lies at an end of those tried."""
-        table, knobs = self.table(point), self.sweep.tuning.knobs
+        table, factors = self.table(point), self.sweep.tuning.hyperparameters
         if self._counted(study) >= self._wanted(point) + BEYOND_EDGE:
             return False
-        if table.empty or "learning_rate" not in knobs:
+        if table.empty or "learning_rate" not in factors:
             return False
         row, rates = table.loc[table["objective"].idxmin()], table["learning_rate"]
-        best, step = row["learning_rate"], knobs["learning_rate"] ** STEP
+        best, step = row["learning_rate"], factors["learning_rate"] ** STEP
         if best not in (rates.min(), rates.max()):
             return False
         low, high = study.user_attrs["bounds"]["learning_rate"]
         value = min(max(best * (step if best == rates.max() else 1 / step), low), high)
         if any(abs(math.log(value / v)) < 0.1 for v in rates):
             return False
-        params = {name: float(row[name]) for name in knobs}
+        params = {name: float(row[name]) for name in factors}
         study.enqueue_trial({**params, "learning_rate": float(value)})
         return True
 
@@ -211,7 +211,7 @@ class Studies:
     @property
     def _opening(self) -> int:
         """Trials of a point before the sampler chooses: the centre, each value down and up."""
-        return 2 * len(self.sweep.tuning.knobs) + 1
+        return 2 * len(self.sweep.tuning.hyperparameters) + 1
 
     def _name(self, point: int) -> str:
         p, t = self.points[point]
@@ -244,7 +244,8 @@ class Studies:
 
     def _identity(self, point: int) -> dict[str, Any]:
         """What decides the outcomes of a point's trials, but for the values that are tuned."""
-        tuned = {"knobs": sorted(self.sweep.tuning.knobs), "objectives": self.objectives}
+        names = sorted(self.sweep.tuning.hyperparameters)
+        tuned = {"knobs": names, "objectives": self.objectives}  # as tunings before kept it
         values = base_trial(self.sweep, self.points[point]).identity() | {"tuning": tuned}
         return dict(json.loads(json.dumps(values)))
 
@@ -272,21 +273,21 @@ class Studies:
 
     def _open(self, point: int) -> None:
         """Set a new study's bounds, and its opening: the centre, and each value down and up."""
-        study, knobs = self._studies[point], self.sweep.tuning.knobs
+        study, factors = self._studies[point], self.sweep.tuning.hyperparameters
         study.set_user_attr("of", self._identity(point))
         centre = self._centre(point)
         study.set_user_attr(
-            "bounds", {name: (centre[name] / f, centre[name] * f) for name, f in knobs.items()}
+            "bounds", {name: (centre[name] / f, centre[name] * f) for name, f in factors.items()}
         )
         study.enqueue_trial(centre)
-        for name, factor in knobs.items():
+        for name, factor in factors.items():
             for sign in (1, -1):
                 study.enqueue_trial({**centre, name: centre[name] * factor ** (sign * STEP)})
 
     def _centre(self, point: int) -> Values:
         """Where a point's search starts: the law through the points before it, or the recipe."""
         base = base_trial(self.sweep, self.points[point])
-        start, table = current_values(base, list(self.sweep.tuning.knobs)), self.table()
+        start, table = current_values(base, list(self.sweep.tuning.hyperparameters)), self.table()
         if point == 0 or table.empty:
             return start
         guess = {name: _predicted(table, name, self.points[point]) for name in start}

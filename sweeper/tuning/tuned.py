@@ -132,7 +132,11 @@ def conclude(studies: Studies) -> Tuned:
     """
     from sweeper.errors import SpecError
 
-    sweep, table, names = studies.sweep, studies.table(), list(studies.sweep.tuning.knobs)
+    sweep, table, names = (
+        studies.sweep,
+        studies.table(),
+        list(studies.sweep.tuning.hyperparameters),
+    )
     if table.empty:
         why = f": {studies.reasons[-1]}" if studies.reasons else ""
         raise SpecError(f"tune: no trial has finished{why}; correct the spec and tune again")

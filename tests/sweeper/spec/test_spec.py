@@ -162,3 +162,9 @@ def test_the_trial_id_is_what_decides_the_outcome():
 def test_the_default_range_starts_at_what_can_be_built():
     sweep = Sweep(budgets=[1e9, 2e9], allowance=1e11)
     assert sweep.shapes[sweep.space.params[0]].width == 8
+
+
+def test_a_setting_is_read_by_its_old_name(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("budgets: [1e11]\nallowance: 6e12\ntuning: {knobs: {batch_tokens: 3}}\n")
+    assert Sweep.load(path).tuning.hyperparameters == {"batch_tokens": 3.0}

@@ -127,7 +127,7 @@ def test_an_interrupted_tuning_goes_on(tmp_path):
         names = {row[0] for row in database.execute("SELECT study_name FROM studies")}
     assert len(names) == 2 and "p=9.97k t=500k" in names
     with pytest.raises(SpecError, match="Use another directory"):
-        Studies(sweep_of(knobs={"batch_tokens": 4}), path)
+        Studies(sweep_of(hyperparameters={"batch_tokens": 4}), path)
 
 
 def test_several_skills_are_tuned_together(tmp_path):
@@ -150,8 +150,8 @@ def test_several_skills_are_tuned_together(tmp_path):
 
 
 def test_the_batch_law_is_found(tmp_path):
-    knobs = {"learning_rate": 4, "batch_tokens": 4}
-    sweep = sweep_of(knobs=knobs, trials=10, points=(POINTS[0], POINTS[3]))
+    factors = {"learning_rate": 4, "batch_tokens": 4}
+    sweep = sweep_of(hyperparameters=factors, trials=10, points=(POINTS[0], POINTS[3]))
     studies = Studies(sweep, tmp_path / "tuning.sqlite")
     tune(studies)
     found = conclude(studies)
@@ -253,10 +253,10 @@ def test_rungs_of_wsd_end_with_its_constant_part(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"knobs": {"learning_rat": 4}}, "did you mean 'learning_rate'"),
-        ({"knobs": {"learning_rate": 0.5}}, "a factor above 1"),
-        ({"knobs": {"beta2": 4}}, "known: learning_rate, batch_tokens"),
-        ({"knobs": {}}, "name at least one"),
+        ({"hyperparameters": {"learning_rat": 4}}, "did you mean 'learning_rate'"),
+        ({"hyperparameters": {"learning_rate": 0.5}}, "a factor above 1"),
+        ({"hyperparameters": {"beta2": 4}}, "known: learning_rate, batch_tokens"),
+        ({"hyperparameters": {}}, "name at least one"),
         ({"points": ((1e4,),)}, "pairs of params and tokens"),
         ({"trials": 2}, "at least 3"),
         ({"sampler": "cma"}, "tpe or gp"),
