@@ -26,7 +26,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from fitting import compare_optima, compare_skills, fit_skills
-from fitting.compare import pool_laws
+from fitting.compare.optima import pool_laws
 from fitting.synthetic import LADDER, WORLDS, world
 from fitting.values import Z90
 from trainables.progress import counted

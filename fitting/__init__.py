@@ -6,7 +6,9 @@ Start with `fit_skills` for a table, `fit_isoflop` for one curve, `fit_surface` 
 
 from __future__ import annotations
 
-from fitting.compare import Comparison, compare_optima, compare_skills
+from fitting.compare.answers import Answer, Multipliers
+from fitting.compare.multipliers import compare_runs, split_mixes
+from fitting.compare.optima import Comparison, compare_optima, compare_skills
 from fitting.datamix.composition import (
     CompositionRange,
     compose,
@@ -40,6 +42,7 @@ from fitting.tuning.published import HyperparameterLaw
 from fitting.values import Optimum, Prediction
 
 __all__ = [
+    "Answer",
     "Comparison",
     "CompositionRange",
     "Demand",
@@ -49,6 +52,7 @@ __all__ = [
     "Guarded",
     "HyperparameterLaw",
     "Machine",
+    "Multipliers",
     "NllLaw",
     "Observations",
     "Optimum",
@@ -66,6 +70,7 @@ __all__ = [
     "TableError",
     "bootstrap_surface",
     "compare_optima",
+    "compare_runs",
     "compare_skills",
     "compose",
     "composition_range",
@@ -90,5 +95,6 @@ __all__ = [
     "sampling_frontier",
     "serving_optimum",
     "share_sweep",
+    "split_mixes",
     "tuned_points",
 ]

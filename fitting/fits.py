@@ -12,21 +12,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, overload
 
 import pandas as pd
 
-from fitting.compare import Comparison, compare_optima, pool_gap, pool_laws
+from fitting.compare.answers import Multipliers
+from fitting.compare.multipliers import compare_runs
+from fitting.compare.optima import Comparison, compare_optima, pool
 from fitting.errors import FitError, FittingError, Status
 from fitting.laws.powerlaw import PowerLaw
 from fitting.laws.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.methods import fit_single, on_ladder
-from fitting.mixture.contrast import skill_gap
 from fitting.mixture.held_out import Score
-from fitting.mixture.skills import Examined, GuardedModel, guarded_models
+from fitting.mixture.skills import Examined, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
-from fitting.values import Convention, Optimum, Prediction, from_plain, plain, plain_frame
+from fitting.values import (
+    Convention,
+    Optimum,
+    Prediction,
+    check_positive,
+    from_plain,
+    plain,
+    plain_frame,
+)
 
 FORMAT = 1
 """Version of the JSON form."""
@@ -75,7 +84,7 @@ class SkillFit:
         Raises:
             ValueError: flops is not positive and finite.
         """
-        _positive(flops=flops)
+        check_positive(flops=flops)
         found = self._model.at(float(flops))
         withheld = self._book.withheld(self.skill, self.method)
         if not withheld or flops <= _BEYOND * self._book.top(self.skill):
@@ -91,7 +100,7 @@ class SkillFit:
                 failed and the allocation lies beyond the largest trained budget.
             ValueError: params or tokens is not positive and finite.
         """
-        _positive(params=params, tokens=tokens)
+        check_positive(params=params, tokens=tokens)
         withheld = self._book.withheld(self.skill, self.method)
         flops = float(self.convention.flops(params, tokens))
         if withheld and flops > _BEYOND * self._book.top(self.skill):
@@ -216,22 +225,26 @@ class Fits(Mapping[str, SkillFit]):
         missed = "the fit ran out of steps: intervals may be wrong."
         return said if self._book.examined.converged else [*said, missed]
 
-    def compare(self, skill: str, aggregate: str) -> Comparison:
-        """A skill's optima against another's, on the budgets where both have one.
+    @overload
+    def compare(self, other: str, aggregate: str) -> Comparison: ...
+    @overload
+    def compare(self, other: Fits, **asked: Any) -> Multipliers: ...
+    def compare(self, other: str | Fits, aggregate: str = "", **asked: Any) -> object:
+        """A skill's optima against another skill's; or a variant against these runs.
 
-        By the guarded method, what the errors have in common is counted once: two skills of the
-        same trials, and budgets of one fit. By the others the skills are taken as independent,
-        and pooled by their laws in the middle of the ladder where both have one.
+        Args:
+            other: a skill, with ``aggregate``, the one it is compared to; or the variant's fits.
+            asked: for fits, the options of `fitting.compare_runs`.
 
         Raises:
             KeyError: a name was not measured.
         """
-        found = compare_optima(self[skill].optima, self[aggregate].optima)
-        one, other = (self._book.models(self.method)[name] for name in (skill, aggregate))
-        if isinstance(one, GuardedModel) and isinstance(other, GuardedModel):
-            budgets = found.frame["flops"].tolist()
-            return pool_gap(found, skill_gap(one.trained.fit, skill, aggregate, budgets))
-        return pool_laws(found, self[skill].law, self[aggregate].law)
+        if isinstance(other, Fits):
+            seen = {"reference": self.observations, "variant": other.observations}
+            return compare_runs(seen, **asked)
+        one, two, models = self[other], self[aggregate], self._book.models(self.method)
+        found = compare_optima(one.optima, two.optima)
+        return pool(found, (models[other], models[aggregate]), (one.law, two.law))
 
     def table(self) -> pd.DataFrame:
         """Optima of every skill on every budget, all methods side by side.
@@ -337,12 +350,6 @@ def fit_skills(
     return Fits(fits, book, method)
 
 
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: give a positive finite number")
-
-
 def _span(optimum: Optimum) -> str:
     if not math.isfinite(optimum.params):
         return str(optimum.status)
@@ -350,21 +357,14 @@ def _span(optimum: Optimum) -> str:
     return f"{optimum.params:.3g} [{low:.3g}, {high:.3g}]"
 
 
+_SHOWN = ("method", "params", "tokens", "low", "high", "log_params_se", "loss", "bias", "status")
+
+
 def _row(skill: str, optimum: Optimum) -> dict[str, Any]:
-    return {
-        "skill": skill,
-        "flops": optimum.flops,
-        "method": optimum.method,
-        "params": optimum.params,
-        "tokens": optimum.tokens,
-        "low": optimum.interval[0],
-        "high": optimum.interval[1],
-        "log_params_se": optimum.log_params_se,
-        "loss": optimum.loss,
-        "bias": optimum.bias,
-        "status": str(optimum.status),
-        "reason": optimum.reason,
-    }
+    low, high = optimum.interval
+    known = {**vars(optimum), "low": low, "high": high, "status": str(optimum.status)}
+    names = ("flops", *_SHOWN, "reason")
+    return {"skill": skill, **{name: known[name] for name in names}}
 
 
 def _plain_fit(fit: SkillFit) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import sys
 from sweeper.commands import (  # noqa: F401
     analysis,
     by_hand,
+    comparing,
     monitoring,
     prepare,
     starting,

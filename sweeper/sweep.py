@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from fitting import Fits
+    from fitting import Fits, Multipliers
     from sweeper.driver.by_hand import Asked
     from sweeper.plan.plan import Plan
     from sweeper.search.protocol import Search
@@ -224,6 +224,23 @@ class Results(Record):
         from sweeper.report.report import write
 
         return write(self, Path(path), fits or self.fit())
+
+    def compare(self, other: Outcome | None = None, **asked: Any) -> Multipliers:
+        """Compute multipliers of another sweep against this one, or of this one's own variants.
+
+        Args:
+            other: the variant's sweep; None where this one has variants or mixes of its own, the
+                first the reference.
+            asked: flops, skills, level, margin, anytime; see `fitting.compare_runs`.
+
+        Raises:
+            SpecError: there is one variant only.
+        """
+        from sweeper.analysis.variants import compare, of_sweep
+
+        if other is None:
+            return compare(of_sweep("", self), **asked)
+        return compare([*of_sweep("reference", self), *of_sweep("variant", other)], **asked)
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:
         """Upload observations, fits and report to the Hugging Face Hub (`sweeper.report.hub`)."""

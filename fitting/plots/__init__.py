@@ -10,8 +10,9 @@ from fitting.plots.figures import (
     figure_residuals,
     figure_shares,
 )
+from fitting.plots.multipliers import figure_multipliers
 
 __all__ = [
     "COLOURS", "figure_alignment", "figure_isoflops", "figure_laws", "figure_mix_curves",
-    "figure_ratios", "figure_residuals", "figure_shares",
+    "figure_multipliers", "figure_ratios", "figure_residuals", "figure_shares",
 ]  # fmt: skip

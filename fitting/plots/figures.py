@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fitting.compare import Comparison, law_optimum
+from fitting.compare.optima import Comparison, law_optimum
 from fitting.datamix.alignment import Alignment
 from fitting.datamix.shares import ShareResponse
 from fitting.isoflop import fit_isoflop

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fitting import Fits, fit_skills
-from fitting.compare import compare_optima
+from fitting.compare.optima import compare_optima
 from fitting.mixture.contrast import residual_correlation, skill_gap
 from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded

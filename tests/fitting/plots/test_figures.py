@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fitting import plots
-from fitting.compare import compare_optima
+from fitting.compare.optima import compare_optima
 from fitting.datamix.alignment import aligning_ratio
 from fitting.datamix.shares import fit_share_response
 from fitting.errors import Status

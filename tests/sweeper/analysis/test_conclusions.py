@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_power_law
-from fitting.compare import pool_laws
+from fitting.compare.optima import pool_laws
 from fitting.laws.skill_models import no_law
 from sweeper.analysis.conclusions import Contrast, conclusions, contrasts
 from sweeper.text import between, number

@@ -18,7 +18,9 @@ from fitting.datamix.shares import Table
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw
-from fitting.mixture.contrast import SkillGap
+from fitting.laws.skill_models import SkillModel
+from fitting.mixture.contrast import SkillGap, skill_gap
+from fitting.mixture.skills import GuardedModel
 from fitting.reading.observations import BUDGET_TOLERANCE
 from fitting.regression import fit_parabola, p_value, quadratic_design, t_interval
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
@@ -142,6 +144,22 @@ def compare_skills(
         se = _paired_se(ln_p, losses)
         rows.append((budget, one.params, other.params, math.log(one.params / other.params), se))
     return _pool(rows, lost, pooling, 0.0)
+
+
+def pool(
+    found: Comparison, models: tuple[SkillModel, SkillModel], laws: tuple[PowerLaw, PowerLaw]
+) -> Comparison:
+    """The same comparison, with what the errors of one fit have in common counted once.
+
+    By the guarded mixture that is two skills of one trial and the budgets of one fit. By other
+    methods skills are taken as independent, and pooled by their laws where both have one.
+    """
+    skill, aggregate = models
+    if isinstance(skill, GuardedModel) and isinstance(aggregate, GuardedModel):
+        budgets = found.frame["flops"].tolist()
+        fit = skill.trained.fit
+        return pool_gap(found, skill_gap(fit, skill.skill, aggregate.skill, budgets))
+    return pool_laws(found, *laws)
 
 
 def pool_gap(found: Comparison, gap: SkillGap) -> Comparison:

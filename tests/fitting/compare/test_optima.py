@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.compare import compare_optima, compare_skills
+from fitting.compare.optima import compare_optima, compare_skills
 from fitting.errors import FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law

@@ -1,0 +1,146 @@
+"""Compute multipliers of variants in worlds where they are known: intervals, and when to stop.
+
+    OMP_NUM_THREADS=1 python benchmarks/compare.py coverage [--replicates 20] [--write]
+
+Worlds: `fitting.synthetic`, of which the variant is the same world at m(C) times the compute, its
+optima moved by a factor; m = 1, 1.2, or 1.2 at 1e19 FLOPs and growing or falling as C^.03 (a
+factor 1.23 in three decades). Coverage: how often 90 % intervals of the multiplier hold it, on the
+trained budgets and at ten times the largest, for three designs on the five cheapest budgets of the
+ladder: the same grid of six sizes for both, grids that share no size, and a variant that has four
+sizes on the three cheapest budgets only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fitting.compare.multipliers import compare_runs
+from fitting.synthetic import LADDER, World, world
+from fitting.values import FloatArray
+from trainables.progress import counted
+
+HERE = Path(__file__).parent
+CONDITIONS = ("fail", "asym", "interact", "sigmoid", "bend", "lrbump", "noisy")
+BUDGETS = np.array(LADDER[:5])
+FAR = 10 * BUDGETS[-1]
+MIDDLE = 1e19
+SHIFT = 0.15
+"""The variant's optima lie this far above the reference's, ln p."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A world at m(C) = times (C / 1e19)^slope times the compute."""
+
+    times: float = 1.0
+    slope: float = 0.0
+    shift: float = SHIFT
+
+    def at(self, flops: FloatArray | float) -> FloatArray:
+        """m(C)."""
+        return np.asarray(self.times * (np.asarray(flops) / MIDDLE) ** self.slope)
+
+    def measure(
+        self, place: World, params: FloatArray, tokens: FloatArray, rng: np.random.Generator
+    ) -> FloatArray:
+        """Losses (S, n) of the variant."""
+        root = np.sqrt(self.at(6 * params * tokens))
+        return place.sample(params * root * math.exp(-self.shift),
+                            tokens * root * math.exp(self.shift), rng)  # fmt: skip
+
+
+REFERENCE = Variant(shift=0.0)
+VARIANTS = (Variant(), Variant(1.2), Variant(1.2, 0.03), Variant(1.2, -0.03))
+
+
+def table(
+    place: World, variant: Variant, flops: FloatArray, params: FloatArray, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Finished trials of one variant, long."""
+    tokens = flops / 6 / params
+    losses = variant.measure(place, params, tokens, rng)
+    trials = pd.DataFrame(
+        {"trial_id": np.arange(len(flops)), "flops": flops, "params": params, "tokens": tokens}
+    )
+    long = pd.concat([trials.assign(skill=s, loss=row)
+                      for s, row in zip(place.skills, losses, strict=True)])  # fmt: skip
+    return long[np.isfinite(long["loss"])].reset_index(drop=True)
+
+
+Design = Callable[
+    [FloatArray], tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+]
+
+
+def _grid(centre: FloatArray, offsets: FloatArray, budgets: int) -> tuple[FloatArray, FloatArray]:
+    sizes = np.exp((centre[:budgets, None] + offsets).ravel())
+    return np.repeat(BUDGETS[:budgets], len(offsets)), sizes
+
+
+DESIGNS: dict[str, Design] = {
+    "paired": lambda c: (_grid(c, WIDE, 5), _grid(c, WIDE, 5)),
+    "apart": lambda c: (_grid(c, WIDE, 5), _grid(c, WIDE + 0.21, 5)),
+    "lopsided": lambda c: (_grid(c, WIDE, 5), _grid(c, np.linspace(-1.0, 1.0, 4), 3)),
+}
+WIDE = np.linspace(-1.25, 1.25, 6)
+
+
+def coverage(args: argparse.Namespace) -> pd.DataFrame:
+    cases = [(c, d, v) for c in args.worlds for d in DESIGNS for v in VARIANTS]
+    rows = []
+    for name, design, variant in counted(cases, "cases"):
+        place = world(name)
+        centre = np.array([place.log_optimum("aggregate", c) for c in BUDGETS])
+        for replicate in range(args.replicates):
+            rng = np.random.default_rng([args.seed, replicate])
+            ours, theirs = DESIGNS[design](centre + 0.2 * rng.standard_normal())
+            tables = {"ref": table(place, REFERENCE, *ours, rng),
+                      "new": table(place, variant, *theirs, rng)}  # fmt: skip
+            found = compare_runs(tables, flops=[*BUDGETS, FAR]).frame
+            true = variant.at(found["flops"].to_numpy())
+            rows.append(found.assign(
+                world=name, design=design, times=variant.times, slope=variant.slope,
+                replicate=replicate, true=true,
+                inside=(found["low"] <= true) & (true <= found["high"]),
+                width=np.log(found["high"] / found["low"]) / 2,
+                far=found["flops"] > 5 * BUDGETS[-1],
+            ))  # fmt: skip
+    return pd.concat(rows)
+
+
+def summary(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Coverage and median half-width, on the ladder and beyond."""
+    near = np.abs(np.log(rows["multiplier"] / rows["true"]))
+    cells = rows.assign(error=near).groupby([*by, "far"])
+    found = cells.agg(
+        inside=("inside", "mean"), width=("width", "median"), error=("error", "median")
+    )
+    return found.unstack("far")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["coverage"])
+    parser.add_argument("--replicates", type=int, default=20)
+    parser.add_argument("--worlds", nargs="+", default=list(CONDITIONS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="keep the tables in results/")
+    args = parser.parse_args()
+    started = time.process_time()
+    rows = coverage(args)
+    for by in (["world"], ["design"], ["times", "slope"], ["world", "design"]):
+        print(summary(rows, by).round(3).to_string(), "\n")
+    print(f"{time.process_time() - started:.0f} s, {date.today()}")
+
+
+if __name__ == "__main__":
+    main()

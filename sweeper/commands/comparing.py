@@ -1,0 +1,138 @@
+"""The command that compares variants of a training."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeper.commands.console import (
+    NO_NUMBER,
+    AsJson,
+    Columns,
+    Rows,
+    amounts,
+    app,
+    is_sweep,
+    open_results,
+    opt,
+    read_table,
+)
+
+if TYPE_CHECKING:
+    from fitting import Multipliers
+    from sweeper.analysis.variants import Variant
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="The reference and its variants: sweep directories or tables, as `fit` takes "
+            "them, or NAME=RUNS. One that holds several experiments is compared within.",
+            metavar="RUNS...",
+        ),
+    ],
+    flops: str | None = opt(
+        "--flops", "Budgets to answer for; the first is judged. Default the largest in common.",
+        metavar="C,...",
+    ),
+    skills: str | None = opt("--skills", "Only these.", metavar="A,B"),
+    margin: float = opt("--margin", "Differences below this factor count as none.", 1.1),
+    level: float = opt("--level", "Chance of any false better or worse.", 0.05),
+    anytime: bool = opt("--anytime", "Hold however often one looks while runs come in.", False),
+    figure: Path | None = opt("--figure", "Draw multipliers over compute: SVG, PNG or PDF."),
+    columns: Columns = None,
+    where: Rows = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Say how much compute a variant of a training is worth, per skill, and whether it is real."""
+    from sweeper.analysis.variants import compare as compared
+
+    variants = [one for each in runs for one in _variants(each, columns, where, len(runs))]
+    names = [part.strip() for part in skills.split(",") if part.strip()] if skills else None
+    asked = amounts("--flops", flops) or None
+    found = compared(
+        variants, flops=asked, skills=names, level=level, margin=margin, anytime=anytime
+    )
+    if figure is not None:
+        from fitting.plots import figure_multipliers
+
+        figure_multipliers(found).savefig(figure)
+    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
+    if not any(math.isfinite(one.multiplier) for one in found.verdicts):
+        raise typer.Exit(NO_NUMBER)
+
+
+def _variants(source: str, columns: str | None, where: str | None, many: int) -> list[Variant]:
+    """The variants of one argument, NAME=RUNS or RUNS."""
+    from sweeper.analysis.variants import of_runs, of_sweep
+    from sweeper.errors import SpecError
+
+    name, said, runs = source.partition("=")
+    if not said or Path(source).exists():
+        runs, name = source, Path(source).stem if many > 1 else ""
+    if is_sweep(runs):
+        if columns or where:
+            raise SpecError(f"--columns and --where are for tables; {runs} is a sweep directory")
+        return of_sweep(name, open_results(Path(runs)))
+    return of_runs(name, read_table(runs, columns, where))
+
+
+def _lines(found: Multipliers) -> list[str]:
+    """For a terminal: a table of verdicts, what they promise, and what to know."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from fitting.compare.answers import times
+
+    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
+    several = len(found.variants) > 1
+    for name in (*(["variant"] if several else []), "skill", "FLOPs"):
+        table.add_column(name, no_wrap=True)
+    for name in ("multiplier", "90 %", "loss", "best size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for one in found.verdicts:
+        table.add_row(
+            *([one.variant] if several else []), one.skill, f"{one.flops:.3g}",
+            times(one.multiplier), f"{times(one.low)} to {times(one.high)}", f"{one.loss[0]:+.4f}",
+            f"{one.optimum[0]:.2f}x", one.verdict,
+        )  # fmt: skip
+    console = Console(width=120, no_color=True)
+    with console.capture() as said:
+        console.print(table)
+    title = f"{', '.join(found.variants)} against {found.reference}"
+    doubts = [
+        f"  {one.variant}, {one.skill}: {one.reason}" for one in found.verdicts if one.reason
+    ]
+    excluded = [f"  {variant}, {skill}: {reason}" for variant, skill, reason in found.excluded]
+    return [
+        title,
+        *(line.rstrip() for line in said.get().splitlines() if line.strip()),
+        found.rule,
+        *(["no verdict:", *doubts] if doubts else []),
+        *_checks(found),
+        *(["not compared:", *excluded] if excluded else []),
+        *(f"note: {note}" for note in found.notes),
+    ]
+
+
+def _checks(found: Multipliers) -> list[str]:
+    """What a fit without the top budget foretold of it: those that failed, and how many stand."""
+    told = [one for one in found.verdicts if one.foretold is not None]
+    if not told:
+        return ["no check of its own: too few budgets to hold one out"]
+    shown = (
+        [one for one in told if one.foretold and not one.foretold.held] if len(told) > 3 else told
+    )
+    held = sum(one.foretold is not None and one.foretold.held for one in told)
+    return [
+        f"its own check, the top budget foretold without it: {held} of {len(told)} stand",
+        *(f"  {one.variant}, {one.skill}: {one.foretold}" for one in shown),
+    ]
