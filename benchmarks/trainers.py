@@ -84,8 +84,10 @@ while at < 10:
             os.kill(os.getpid(), 9)
         if mode == "daemon":
             subprocess.Popen(["sleep", "601"], start_new_session=True, env={})
-        if mode == "launcher" and rank:
-            os.kill(os.getppid(), 9)
+        if mode == "launcher":
+            if rank:
+                os.kill(os.getppid(), 9)  # its launcher; the other waits for it in vain
+            time.sleep(600)
 if rank == 0:
     seed = float(a["seed"])
     body, noise = 1.5 + 400 / p**.34, .001 * ((p * 7919 + t + seed) % 13 - 6)
@@ -115,6 +117,7 @@ def spec(home: Path, mode: str = "", **changes: object) -> Path:
             "skills": {"code": "code", "validation": "aggregate"},
             "workdir": str(home),
             "grace_s": 1.0,
+            "keep": mode == "output",
         },
         "sizes": {"ladder": ladder},
         "cluster": {
