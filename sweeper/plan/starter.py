@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "starters"
 DEMO = FOLDER / "demo.yaml"
 
-HOURS = {"laptop": 0.05, "gpu": 2.0, "cluster": 24.0, "trainer": 24.0}
+HOURS = {"laptop": 0.1, "gpu": 2.0, "cluster": 24.0, "trainer": 24.0}
 """Hours that a sweep of each kind takes unless they are said: a coffee, an afternoon, a day."""
 
 KINDS = (*HOURS, "table", "demo")
@@ -125,7 +125,7 @@ def _filled(wish: Wish, values: dict[str, Any]) -> str:
 
 def _sized(wish: Wish, allowance: float) -> dict[str, Any]:
     """Values of a spec for an allowance."""
-    budgets = _doubling(allowance) if wish.kind == "laptop" else _half_decades(allowance)
+    budgets = _half_decades(allowance, 3 if wish.kind == "laptop" else 4)
     hours = duration(3600 * (wish.hours or HOURS[wish.kind]))
     values: dict[str, Any] = {
         "budgets": _listed(budgets),
@@ -143,18 +143,10 @@ def _sized(wish: Wish, allowance: float) -> dict[str, Any]:
     return values | _gpu_data(wish)
 
 
-def _doubling(allowance: float) -> list[float]:
-    """Three budgets, each twice the one before; the largest 1, 2 or 4 times a power of ten."""
-    top = TOP_SHARE * allowance
-    power = 10 ** math.floor(math.log10(top))
-    top = power * max(n for n in (1, 2, 4) if n * power <= top * (1 + 1e-9))
-    return [top / 4, top / 2, top]
-
-
-def _half_decades(allowance: float) -> list[float]:
-    """Four budgets of 1 or 3 times a power of ten."""
+def _half_decades(allowance: float, count: int) -> list[float]:
+    """Budgets of 1 or 3 times a power of ten, over a factor of ten or more."""
     top = math.floor(2 * math.log10(TOP_SHARE * allowance) + 1e-9)
-    return [float(f"{10 ** (k / 2):.0e}") for k in range(top - 3, top + 1)]
+    return [float(f"{10 ** (k / 2):.0e}") for k in range(top - count + 1, top + 1)]
 
 
 def _listed(budgets: list[float]) -> str:
@@ -175,11 +167,10 @@ def _laptop_data(wish: Wish) -> dict[str, str]:
         }
     return {
         "corpus": f"the corpus {wish.data}",
-        "data": _prepared(wish.data)
-        + f"model: {{vocabulary: {_vocabulary(wish.data)}, context: 128}}\n",
+        "data": _prepared(wish.data),
         "train": (
-            "# The rate follows a rule; `isoskill tune` measures it on your data.\n"
-            "train: {batch_tokens: 1024}\n"
+            "# Context, rate and batch are left out: they follow the corpus and published rules;\n"
+            "# `isoskill plan` says which. `isoskill tune` measures the rate on your data.\n"
         ),
     }
 
@@ -193,27 +184,24 @@ def _gpu_data(wish: Wish) -> dict[str, str]:
                 "# data: {source: prepared, path: corpus}, and the vocabulary of its tokenizer.\n"
                 "data: {entities: 32768}\n"
             ),
-            "vocabulary": "256",
-            "context": "1020",
+            "shape": "  vocabulary: 256\n  context: 1020\n",
+            "train": "train:\n  rule: steplaw\n",
         }
-    return {"data": _prepared(wish.data), "vocabulary": _vocabulary(wish.data), "context": "1024"}
+    return {"data": _prepared(wish.data), "shape": "", "train": "# train: {rule: steplaw}\n"}
 
 
 def _prepared(path: str) -> str:
+    from trainables.manifest import read_manifest
+
+    try:
+        read_manifest(path)
+    except ValueError as error:
+        raise SpecError(f"--data {path}: {error}") from None
     return (
         "\n# What `isoskill prepare` wrote. data.shares moves the mix; more than four epochs of\n"
         "# a class are warned of.\n"
         f"data: {{source: prepared, path: {path}}}\n"
     )
-
-
-def _vocabulary(path: str) -> str:
-    from trainables.manifest import read_manifest, summary
-
-    try:
-        return str(summary(read_manifest(path)).vocabulary)
-    except ValueError as error:
-        raise SpecError(f"--data {path}: {error}") from None
 
 
 def _demo_part(first: str) -> str:
@@ -279,6 +267,8 @@ def _of_table(wish: Wish) -> dict[str, Any]:
         "budgets": _listed(further),
         "listed": ",".join(number(b) for b in further),
         "allowance": number(allowance, 2),
+        "device": wish.device,
+        "cluster": _cluster(wish),
         "skills": "{" + ", ".join(_skills_of(read)) + "}",
         "sizes": ", ".join(f"{{params: {p}}}" for p in _sizes_of(read, further)),
     }
