@@ -43,7 +43,7 @@ def init(
     out: Path = opt("--out", "File to write.", Path("sweep.yaml")),
     hours: float | None = quantity("--hours", "How long it may take, on all devices."),
     allowance: float | None = quantity("--allowance", "FLOPs it may spend, instead of hours."),
-    device: str = opt("--device", "GPU of a cluster: h100, a100, l4, ...", "h100"),
+    device: str = opt("--device", "GPU: h100, a100, l4, ...", ""),
     gpus: int | None = opt("--gpus", "How many of them; default 1, of a cluster 8."),
     data: str = opt("--data", "A prepared corpus to train on.", ""),
     command: str = opt("--command", "Of your trainer: 'python train.py --d={width}'.", ""),

@@ -17,7 +17,7 @@ import yaml
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.plan.estimate import plan
 from sweeper.search.suggest import shared_budgets
-from sweeper.spec.devices import device_of
+from sweeper.spec.devices import device_of, local
 from sweeper.spec.reading import build
 from sweeper.spec.spec import Spec
 from sweeper.text import duration, number, si
@@ -44,6 +44,10 @@ and leave the cheaper budgets their part (assumption)."""
 LADDER_SIZES = 8
 """Rows of the ladder that a trainer's spec begins with."""
 
+SMALL = 1e7
+"""Params below which a ladder is laid out for a vocabulary of bytes: a larger one would be most of
+such a model."""
+
 MOST_SIZES = 24
 """Sizes of a table that a spec lists, about."""
 
@@ -61,7 +65,7 @@ class Wish:
         file: where it will be written: its stem names the sweep.
         hours: of the sweep, on all devices; None for what is usual of the kind.
         allowance: FLOPs instead of hours.
-        device: GPU of the sweep.
+        device: what it runs on; this machine's own for a trainer or a table, else an H100.
         gpus: how many of them; None for 8 of a cluster, else 1.
         data: a prepared corpus; empty for the built-in documents.
         command: of a trainer.
@@ -72,7 +76,7 @@ class Wish:
     file: Path
     hours: float | None = None
     allowance: float | None = None
-    device: str = "h100"
+    device: str = ""
     gpus: int | None = None
     data: str = ""
     command: str = ""
@@ -86,6 +90,9 @@ class Wish:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise SpecError(f"--{name} {value:g}: give a number above 0")
+        if not self.device:
+            here = self.kind in ("trainer", "table") and self.gpus is None
+            object.__setattr__(self, "device", local() if here else "h100")
         if self.gpus is None:
             object.__setattr__(self, "gpus", 8 if self.kind == "cluster" else 1)
 
@@ -136,7 +143,8 @@ def _sized(wish: Wish, allowance: float) -> dict[str, Any]:
     }
     if wish.kind == "laptop":
         return values | _laptop_data(wish)
-    values["machines"] = f"{wish.gpus} x {wish.device}"
+    on_gpu = device_of(wish.device).is_gpu
+    values["machines"] = f"{wish.gpus} x {wish.device}" if on_gpu else "this machine's CPU"
     values["cluster"] = _cluster(wish)
     if wish.kind == "trainer":
         return values | {"command": _command(wish.command), "ladder": _ladder(budgets)}
@@ -213,6 +221,8 @@ def _demo_part(first: str) -> str:
 
 
 def _cluster(wish: Wish) -> str:
+    if not device_of(wish.device).is_gpu:
+        return "  resources: [{cpus: 1}]        # what a trial holds"
     if wish.kind == "gpu":
         return "  gpus: 1"
     lines = [f"  gpus: {wish.gpus}"]
@@ -241,12 +251,16 @@ def _ladder(budgets: list[float]) -> str:
     from trainables.shapes import sizes
 
     low, high = (math.sqrt(c / 120) for c in (budgets[0], budgets[-1]))
-    shapes = sizes(low / 3, 3 * high, Model(vocabulary=32768, context=1024, head_dim=64))
+    vocabulary = 32768 if low > SMALL else 256
+    try:
+        shapes = sizes(low / 3, 3 * high, Model(vocabulary=vocabulary))
+    except ValueError as error:
+        raise SpecError(f"--allowance: too little for any ladder of sizes: {error}") from None
     step = max(1, len(shapes) // LADDER_SIZES)
+    rows = {(s.layers, s.width): s.params_with_head for s in shapes[::step]}
     return "\n".join(
-        f"    - {{params: {s.params_with_head}, layers: {s.layers}, width: {s.width}}}"
-        f"   # {si(s.params_with_head)}"
-        for s in shapes[::step]
+        f"    - {{params: {params}, layers: {layers}, width: {width}}}   # {si(params)}"
+        for (layers, width), params in rows.items()
     )
 
 

@@ -78,6 +78,8 @@ def test_a_spec_follows_a_command_and_an_allowance(folder):
     spec = yaml.safe_load((folder / "sweep.yaml").read_text())
     assert spec["trainer"]["command"] == ["sh", "go.sh", "{params}", "{tokens}"]
     assert float(spec["allowance"]) == 1e20
+    said("init", "trainer", "--allowance", "1e15", "--out", "small.yaml")
+    assert "trials within 1e15 FLOPs" in said("plan", "small.yaml")
 
 
 def test_what_cannot_be_written_is_said(folder):
@@ -90,6 +92,7 @@ def test_what_cannot_be_written_is_said(folder):
         ({"kind": "table"}, "--runs"),
         ({"kind": "gpu", "device": "h10"}, "--device"),
         ({"kind": "laptop", "hours": 0}, "--hours 0"),
+        ({"kind": "trainer", "allowance": 1e6}, "--allowance: too little"),
         ({"kind": "laptop", "data": "nowhere"}, "--data nowhere"),
     ):
         with pytest.raises(SpecError, match=words):
