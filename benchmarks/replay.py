@@ -2,6 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/replay.py [runs.csv ...] [--only NAME ...] [--write]
 
+Every order that ends is appended to results/replay.csv.gz, and those that are there are not run
+again: delete the file after a change of the fit or the search.
 Pools are the isoFLOP tables of `real_runs.py` and any table given; each trial may be asked for
 once, and only those that were trained can be. The truth is the local minimum of every budget and
 skill (`real_runs.local_optima`), of skills that the fit of the whole pool finds, too; every policy
@@ -15,9 +17,11 @@ of the trials. Orders end at a quarter of the pool's FLOPs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -37,6 +41,7 @@ from trainables.progress import counted
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "replay.md"
+KEPT_ORDERS = HERE / "results" / "replay.csv.gz"
 CHECKPOINTS = np.array([0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.25])
 """Shares of the pool's FLOPs at which the optima known so far are judged."""
 
@@ -214,26 +219,18 @@ def oracle(pool: Pool, seed: int) -> Order:
         yield seen[-1]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One order of one replicate: its errors, and where its trials went."""
-
-    pool: str
-    policy: str
-    errors: np.ndarray
-    distances: np.ndarray
-    """Of each trial from the nearest skill's optimum of its budget, ln p; NaN if unknown."""
-    flops: np.ndarray
-
-    def share_to(self, wanted: float) -> float:
-        """Share of the FLOPs from which the error stays within reach; twice the last, if never."""
-        bad = np.flatnonzero(~(self.errors <= wanted))
-        last = bad[-1] + 1 if len(bad) else 0
-        return float(np.append(CHECKPOINTS, 2 * CHECKPOINTS[-1])[last])
+COLUMNS_OF_ERRORS = [f"at {share:.1%}" for share in CHECKPOINTS]
 
 
-def follow(pool: Pool, policy: str, order: Order) -> Curve:
-    """The errors of an order at every checkpoint."""
+def share_to(errors: np.ndarray, wanted: float) -> float:
+    """Share of the FLOPs from which the error stays within reach; twice the last, if never."""
+    bad = np.flatnonzero(~(errors <= wanted))
+    last = bad[-1] + 1 if len(bad) else 0
+    return float(np.append(CHECKPOINTS, 2 * CHECKPOINTS[-1])[last])
+
+
+def follow(pool: Pool, order: Order) -> dict[str, float]:
+    """The errors of an order at every checkpoint, and shares of trials near an optimum."""
     errors: list[float] = []
     seen: list[tuple[float, int]] = []
     spent = 0.0
@@ -248,9 +245,9 @@ def follow(pool: Pool, policy: str, order: Order) -> Curve:
         seen.append(point)
         spent += point[0]
     errors += [pool.error(seen)] * (len(CHECKPOINTS) - len(errors))
-    return Curve(
-        pool.name, policy, np.array(errors), _distances(pool, seen), np.array([c for c, _ in seen])
-    )
+    away = _distances(pool, seen)
+    within = {f"within {d}": float(np.nanmean(away <= d)) for d in (0.3, 1.0)}
+    return dict(zip(COLUMNS_OF_ERRORS, errors, strict=True)) | within
 
 
 def _distances(pool: Pool, seen: Sequence[tuple[float, int]]) -> np.ndarray:
@@ -286,30 +283,26 @@ def pools(files: Sequence[Path], only: Sequence[str] | None) -> list[Pool]:
     return [pool for table in wanted if (pool := Pool.of(table))]
 
 
-def tables(curves: Sequence[Curve]) -> Iterator[str]:
-    """Means over pools, then each pool, in Markdown."""
-    frame = pd.DataFrame([
-        {"pool": c.pool, "policy": c.policy}
-        | {f"to {w:.2f}": math.log(c.share_to(w)) for w in WITHIN}
-        | {f"at {s:.1%}": e for s, e in zip(CHECKPOINTS, c.errors, strict=True)}
-        | {f"within {d}": float(np.nanmean(c.distances <= d)) for d in (0.3, 1.0)}
-        for c in curves
-    ])  # fmt: skip
-    by_pool = frame.groupby(["pool", "policy"], sort=False).mean(numeric_only=True)
-    for name in (c for c in by_pool if str(c).startswith("to")):
-        by_pool[name] = np.exp(by_pool[name])
-    yield "## All pools: geometric mean of shares, mean of errors and of trials near an optimum\n"
-    yield from _markdown(
-        by_pool.groupby("policy", sort=False).agg(
-            lambda c: (
-                float(np.exp(np.log(c).mean()))
-                if str(c.name).startswith("to")
-                else float(c.mean())
-            )
-        )
-    )
+def tables(frame: pd.DataFrame) -> Iterator[str]:
+    """Means over pools of one skill and of many, then each pool, in Markdown."""
+    errors = frame[COLUMNS_OF_ERRORS].to_numpy()
+    for wanted in WITHIN:
+        frame = frame.assign(**{f"to {wanted:.2f}": [share_to(e, wanted) for e in errors]})
+    shares = [f"to {wanted:.2f}" for wanted in WITHIN]
+    frame[shares] = np.log(frame[shares])
+    names = ["pool", "policy"]
+    values = [*shares, *COLUMNS_OF_ERRORS, "within 0.3", "within 1.0"]
+    by_pool = frame.groupby(names, sort=False)[["skills", *values]].mean()
+    for title, some in (
+        ("Pools of one loss", by_pool[by_pool["skills"] == 1]),
+        ("Pools of many skills", by_pool[by_pool["skills"] > 1]),
+    ):
+        if len(some):
+            yield f"\n## {title}: {some.index.unique('pool').size}\n"
+            mean = some.groupby("policy", sort=False)[values].mean()
+            yield from _markdown(mean.assign(**np.exp(mean[shares])))
     yield "\n## By pool\n"
-    yield from _markdown(by_pool)
+    yield from _markdown(by_pool[values].assign(**np.exp(by_pool[shares])))
 
 
 def _markdown(frame: pd.DataFrame) -> Iterator[str]:
@@ -321,6 +314,29 @@ def _markdown(frame: pd.DataFrame) -> Iterator[str]:
         yield "| " + " | ".join([*map(str, names), *(f"{v:.3f}" for v in row)]) + " |"
 
 
+def run(args: argparse.Namespace) -> None:
+    """Run the orders that are not kept yet, replicate by replicate, until the time is up."""
+    begin, names = time.monotonic(), policies(args.oracle)
+    done = set()
+    if KEPT_ORDERS.exists():
+        old = pd.read_csv(KEPT_ORDERS)
+        done = set(zip(old["pool"], old["policy"], old["replicate"], strict=True))
+    todo = [
+        (pool, name, seed)
+        for pool, seed in itertools.product(pools(args.files, args.only), range(args.replicates))
+        for name in args.policies or names
+        if (pool.name, name, seed) not in done
+    ]
+    for pool, name, seed in counted(sorted(todo, key=lambda each: each[2]), "orders"):
+        sample = pool.sample(seed)
+        found = follow(sample, names[name](sample, seed))
+        row = {"pool": pool.name, "policy": name, "replicate": seed, "skills": len(pool.skills)}
+        frame = pd.DataFrame([row | {k: round(v, 4) for k, v in found.items()}])
+        frame.to_csv(KEPT_ORDERS, mode="a", header=not KEPT_ORDERS.exists(), index=False)
+        if time.monotonic() - begin > args.seconds:
+            return
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", type=Path)
@@ -328,28 +344,19 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", help="some of them")
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--oracle", action="store_true", help="the oracle too: slow")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after this long")
     parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     args = parser.parse_args()
-    found = pools(args.files, args.only)
-    todo = [
-        (pool.sample(seed), name, order, seed)
-        for pool in found
-        for seed in range(args.replicates)
-        for name, order in policies(args.oracle).items()
-        if not args.policies or name in args.policies
-    ]
-    curves = [
-        follow(pool, name, order(pool, seed))
-        for pool, name, order, seed in counted(todo, "orders")
-    ]
+    run(args)
+    frame = pd.read_csv(KEPT_ORDERS)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     )
     text = [
         "# Replays of measured runs\n",
         f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, commit "
-        f"{commit.stdout.strip()}, 2 shared CPU cores; seeds 0-{args.replicates - 1}.\n",
-        *tables(curves),
+        f"{commit.stdout.strip()}, 2 shared CPU cores; seeds 0-{frame['replicate'].max()}.",
+        *tables(frame),
     ]
     print("\n".join(text))
     if args.write:

@@ -339,6 +339,21 @@ def test_a_sweep_directory_tells_its_cost_and_overhead(sweep: Sweep, tmp_path: P
     assert "loss is NaN at step 7" in text
 
 
+def test_what_a_proof_was_foretold_and_measured_is_told(sweep: Sweep, tmp_path: Path) -> None:
+    fill(tmp_path, sweep)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    trial = str(ledger.trials()["trial_id"].iloc[3])
+    told = {"loss": 2.0, "low": 1.9, "high": 9.0, "optimum": 2e4}
+    ledger.event("proof", json.dumps({"code": told}), trial)
+    ledger.close()
+    results = Results(tmp_path)
+    for name in ("r.html", "r.md", "r.json"):
+        path = report.write(results, tmp_path / name, fit_skills(results.table))
+        text = html.unescape(path.read_text("utf-8"))
+        assert "Closing proof, " in text, name
+        assert "1 of 1 skills' losses are inside their intervals" in text, name
+
+
 def fill(root: Path, sweep: Sweep) -> None:
     """Write a ledger of 21 trials in two slots, half a second between them, the last diverged."""
     sweep.save(root / "sweep.yaml")
