@@ -67,6 +67,7 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     ]
     lines += [f"  note: {note}" for note in shares(data)]
     lines += _replaced(manifest["classes"])
+    lines += _lacking(manifest)
     lines += _skills(manifest["skills"])
     lines += ["", *_contamination(manifest["contamination"])]
     return [
@@ -74,7 +75,8 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
         "",
         f"{out}: prepared in {manifest['seconds']:.0f} s, manifest {corpus.manifest}. In a sweep:",
         f"  data: {{source: prepared, path: {out}}}",
-        f"  model: {{vocabulary: {corpus.vocabulary}}}",
+        "`isoskill plan SPEC --minutes 15` chooses budgets and allowance for it; vocabulary, "
+        "context, batch and rate follow from it unless a spec states them.",
     ]
 
 
@@ -92,6 +94,18 @@ def _replaced(entries: dict[str, Any]) -> list[str]:
         f"  {name}: characters that could not be decoded, here or before: {entry['replaced']}"
         for name, entry in entries.items()
         if entry["replaced"]
+    ]
+
+
+def _lacking(manifest: dict[str, Any]) -> list[str]:
+    """Say that a text was too short for the vocabulary that was asked for."""
+    asked = manifest["spec"]["tokenizer"]
+    found = manifest["tokenizer"]["vocabulary"]
+    if asked["train"] is None or found >= asked["vocabulary"]:
+        return []
+    return [
+        f"  note: the text gives {found:,} of the {asked['vocabulary']:,} tokens asked for by "
+        "tokenizer.vocabulary; ask for fewer, or give it more text"
     ]
 
 

@@ -24,7 +24,9 @@ from sweeper.commands.console import (
     open_results,
     open_runs,
     opt,
+    overrides,
     place_of,
+    quantity,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,12 @@ def plan(
     figure: Path | None = opt(
         "--figure", "Simulate, and draw ladder, trials and intervals: plan.svg, .png, .pdf."
     ),
+    minutes: float | None = quantity(
+        "--minutes", "Choose budgets and allowance for so long on this machine, which is timed."
+    ),
+    gpu_hours: float | None = quantity("--gpu-hours", "Or for so many hours of one device."),
+    money: float | None = quantity("--money", "Or for so much money, by cluster.price_per_hour."),
+    out: Path | None = opt("--out", "Write the spec with what was chosen to this file."),
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
@@ -63,6 +71,11 @@ def plan(
 
     if at is not None and tolerance is None:
         raise SpecError("--at: say by --tolerance how well p* is to be known there, e.g. 0.1")
+    if any(given is not None for given in (minutes, gpu_hours, money)):
+        _plan_within(spec, set_, out, as_json, minutes, gpu_hours, money)
+        return
+    if out is not None:
+        raise SpecError("--out: writes what --minutes, --gpu-hours or --money choose; give one")
     sweep = load(spec, set_)
     if trials:
         from sweeper.plan.trials import first_trials
@@ -84,6 +97,26 @@ def plan(
     if figure is not None:
         drawn = found.figure(figure)
         typer.echo(f"figure: {drawn}", err=as_json)
+
+
+def _plan_within(
+    spec: Path, set_: list[str] | None, out: Path | None, as_json: bool, *given: float | None
+) -> None:
+    """Choose budgets and allowance for what there is, show the plan, and write the spec."""
+    from sweeper.plan.given import Given, choose
+    from sweeper.spec.reading import read_yaml
+    from sweeper.sweep import Sweep
+    from sweeper.text import write_whole
+
+    values = read_yaml(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
+    found = choose(values, Given(*given), Sweep, memory=_memory(spec))
+    if out is not None:
+        write_whole(out, found.written(values))
+    if as_json:
+        print(found.to_json())
+        return
+    use = f"wrote {out}: `isoskill run {out}`" if out else f"put these into {spec}, or give --out"
+    print("\n".join([str(found.plan), "", *found.lines(), use]))
 
 
 def _pilot(pilot: str) -> Results | Fits:
@@ -109,12 +142,27 @@ def tune(spec: SpecFile, out: Out = None, set_: Set = None, as_json: AsJson = Fa
 
     sweep = load(spec, set_)
     directory = place_of(sweep, out)
+    if not as_json:
+        print(_tuning_takes(sweep, _memory(spec)))
     found = sweep.tune(directory, progress=not as_json)
     if as_json:
         print(found.to_json())
         return
     tuned = Directory(directory).tuned
     print(f"\n{found}\n\nwrote {tuned}{_use(found, tuned, directory)}")
+
+
+def _memory(spec: Path) -> Path:
+    """Where the speed of this machine is kept: in a sweep's directory, or beside a spec."""
+    return spec / "speed.json" if spec.is_dir() else spec.with_suffix(".speed.json")
+
+
+def _tuning_takes(sweep: Sweep, memory: Path) -> str:
+    """What a tuning trains and takes, by the speed of this machine, before it begins."""
+    from sweeper.plan.measured import timed
+    from sweeper.tuning.cost import tuning_cost
+
+    return str(tuning_cost(sweep, timed(sweep, memory)))
 
 
 def _use(found: Tuned, tuned: Path, directory: Path) -> str:

@@ -43,11 +43,15 @@ def plan(
     tolerance: float | None = None,
     at: float | None = None,
     devices: int | None = None,
+    measured: pd.DataFrame | None = None,
 ) -> Plan:
-    """Work out a sweep's trials, FLOPs, tokens, memory and cost; see `Sweep.plan`."""
+    """Work out a sweep's trials, FLOPs, tokens, memory and cost; see `Sweep.plan`.
+
+    Without a pilot, ``measured`` trials of this machine (`sweeper.plan.measured`) give the speed.
+    """
     record = pilot if isinstance(pilot, Record) else None
     alike = record is not None and record.sweep.cluster.device == spec.cluster.device
-    speed = speed_of(spec.cluster, measured_in(record) if record and alike else None)
+    speed = speed_of(spec.cluster, measured_in(record) if record and alike else measured)
     whole = _without_simulation(spec, speed, devices)
     if not simulate and tolerance is None:
         return whole

@@ -128,6 +128,11 @@ def size_range(asked: Sizes, low: float, high: float) -> None:
     """Refuse a given end of the sizes that lies beyond the other, which the budgets suggest."""
     if low <= high:
         return
+    if not (asked.low or asked.high):
+        raise SpecError(
+            f"budgets: they suggest sizes up to {high:.3g} params, and the smallest model that "
+            f"can be built has {low:.3g}; raise them, or lower model.vocabulary"
+        )
     name, other, suggested = ("low", "high", high) if asked.low else ("high", "low", low)
     beyond = "above the largest" if asked.low else "below the smallest"
     raise SpecError(

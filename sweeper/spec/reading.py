@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -77,10 +78,11 @@ def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
     Raises:
         SpecError: names the source, the key's path, the value and the remedy.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        found: T = _adapter(cls).validate_python(dict(values))  # type: ignore[arg-type]
+        return found
     except ValidationError as error:
         told = error.errors()
         told = [e for e in told if not _of_other_type(e["loc"])] or told[:1]
@@ -88,6 +90,14 @@ def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
         raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
     except SpecError as error:
         raise SpecError(f"{source}: {error}") from None
+
+
+@lru_cache
+def _adapter(cls: type) -> Any:
+    """What reads a class; building it takes longer than reading."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls)
 
 
 def _of_other_type(path: tuple[int | str, ...]) -> bool:

@@ -197,9 +197,31 @@ def test_prepare_from_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "data: {source: prepared, path: out}" in done.output
     assert "share of tokens  of documents" in done.output
     assert "100.0%        100.0%" in done.output
-    assert "model: {vocabulary: 280}" in done.output
+    assert "isoskill plan SPEC --minutes 15" in done.output
+    assert "tokens asked for" not in done.output
     spec = _spec(Path("out"), model={"vocabulary": 280, "context": CONTEXT})
     assert Sweep.from_dict(spec).data.classes == ("rows",)
+
+
+def test_a_text_too_short_for_its_vocabulary_or_its_classes_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"text": f"row {i} of a few rows, which say little {i * i}"} for i in range(60)]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    Path("corpora.yaml").write_text(
+        "tokenizer: {train: bpe, vocabulary: 50000}\nvalidation: 0.2\n"
+        "classes: {rows: {sources: [{files: rows.jsonl}]}}\n"
+    )
+    done = CliRunner().invoke(app, ["prepare", "corpora.yaml", "out", "--workers", "0"])
+    assert "of the 50,000 tokens asked for by tokenizer.vocabulary; ask for fewer" in done.output
+    Path("one.txt").write_text("one long document " * 50)
+    Path("corpora.yaml").write_text(
+        "tokenizer: {train: bpe, vocabulary: 280}\nclasses: {one: {sources: [{files: one.txt}]}}\n"
+    )
+    refused = CliRunner().invoke(app, ["prepare", "corpora.yaml", "one", "--workers", "0"])
+    assert "There is 1 document only" in str(refused.exception)
+    assert "a chapter or page a row" in str(refused.exception)
 
 
 def test_mistakes_in_what_to_prepare_end_with_one_message(

@@ -18,6 +18,9 @@ from trainables.prepare.spec import Corpora, PrepareError
 from trainables.prepare.tokenizer import vocabulary_size
 from trainables.skills.encode import Encoded
 
+FEW_DOCUMENTS = 3
+"""Documents of a class up to which a message says how to part them (assumption)."""
+
 CHECKED_TOKENS = 2**22
 """Held-out tokens of a class that are looked for in the shards (assumption: enough)."""
 
@@ -33,10 +36,10 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
     names = ("documents", "tokens", "bytes", "replaced")
     counts = {name: sum(record[name] for record in records) for name in names}
     if counts["documents"] == 0:
+        held_out = sum(len(record["held_out"]) for record in records)
         raise PrepareError(
-            f"classes.{name}: no document is left to train on (of "
-            f"{sum(len(record['held_out']) for record in records)} all are held out); give it "
-            "more, or lower validation"
+            f"classes.{name}: no document is left to train on (of {held_out} all are held out); "
+            f"give it more, or lower validation{_few(held_out)}"
         )
     share = corpora.classes[name].share
     return {
@@ -49,6 +52,17 @@ def class_entry(corpora: Corpora, name: str, parts: list[Part], root: Path) -> d
         ],
         "validation": _merge(root, name, records, corpora.validation),
     }
+
+
+def _few(documents: int) -> str:
+    """What to do where a class is hardly more than one document; "" where it is."""
+    if documents > FEW_DOCUMENTS:
+        return ""
+    are = "is 1 document" if documents == 1 else f"are {documents} documents"
+    return (
+        f". There {are} only, and some are trained on, others held out: write a long text as "
+        'JSON lines, a chapter or page a row ({"text": ...}), or as a file each'
+    )
 
 
 def _merge(
@@ -66,9 +80,10 @@ def _merge(
             documents[key] = tokens[first : first + count], size
             first += count
     if not documents:
+        known = sum(record["documents"] for record in records)
         raise PrepareError(
             f"classes.{name}: no document is held out at validation: {validation:g}; raise it, or "
-            "give the class more documents"
+            f"give the class more documents{_few(known)}"
         )
     path = root / "validation" / f"{name}.bin"
     ordered = [documents[key] for key in sorted(documents)]

@@ -1,0 +1,66 @@
+"""What a tuning takes, before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweeper.plan.speed import devices_at_hand, held, speed_of, trained
+from sweeper.text import duration, number
+from sweeper.tuning.points import points_of
+from sweeper.tuning.studies import FIRST_MORE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeper.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class TuningCost:
+    """What a tuning trains.
+
+    Attributes:
+        trials: about so many: a point whose best rate lies at an end of those tried gets two more.
+        points: allocations it is tuned at.
+        flops: of all trials.
+        seconds: of the clock, on the devices at hand; trials of a point run side by side.
+        share: of the sweep's allowance, which does not count them.
+        speed: where the seconds come from.
+    """
+
+    trials: int
+    points: int
+    flops: float
+    seconds: float
+    share: float
+    speed: str
+
+    def __str__(self) -> str:
+        """The cost in a sentence."""
+        return (
+            f"about {self.trials} trainings at {self.points} points, {number(self.flops)} FLOPs "
+            f"({self.share:.0%} of the sweep's allowance, beside it), {duration(self.seconds)} "
+            f"({self.speed}); fewer by tuning.trials or smaller tuning.points"
+        )
+
+
+def tuning_cost(spec: Spec, measured: pd.DataFrame | None = None) -> TuningCost:
+    """What tuning a sweep takes.
+
+    Args:
+        spec: of the sweep.
+        measured: trials of this machine (`sweeper.plan.measured`); None works it out.
+    """
+    speed, points = speed_of(spec.cluster, measured), points_of(spec)
+    devices = max(1, devices_at_hand(spec.cluster))
+    trials = flops = seconds = 0.0
+    for i, (params, tokens) in enumerate(points):
+        count = spec.tuning.wanted + (FIRST_MORE if i == 0 else 0)
+        each = float(tokens * spec.shape(params).flops_per_token(spec.flops))
+        wall_s = speed.wall_s(each, params, spec.placement, trained(spec, params, tokens))
+        at_once = min(count, max(1.0, devices / held(spec.placement.rule(params))))
+        trials, flops = trials + count, flops + count * each
+        seconds += count * wall_s / at_once
+    share = flops / spec.allowance
+    return TuningCost(int(trials), len(points), flops, seconds, share, speed.source)
