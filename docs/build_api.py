@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+from enum import Enum
 from pathlib import Path
 
 PACKAGES = ("sweeper", "fitting", "trainables")
@@ -28,7 +29,8 @@ def entry(package: str, name: str) -> str:
 
 
 def _called(thing: object, name: str) -> str:
-    if inspect.isclass(thing) and issubclass(thing, Exception):
+    # How an enumeration is called differs between versions of Python.
+    if inspect.isclass(thing) and issubclass(thing, Exception | Enum):
         return name
     try:
         signature = str(inspect.signature(thing))  # type: ignore[arg-type]
