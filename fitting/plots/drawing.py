@@ -134,7 +134,9 @@ def legend_beside(axes: Axes, title: str) -> None:
 
 
 def legend_above(axes: Axes, title: str, *, columns: int) -> None:
-    """A legend above the axes."""
+    """A legend above the axes, where anything has a label."""
+    if not axes.get_legend_handles_labels()[0]:
+        return
     axes.legend(
         title=title, fontsize=8, title_fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0),
         frameon=False, ncols=columns,

@@ -23,6 +23,7 @@ from sweeper.analysis.conclusions import SUGGESTIVE, Contrast, conclusions, cont
 from sweeper.analysis.summary import METHODS
 from sweeper.analysis.weak import weak_in
 from sweeper.errors import SpecError
+from sweeper.plan.recipe import recipe_lines
 from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
 from sweeper.report import tables
@@ -46,6 +47,9 @@ _SECTIONS = {
     "studies": "Studies", "sweep": "Sweep", "trials": "Trials", "left-out": "Left out",
     "how": "How",
 }  # fmt: skip
+
+RECIPE = ("part", "what every trial is trained with", "in doubt")
+"""Headings of the recipe."""
 
 FORMS = {".html": "report.html.j2", ".md": "report.md.j2", ".json": ""}
 """Suffixes of reports, and the templates they are filled from."""
@@ -89,6 +93,7 @@ def _data(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> str:
         "fits": json.loads(fits.to_json()),
         **{name: json.loads(table.to_json(orient="records")) for name, table in rows.items()},
         "warnings": list(fits.warnings),
+        "recipe": [] if outcome.read else [asdict(x) for x in recipe_lines(outcome.sweep)],
         "constants": _constants(outcome.sweep),
         **_provenance(outcome),
         **({"spec": None} if outcome.read else {"spec": outcome.sweep.to_dict()}),
@@ -122,6 +127,7 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
     skills, sweep = _ordered(outcome, fits), outcome.sweep
     studies = report_studies.sections(outcome)
     constants = tables.table(_constants(sweep), "constant", "value|id", "source")
+    recipe = () if outcome.read else recipe_lines(sweep)
     return {
         "name": sweep.name,
         "sweep": sweep,
@@ -138,7 +144,8 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
         "faults": tables.faults(outcome.events if isinstance(outcome, Record) else None),
         "wasted": _wasted(trials),
         "excluded": tables.excluded(fits.excluded),
-        "warnings": list(fits.warnings),
+        "warnings": [*fits.warnings, *(f"{x.name}: {x.doubt}" for x in recipe if x.doubt)],
+        "recipe": tables.table(((x.name, x.value, x.doubt) for x in recipe), *RECIPE),
         "corpus": _corpus(outcome),
         "constants": constants,
         **_provenance(outcome),

@@ -140,7 +140,9 @@ def test_the_other_forms_say_the_same(sweep: Sweep, tmp_path: Path) -> None:
     assert values["conclusions"][0].split(":")[0] in text
     assert r"Narrow \| enough at last." in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(tables) == sum(2 + n for n in (9, 3, 9, 3, 21, len(values["constants"])))
+    assert len(tables) == sum(
+        2 + n for n in (9, 3, 9, 3, 21, len(values["recipe"]), len(values["constants"]))
+    )
     assert len(values["trials"]) == 21
     assert values["fits"]["skills"].keys() == set(WANTS)
     with pytest.raises(SpecError, match=r"must end in one of .html, .md, .json"):
@@ -280,6 +282,17 @@ def test_the_training_rule_is_the_one_that_was_used(
     page = report.write(outcome, tmp_path / "r.html", fit_skills(outcome.table))
     text = " ".join(" ".join(Reader(page.read_text("utf-8")).text).split())
     assert said in text and unsaid not in text
+
+
+def test_the_recipe_and_what_is_doubtful_in_it_are_told(tmp_path: Path) -> None:
+    spec = {"budgets": [1e11, 1e12], "allowance": 1e13, "skills": ["code"]}
+    sweep = Sweep.from_dict({**spec, "train": {"learning_rate": 0.032}})
+    table = long_table((1e11, 1e12))
+    outcome = Outcome(sweep, table[table.skill == "code"], None)
+    for name in ("r.html", "r.md", "r.json"):
+        text = report.write(outcome, tmp_path / name, fit_skills(outcome.table)).read_text("utf-8")
+        assert "4 times above the rule" in text, name
+        assert "tokens per parameter" in text, name
 
 
 def test_one_budget_and_one_skill_are_enough(tmp_path: Path) -> None:
