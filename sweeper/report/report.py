@@ -144,7 +144,7 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
         "faults": tables.faults(outcome.events if isinstance(outcome, Record) else None),
         "wasted": _wasted(trials),
         "excluded": tables.excluded(fits.excluded),
-        "warnings": [*fits.warnings, *(f"{x.name}: {x.doubt}" for x in recipe if x.doubt)],
+        "warnings": [*fits.warnings, *(f"Recipe, {x.name}: {x.doubt}" for x in recipe if x.doubt)],
         "recipe": tables.table(((x.name, x.value, x.doubt) for x in recipe), *RECIPE),
         "corpus": _corpus(outcome),
         "constants": constants,
