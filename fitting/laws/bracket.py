@@ -27,7 +27,8 @@ SPOILED = 8.0
 """Distance from a curve, in usual ones, from which a trial is taken for spoiled (assumption)."""
 
 BRACKET = 0.1
-"""How far beyond the optimum, ln p, a size must lie to bracket it; assumption."""
+"""How far beyond an optimum, ln p, a size must lie to bracket it, and how far short of all of them
+sizes may end; assumption."""
 
 NEAR = math.log(1.5)
 """How near a size must have been trained for an optimum to be more than a guess (a sweep that
@@ -141,13 +142,16 @@ def check_near(distance: FloatArray, params: FloatArray) -> Finding:
 def check_bracket(distance: FloatArray) -> Finding:
     """Verdict on one skill after the fit: do its sizes lie on both sides of the optima?
 
+    Sizes that reach the optimum of one budget tell enough: the others have an edge (`check_near`),
+    and the skill has its law.
+
     Args:
         distance: ln p of each row less ln p* of its budget.
     """
-    if distance.min() > -BRACKET:
+    if distance.min() > BRACKET:
         side = "Every size trained lies above the optimum: train smaller ones."
         return Status.NO_INTERIOR_MINIMUM, side
-    if distance.max() < BRACKET:
+    if distance.max() < -BRACKET:
         side = "Every size trained lies below the optimum: train larger ones."
         return Status.NO_INTERIOR_MINIMUM, side
     return Status.OK, ""

@@ -72,6 +72,18 @@ def test_excluded_rows_are_listed(table, fits):
     assert fits.excluded["reason"].str.len().min() > 0
 
 
+def test_sizes_that_just_reach_one_budgets_optimum_have_edges_and_a_law(table):
+    """Real ladders begin above the optima of the cheapest budgets: refusing them helped nobody."""
+    place = world("fail")
+    code = table[table["skill"] == "code-2"]
+    near = {c: math.exp(place.log_optimum("code-2", c)) for c in LADDER}
+    least = code[code["params"] > near[LADDER[2]]]["params"].min()
+    three = code[(code["flops"] <= LADDER[2]) & (code["params"] >= least)]
+    fit = fit_skills(three)["code-2"]
+    assert fit.ok and math.isfinite(fit.at(1e21).params)
+    assert {o.status for o in fit.optima} <= {Status.EDGE, Status.GAP}
+
+
 @pytest.mark.parametrize("method", ["guarded", "parabola", "surface"])
 def test_unusable_skills_have_a_status_and_the_others_their_numbers(table, method):
     rng = np.random.default_rng(1)
