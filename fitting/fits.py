@@ -29,6 +29,7 @@ from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
 from fitting.values import (
     Convention,
+    FloatArray,
     Optimum,
     Prediction,
     check_positive,
@@ -86,8 +87,7 @@ class SkillFit:
         """
         check_positive(flops=flops)
         found = self._model.at(float(flops))
-        withheld = self._book.withheld(self.skill, self.method)
-        if not withheld or flops <= _BEYOND * self._book.top(self.skill):
+        if not (withheld := self._book.withheld(self.skill, self.method, flops)):
             return found
         nothing = missing(Status.NO_COMMON_LAW, withheld, found.flops, self.method)
         return replace(nothing, extrapolates=found.extrapolates)
@@ -101,11 +101,14 @@ class SkillFit:
             ValueError: params or tokens is not positive and finite.
         """
         check_positive(params=params, tokens=tokens)
-        withheld = self._book.withheld(self.skill, self.method)
         flops = float(self.convention.flops(params, tokens))
-        if withheld and flops > _BEYOND * self._book.top(self.skill):
+        if withheld := self._book.withheld(self.skill, self.method, flops):
             raise FitError(Status.NO_COMMON_LAW, withheld)
         return self._model.loss(float(params), float(tokens))
+
+    def losses(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
+        """Expected losses of allocations (n,), also where `loss` withholds them; raises as it."""
+        return self._model.losses(params, tokens)[0]
 
     @property
     def _model(self) -> SkillModel:
@@ -150,13 +153,10 @@ class _Book:
         columns = (self.seen.frame[name].to_numpy(float) for name in ("flops", "params", "tokens"))
         return Convention.of(*columns)
 
-    def withheld(self, skill: str, method: Method) -> str:
-        """Why nothing is foretold beyond the trained budgets; empty if it is."""
-        return self.examined.withheld(skill) if method == "guarded" else ""
-
-    def top(self, skill: str) -> float:
-        """Largest trained budget of a skill."""
-        return float(self.seen.of_skill(skill)["budget"].max())
+    def withheld(self, skill: str, method: Method, flops: float = math.inf) -> str:
+        """Why nothing is foretold beyond the trained budgets; empty if it is, or up to them."""
+        trained = flops <= _BEYOND * float(self.seen.of_skill(skill)["budget"].max())
+        return self.examined.withheld(skill) if method == "guarded" and not trained else ""
 
     def models(self, method: Method) -> dict[str, SkillModel]:
         """Models of all skills by one method."""

@@ -20,7 +20,7 @@ from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.values import Convention, Optimum, Prediction
+from fitting.values import Convention, FloatArray, Optimum, Prediction
 
 CONVENTION_ROUNDS = 4
 """Times that the size is found again by the factor of the size before."""
@@ -86,10 +86,14 @@ class ParabolaModel:
         Raises:
             FitError: NOT_IDENTIFIED.
         """
-        raise FitError(
-            Status.NOT_IDENTIFIED,
-            "parabolas predict no loss off their budgets: use method='guarded' or 'surface'",
-        )
+        raise FitError(Status.NOT_IDENTIFIED, _NO_LOSSES)
+
+    def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Always raises, as `loss`."""
+        raise FitError(Status.NOT_IDENTIFIED, _NO_LOSSES)
+
+
+_NO_LOSSES = "parabolas predict no loss off their budgets: use method='guarded' or 'surface'"
 
 
 def _parabola_model(rows: pd.DataFrame, convention: Convention) -> SkillModel:
@@ -140,11 +144,16 @@ class SurfaceModel:
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """From the constants alone; without an interval, as the fit carries none for losses."""
-        value = float(self.surface.loss(params, tokens))
+        value = float(self.losses(np.array([params]), np.array([tokens]))[0][0])
         flops = float(self.convention.flops(params, tokens))
         return Prediction(
             value, (math.nan, math.nan), max(1.0, flops / self.surface.flops_range[1])
         )
+
+    def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """From the constants alone."""
+        value = np.asarray(self.surface.loss(params, tokens), float)
+        return value, np.full_like(value, math.nan)
 
 
 def _surface_model(rows: pd.DataFrame, convention: Convention) -> SkillModel:

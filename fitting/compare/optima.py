@@ -22,10 +22,19 @@ from fitting.laws.skill_models import SkillModel
 from fitting.mixture.contrast import SkillGap, skill_gap
 from fitting.mixture.skills import GuardedModel
 from fitting.reading.observations import BUDGET_TOLERANCE
-from fitting.regression import fit_parabola, p_value, quadratic_design, t_interval
+from fitting.regression import (
+    fit_parabola,
+    p_value,
+    quadratic_design,
+    t_interval,
+    t_quantile,
+)
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
 Pooling = Literal["equal", "precision"]
+
+MANY = 60
+"""Degrees of freedom from which intervals are taken for normal ones: within 2 %."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ def compare_optima(
             as little as 65 % (benchmarks/results/ratio_intervals.md): `Fits.compare` knows what
             they share.
     """
-    rows, lost = [], []
+    rows, lost, single = [], [], math.inf
     for one in skill:
         other = _partner(one.flops, aggregate)
         bad = next((o for o in (one, other) if not o.ok), None)
@@ -101,12 +110,13 @@ def compare_optima(
             continue
         shared = isinstance(aggregate, PowerLaw)
         se = one.log_params_se if shared else math.hypot(one.log_params_se, other.log_params_se)
+        single = min(single, *(_freedom(o) for o in ((one,) if shared else (one, other))))
         rows.append((one.flops, one.params, other.params, math.log(one.params / other.params), se))
     common = 0.0
     if isinstance(aggregate, PowerLaw) and rows:
         middle = math.exp(float(np.mean([math.log(r[0]) for r in rows])))
         common = float(np.nan_to_num(aggregate.log_se(middle)))
-    return _pool(rows, lost, pooling, common)
+    return _pool(rows, lost, pooling, common, single)
 
 
 def compare_skills(
@@ -133,7 +143,7 @@ def compare_skills(
     """
     if skill == aggregate:
         raise FittingError(f"a skill cannot be its own aggregate: {skill!r}")
-    rows, lost = [], []
+    rows, lost, single = [], [], math.inf
     for budget, ln_p, losses in loss_matrix(table, [skill, aggregate]):
         optima = [fit_isoflop(np.exp(ln_p), y, flops=budget) for y in losses.T]
         bad = next((o for o in optima if not o.ok), None)
@@ -143,7 +153,8 @@ def compare_skills(
         one, other = optima
         se = _paired_se(ln_p, losses)
         rows.append((budget, one.params, other.params, math.log(one.params / other.params), se))
-    return _pool(rows, lost, pooling, 0.0)
+        single = float(len(ln_p) - 3)
+    return _pool(rows, lost, pooling, 0.0, single)
 
 
 def pool(
@@ -215,6 +226,16 @@ def law_optimum(law: PowerLaw, flops: float) -> Optimum:
     )
 
 
+def _freedom(optimum: Optimum) -> float:
+    """Degrees of freedom that an optimum's interval was made with, by its nearer end."""
+    low, high = optimum.interval
+    ends = [abs(math.log(end / optimum.params)) for end in (low, high) if end > 0]
+    if not (ends and optimum.log_params_se > 0):
+        return math.inf
+    wide = 1.001 * min(ends) / optimum.log_params_se
+    return next((float(d) for d in range(1, MANY) if t_quantile(0.9, d) <= wide), math.inf)
+
+
 def _partner(flops: float, aggregate: Sequence[Optimum] | PowerLaw) -> Optimum:
     """The aggregate's optimum on a budget."""
     if isinstance(aggregate, PowerLaw):
@@ -247,12 +268,13 @@ def _pool(
     lost: list[tuple[float, str]],
     pooling: Pooling,
     common: float,
+    single: float,
 ) -> Comparison:
-    """Pool log ratios over budgets and test them against zero."""
+    """Pool log ratios over budgets and test them against zero; ``single``: one budget's dof."""
     names = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
     frame = pd.DataFrame(rows, columns=names)
     value, se = frame["log_ratio"].to_numpy(dtype=float), frame["se"].to_numpy(dtype=float)
-    mean, error, dof, scatter = _mean(value, se, pooling)
+    mean, error, dof, scatter = _mean(value, se, pooling, single)
     error = math.hypot(error, common)
     return Comparison(
         frame=frame,
@@ -267,14 +289,14 @@ def _pool(
 
 
 def _mean(
-    value: FloatArray, se: FloatArray, pooling: Pooling
+    value: FloatArray, se: FloatArray, pooling: Pooling, single: float
 ) -> tuple[float, float, float, float]:
     """Mean, its standard error, degrees of freedom, scatter between budgets."""
     n = len(value)
     if n == 0:
         return math.nan, math.nan, 0.0, math.nan
     if n == 1:
-        return float(value[0]), float(se[0]), math.inf, math.nan
+        return float(value[0]), float(se[0]), single, math.nan
     if pooling == "equal":
         spread = float(value.std(ddof=1))
         scatter = math.sqrt(max(spread**2 - float(np.mean(np.nan_to_num(se) ** 2)), 0.0))

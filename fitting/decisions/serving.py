@@ -20,8 +20,9 @@ from fitting.laws.surface import Surface
 from fitting.regression import falling_root
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Result, check_positive, log_interval
 
-SERVING_FLOPS_PER_PARAM_TOKEN = 2.0
-"""One forward pass: 2 FLOPs per parameter and token (Kaplan et al. 2020)."""
+SERVING_SHARE = 1 / 3
+"""FLOPs of a served token over those of a trained one: a forward pass of 2 per parameter, of 6
+(Kaplan et al. 2020)."""
 
 MOST_FLOPS = 1e40
 """A training beyond it counts as out of reach (assumption: 1e13 of today's largest)."""
@@ -113,6 +114,7 @@ class ServingOptimum(Result):
         extrapolates: training FLOPs over the largest budget of the surface's data, at least 1.
         log_params_se: standard error of ln p at this very loss, from the surface's covariance;
             NaN for a surface given by its constants.
+        per_param_token: training FLOPs per parameter and token.
     """
 
     params: float
@@ -128,6 +130,7 @@ class ServingOptimum(Result):
     reason: str
     extrapolates: float = 1.0
     log_params_se: float = math.nan
+    per_param_token: float = FLOPS_PER_PARAM_TOKEN
 
     @property
     def tokens_per_param(self) -> float:
@@ -146,8 +149,8 @@ class ServingOptimum(Result):
 
     @property
     def training_flops(self) -> float:
-        """6 p t."""
-        return FLOPS_PER_PARAM_TOKEN * self.params * self.tokens
+        """By ``per_param_token``."""
+        return self.per_param_token * self.params * self.tokens
 
 
 def compute_optimal_tokens(surface: Surface, params: float) -> float:
@@ -169,7 +172,12 @@ def quality_of(surface: Surface, params: float) -> float:
 
 
 def serving_optimum(
-    surface: Surface, demand: Demand | float, *, loss: float, prices: Prices | None = None
+    surface: Surface,
+    demand: Demand | float,
+    *,
+    loss: float,
+    prices: Prices | None = None,
+    per_param_token: float = FLOPS_PER_PARAM_TOKEN,
 ) -> ServingOptimum:
     """Least lifetime cost at which a loss is reached, for a given demand.
 
@@ -177,6 +185,8 @@ def serving_optimum(
         demand: what will be served; a plain number is a count of tokens.
         loss: wanted, nats; `quality_of` gives that of a compute-optimal size.
         prices: cost in money, each term at its own utilisation and price; in FLOPs if None.
+        per_param_token: training FLOPs per parameter and token by the table's count; a served
+            token takes a third.
 
     Returns:
         Status UNREACHABLE and a reason where ``loss`` is not above the surface's floor. Demand
@@ -189,7 +199,7 @@ def serving_optimum(
     surface.required()
     check_positive(loss=loss)
     served = demand if isinstance(demand, Demand) else Demand(prompt_tokens=float(demand))
-    per_token, per_param = _cost_terms(served, prices)
+    per_token, per_param = _cost_terms(served, prices, per_param_token)
     unit = "flops" if prices is None else "money"
     if loss <= surface.E:
         return _unreachable(served, loss, unit, f"the surface's floor E is {surface.E:.6g}")
@@ -199,7 +209,7 @@ def serving_optimum(
         return _unreachable(served, loss, unit, takes)
     params, tokens = math.exp(log_params), math.exp(log_tokens)
     usual_params, usual_tokens = (math.exp(v) for v in _allocation(surface, loss, 0.0))
-    flops = FLOPS_PER_PARAM_TOKEN * params * tokens
+    flops = per_param_token * params * tokens
     reach = flops / surface.flops_range[1] if surface.points else 1.0
     return ServingOptimum(
         params=params, tokens=tokens, loss=loss, demand=served,
@@ -208,14 +218,15 @@ def serving_optimum(
         compute_optimal_cost=usual_params * (per_token * usual_tokens + per_param), unit=unit,
         status=Status.OK, reason=_reason(served, reach), extrapolates=max(1.0, reach),
         log_params_se=_log_params_se(surface, loss, per_param / per_token),
+        per_param_token=per_param_token,
     )  # fmt: skip
 
 
-def _cost_terms(demand: Demand, prices: Prices | None) -> tuple[float, float]:
+def _cost_terms(demand: Demand, prices: Prices | None, factor: float) -> tuple[float, float]:
     """Cost per parameter and training token, and cost per parameter of the demand."""
     price = prices or Prices(1.0, 1.0, 1.0)
     served = price.prompt * demand.prompt_tokens + price.generation * demand.generated_tokens
-    return FLOPS_PER_PARAM_TOKEN * price.training, SERVING_FLOPS_PER_PARAM_TOKEN * served
+    return factor * price.training, factor * SERVING_SHARE * served
 
 
 def _allocation(surface: Surface, loss: float, demand: float) -> tuple[float, float]:

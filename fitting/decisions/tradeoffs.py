@@ -24,7 +24,7 @@ from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_op
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.laws.surface import Surface, fit_surface
-from fitting.values import Z90, Prediction
+from fitting.values import Prediction
 
 _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
 _CONSTANTS = 5  # of the law whose residuals are looked at
@@ -82,9 +82,6 @@ def pareto_front(
 def one_run(fit: SkillFit, params: float, tokens: float) -> Prediction:
     """Loss of one training still to be run, with the noise between trainings in its interval.
 
-    `SkillFit.loss` speaks of the expected loss. The noise is the robust standard deviation of
-    the trainings seen around their expected losses.
-
     Raises:
         FitError: the method predicts no losses, or gives no interval of them.
     """
@@ -93,17 +90,14 @@ def one_run(fit: SkillFit, params: float, tokens: float) -> Prediction:
         raise FitError(
             Status.NOT_IDENTIFIED, f"{fit.method} gives losses no interval: use method='guarded'"
         )
-    half = expected.interval[1] - expected.value
-    half = math.hypot(half, Z90 * trial_noise(fit))
-    value = expected.value
-    return Prediction(value, (value - half, value + half), expected.extrapolates)
+    return expected
 
 
 def trial_noise(fit: SkillFit) -> float:
     """Standard deviation of one training's loss round the expected one, nats."""
     rows = fit.observations
-    pairs = zip(rows["params"], rows["tokens"], rows["loss"], strict=True)
-    off = np.array([loss - fit.loss(float(p), float(t)).value for p, t, loss in pairs])
+    places = (rows[name].to_numpy(float) for name in ("params", "tokens"))
+    off = rows["loss"].to_numpy(float) - fit.losses(*places)
     few = len(off) / max(len(off) - _CONSTANTS, 1)
     return float(_MAD * np.median(np.abs(off)) * math.sqrt(few))
 
@@ -137,12 +131,20 @@ def serve(
         raise FittingError("serve: give the training budget (flops) or the loss wanted, not both")
     surface = skill_surface(fit)
     if flops is not None:
-        best = surface.optimum(flops)
+        best = surface.optimum(flops, per_param_token=_factor(fit, flops))
         if not best.ok:
             raise FitError(best.status, f"{fit.skill}: {best.reason}")
         loss = best.loss
     assert loss is not None
-    return serving_optimum(surface, demand, loss=loss, prices=prices)
+    factor = fit.convention.factor if flops is None else _factor(fit, flops)
+    return serving_optimum(surface, demand, loss=loss, prices=prices, per_param_token=factor)
+
+
+def _factor(fit: SkillFit, flops: float) -> float:
+    """The table's FLOPs per parameter and token, at the optimum of a budget."""
+    best = fit.at(flops)
+    known = math.isfinite(best.params)
+    return float(fit.convention.at(best.params)) if known else fit.convention.factor
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 from fitting.errors import FitError, Status
 from fitting.laws.powerlaw import PowerLaw
-from fitting.values import Optimum, Prediction
+from fitting.values import FloatArray, Optimum, Prediction
 
 Method = Literal["guarded", "parabola", "surface"]
 METHODS: tuple[Method, ...] = ("guarded", "parabola", "surface")
@@ -40,6 +40,10 @@ class SkillModel(Protocol):
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """Expected loss of any allocation."""
+        ...
+
+    def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Loss of a further trial at allocations (n,), and its standard error, NaN if unknown."""
         ...
 
 
@@ -76,4 +80,8 @@ class Unusable:
         Raises:
             FitError: with the skill's status.
         """
+        raise FitError(self.status, self.reason)
+
+    def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Always raises, as `loss`."""
         raise FitError(self.status, self.reason)

@@ -45,6 +45,10 @@ benchmarks/real_runs.py, chosen on the public pools)."""
 NOISE_FLOOR = 1e-4
 """Least error scale in spreads of a skill's losses: exact data stay solvable."""
 
+LEAST_UNIT = 0.1
+"""Least unit that noise is expected in, of a skill's median loss: one budget's losses range over
+little, and are as noisy as a ladder's (noise of .2 % of a loss, assumption)."""
+
 Earlier = tuple[tuple[str, ...], Component]
 """The skills of an earlier fit and one of its components."""
 
@@ -87,14 +91,15 @@ class Problem:
         starts = np.searchsorted(group[order], np.arange(len(patterns) + 1))
         rows = Rows(log_params[order], log_flops[order], each[:, order], bends[order])
         loss = np.tile(self.trials.loss[:, order], (copies, 1))
-        unit = np.tile(self.spread, copies)
+        usual = LEAST_UNIT * np.abs(np.nanmedian(self.trials.loss, 1))
+        unit = np.tile(np.maximum(self.spread, usual), copies)
         groups = Groups(tuple(starts.tolist()), patterns)
         return Data(
             rows,
             groups,
             np.nan_to_num(loss),
             np.isfinite(loss) * np.tile(self.counts[:, order], (copies, 1)),
-            NOISE_FLOOR * unit,
+            NOISE_FLOOR * np.tile(self.spread, copies),
             unit,
             np.repeat([k.kind.reach for k in likes], len(self.spread)),
         )

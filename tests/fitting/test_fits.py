@@ -263,3 +263,19 @@ def test_twenty_skills_on_nine_budgets_are_all_fitted():
     table = table[table["skill"].isin(table["skill"].unique()[:20])]
     fits = fit_skills(table)
     assert sum(fit.ok for fit in fits.values()) == 20
+
+
+def test_parabolas_alone_cost_no_mixture(table, monkeypatch):
+    def dear(seen):
+        raise AssertionError("the mixture was fitted")
+
+    monkeypatch.setattr("fitting.fits.guarded_models", dear)
+    fits = fit_skills(table, method="parabola")
+    assert repr(fits) and fits["aggregate"].at(1e22).ok and not fits["aggregate"].grade
+    assert isinstance(fits.warnings, tuple)
+
+
+def test_many_losses_at_once_are_those_one_by_one(fits):
+    params, tokens = np.array([3e8, 2e9]), np.array([1e10, 3e10])
+    one_by_one = [fits["code-1"].loss(p, t).value for p, t in zip(params, tokens, strict=True)]
+    np.testing.assert_allclose(fits["code-1"].losses(params, tokens), one_by_one)

@@ -124,3 +124,23 @@ def test_unknown_skill() -> None:
         compare_skills(table(0.1), "fact", "all")
     with pytest.raises(FittingError, match="its own aggregate"):
         compare_skills(table(0.1), "all", "all")
+
+
+def test_one_budget_has_the_freedom_of_its_own_curves():
+    """Six sizes know their noise by three degrees of freedom, not by infinitely many."""
+    rng, sizes, inside = np.random.default_rng(0), np.exp(np.linspace(19, 21, 6)), []
+    for _ in range(150):
+        optima = [
+            fit_isoflop(
+                sizes,
+                2 + 0.06 * (np.log(sizes) - 20) ** 2 + 0.01 * rng.standard_normal(6),
+                flops=1e20,
+            )
+            for _ in range(2)
+        ]
+        found = compare_optima(optima[:1], optima[1:])
+        if math.isfinite(found.pooled):
+            assert found.dof <= 6
+            low, high = found.interval()
+            inside.append(low < 0 < high)
+    assert np.mean(inside) > 0.85
