@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from sweeper.driver.driver import Start
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.spec.spec import AGGREGATE, Spec
-from sweeper.text import duration, si
+from sweeper.text import duration, number, si
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""
@@ -84,15 +84,21 @@ class Progress:
 
     def _line(self, event: str, start: Start, record: Mapping[str, Any]) -> str:
         a = start.allocation
-        head = f"[{self._count:>3}] C={a.flops:.3g} p={si(a.params):>6} t={si(a.tokens):>6}"
+        head = f"[{self._count:>3}] C={number(a.flops)} p={si(a.params):>6} t={si(a.tokens):>6}"
         head += f"  {a.mix}" * (len(self._sweep.mixes) > 1)
         if event != "finished":
             reason = str(record.get("reason", "")).splitlines()
             return f"{head}  {event}: {reason[0] if reason else ''}"
         spent = self._ledger.totals()[0] / self._sweep.allowance
-        return f"{head} {record['wall_s']:6.1f} s  {self._losses(record)}  {spent:4.0%} spent"
+        losses = self._losses(record)
+        while True:  # as many losses as the terminal is wide
+            parts = f"{head} {record['wall_s']:6.1f} s", *losses, f"{spent:4.0%} spent"
+            line = "  ".join(parts)
+            if not losses or not self._console.is_terminal or len(line) <= self._console.width:
+                return line
+            losses.pop(0)
 
-    def _losses(self, record: Mapping[str, Any]) -> str:
+    def _losses(self, record: Mapping[str, Any]) -> list[str]:
         names = [name for name in self._sweep.measured if name != AGGREGATE][:SHOWN_SKILLS]
         losses = record["losses"]
         pairs = [
@@ -100,7 +106,7 @@ class Progress:
             for name in [*names, AGGREGATE]
             if name in losses
         ]
-        return "  ".join(f"{name} {loss:.3f}" for name, loss in pairs)
+        return [f"{name} {loss:.3f}" for name, loss in pairs]
 
     def _left(self) -> str:
         seconds = None if self._bar.disable else self._left_s()
