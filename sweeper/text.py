@@ -85,14 +85,17 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "")
     """
     cells = [head, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    if sum(widths) + 2 * len(widths) > screen_width():
+    wide = [gap for gap in (2, 1) if sum(widths) + gap * len(widths) - gap <= screen_width()]
+    if not wide:
         return [line for row in rows for line in (row[0], *_block(head[1:], row[1:]))]
     sides = right.ljust(len(head), "l")
     return [
-        "  ".join(
+        (" " * wide[0])
+        .join(
             cell.rjust(width) if side == "r" else cell.ljust(width)
             for cell, width, side in zip(row, widths, sides, strict=True)
-        ).rstrip()
+        )
+        .rstrip()
         for row in cells
     ]
 

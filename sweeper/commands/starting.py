@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeper.commands.console import app, load, opt, quantity
+from sweeper.commands.console import app, load, opt, quantity, show
 from sweeper.commands.sweeps import carry_out
 
 WHERE = """Where will it run?
@@ -29,7 +29,7 @@ def demo(
     from sweeper.plan.starter import DEMO
 
     sweep = load(DEMO, None)
-    print(sweep.plan(), "\n")
+    show([*str(sweep.plan()).splitlines(), ""])
     again = "isoskill demo" if out == Path("sweeps/demo") else f"isoskill demo --out {out}"
     carry_out(sweep, out, again, quiet=quiet)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from sweeper.commands.console import (
     overrides,
     place_of,
     quantity,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +95,10 @@ def plan(
         at=at,
         devices=_asked(sweep.cluster) if ask_cluster else None,
     )
-    print(found.to_json() if as_json else found)
+    if as_json:
+        print(found.to_json())
+    else:
+        show(str(found).splitlines())
     if figure is not None:
         drawn = found.figure(figure)
         typer.echo(f"figure: {drawn}", err=as_json)
@@ -235,7 +240,8 @@ def status(
     if as_json:
         print(json.dumps(values, indent=2))
     else:
-        Console(highlight=False, soft_wrap=True, markup=False, emoji=False).print(render(values))
+        wide = not sys.stdout.isatty()  # lines are broken at words on a terminal, never in a pipe
+        Console(highlight=False, soft_wrap=wide, markup=False, emoji=False).print(render(values))
 
 
 def _back_up(directory: Path, target: Path) -> None:

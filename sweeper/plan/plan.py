@@ -15,7 +15,7 @@ import pandas as pd
 from fitting.values import plain
 from sweeper.plan.recipe import Line, shown
 from sweeper.spec.scoring import Scoring
-from sweeper.text import duration, gigabytes, money, number, si, within
+from sweeper.text import duration, gigabytes, grid, money, number, si, within
 
 if TYPE_CHECKING:
     from sweeper.plan.expected import Need
@@ -132,7 +132,7 @@ def in_words(compared: pd.DataFrame) -> str:
         shown["cost"] = [money(v) for v in compared["price"]]
     refused = compared[~fits]
     reasons = [f"{row.device}: {row.reason}" for row in refused.itertuples()]
-    return "\n".join([shown.to_string(index=False), *reasons])
+    return "\n".join([*_grid(shown), *reasons])
 
 
 def _text(plan: Plan) -> str:
@@ -144,7 +144,7 @@ def _text(plan: Plan) -> str:
         [
             *shown(plan.recipe),
             "",
-            _columns(plan.table).to_string(index=False),
+            *_grid(_columns(plan.table)),
             "",
             f"{count} trials within {number(plan.allowance)} FLOPs: "
             f"{plan.device_hours:.3g} {plan.device} hours{cost} ({plan.speed})",
@@ -157,6 +157,10 @@ def _text(plan: Plan) -> str:
             *(["", str(plan.need)] if plan.need else []),
         ]
     )
+
+
+def _grid(shown: pd.DataFrame) -> list[str]:
+    return grid(list(shown), shown.astype(str).to_numpy().tolist(), right="r" * shown.shape[1])
 
 
 def _columns(table: pd.DataFrame) -> pd.DataFrame:

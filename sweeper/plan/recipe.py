@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sweeper.budget import Allocation
 from sweeper.spec.defaults import CONTEXTS, context_of, scaled_rate
 from sweeper.spec.spec import Spec
-from sweeper.text import number, si
+from sweeper.text import number, screen_width, si
 from trainables.config import TrialConfig
 from trainables.data import EPOCHS_WARNED, Prepared
 from trainables.training import BUILT_IN
@@ -47,7 +47,7 @@ DECADE = 10.0
 """Span of budgets from which an exponent can be told well (assumption; the paper's is 30)."""
 
 COLUMNS = 100
-"""Width of the recipe on a terminal."""
+"""Width of the recipe, where the terminal is no narrower."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def recipe_lines(spec: Spec) -> tuple[Line, ...]:
 
 def shown(lines: tuple[Line, ...]) -> Iterator[str]:
     """The recipe as a terminal shows it."""
-    indent = " " * 10
+    indent, width = " " * 10, min(COLUMNS, screen_width())
     for line in lines:
-        yield textwrap.fill(f"{line.name:<9} {line.value}", COLUMNS, subsequent_indent=indent)
+        yield textwrap.fill(f"{line.name:<9} {line.value}", width, subsequent_indent=indent)
         if line.doubt:
             text = f"{indent}! {line.doubt}"
-            yield textwrap.fill(text, COLUMNS, subsequent_indent=f"{indent}  ")
+            yield textwrap.fill(text, width, subsequent_indent=f"{indent}  ")
 
 
 def _guessed(spec: Spec, flops: float) -> TrialConfig:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from sweeper import text
 from sweeper.text import between, duration, gigabytes, number, size
 
 
@@ -25,3 +26,31 @@ def test_bytes_are_decimal():
 
 def test_unknown_numbers_are_dashes():
     assert (size(math.nan), number(math.nan), between((1.0, math.inf))) == ("–", "–", "–")
+
+
+def test_a_grid_and_a_sentence_keep_to_the_screen(monkeypatch):
+    head, rows = ("", "best size", "tokens"), [("code", "214M", "7.8B"), ("facts", "2.7B", "")]
+    monkeypatch.setattr(text, "screen_width", lambda: 80)
+    assert text.grid(head, rows, right="lr") == [
+        "       best size  tokens", "code        214M  7.8B", "facts       2.7B",
+    ]  # fmt: skip
+    assert text.fitted("short") == "short"
+    monkeypatch.setattr(text, "screen_width", lambda: 22)
+    assert text.grid(head, rows)[0] == "      best size tokens"
+    monkeypatch.setattr(text, "screen_width", lambda: 20)
+    assert text.grid(head, rows) == [
+        "code", "  best size: 214M", "  tokens: 7.8B", "facts", "  best size: 2.7B",
+    ]  # fmt: skip
+    assert text.fitted("* a sentence of some length").splitlines() == [
+        "* a sentence of some", "  length",
+    ]  # fmt: skip
+
+
+def test_intervals_and_money_in_words():
+    assert text.within(math.log(1.16)) == "±16 %"
+    assert text.within(math.log(3)) == "a factor of 3"
+    assert text.within(20.0) == "a factor of a million or more"
+    assert text.within(math.nan) == "unknown"
+    assert (text.money(52_662.6), text.money(3.724)) == ("52,663", "3.72")
+    assert text.between((1e-200, 1e200)) == "–"
+    assert text.number(5e9) == "5e9"
