@@ -56,7 +56,7 @@ class Foretold:
     def __str__(self) -> str:
         return (
             f"without the top budget ({self.flops:.3g} FLOPs, {self.beyond:.3g} times the next) "
-            f"{_times(self.told)} was foretold there, found was {_times(self.found)}"
+            f"{_times(self.told)} was predicted there, found was {_times(self.found)}"
         )
 
 

@@ -61,7 +61,7 @@ class Score:
         low, high = self.interval
         return (
             f"without the top budget ({self.flops:.3g} FLOPs, {self.beyond:.3g} times the next) "
-            f"p* = {self.params:.3g} [{low:.3g}, {high:.3g}] was foretold there, found was "
+            f"p* = {self.params:.3g} [{low:.3g}, {high:.3g}] was predicted there, found was "
             f"{self.found:.3g}; losses were off by {100 * self.loss_error:+.2g} % in the median, "
             f"{self.inside:.0%} of {self.trials} inside their intervals"
         )

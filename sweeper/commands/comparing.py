@@ -133,6 +133,6 @@ def _checks(found: Multipliers) -> list[str]:
     )
     held = sum(one.foretold is not None and one.foretold.held for one in told)
     return [
-        f"its own check, the top budget foretold without it: {held} of {len(told)} stand",
+        f"its own check, the top budget predicted without it: {held} of {len(told)} stand",
         *(f"  {one.variant}, {one.skill}: {one.foretold}" for one in shown),
     ]

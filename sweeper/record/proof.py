@@ -98,7 +98,7 @@ def sentences(found: list[Proof]) -> list[str]:
     for trial in dict.fromkeys(p.trial for p in found):
         own = [p for p in found if p.trial == trial]
         params = own[0].params
-        head = f"Closing proof, {si(params)} params on {number(own[0].flops)} FLOPs"
+        head = f"Closing check, {si(params)} params on {number(own[0].flops)} FLOPs"
         known = [p for p in own if math.isfinite(p.measured)]
         if not known:
             said.append(f"{head}: the trial ended without losses.")
@@ -106,7 +106,7 @@ def sentences(found: list[Proof]) -> list[str]:
         at = min(known, key=lambda p: abs(math.log(p.optimum / params)))
         held = sum(p.held for p in known)
         said.append(
-            f"{head} (the optimum of {at.skill} as foretold): its loss was foretold as "
+            f"{head} (the predicted optimum of {at.skill}): its loss was predicted as "
             f"{at.foretold:.3f} (90 % {at.low:.3f} to {at.high:.3f}) and is {at.measured:.3f}; "
             f"{held} of {len(known)} skills' losses are inside their intervals."
         )

@@ -62,7 +62,7 @@ def test_what_came_of_it_is_told_in_a_sentence(ledger):
     assert sum(each.held for each in found) >= len(found) / 2
     said = sentences(found)
     assert len(said) == len({each.trial for each in found})
-    assert said[0].startswith("Closing proof, ") and "validation as foretold" in said[0]
+    assert said[0].startswith("Closing check, ") and "predicted optimum of validation" in said[0]
 
 
 def test_a_proof_without_losses_is_said_to_have_none(ledger):

@@ -363,7 +363,7 @@ def test_what_a_proof_was_foretold_and_measured_is_told(sweep: Sweep, tmp_path: 
     for name in ("r.html", "r.md", "r.json"):
         path = report.write(results, tmp_path / name, fit_skills(results.table))
         text = html.unescape(path.read_text("utf-8"))
-        assert "Closing proof, " in text, name
+        assert "Closing check, " in text, name
         assert "1 of 1 skills' losses are inside their intervals" in text, name
 
 
