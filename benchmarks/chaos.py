@@ -64,17 +64,19 @@ SHARES = {
     "command-killed": 8,
     "driver-killed": 7,
     "checkpoint-truncated": 6,
-    "node-killed": 6,
+    "node-killed": 4,
+    "group-node-killed": 4,
     "driver-stopped": 4,
     "terminal-closed": 3,
     "worker-frozen": 4,
     "disk-full": 3,
     "memory-out": 3,
 }
-"""How often each kind comes in 67 faults."""
+"""How often each kind comes in 69 faults."""
 
 ONLY = {
     "group-worker-killed": ("group",),
+    "group-node-killed": ("group",),
     "command-killed": ("command",),
     "checkpoint-truncated": ("single", "group"),
     "memory-out": ("single",),
@@ -296,6 +298,10 @@ class Chaos:
         self.nodes.append(add_node(self.cluster))
         return True
 
+    def group_node_killed(self) -> bool:
+        """SIGKILL to the node of one half of a group in training."""
+        return len(self.processes("RayTrainWorker")) > 1 and self.node_killed()
+
     def disk_full(self) -> bool:
         """Fill the disk for some seconds."""
         filler = self.out.parent / "filler"
@@ -342,8 +348,8 @@ def start_cluster(scratch: Path) -> Any:
     return Cluster(initialize_head=True, head_node_args=settings)
 
 
-def kinds(count: int, rng: random.Random) -> list[str]:
-    each = [kind for kind, share in SHARES.items() for _ in range(share)]
+def kinds(count: int, rng: random.Random, only: list[str]) -> list[str]:
+    each = [kind for kind, share in SHARES.items() if kind in only for _ in range(share)]
     wanted = [each[i % len(each)] for i in range(count)]
     rng.shuffle(wanted)
     return wanted
@@ -405,6 +411,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faults", type=int, default=62)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=list(SHARES), choices=SHARES, metavar="KIND")
     parser.add_argument("--results", type=Path, help="also write the table here")
     arguments = parser.parse_args()
     for key, value in ENVIRONMENT.items():
@@ -417,11 +424,10 @@ def main() -> None:
     try:
         nodes = [add_node(cluster) for _ in range(2)]
         rng = random.Random(arguments.seed)
-        left, rounds = kinds(arguments.faults, rng), list[Round]()
+        left, rounds = kinds(arguments.faults, rng, arguments.only), list[Round]()
         while left:
-            rounds.append(
-                one_round(cluster, home / str(len(rounds)), len(rounds), rng, nodes, left)
-            )
+            place, world = home / str(len(rounds)), len(rounds)
+            rounds.append(one_round(cluster, place, world, rng, nodes, left))
         text = report(rounds, arguments, mounted)
         print(text)
         if arguments.results:
