@@ -29,6 +29,7 @@ import pandas as pd
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
+from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
 from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90, FloatArray
@@ -154,7 +155,7 @@ def guarded(table: pd.DataFrame) -> Estimate:
 
 
 def surface(table: pd.DataFrame) -> Estimate:
-    mean, error = fit_guarded(table, ladder=LADDER, components=(0.0,)).log_optimum(TARGETS)
+    mean, error = fit_guarded(table, ladder=LADDER, components=(SURFACE,)).log_optimum(TARGETS)
     return mean, mean - Z90 * error, mean + Z90 * error
 
 

@@ -4,9 +4,9 @@
 
 Every order that ends is appended to results/replay.csv.gz, and those that are there are not run
 again: delete the file after a change of the fit or the search.
-Pools are the isoFLOP tables of `real_runs.py` and any table given; each trial may be asked for
+Pools are the isoFLOP tables of `public_tables` and any table given; each trial may be asked for
 once, and only those that were trained can be. The truth is the local minimum of every budget and
-skill (`real_runs.local_optima`), of skills that the fit of the whole pool finds, too; every policy
+skill (`public_tables.local_optima`), of skills that the whole pool's fit finds, too; every policy
 is judged by the same fit of what it has seen. Compared are the adaptive search, the local zoom,
 Optuna's TPE with six trials per budget, grid order (budgets ascending, sizes spread first), random
 order, and on request an oracle that knows the truth and takes the trial that lowers the error most
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import real_runs
+import public_tables
 
 import fitting
 from sweeper.budget import Allocation, Space, same_budget
@@ -85,10 +85,10 @@ class Pool:
     truth: pd.DataFrame
 
     @classmethod
-    def of(cls, table: real_runs.Table) -> Pool | None:
+    def of(cls, table: public_tables.Table) -> Pool | None:
         """The trials and local minima of a table; None where these are too few."""
         frame = table.frame.assign(params=table.frame["params"].round().astype(int))
-        truth = real_runs.local_optima(frame)
+        truth = public_tables.local_optima(frame)
         names = sorted(truth["skill"].unique())
         picked = (
             {names[i] for i in np.linspace(0, len(names) - 1, MOST_SKILLS).round().astype(int)}
@@ -276,9 +276,9 @@ def _settled(settings: SearchSettings, pool: Pool, seed: int) -> Order:
 
 
 def pools(files: Sequence[Path], only: Sequence[str] | None) -> list[Pool]:
-    """The tables asked for, or all of `real_runs.tables` that are isoFLOP pools."""
-    given = (real_runs.Table.of(path.stem, path) for path in files)
-    tables = given if files else (t for t in real_runs.tables() if t.name not in NEITHER)
+    """The tables asked for, or all of `public_tables.tables` that are isoFLOP pools."""
+    given = (public_tables.Table.of(path.stem, path) for path in files)
+    tables = given if files else (t for t in public_tables.tables() if t.name not in NEITHER)
     wanted = (t for t in tables if not only or t.name.startswith(tuple(only)))
     return [pool for table in wanted if (pool := Pool.of(table))]
 
