@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/real_runs.py [runs.csv ...] [--only NAME ...] [--write]
 
-Tables: those of `public_tables` at hand, and any file given. Every table is fitted whole, and again
+Tables: those of `public_tables` at hand, and any file given. Every table is fitted whole and again
 without all budgets above each of up to five cuts; what lies above is then foretold. Asked are
 
 * the optima of trained budgets against a local truth (`public_tables.local_optima`);
