@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sweeper.budget import Allocation
-from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
@@ -96,12 +95,9 @@ class Sweep(Spec):  # noqa: D101
             ClusterError: no Ray cluster can be reached.
         """
         from sweeper.cluster.run_tuning import run
+        from sweeper.tuning.points import require_own_loop
 
-        if self.trainer is not None:
-            raise SpecError(
-                "tune: trains with isoskill's own loop, not with a trainer of yours; give its "
-                "rates by train.law, a rule of train.rule, or a column learning_rate of the ladder"
-            )
+        require_own_loop(self)
         return run(self, Path(directory), progress=progress)
 
     def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:

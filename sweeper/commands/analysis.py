@@ -279,7 +279,7 @@ def _run(
     if spec is None and opened.results is None:
         raise SpecError(
             f"--config: {runs} is a table, which says neither family nor data nor training: write "
-            "them into a spec (`isoskill init spec.yaml`) and give --spec spec.yaml"
+            "them into a spec (`isoskill init gpu --out spec.yaml`) and give --spec spec.yaml"
         )
     if said.ask.flops is None:
         raise SpecError("--config: give the run's budget by --flops, or --gpus and --days")

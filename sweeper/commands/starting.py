@@ -56,6 +56,8 @@ def init(
 
     if out.exists():
         raise SpecError(f"{out}: there already; write another by --out, or remove it")
+    if not out.parent.is_dir():
+        raise SpecError(f"--out {out}: there is no folder {out.parent}; make it first")
     said: dict[str, Any] = {
         "kind": kind, "hours": hours, "allowance": allowance, "device": device, "gpus": gpus,
         "data": data, "command": command, "runs": runs,

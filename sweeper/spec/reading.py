@@ -143,6 +143,10 @@ _FORMS = {
     **dict.fromkeys(
         ("dict_type", "dataclass_type", "mapping_type"), "write a section, such as {key: value}"
     ),
+    **dict.fromkeys(("float_parsing", "float_type"), "write a number, such as 1e18"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "write a whole number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "write true or false"),
+    "string_type": "write text",
 }
 """What pydantic's types of complaints ask for, in YAML's words."""
 

@@ -18,12 +18,29 @@ FIELDS = {"learning_rate": "learning_rate", "batch_tokens": "batch"}
 """What is tuned, and its field of `trainables.training.Law`."""
 
 
+def require_own_loop(spec: Spec) -> None:
+    """Refuse to tune for a trainer of the user's.
+
+    Raises:
+        SpecError: the spec has one.
+    """
+    if spec.trainer is not None:
+        raise SpecError(
+            "tune: trains with isoskill's own loop, not with a trainer of yours; give its "
+            "rates by train.law, a rule of train.rule, or a column learning_rate of the ladder"
+        )
+
+
 def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
     """The (params, tokens) a sweep is tuned at, realisable and cheapest first.
 
     By default three sizes a factor of 3 apart around the guess for half the cheapest budget, on
     one token count, and the two smaller ones on three times as many.
+
+    Raises:
+        SpecError: a trainer of the user's trains, or a point cannot be built.
     """
+    require_own_loop(sweep)
     points = []
     for params, tokens in sweep.tuning.points or _few_small(sweep):
         try:

@@ -172,3 +172,18 @@ def test_a_table_without_losses_is_refused(tmp_path):
     path = tmp_path / "runs.csv"
     path.write_text("params,tokens\n1,2\n")
     assert "loss" in refused("fit", path)
+
+
+def test_tuning_a_foreign_trainer_is_refused_in_words(tmp_path):
+    spec = tmp_path / "mine.yaml"
+    spec.write_text(
+        "budgets: [1e18, 3e18]\nallowance: 1e20\ntrainer: {skills: {code: code}}\n"
+        "sizes: {ladder: [{params: 5e7}, {params: 1e8}, {params: 2e8}]}\n"
+    )
+    assert "not with a trainer of yours" in refused("tune", spec)
+
+
+def test_a_number_that_is_none_is_refused_in_words(spec):
+    assert "allowance: write a number, such as 1e18, got 'abc'" in refused(
+        "plan", spec, "--set", "allowance=abc"
+    )

@@ -97,6 +97,8 @@ def test_what_cannot_be_written_is_said(folder):
     ):
         with pytest.raises(SpecError, match=words):
             starter(Wish(file=folder / "s.yaml", **wish))
+    with pytest.raises(SpecError, match="there is no folder"):
+        app(["init", "laptop", "--out", "nowhere/t.yaml"], standalone_mode=False)
     with pytest.raises(SpecError, match="say which spec"):
         app(["init", "--out", "t.yaml"], standalone_mode=False)
 
