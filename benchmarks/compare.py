@@ -1,6 +1,7 @@
 """Compute multipliers of variants in worlds where they are known: intervals, and when to stop.
 
-    OMP_NUM_THREADS=1 python benchmarks/compare.py coverage [--replicates 20] [--write]
+    OMP_NUM_THREADS=1 python benchmarks/compare.py coverage [--replicates 20]
+    OMP_NUM_THREADS=1 python benchmarks/compare.py sequential [--replicates 40] [--times 1 1.2]
 
 Worlds: `fitting.synthetic`, of which the variant is the same world at m(C) times the compute, its
 optima moved by a factor; m = 1, 1.2, or 1.2 at 1e19 FLOPs and growing or falling as C^.03 (a
@@ -8,6 +9,10 @@ factor 1.23 in three decades). Coverage: how often 90 % intervals of the multipl
 trained budgets and at ten times the largest, for three designs on the five cheapest budgets of the
 ladder: the same grid of six sizes for both, grids that share no size, and a variant that has four
 sizes on the three cheapest budgets only.
+
+Sequential: `sweeper.search.compare.CompareSearch` on the seven budgets, one skill, four trials at
+a time, a look after every one; the verdict is of the largest budget, 1e21 FLOPs. How often it is
+right, wrong or undecided, and what it cost against eight sizes on every budget for both variants.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,9 +30,12 @@ import pandas as pd
 from fitting.compare.multipliers import compare_runs
 from fitting.synthetic import LADDER, World, world
 from fitting.values import FloatArray
+from sweeper.budget import Allocation, Space
+from sweeper.search.compare import CompareSearch
+from sweeper.search.simulation import LossFunction, run
+from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
-HERE = Path(__file__).parent
 CONDITIONS = ("fail", "asym", "interact", "sigmoid", "bend", "lrbump", "noisy")
 BUDGETS = np.array(LADDER[:5])
 FAR = 10 * BUDGETS[-1]
@@ -117,6 +124,54 @@ def coverage(args: argparse.Namespace) -> pd.DataFrame:
     return pd.concat(rows)
 
 
+PARAMS = tuple(int(v) for v in np.geomspace(2e7, 2e10, 60))
+SKILL = "aggregate"
+
+
+def outcome(place: World, variant: Variant) -> LossFunction:
+    """One trial of the reference, or of the variant."""
+    at = place.skills.index(SKILL)
+
+    def loss(a: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        who = variant if a.mix == "new" else REFERENCE
+        sizes = np.array([float(a.params)]), np.array([float(a.tokens)])
+        return {SKILL: float(who.measure(place, *sizes, rng)[at, 0])}
+
+    return loss
+
+
+def sequential(args: argparse.Namespace) -> pd.DataFrame:
+    """One row per simulated comparison."""
+    grids = 2 * 8 * sum(LADDER)
+    cases = [(c, m, r) for c in args.worlds for m in args.times for r in range(args.replicates)]
+    rows = []
+    for name, times, replicate in counted(cases, "comparisons"):
+        spaces = {n: Space(LADDER, PARAMS, tuple(6.0 * p for p in PARAMS), mix=n)
+                  for n in ("base", "new")}  # fmt: skip
+        search = CompareSearch(SearchSettings(), spaces)
+        table = run(
+            search, spaces["base"], outcome(world(name), Variant(times)), skills=[SKILL], allowance=grids / 3, slots=4,
+            seed=args.seed * 1000 + replicate,
+        )  # fmt: skip
+        ended, trials = table.attrs["finished"], table.drop_duplicates("trial_id")
+        said = ended.detail.rsplit(", ", 1)[-1]
+        rows.append({
+            "world": name, "times": times, "verdict": said, "trials": len(trials),
+            "share": grids / float(trials["spent_flops"].sum()),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def verdicts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Shares of verdicts, median trials, and the grids' FLOPs over those spent."""
+    groups = rows.groupby(by)
+    shares = groups["verdict"].value_counts(normalize=True).unstack(fill_value=0.0)
+    cost = groups.agg(n=("share", "size"), trials=("trials", "median"))
+    cheaper = groups["share"].quantile([0.1, 0.5]).unstack()
+    cost = cost.join(cheaper.set_axis(["tenth", "median"], axis=1))
+    return cost.join(shares)
+
+
 def summary(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Coverage and median half-width, on the ladder and beyond."""
     near = np.abs(np.log(rows["multiplier"] / rows["true"]))
@@ -129,17 +184,21 @@ def summary(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["coverage"])
+    parser.add_argument("part", choices=["coverage", "sequential"])
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--worlds", nargs="+", default=list(CONDITIONS))
+    parser.add_argument("--times", nargs="+", type=float, default=[1.0, 1.05, 1.2])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="keep the tables in results/")
     args = parser.parse_args()
     started = time.process_time()
-    rows = coverage(args)
-    for by in (["world"], ["design"], ["times", "slope"], ["world", "design"]):
-        print(summary(rows, by).round(3).to_string(), "\n")
-    print(f"{time.process_time() - started:.0f} s, {date.today()}")
+    if args.part == "coverage":
+        rows = coverage(args)
+        tables = [summary(rows, by) for by in (["world"], ["design"], ["times", "slope"])]
+    else:
+        rows = sequential(args)
+        tables = [verdicts(rows, by) for by in (["times"], ["world", "times"])]
+    print("\n\n".join(t.round(3).to_string() for t in tables))
+    print(f"\n{time.process_time() - started:.0f} CPU s, {date.today()}")
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ def compare_trials(
     margin: float = MARGIN,
     anytime: bool = False,
     examined: bool = True,
+    others: bool = True,
     joint: Joint | None = None,
 ) -> Multipliers:
     """Compare variants on trials made ready.
@@ -118,6 +119,7 @@ def compare_trials(
     Args:
         flops, level, margin, anytime: see `compare_runs`.
         examined: also ask what a fit without the top budget foretells of it.
+        others: also answer for the other budgets that were trained.
         joint: the fit, where it is known.
     """
     coverage = {
@@ -134,7 +136,8 @@ def compare_trials(
         if not cover.trials:
             continue
         budgets = list(flops or [cover.top])
-        asked = [*budgets, *(b for b in cover.shared if b not in budgets)]
+        further = cover.shared if others else ()
+        asked = [*budgets, *(b for b in further if b not in budgets)]
         for i, budget in enumerate(asked):
             fresh = _Read(fit, v, float(budget), margin, anytime)
             answer = reads.setdefault((v, budget), fresh).answer(s)

@@ -36,8 +36,10 @@ class Variant:
 
 
 def of_sweep(name: str, results: Outcome) -> list[Variant]:
-    """The variants of a sweep: one for each of its mixes."""
+    """The variants of a sweep, or one for each of its mixes; the spec's first comes first."""
     done = results.table[results.table["status"] == "finished"]
+    order = list(results.sweep.spaces)
+    done = done.sort_values("mix", key=lambda m: m.map(order.index), kind="stable")
     columns = [c for c in (*FITTED, *_MEASURED) if c in done and c != "status"]
     return _apart(name, done[columns], "")
 

@@ -23,7 +23,7 @@ from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
-from sweeper.spec.spec import Spec, trial_id
+from sweeper.spec.spec import Spec
 from trainables.foreign.command import Place, arguments, measured
 from trainables.foreign.losses import LOSSES, LossesError, read, sums
 
@@ -109,9 +109,9 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
                 _close(ledger, proposed)
                 return proposed
             proposed = []
-        chosen = again + [(trial_id(spec.trial(a)), a) for a in proposed]
+        chosen = again + [(spec.trial_id(a), a) for a in proposed]
         for trial, allocation in chosen:
-            proof.keep(ledger, spec.space, trial, allocation)
+            proof.keep(ledger, spec.of(allocation).space, trial, allocation)
             ledger.reserve(trial, allocation, allocation.flops)
         _keep(ledger, [trial for trial in back if trial not in dict(chosen)])
         return [_asked(spec, directory, ledger, *each) for each in chosen]
@@ -122,9 +122,10 @@ def _asked(
 ) -> Asked:
     place = (directory.trials / trial).resolve()
     place.mkdir(parents=True, exist_ok=True)
-    config = spec.foreign_trial(allocation)
+    own = spec.of(allocation)
+    config = own.foreign_trial(allocation)
     attempt = ledger.progress(trial).attempts
-    rule = spec.placement.rule(allocation.params)
+    rule = own.placement.rule(allocation.params)
     held = {"gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": 1}
     command = arguments(config, Place(place, {}, held))
     return Asked(trial, allocation, place, tuple(command), attempt, dict(config.row))
@@ -143,7 +144,7 @@ def tell(
     """Record what became of a trial that was asked for; see `Sweep.tell`."""
     with _opened(spec, root) as (spec, directory, ledger):
         allocation = _out(ledger, trial)
-        cost = spec.space.cost(allocation)
+        cost = spec.of(allocation).space.cost(allocation)
         if failed:
             share = min(max((tokens or 0.0) / allocation.tokens, 0.0), 1.0)
             return _failed(spec, ledger, trial, failed, kind, share * cost, round(tokens or 0))

@@ -21,7 +21,7 @@ from sweeper.record import proof
 from sweeper.record.ledger import Ledger
 from sweeper.search.protocol import Finished, Search
 from sweeper.spec.placement import Resources
-from sweeper.spec.spec import Spec, trial_id
+from sweeper.spec.spec import Spec
 from trainables.config import TrialConfig
 from trainables.foreign.trial import ForeignTrial
 
@@ -52,8 +52,8 @@ class Start:
     def of(cls, spec: Spec, allocation: Allocation, trial: str = "") -> Start:
         """The start of an allocation, under the id the ledger knows it by, if it does."""
         config = spec.trial(allocation)
-        rule = spec.placement.rule(allocation.params)
-        return cls(trial or trial_id(config), allocation, config, rule)
+        rule = spec.of(allocation).placement.rule(allocation.params)
+        return cls(trial or spec.trial_id(allocation), allocation, config, rule)
 
     @property
     def keep(self) -> bool:
@@ -257,7 +257,7 @@ class Driver:
 
     def _flops(self, start: Start, tokens: float) -> float:
         allocation = start.allocation
-        return self._spec.space.cost(allocation) * tokens / allocation.tokens
+        return self._spec.of(allocation).space.cost(allocation) * tokens / allocation.tokens
 
 
 def _first_line(reason: str) -> str:

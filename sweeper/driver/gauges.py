@@ -154,9 +154,10 @@ class Gauges:
         name, speed = str(allocation), float(metrics.get("tokens_per_s", 0.0))
         self._set("isoskill_tokens_per_second", speed, trial=name)
         self._set("isoskill_progress", metrics["tokens"] / allocation.tokens, trial=name)
-        rule = self._sweep.placement.rule(allocation.params)
+        own = self._sweep.of(allocation)
+        rule = own.placement.rule(allocation.params)
         peak = self._sweep.cluster.hardware.peak_flops * max(rule.workers, 1)
-        per_token = self._sweep.space.cost(allocation) / allocation.tokens
+        per_token = own.space.cost(allocation) / allocation.tokens
         self._set(
             "isoskill_mfu", speed * per_token / (peak * (rule.gpus or rule.cpus)), trial=name
         )

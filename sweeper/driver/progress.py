@@ -85,7 +85,7 @@ class Progress:
     def _line(self, event: str, start: Start, record: Mapping[str, Any]) -> str:
         a = start.allocation
         head = f"[{self._count:>3}] C={number(a.flops)} p={si(a.params):>6} t={si(a.tokens):>6}"
-        head += f"  {a.mix}" * (len(self._sweep.mixes) > 1)
+        head += f"  {a.mix}" * (len(self._sweep.spaces) > 1)
         if event != "finished":
             reason = str(record.get("reason", "")).splitlines()
             return f"{head}  {event}: {reason[0] if reason else ''}"

@@ -213,8 +213,8 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
     name = "the pilot's world"
     if world.name != "pilot":
         name = f"a stand-in world with noise of {NOISE:g} nats"
-    if len(spec.mixes) > 1:
-        name += ", alike under every mix"
+    if len(spec.spaces) > 1:
+        name += ", alike under every mix or variant"
     return replace(
         shown,
         policies=pd.DataFrame(rows),
@@ -302,7 +302,7 @@ def _affordable(spec: Spec) -> tuple[int, int]:
 
 def _designs(spec: Spec) -> dict[str, dict[float, int]]:
     """Trials per budget of the policies that fix them; Optuna's knows no mixes."""
-    mixes = max(len(spec.mixes), 1)
+    mixes = len(spec.spaces)
     foreseen = GridSearch(spec.search, spec.space).foreseen()
     designs = {"grid": {flops: n * mixes for flops, n in foreseen.items()}}
     if mixes == 1:

@@ -165,8 +165,11 @@ def simulate_policy(
     search = build.policy(spec, world.skills)
     table = _simulated(spec, world, search, seed=seed)
     efficiency = search.efficiency(table) if isinstance(search, AdaptiveSearch) else math.nan
-    widths = _mix_widths if len(spec.mixes) > 1 else _widths
-    found = widths(finished(table), spec, world)
+    ended = finished(table)
+    if build.compares(spec):
+        ended = ended[ended["mix"] == spec.space.mix]
+    widths = _mix_widths if len(spec.mixes) > 1 and not build.compares(spec) else _widths
+    found = widths(ended, spec, world)
     return Policy(table, np.array(list(found.values())), tuple(found), efficiency)
 
 
@@ -188,10 +191,10 @@ def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = Non
     for name, value in (("tolerance", tolerance), ("at", 1.0 if at is None else at)):
         if not (math.isfinite(value) and value > 0):
             raise SpecError(f"{name}={value:g}: give a positive number")
-    if len(spec.mixes) > 1:
+    if len(spec.spaces) > 1:
         raise SpecError(
             f"tolerance: which allowance gives it is worked out for one mix, and the spec has "
-            f"{len(spec.mixes)}; simulate this allowance instead, or leave mixes out"
+            f"{len(spec.spaces)}; simulate this allowance instead, or leave mixes and variants out"
         )
     targets = spec.budgets if at is None else (at,)
     design = _design(spec, world, tolerance, at)

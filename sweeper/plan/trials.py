@@ -13,7 +13,7 @@ import pandas as pd
 from sweeper.plan.speed import held, speed_of, trained
 from sweeper.search.build import policy
 from sweeper.search.protocol import COLUMNS, Finished
-from sweeper.spec.spec import Spec, trial_id
+from sweeper.spec.spec import Spec
 from trainables.foreign.command import Place, arguments
 
 MOST = 1000
@@ -35,20 +35,21 @@ def first_trials(spec: Spec, directory: str | Path) -> pd.DataFrame:
     asked = policy(spec, spec.measured).propose(nothing, [], spec.allowance, MOST)
     speed, rows = speed_of(spec.cluster), []
     for allocation in [] if isinstance(asked, Finished) else asked:
-        rule = spec.placement.rule(allocation.params)
-        model = trained(spec, allocation.params, allocation.tokens)
-        wall_s = speed.wall_s(allocation.flops, allocation.params, spec.placement, model)
-        trial = trial_id(spec.trial(allocation))
+        own = spec.of(allocation)
+        rule = own.placement.rule(allocation.params)
+        model = trained(own, allocation.params, allocation.tokens)
+        wall_s = speed.wall_s(allocation.flops, allocation.params, own.placement, model)
+        trial = spec.trial_id(allocation)
         row = {
             "id": trial, "flops": allocation.flops, "params": allocation.params,
             "tokens": allocation.tokens, "seed": allocation.seed, "mix": allocation.mix,
             "workers": rule.workers, "gpus": rule.gpus,
             "device_hours": wall_s / 3600 * held(rule), "wall_hours": wall_s / 3600,
         }  # fmt: skip
-        if spec.trainer is not None:
+        if own.trainer is not None:
             place = Path(directory).resolve() / "trials" / trial
             slots = {"gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": 1}
-            filled = arguments(spec.foreign_trial(allocation), Place(place, {}, slots))
+            filled = arguments(own.foreign_trial(allocation), Place(place, {}, slots))
             row["command"] = shlex.join(filled)
         rows.append(row)
     return pd.DataFrame(rows)

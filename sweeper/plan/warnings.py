@@ -30,6 +30,10 @@ FAR_APART = 2.0
 """Factor between a class's shares of tokens and of documents from which it is said (assumption: a
 class half or twice what somebody meant is another mix)."""
 
+OFF = 1.1
+"""Ratio of exact FLOPs between variants from which a plan says so (assumption: as large as a
+multiplier that matters)."""
+
 UNCOUNTED = 1.5
 """Exact FLOPs over 6 p t above which a plan says so: Llamas stay below (1.2 to 1.4 from 30 k to
 7 B params), Zamba2 and small Mamba2 lie above."""
@@ -51,6 +55,44 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     yield from _law_range(sweep)
     yield from _short_grid(sweep, grid)
     yield from _trainer(sweep)
+    yield from _variants(sweep)
+
+
+def _variants(sweep: Spec) -> Iterator[str]:
+    """Warn of what favours one variant over another."""
+    names = [name for name, own in sweep.variants.items() if own]
+    if not names:
+        return
+    own_rates = {"learning_rate", "law"}
+    same = [n for n in names if not own_rates & sweep.variants[n].get("train", {}).keys()]
+    if same and sweep.train.law.learning_rate is not None:
+        yield (
+            f"variants {', '.join(same)} train at the rate measured for the reference, which "
+            "favours it; run `isoskill tune` on a spec of each and give it as "
+            "variants.NAME.train.law"
+        )
+    for name in names:
+        ratio = _exact_share(sweep.alone[name]) / _exact_share(sweep)
+        if sweep.flops == "6p" and sweep.trainer is None and not 1 / OFF < ratio < OFF:
+            yield (
+                f"variant {name} computes {ratio:.2g} times the reference's exact FLOPs at equal "
+                "6 p t, which multipliers then leave out; flops: exact counts them"
+            )
+    corpora = {getattr(one.data, "path", one.data.source) for one in sweep.alone.values()}
+    if len(corpora) > 1:
+        yield (
+            "variants have different corpora: skills compare only where their held-out texts are "
+            "the same; where tokenizers differ, losses per byte are compared"
+        )
+
+
+def _exact_share(sweep: Spec) -> float:
+    """Exact FLOPs over 6 p t at the guessed optimum of the largest budget."""
+    if sweep.trainer is not None:
+        return 1.0
+    guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
+    params = sweep.space.params[guess]
+    return sweep.shapes[params].flops_per_token("exact") / (6 * params)
 
 
 def _trainer(sweep: Spec) -> Iterator[str]:
@@ -195,7 +237,7 @@ def _short_grid(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     space, wanted = sweep.space, sweep.search.sizes_per_budget
     if sweep.search.policy != "grid":
         return
-    mixes = max(len(sweep.mixes), 1)
+    mixes = len(sweep.spaces)
     short = {flops: n // mixes for flops, n in grid.items() if n < wanted * mixes}
     if short:
         counts = ", ".join(f"{n} on {flops:.3g}" for flops, n in short.items())

@@ -60,6 +60,7 @@ def taken_over(
     refused = differences(_decisive(before, now), _decisive(now, now))
     refused += _dropped_budgets(now, trials["flops"].value_counts().to_dict())
     refused += _changed_mixes(before, now, set(trials["mix"]))
+    refused += _changed_variants(before, now, set(trials["mix"]))
     refused += _changed_skills(manifests, before.measured)
     if refused:
         raise DirectoryError(
@@ -91,7 +92,7 @@ def _as_measured(before: Spec, now: Spec) -> Spec:
 def _decisive(spec: Spec, other: Spec) -> dict[str, Any]:
     """What must agree: the identity without what has a check of its own."""
     values = spec.identity
-    for name in ("budgets", "skills", "mixes"):
+    for name in ("budgets", "skills", "mixes", "variants"):
         del values[name]
     for end in ("low", "high"):
         values["sizes"].pop(end, None)
@@ -118,6 +119,15 @@ def _changed_mixes(before: Spec, now: Spec, trained: set[str]) -> list[str]:
         f"{ours.get(name, 'none')} here"
         for name in sorted(trained & theirs.keys())
         if ours.get(name) != theirs[name]
+    ]
+
+
+def _changed_variants(before: Spec, now: Spec, trained: set[str]) -> list[str]:
+    return [
+        f"variants.{name}: trials of it are trained, with {dict(before.variants[name])} there and "
+        f"{dict(now.variants[name]) if name in now.variants else 'none'} here"
+        for name in sorted(trained & before.variants.keys())
+        if now.variants.get(name) != before.variants[name]
     ]
 
 

@@ -19,7 +19,7 @@ from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import RECORDED, Ledger
-from sweeper.spec.spec import Spec, trial_id
+from sweeper.spec.spec import Spec
 from trainables.context import PROGRESS, checkpoints
 
 ASIDE = ".damaged"
@@ -173,8 +173,8 @@ def _trials_of(place: Path, spec: Spec) -> Iterator[tuple[Allocation, int]]:
                     float(config["flops"]), int(config["params"]), int(config["tokens"]),
                     int(config["seed"]), mix,
                 )  # fmt: skip
-                trial = spec.own_trial(allocation)
-                if trial_id(trial) == place.name:
+                trial = spec.of(allocation).own_trial(allocation)
+                if spec.trial_id(allocation) == place.name:
                     done = trial.recipe.batch * trial.shape.context * int(progress["step"])
                     yield allocation, min(done, allocation.tokens)
         except (OSError, ValueError, TypeError, KeyError):

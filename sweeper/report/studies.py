@@ -11,6 +11,7 @@ from fitting.errors import FittingError
 from sweeper.errors import SpecError
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.report.tables import Column, Table, table
+from sweeper.search.build import compares
 
 if TYPE_CHECKING:
     from sweeper.record.record import Outcome
@@ -28,7 +29,32 @@ def sections(outcome: Outcome) -> list[dict[str, Any]]:
     """
     named = [outcome.sweep.study] if outcome.sweep.study else []
     several = ["datamix"] if len(outcome.sweep.mixes) > 2 else []
-    return [{"name": name, **_section(outcome, name)} for name in dict.fromkeys(named + several)]
+    shown = [{"name": name, **_section(outcome, name)} for name in dict.fromkeys(named + several)]
+    return [
+        *shown,
+        *([{"name": "compare", **_compared(outcome)}] if compares(outcome.sweep) else []),
+    ]
+
+
+def _compared(outcome: Outcome) -> dict[str, Any]:
+    """Variants against the reference: verdicts, multipliers over compute, every budget."""
+    from fitting.plots import figure_multipliers
+    from sweeper.analysis.variants import compare, of_sweep
+
+    settings = outcome.sweep.search
+    try:
+        found = compare(
+            of_sweep("", outcome), level=settings.level, margin=settings.margin, anytime=True
+        )
+    except (FittingError, SpecError) as error:
+        return {"reason": str(error), "said": (), "figures": (), "tables": {}}
+    caption = "Compute multiplier over training FLOPs; grey: no difference that counts."
+    with style():
+        drawn = svg(figure_multipliers(found), "compare", caption, skill_colours())
+    said = (f"{found.rule}.", *map(str, found.verdicts), *found.notes)
+    rows = found.frame.drop(columns=["reason"])
+    return {"reason": "", "said": said, "figures": [(drawn, caption)],
+            "tables": {"Multipliers": _table(rows)}}  # fmt: skip
 
 
 def _section(outcome: Outcome, name: str) -> dict[str, Any]:

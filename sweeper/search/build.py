@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweeper.budget import Space
@@ -13,7 +14,12 @@ from sweeper.spec.search import SearchSettings
 if TYPE_CHECKING:
     from sweeper.spec.spec import Spec
 
-__all__ = ["build", "build_for_mixes", "policy"]
+__all__ = ["build", "build_for_mixes", "compares", "policy"]
+
+
+def compares(spec: Spec) -> bool:
+    """Whether the search compares variants or mixes, rather than finding optima."""
+    return bool(spec.variants) or (spec.search.goal == "compare" and len(spec.mixes) > 1)
 
 
 def policy(spec: Spec, skills: Sequence[str]) -> Search:
@@ -22,6 +28,12 @@ def policy(spec: Spec, skills: Sequence[str]) -> Search:
     Raises:
         SpecError: there are mixes, and none of the skills follows a class.
     """
+    if compares(spec):
+        from sweeper.search.compare import CompareSearch
+        from sweeper.search.grid import GridOfEach
+
+        each = GridOfEach if spec.search.policy == "grid" else CompareSearch
+        return each(spec.search, spec.spaces)
     if len(spec.mixes) < 2:
         return build(spec.search, spec.space, skills)
     classes = spec.followed(skills)
@@ -66,8 +78,9 @@ def build_for_mixes(
         mixes: mix -> class -> share of documents, the reference first.
         classes: skill -> class whose share it follows.
     """
-    from sweeper.search.mixes import MixGrid, MixSearch
+    from sweeper.search.grid import GridOfEach
+    from sweeper.search.mixes import MixSearch
 
     if settings.policy == "grid":
-        return MixGrid(settings, space, mixes)
+        return GridOfEach(settings, {name: replace(space, mix=name) for name in mixes})
     return MixSearch(settings, space, mixes, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from sweeper.search.history import allocations, guess, mean_centre, near, vertic
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["GridSearch"]
+__all__ = ["GridOfEach", "GridSearch"]
 
 
 @dataclass(frozen=True)
@@ -86,3 +86,42 @@ class GridSearch:
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]
         return sorted({min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted})
+
+
+@dataclass(frozen=True)
+class GridOfEach:
+    """The usual grid under one variant or mix after the other, in the order of the spec."""
+
+    settings: SearchSettings
+    spaces: Mapping[str, Space]
+
+    def propose(
+        self,
+        observations: pd.DataFrame,
+        pending: Sequence[Allocation],
+        remaining_flops: float,
+        n: int = 1,
+    ) -> list[Allocation] | Finished:
+        """Return the next sizes of the grids; see `sweeper.search.protocol.Search`."""
+        chosen: list[Allocation] = []
+        unaffordable: list[str] = []
+        for name, space in self.spaces.items():
+            asked = GridSearch(self.settings, space).propose(
+                observations[observations["mix"] == name],
+                [a for a in pending if a.mix == name],
+                remaining_flops - sum(a.flops for a in chosen),
+                n - len(chosen),
+            )
+            if not isinstance(asked, Finished):
+                chosen += asked
+            elif asked.reason == "allowance":
+                unaffordable.append(f"{name}: {asked.detail}")
+            if len(chosen) >= n:
+                break
+        if chosen or pending:
+            return chosen
+        if unaffordable:
+            return Finished("allowance", " ".join(unaffordable))
+        return Finished(
+            "complete", f"The grids of {len(self.spaces)} variants or mixes have ended."
+        )

@@ -1,15 +1,15 @@
 """Data mixes as a dimension of the search: which size, on which budget, under which mix.
 
 Pure functions of the ledger like all policies. `MixSearch` starts from few sizes under the most
-different mixes and then asks `fitting.datamix.design`; `MixGrid` is the practice it is measured
-against: every size under every mix (arXiv 2503.10061, data-mix ablation).
+different mixes and then asks `fitting.datamix.design`; the practice it is measured against is
+every size under every mix (arXiv 2503.10061, data-mix ablation), `sweeper.search.grid.GridOfEach`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,12 @@ from fitting.datamix.curves import DesignPoints
 from fitting.datamix.design import Candidates, choose_mixes, widths
 from fitting.datamix.joint import MixFit, fit_mixes
 from sweeper.budget import Allocation, Space, same_budget
-from sweeper.search.grid import GridSearch
 from sweeper.search.history import FitCache, allocations, finished, guess
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["MixGrid", "MixSearch", "Mixes"]
+__all__ = ["MixSearch", "Mixes"]
 
 Mixes = Mapping[str, Mapping[str, float]]
 """Mix -> class -> share of documents."""
@@ -42,45 +41,6 @@ LEAST_TRIALS = 8
 """Finished trials before the joint fit is made."""
 
 _TRIES = 2  # a place where so many trials failed and none ended is given up (assumption)
-
-
-@dataclass(frozen=True)
-class MixGrid:
-    """The usual grid under one mix after the other, in the order of the spec."""
-
-    settings: SearchSettings
-    space: Space
-    mixes: Mixes
-
-    def propose(
-        self,
-        observations: pd.DataFrame,
-        pending: Sequence[Allocation],
-        remaining_flops: float,
-        n: int = 1,
-    ) -> list[Allocation] | Finished:
-        """Return the next sizes of the grids; see `sweeper.search.protocol.Search`."""
-        chosen: list[Allocation] = []
-        unaffordable: list[str] = []
-        for name in self.mixes:
-            grid = GridSearch(self.settings, replace(self.space, mix=name))
-            asked = grid.propose(
-                observations[observations["mix"] == name],
-                [a for a in pending if a.mix == name],
-                remaining_flops - sum(a.flops for a in chosen),
-                n - len(chosen),
-            )
-            if not isinstance(asked, Finished):
-                chosen += asked
-            elif asked.reason == "allowance":
-                unaffordable.append(f"{name}: {asked.detail}")
-            if len(chosen) >= n:
-                break
-        if chosen or pending:
-            return chosen
-        if unaffordable:
-            return Finished("allowance", " ".join(unaffordable))
-        return Finished("complete", f"The grids of {len(self.mixes)} mixes have ended.")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-from sweeper.budget import Space
+from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.sections import Cluster, Sizes
 from sweeper.text import si
@@ -19,6 +19,7 @@ from trainables.foreign.imports import require
 from trainables.foreign.ladder import Rung
 from trainables.foreign.placeholders import ALWAYS, Value, check, names_in
 from trainables.foreign.settings import Trainer
+from trainables.foreign.trial import ForeignTrial
 from trainables.recipe import fewest_tokens, recipe
 from trainables.training import Train
 
@@ -166,6 +167,32 @@ def used_recipe(
         names = ", ".join(f"{{{name}}}" for name in sorted(wanted))
         raise SpecError(f"trainer.command: {names}: {error}") from None
     return {name: found[name] for name in RECIPE if name in wanted}
+
+
+def trial(
+    trainer: Trainer,
+    size: Size,
+    allocation: Allocation,
+    train: Train,
+    *,
+    shares: Mapping[str, float],
+    skills: tuple[str, ...],
+) -> ForeignTrial:
+    """The training of an allocation by a trainer of the user's."""
+    row = columns(size)
+    return ForeignTrial(
+        trainer=trainer,
+        params=allocation.params,
+        tokens=allocation.tokens,
+        seed=allocation.seed,
+        flops=allocation.flops,
+        mix=allocation.mix,
+        flops_per_token=float(size.flops_per_token("exact")),
+        row=row,
+        recipe=used_recipe(trainer, train, size, allocation.tokens, row),
+        shares=shares,
+        skills=skills,
+    )
 
 
 def fewest(trainer: Trainer, train: Train, size: Size, steps: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from sweeper.budget import Space
 from sweeper.spec.devices import Device
 from sweeper.spec.roofline import Timing, step, trial_s
 from sweeper.text import gigabytes, si
@@ -160,6 +161,17 @@ class Placement:
                     "memory_bytes": math.nan,
                     "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
                 }
+
+
+def limit_of(hours: float | None, shapes: Mapping[int, Shape], space: Space) -> Limit | None:
+    """How long a trial may take, with the tokens each size trains at most."""
+    if hours is None:
+        return None
+    tokens = {shape: shape.context for shape in shapes.values()}
+    for flops in space.budgets:  # ascending
+        for i in space.allowed(flops):
+            tokens[shapes[space.params[i]]] = space.tokens(flops, i)
+    return Limit(hours, tokens)
 
 
 def place(

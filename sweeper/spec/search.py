@@ -15,6 +15,10 @@ class SearchSettings:
     Attributes:
         policy: "adaptive" places each trial where its information gain per FLOP is greatest;
             "grid" and "optuna" are the practices it is measured against.
+        goal: "optima" finds every skill's best sizes; "compare" decides whether variants or mixes
+            are better than the first; "auto" compares where the spec has variants.
+        margin: compare: multipliers nearer to 1 than this ratio count as no difference.
+        level: compare: chance of any false verdict of better or worse, however often one looks.
         tolerance: wanted half-width of the 90 % interval of ln p*, for every skill and every
             budget up to the target; .10 means p* to within 10 %.
         target_flops: a budget beyond the ladder whose optimum is wanted too.
@@ -35,6 +39,9 @@ class SearchSettings:
     """
 
     policy: Literal["adaptive", "zoom", "grid", "optuna"] = "adaptive"
+    goal: Literal["auto", "optima", "compare"] = "auto"
+    margin: float = 1.1
+    level: float = 0.05
     tolerance: float = 0.10
     target_flops: float | None = None
     min_trials: int = 30
@@ -53,7 +60,11 @@ class SearchSettings:
         Raises:
             ValueError: names the field, its value and the remedy.
         """
-        choices = {"policy": ("adaptive", "zoom", "grid", "optuna"), "sampler": ("tpe", "gp")}
+        choices = {
+            "goal": ("auto", "optima", "compare"),
+            "policy": ("adaptive", "zoom", "grid", "optuna"),
+            "sampler": ("tpe", "gp"),
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -65,6 +76,11 @@ class SearchSettings:
         if self.target_flops is not None and not self.target_flops > 0:
             raise ValueError(
                 f"search.target_flops={self.target_flops}: give FLOPs above 0, or leave it out"
+            )
+        if not (self.margin > 1 and 0 < self.level < 0.5):
+            raise ValueError(
+                f"search.margin={self.margin}, search.level={self.level}: give a ratio above 1 "
+                "and a chance below .5, such as 1.1 and .05"
             )
         if self.sizes_per_budget < 3:
             raise ValueError(

@@ -5,7 +5,6 @@ It has no verbs: `sweeper.sweep.Sweep` adds those.
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import math
@@ -19,9 +18,9 @@ import yaml
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
-from sweeper.spec import checks, foreign
+from sweeper.spec import checks, foreign, variants
 from sweeper.spec.defaults import model_of, train_of
-from sweeper.spec.placement import Limit, Placement, place
+from sweeper.spec.placement import Placement, limit_of, place
 from sweeper.spec.presets import PAPER, SKILLS, Study, followed, paper_multipliers
 from sweeper.spec.reading import build, read_yaml
 from sweeper.spec.scoring import Scoring, scoring
@@ -73,6 +72,8 @@ class Spec:
         mixes: data mixes to train on, each a name and its class multipliers, which multiply
             those of ``data``; the first is the reference. "paper" stands for the thirteen of
             arXiv 2503.10061. Without any, ``data`` is the only mix.
+        variants: trainings to compare, each a name and what it overrides in ``model``, ``data``,
+            ``train`` or ``trainer``; the first is the reference. In place of mixes.
         study: "datamix", "validation" or "skills" fills ``mixes`` or ``skills`` in where the
             spec leaves them out, and adds the study to the report.
 
@@ -95,6 +96,7 @@ class Spec:
     tuning: Tuning = field(default_factory=Tuning)
     trainer: Trainer | None = None
     mixes: Mapping[str, Mapping[str, float]] | str = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     study: Study = ""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -115,6 +117,7 @@ class Spec:
             checks.skills(self.skills, self.data)
         else:
             foreign.check_trainer(self.trainer, self.sized, self.data.classes, self.skills)
+        variants.check(self.variants, self.mixes, self.search)
         checks.mixes(self.mixes, self.mix_data, self.search.policy)
         checks.corpus(self.data, self.model)
         checks.repetition(self.data, self.space, self.epochs)
@@ -124,7 +127,8 @@ class Spec:
         else:
             checks.space(self.space, self.size_range)
         checks.allowance(self.allowance, self.budgets[0])
-        checks.trials(self.space, self.trial)
+        for space in self.spaces.values():
+            checks.trials(space, self.trial)
 
     def _fill_in(self) -> None:
         """Take from the study and the trainer what the spec leaves out."""
@@ -263,37 +267,42 @@ class Spec:
             granule=self.trainer.granule if self.rungs and self.trainer else self.model.context,
             min_tokens=tuple(self._fewest(size) for size in self.sized.values()),
             max_tokens=min(data.max_tokens for data in self._every_data),
-            mix=next(iter(self.mixes), "base"),
+            mix=next(iter(self.variants or self.mixes), "base"),
         )
+
+    @cached_property
+    def alone(self) -> dict[str, Spec]:
+        """The spec of each variant by itself; empty without any."""
+        if not self.variants:
+            return {}
+        values = self.to_dict() | {"skills": list(self.measured)}
+        values["data"]["evaluation_documents"] = self.documents
+        return variants.specs(values, self.variants, lambda v, at: build(Spec, v, source=at))
+
+    def of(self, allocation: Allocation) -> Spec:
+        """The spec that an allocation is trained by: its variant's, or this one."""
+        return self.alone.get(allocation.mix, self)
+
+    @cached_property
+    def spaces(self) -> dict[str, Space]:
+        """The realisable allocations under each variant or mix, the reference first.
+
+        Variants are matched by params (``sizes.count``), each by the nearest it can build.
+        """
+        names = list(self.variants or self.mixes) or [self.space.mix]
+        return {name: replace(self.alone.get(name, self).space, mix=name) for name in names}
 
     @cached_property
     def placement(self) -> Placement:
         """What trials hold: ``cluster.resources``, or rules made for the device; never stored."""
-        cluster = self.cluster
-        rules, gpus = cluster.resources, cluster.gpus
+        on = self.cluster
+        hours = on.max_trial_hours if self.trainer is None else None
+        limit = limit_of(hours, self.shapes, self.space)
+        rules, gpus = on.resources, on.gpus
         try:
-            return place(
-                self.shapes,
-                self.train,
-                cluster.hardware,
-                rules=rules,
-                gpus=gpus,
-                limit=self._limit,
-            )
+            return place(self.shapes, self.train, on.hardware, rules=rules, gpus=gpus, limit=limit)
         except ValueError as error:
             raise SpecError(str(error)) from None
-
-    @property
-    def _limit(self) -> Limit | None:
-        """How long a trial may take."""
-        hours, space = self.cluster.max_trial_hours, self.space
-        if hours is None or self.trainer is not None:
-            return None
-        tokens = {shape: shape.context for shape in self.shapes.values()}
-        for flops in space.budgets:  # ascending
-            for i in space.allowed(flops):
-                tokens[self.shapes[space.params[i]]] = space.tokens(flops, i)
-        return Limit(hours, tokens)
 
     def _fewest(self, size: Shape | Rung) -> int:
         """Fewest tokens of a trial of a size."""
@@ -324,6 +333,8 @@ class Spec:
     @property
     def mix_shares(self) -> dict[str, dict[str, float]]:
         """Share of training documents per class, of every mix by name."""
+        if self.variants:
+            return {name: one.data.mix for name, one in self.alone.items()}
         return {name: self.mix_data(name).mix for name in self.mixes or [self.space.mix]}
 
     @property
@@ -355,26 +366,20 @@ class Spec:
 
     def trial(self, allocation: Allocation) -> TrialConfig | ForeignTrial:
         """The training that an allocation stands for."""
-        make = self.own_trial if self.trainer is None else self.foreign_trial
+        own = self.of(allocation)
+        make = own.own_trial if own.trainer is None else own.foreign_trial
         return make(allocation)
+
+    def trial_id(self, allocation: Allocation) -> str:
+        """Identity of an allocation's training: its variant's name is part of it."""
+        return variants.trial_id(self.trial(allocation), allocation.mix if self.variants else "")
 
     def foreign_trial(self, allocation: Allocation) -> ForeignTrial:
         """The training of a trainer of the user's, which the spec must have."""
         assert self.trainer is not None
-        size = self.sized[allocation.params]
-        row = foreign.columns(size)
-        return ForeignTrial(
-            trainer=self.trainer,
-            params=allocation.params,
-            tokens=allocation.tokens,
-            seed=allocation.seed,
-            flops=allocation.flops,
-            mix=allocation.mix,
-            flops_per_token=float(size.flops_per_token("exact")),
-            row=row,
-            recipe=foreign.used_recipe(self.trainer, self.train, size, allocation.tokens, row),
-            shares=self.mix_data(allocation.mix).mix,
-            skills=self.measured,
+        size, shares = self.sized[allocation.params], self.mix_data(allocation.mix).mix
+        return foreign.trial(
+            self.trainer, size, allocation, self.train, shares=shares, skills=self.measured
         )
 
     def own_trial(self, allocation: Allocation) -> TrialConfig:
@@ -390,9 +395,3 @@ class Spec:
             flops=allocation.flops,
             params=allocation.params,
         )
-
-
-def trial_id(config: TrialConfig | ForeignTrial) -> str:
-    """Identity of a training: a hash of everything that decides its outcome."""
-    text = json.dumps(config.identity(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -7,7 +7,8 @@ import pytest
 from fitting.datamix.shares import paper_mixes
 from sweeper import SearchSettings, SpecError, Sweep
 from sweeper.search.build import policy
-from sweeper.search.mixes import MixGrid, MixSearch
+from sweeper.search.grid import GridOfEach
+from sweeper.search.mixes import MixSearch
 
 SLOPES = {"knowledge": 0.6, "code": 0.3}
 CURVATURE = {"knowledge": 0.14, "code": 0.08}
@@ -47,7 +48,7 @@ def test_the_papers_mixes_are_a_preset():
 
 
 def test_a_mix_is_trained_as_its_shares_say_and_has_its_own_identity():
-    from sweeper.spec.spec import trial_id
+    from sweeper.spec.variants import trial_id
 
     plan = sweep(mixes={"base": {}, "more": {"code": 4}})
     allocation = plan.space.allocation(4e11, 4e4)
@@ -127,7 +128,7 @@ def test_the_grid_takes_every_size_under_every_mix():
         mixes={"base": {}, "more": {"code": 4}},
         search=SearchSettings(policy="grid", sizes_per_budget=5),
     )
-    assert isinstance(policy(plan, ["code"]), MixGrid)
+    assert isinstance(policy(plan, ["code"]), GridOfEach)
     outcome = run(plan)
     assert outcome.finished.reason == "complete"
     counts = outcome.table.drop_duplicates("trial_id").groupby("mix").size()

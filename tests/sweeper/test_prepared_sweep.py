@@ -17,7 +17,7 @@ from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.report.tables import corpus as corpus_tables
-from sweeper.spec.spec import trial_id
+from sweeper.spec.variants import trial_id
 from trainables.manifest import read_manifest
 
 CONTEXT = 16

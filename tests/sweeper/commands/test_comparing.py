@@ -88,3 +88,24 @@ def test_other_units_are_refused() -> None:
     pair = [Variant("old", table(1, 0), "nats"), Variant("new", table(1, 1), "bits per byte")]
     with pytest.raises(SpecError, match="different units: old in nats, new in bits per byte"):
         compare(pair)
+
+
+def test_the_spec_says_which_variant_of_a_sweep_is_the_reference() -> None:
+    from sweeper import Sweep
+    from sweeper.analysis.variants import of_sweep
+    from sweeper.record.record import Outcome
+    from sweeper.report.studies import sections
+
+    spec = Sweep(
+        budgets=[1e18, 4e18, 1.6e19], allowance=1e20, skills=["code"],
+        variants={"old": {}, "new": {"train": {"learning_rate": 0.01}}},
+    )  # fmt: skip
+    parts = [table(1.3, 1).assign(mix="new", seed=0), table(1.0, 0).assign(mix="old", seed=0)]
+    rows = pd.concat(parts, ignore_index=True)
+    rows = rows.assign(status="finished", tokens=rows["flops"] / 6 / rows["params"])
+    rows["trial_id"] = rows.index
+    outcome = Outcome(spec, rows, None)
+    assert [one.name for one in of_sweep("", outcome)] == ["old", "new"]
+    (section,) = [s for s in sections(outcome) if s["name"] == "compare"]
+    assert any("better" in line for line in section["said"])
+    assert "<svg" in section["figures"][0][0]

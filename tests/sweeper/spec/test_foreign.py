@@ -6,7 +6,7 @@ import pytest
 
 from sweeper import Cluster, Sizes, SpecError, Sweep
 from sweeper.budget import same_budget
-from sweeper.spec.spec import trial_id
+from sweeper.spec.variants import trial_id
 from trainables.foreign.settings import Trainer
 
 SKILLS = {"code": "code", "web": "web", "validation": "aggregate"}

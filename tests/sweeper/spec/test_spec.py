@@ -7,7 +7,8 @@ import pytest
 from sweeper import Cluster, Sweep
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
-from sweeper.spec.spec import AGGREGATE, trial_id
+from sweeper.spec.spec import AGGREGATE
+from sweeper.spec.variants import trial_id
 from trainables.data import PAPER_SHARES
 
 SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
