@@ -149,10 +149,9 @@ def sequential(args: argparse.Namespace) -> pd.DataFrame:
         spaces = {n: Space(LADDER, PARAMS, tuple(6.0 * p for p in PARAMS), mix=n)
                   for n in ("base", "new")}  # fmt: skip
         search = CompareSearch(SearchSettings(), spaces)
-        table = run(
-            search, spaces["base"], outcome(world(name), Variant(times)), skills=[SKILL], allowance=grids / 3, slots=4,
-            seed=args.seed * 1000 + replicate,
-        )  # fmt: skip
+        loss, seed = outcome(world(name), Variant(times)), args.seed * 1000 + replicate
+        asked = {"skills": [SKILL], "allowance": grids / 3, "slots": 4, "seed": seed}
+        table = run(search, spaces["base"], loss, **asked)
         ended, trials = table.attrs["finished"], table.drop_duplicates("trial_id")
         said = ended.detail.rsplit(", ", 1)[-1]
         rows.append({
