@@ -126,7 +126,8 @@ def _hidden(fit: SkillFit) -> str:
     top, chance = fit.optima[-1], _chance_alike(fit.observations)
     flat = sum(best.status in (Status.FLAT, Status.NOT_IDENTIFIED) for best in fit.optima)
     vague = math.isfinite(top.log_params_se) and Z90 * top.log_params_se > HIDDEN
-    if flat < len(fit.optima) and not vague and chance < TOLD_APART:
+    apart = chance < TOLD_APART if math.isfinite(chance) else flat < len(fit.optima)
+    if apart and not vague:
         return ""
     return (
         "noise hides its optimum: the sizes of a budget cannot be told apart by its losses; "
@@ -137,7 +138,8 @@ def _hidden(fit: SkillFit) -> str:
 def _chance_alike(rows: pd.DataFrame) -> float:
     """Chance of losses that differ so much between sizes if size had no effect on a budget.
 
-    An F test of one parabola in ln p / C^.5 under a level for each budget; 0 with too few trials.
+    An F test of one parabola in ln p / C^.5 under a level for each budget; NaN with too few
+    trials.
     """
     from scipy.special import fdtrc
 
@@ -146,7 +148,7 @@ def _chance_alike(rows: pd.DataFrame) -> float:
     x = np.log(rows["params"].to_numpy(float) / np.sqrt(budgets))
     x -= x.mean()
     if len(x) < levels.shape[1] + 2 + LEAST_FREE or len(np.unique(x.round(3))) < 3:
-        return 0.0
+        return math.nan
     y = rows["loss"].to_numpy(float)
     curved = least_squares(np.column_stack([levels, x, x**2]), y)
     level = least_squares(levels, y)

@@ -141,14 +141,20 @@ def _asked(cluster: Cluster) -> int:
 
 
 @app.command()
-def tune(spec: SpecFile, out: Out = None, set_: Set = None, as_json: AsJson = False) -> None:
+def tune(
+    spec: SpecFile,
+    out: Out = None,
+    set_: Set = None,
+    minutes: float | None = quantity("--minutes", "Train on as few tokens as fit into so long."),
+    as_json: AsJson = False,
+) -> None:
     """Tune learning rate and batch at a few small sizes."""
     from sweeper.record.directory import Directory
 
     sweep = load(spec, set_)
     directory = place_of(sweep, out)
-    if not as_json:
-        print(_tuning_takes(sweep, _memory(spec)))
+    if sweep.trainer is None:
+        sweep = _tuned_within(sweep, minutes, _memory(spec), say=not as_json)
     found = sweep.tune(directory, progress=not as_json)
     if as_json:
         print(found.to_json())
@@ -162,12 +168,17 @@ def _memory(spec: Path) -> Path:
     return spec / "speed.json" if spec.is_dir() else spec.with_suffix(".speed.json")
 
 
-def _tuning_takes(sweep: Sweep, memory: Path) -> str:
-    """What a tuning trains and takes, by the speed of this machine, before it begins."""
+def _tuned_within(sweep: Sweep, minutes: float | None, memory: Path, *, say: bool) -> Sweep:
+    """The sweep with a tuning that fits a time, and what it takes, said before it begins."""
     from sweeper.plan.measured import timed
-    from sweeper.tuning.cost import tuning_cost
+    from sweeper.tuning.cost import tuning_cost, within
 
-    return str(tuning_cost(sweep, timed(sweep, memory)))
+    measured = timed(sweep, memory)
+    if minutes is not None:
+        sweep = within(sweep, 60 * minutes, measured)
+    if say:
+        print(tuning_cost(sweep, measured))
+    return sweep
 
 
 def _use(found: Tuned, tuned: Path, directory: Path) -> str:

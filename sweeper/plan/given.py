@@ -38,6 +38,10 @@ MOST_TIMES = 5.0
 """Times as many trials as that where a corpus ends the ladder (assumption: an interval falls with
 the root of their number, and who has more time than that wants more text)."""
 
+ROOM = 2.0
+"""Least budget's guessed optimum over the smallest size that can be built: an optimum is bracketed
+by sizes on both sides (assumption; the search goes e^1.6 beyond)."""
+
 AROUND_S = {"cpu": 25.0, "gpu": 60.0}
 """Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
 (CPU: measured on the sweeps of examples/05_python_source; GPU: assumption)."""
@@ -171,8 +175,9 @@ def choose(
         raise SpecError(
             f"{duration(seconds)} buy no sweep: the least ladder that can be trained here, up to "
             f"{number(least.budgets[-1])} FLOPs, takes about {duration(needed)}, "
-            f"{duration(_around_s(least))} of them around the trainings; give that, or lower "
-            "train.batch_tokens or model.context"
+            f"{duration(_around_s(least))} of them around the trainings; give that, or a smaller "
+            "tokenizer.vocabulary to the corpus, train.batch_tokens or model.context, whichever "
+            "keeps sizes or steps large"
         )
     shown = plan(found, measured=measured, devices=max(1, _devices(found)))
     seconds = _wall_s(found, shown)
@@ -227,9 +232,15 @@ class _Maker:
         ratios = [span ** (i / (BUDGETS - 1)) / span for i in range(BUDGETS)]
         budgets = [float(f"{top * ratio:.2g}") for ratio in ratios]
         allowance = float(f"{TRIALS_EACH * times * sum(budgets):.2g}")
-        return self._kind.from_dict(
+        found = self._kind.from_dict(
             {**self._values, "budgets": budgets, "allowance": allowance}, source="spec"
         )
+        if _guess(found, budgets[0]) < ROOM * found.space.params[0]:
+            raise SpecError(
+                f"budgets: the optimum of the least, {number(budgets[0])} FLOPs, is not between "
+                "sizes that can be built"
+            )
+        return found
 
     def least(self) -> Spec:
         """The sweep of the smallest budgets that can be trained."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
+from sweeper.errors import SpecError
 from sweeper.plan.speed import devices_at_hand, held, speed_of, trained
+from sweeper.spec.checks import MIN_STEPS
+from sweeper.spec.spec import Spec
 from sweeper.text import duration, number
 from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import FIRST_MORE
+from trainables.recipe import fewest_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeper.spec.spec import Spec
+S = TypeVar("S", bound=Spec)
+
+SHORTER = 0.8
+"""Factor on the tokens of a tuning's trainings until they fit a time (assumption)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,33 @@ class TuningCost:
             f"({self.share:.0%} of the sweep's allowance, beside it), {duration(self.seconds)} "
             f"({self.speed}); fewer by tuning.trials or smaller tuning.points"
         )
+
+
+def within(spec: S, seconds: float, measured: pd.DataFrame | None = None) -> S:
+    """A spec whose tuning fits a time: the same sizes, on fewer tokens each.
+
+    Raises:
+        SpecError: its shortest trainings take longer; says how long.
+    """
+    points, cost = points_of(spec), tuning_cost(spec, measured)
+    share = 1.0
+    while cost.seconds > seconds:
+        share *= SHORTER
+        fewer = tuple((float(p), share * t) for p, t in points)
+        tried = replace(spec, tuning=replace(spec.tuning, points=fewer))
+        if any(t < _fewest(spec, p) for p, t in fewer):
+            raise SpecError(
+                f"tune: {duration(seconds)} do not suffice, {duration(cost.seconds)} do for "
+                f"{cost.trials} trainings of {MIN_STEPS} steps or more; give that, or fewer "
+                "tuning.points or tuning.trials"
+            )
+        cost, spec = tuning_cost(tried, measured), tried
+    return spec
+
+
+def _fewest(spec: Spec, params: float) -> int:
+    """Fewest tokens on which a size is trained."""
+    return fewest_tokens(spec.train, spec.shape(round(params)), MIN_STEPS)
 
 
 def tuning_cost(spec: Spec, measured: pd.DataFrame | None = None) -> TuningCost:

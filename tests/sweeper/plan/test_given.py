@@ -57,7 +57,7 @@ def test_too_little_says_what_would_do() -> None:
 
 
 def test_a_small_corpus_ends_the_ladder(tmp_path: Path, write_corpus: Callable[..., Path]) -> None:
-    classes = {"prose": (0.5, 100, [60_000]), "code": (0.5, 400, [60_000])}
+    classes = {"prose": (0.5, 300, [200_000]), "code": (0.5, 1200, [200_000])}
     root = write_corpus(tmp_path / "corpus", classes, vocabulary=512, context=500)
     data = {"source": "prepared", "path": str(root), "evaluation_documents": 2}
     found = choose({**MINE, "data": data}, Given(minutes=30), Sweep, simulate=False)
@@ -108,7 +108,8 @@ def test_timings_are_kept_and_give_the_speed(
     assert measured.timed(elsewhere) is None
 
 
-def test_a_machine_is_timed_in_processes_of_its_own() -> None:
+def test_a_machine_is_timed_in_processes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "MOMENT_S", 0.2)
     sweep = Sweep(budgets=[1e9, 4e9], allowance=1e11, cluster={"cpus": 1})
     found = measured.timed(sweep)
     assert (found["wall_s"] > 0).all() and (found["core"] > 0).all()
