@@ -22,6 +22,7 @@ from sweeper.commands.console import (
     open_results,
     opt,
     place_of,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def suggest(
     elif as_csv:
         print(_csv(rows), end="")
     else:
-        print("\n".join(_lines(found)))
+        show(_lines(found))
 
 
 def _table(source: str, columns: str | None) -> pd.DataFrame:
@@ -149,21 +150,17 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _lines(found: list[Suggestion]) -> list[str]:
-    from sweeper.text import si
+    from sweeper.text import grid, number, si, within
 
-    lines = []
+    rows = []
     for each in found:
         a = each.allocation
         said = "opens the search: no law can be fitted yet"
         if each.skill:
-            said = (
-                f"narrows {each.skill} at {each.flops:.3g} most: ln p* "
-                f"±{each.before:.2g} to ±{each.after:.2g}"
-            )
-        lines.append(
-            f"C={a.flops:.3g}  {si(a.params):>6} params  {si(a.tokens):>6} tokens  {said}"
-        )
-    return lines
+            before, after = within(each.before), within(each.after)
+            said = f"{each.skill} at {number(each.flops)} from {before} to {after}"
+        rows.append((number(a.flops), si(a.params), si(a.tokens), said))
+    return grid(("budget", "params", "tokens", "narrows most"), rows, right="rrrl") if rows else []
 
 
 @app.command()

@@ -158,6 +158,9 @@ def observed(table: pd.DataFrame) -> pd.DataFrame:
     repeats = table.groupby(["flops", "params", "skill"], sort=False).cumcount()
     seeds = pd.to_numeric(frame["seed"], errors="coerce")
     frame["seed"] = seeds.fillna(repeats).astype(int)
+    named = frame["trial_id"].notna()
+    rows = frame.groupby(["flops", "params", "tokens", "seed"], sort=False).ngroup()
+    frame["trial_id"] = frame["trial_id"].where(named, "row " + rows.astype(str))
     for name in ("params", "tokens"):
         frame[name] = frame[name].round().astype("int64")
     return frame

@@ -77,6 +77,15 @@ def test_a_sweep_suggests_on_its_own_sizes():
     assert all(a.params in sweep.shapes for a in found)
 
 
+def test_rows_without_names_are_trials_by_their_numbers():
+    table = runs(24)
+    named, plain = observed(table), observed(table.drop(columns="trial_id"))
+    assert plain["trial_id"].nunique() == named["trial_id"].nunique() == 24
+    assert (plain.groupby("trial_id")["skill"].nunique() == 2).all()
+    found = suggest_for(table.drop(columns="trial_id"), budgets=BUDGETS, allowance=1e20, n=1)
+    assert found[0].skill  # a law was fitted: the search is past its opening
+
+
 def test_the_command_as_table_csv_and_json(tmp_path):
     table = runs(24)
     table.loc[table.index[-2:], "loss"] = math.nan
@@ -88,8 +97,8 @@ def test_the_command_as_table_csv_and_json(tmp_path):
     assert {"flops", "params", "tokens", "teaches"} <= rows[0].keys()
     # Those of the table are its budgets.
     plain = CliRunner().invoke(app, asked).stdout.splitlines()
-    assert len(plain) == 3
-    assert "narrows skill-" in plain[0]
+    assert len(plain) == 1 + 3
+    assert "narrows most" in plain[0] and "skill-" in plain[1] and " %" in plain[1]
     text = CliRunner().invoke(app, [*asked, "--csv"]).stdout
     assert text.splitlines()[0].startswith("flops,params,tokens")
     with pytest.raises(SpecError, match="--budgets 'x'"):
