@@ -3,7 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/replay.py [runs.csv ...] [--only NAME ...] [--write]
 
 Every order that ends is appended to results/replay.csv.gz, and those that are there are not run
-again: delete the file after a change of the fit or the search.
+again: delete the file after a change of the fit or the search. The section "Reading" of the page
+is written by hand and kept.
+
 Pools are the isoFLOP tables of `public_tables` and any table given; each trial may be asked for
 once, and only those that were trained can be. The truth is the local minimum of every budget and
 skill (`public_tables.local_optima`), of skills that the whole pool's fit finds, too; every policy
@@ -360,7 +362,8 @@ def main() -> None:
     ]
     print("\n".join(text))
     if args.write:
-        RESULT.write_text("\n".join(text) + "\n")
+        reading = "".join(RESULT.read_text().partition("## Reading")[1:])
+        RESULT.write_text("\n".join(text) + "\n\n" + reading)
 
 
 if __name__ == "__main__":
