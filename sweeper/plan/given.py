@@ -14,7 +14,7 @@ import yaml
 from sweeper.errors import SpecError
 from sweeper.plan.estimate import plan
 from sweeper.plan.measured import timed
-from sweeper.plan.recipe import FEW_STEPS
+from sweeper.plan.recipe import FEW_STEPS, ROOM
 from sweeper.plan.speed import devices_at_hand
 from sweeper.spec.spec import Spec
 from sweeper.text import duration, number
@@ -37,10 +37,6 @@ TRIALS_EACH = 8
 MOST_TIMES = 5.0
 """Times as many trials as that where a corpus ends the ladder (assumption: an interval falls with
 the root of their number, and who has more time than that wants more text)."""
-
-ROOM = 2.0
-"""Least budget's guessed optimum over the smallest size that can be built: an optimum is bracketed
-by sizes on both sides (assumption; the search goes e^1.6 beyond)."""
 
 AROUND_S = {"cpu": 25.0, "gpu": 60.0}
 """Seconds of a sweep before the first and after the last training: Ray, processes, fits, report

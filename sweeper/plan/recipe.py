@@ -43,6 +43,10 @@ VOCABULARY = (0.20, 0.42)
 VOCABULARY_OFF = 8.0
 """Factor off the best vocabulary that is said (assumption: the loss is flat around it)."""
 
+ROOM = 1.6
+"""Factor between a guessed optimum and the smallest or largest size from which it is bracketed
+(assumption: two sizes of the ladder; the search goes e^1.6 beyond)."""
+
 DECADE = 10.0
 """Span of budgets from which an exponent can be told well (assumption; the paper's is 30)."""
 
@@ -250,4 +254,13 @@ def _ratio(spec: Spec) -> Line:
         f"{number(min(ratios))} to {number(max(ratios))} tokens per parameter, "
         f"{number(spec.search.tokens_per_param)} guessed best"
     )
+    sizes = spec.space.params
+    for flops in (spec.budgets[0], spec.budgets[-1]):
+        guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
+        if not ROOM * sizes[0] <= guess <= sizes[-1] / ROOM:
+            return Line("t/p", value, (
+                f"at {number(flops)} FLOPs the optimum is guessed at {si(guess)} params, at the "
+                f"edge of the sizes ({si(sizes[0])} to {si(sizes[-1])}): it cannot be bracketed; "
+                "raise budgets, widen sizes.low..sizes.high, or lower model.vocabulary"
+            ))  # fmt: skip
     return Line("t/p", value)
