@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search.history import allocations, guess, mean_centre, near, vertices
+from sweeper.search.history import allocations, first_guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
@@ -79,9 +79,8 @@ class GridSearch:
         return sizes
 
     def _sizes(self, observations: pd.DataFrame, flops: float) -> list[int]:
-        lowest = self.space.budgets[0]
-        first = (lowest, guess(lowest, self.settings.tokens_per_param))
-        centre = mean_centre(vertices(observations, self.space), flops, first, own=False)
+        first = first_guess(self.space, self.settings.tokens_per_param)
+        centre = mean_centre(vertices(observations, self.space), flops, first)
         half = self.settings.half_width
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]

@@ -14,7 +14,8 @@ import pandas as pd
 from sweeper.budget import Allocation, Space, same_budget
 
 __all__ = [
-    "GOLDEN", "FitCache", "allocations", "finished", "guess", "mean_centre", "near", "vertices",
+    "GOLDEN", "FitCache", "allocations", "finished", "first_guess", "guess", "mean_centre", "near",
+    "vertices",
 ]  # fmt: skip
 
 GOLDEN = 0.6180339887498949
@@ -65,13 +66,22 @@ def guess(flops: float, tokens_per_param: float) -> float:
     return 0.5 * math.log(flops / (6.0 * tokens_per_param))
 
 
+def first_guess(space: Space, tokens_per_param: float) -> tuple[float, float]:
+    """The cheapest budget, and ln p* guessed there."""
+    return space.budgets[0], guess(space.budgets[0], tokens_per_param)
+
+
 def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
     """The trials on one budget."""
     return [a for a in trials if same_budget(a.flops, flops)]
 
 
 def mean_centre(
-    found: Sequence[tuple[float, float]], flops: float, first: tuple[float, float], *, own: bool
+    found: Sequence[tuple[float, float]],
+    flops: float,
+    first: tuple[float, float],
+    *,
+    own: bool = False,
 ) -> float:
     """Centre of the sizes on one budget, ln params.
 
@@ -81,7 +91,7 @@ def mean_centre(
     Args:
         found: `vertices`.
         flops: the budget.
-        first: the cheapest budget, and ln p* guessed there.
+        first: `first_guess`.
         own: whether this and dearer budgets count, too.
     """
     points = [
