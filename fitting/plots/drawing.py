@@ -151,12 +151,20 @@ def _size(value: float) -> str:
     return f"{value:g}"
 
 
+_STEPS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (1e4, (1.0,)), (100.0, (1.0, 3.0)), (6.0, (1.0, 2.0, 5.0)),
+    (0.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)),
+)  # fmt: skip
+"""Numbers of a decade that a logarithmic axis names, by the ratio of its ends: as many as have
+room beside each other."""
+
+
 def plain_numbers(axis: Any) -> None:
     """Numbers like 200M or 0.5 on a logarithmic axis; more of them where it spans little."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    steps = (1.0, 2.0, 5.0) if high / low > 6 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)
+    steps = next(steps for span, steps in _STEPS if high / low > span)
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
     axis.set_minor_formatter(NullFormatter())
