@@ -92,7 +92,7 @@ def test_large_budgets_take_published_rules(corpus: Path, budgets: list[float], 
             "steps",
             "fewer than 200 at an optimum",
         ),
-        ({"budgets": [5e9, 5e10]}, "t/p", "at the edge of the sizes (5.66k"),
+        ({"budgets": [5e9, 5e10]}, "t/p", "at the edge of the sizes (6.81k"),
         ({"budgets": [3e9, 1e10]}, "budgets", "less than a factor of 10"),
     ],
 )
