@@ -138,7 +138,7 @@ def _data(spec: Spec) -> Line:
         doubt = (
             f"the corpus is too small for this ladder: {worst} is repeated at the optimum itself; "
             f"prepare {epochs[worst] / EPOCHS_WARNED:.2g} times as much, or end budgets near "
-            f"{6 * tokens**2 / spec.search.tokens_per_param:.1g}"
+            f"{number(6 * tokens**2 / spec.search.tokens_per_param, 1)} FLOPs"
         )
     return Line("data", value, doubt)
 
