@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweeper.budget import Allocation
 from sweeper.spec.defaults import CONTEXTS, context_of, scaled_rate
@@ -17,7 +17,7 @@ from sweeper.spec.spec import Spec
 from sweeper.text import number, screen_width, si
 from trainables.config import TrialConfig
 from trainables.data import EPOCHS_WARNED, Prepared
-from trainables.training import BUILT_IN
+from trainables.training import BUILT_IN, Train
 
 FEW_STEPS = 200
 """Steps of the guessed optimum's trial below which the schedule decides the loss (assumption: a
@@ -35,6 +35,16 @@ SOURCES = {
     "steplaw": "Step Law, .2 to 1.1 B params (arXiv 2503.04715)",
 }
 """Where the rates and batches of rules come from."""
+
+RANGES: dict[str, tuple[str, float, float]] = {
+    "llama3": ("FLOPs", 6e18, 1e22), "deepseek": ("FLOPs", 1e17, 1e20),
+    "porian": ("params", 25e6, 110e6), "steplaw": ("params", 0.2e9, 1.1e9),
+}  # fmt: skip
+"""What the rules were measured at (`trainables.recipe`)."""
+
+FAR_OUTSIDE = 10.0
+"""Factor outside it from which a rule is doubted: at 10 k to 90 k params all are off by 2 to 30
+times (measured, benchmarks/results/tuning.md)."""
 
 VOCABULARY = (0.20, 0.42)
 """Best parameters of the vocabulary, coefficient * FLOPs^exponent (Tao et al. 2024, arXiv
@@ -212,13 +222,17 @@ def _rate(spec: Spec, ends: list[TrialConfig]) -> Line:
     low, high = (end.recipe.learning_rate for end in ends)
     span = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
     value = f"{span} at the guessed optima ({_source(spec, 'learning_rate')})"
-    if spec.train.law.learning_rate is not None or spec.train.rule != "width":
+    if spec.train.law.learning_rate is not None:
         return Line("rate", value)
-    usual = scaled_rate(spec.train.batch_tokens) / spec.train.learning_rate
-    if not 1 / MISTUNED < usual < MISTUNED:
-        way = "above" if usual < 1 else "below"
+    if spec.train.rule != "width":
+        return Line("rate", value, _far_outside(spec, ends))
+    batch, width = spec.train.batch_tokens, ends[0].shape.width
+    rule = replace(Train(), learning_rate=scaled_rate(batch)).peak_rate(width)
+    off = low / rule
+    if not 1 / MISTUNED < off < MISTUNED:
+        way = "above" if off > 1 else "below"
         return Line("rate", value, (
-            f"{max(usual, 1 / usual):.2g} times {way} the rule's {usual * low:.2g} for this batch "
+            f"{max(off, 1 / off):.2g} times {way} the rule's {rule:.2g} for this batch "
             f"({BUILT_IN['learning_rate']:g} at {BUILT_IN['batch_tokens']:g} tokens, as the root "
             "of the batch): unless it was tuned, leave train.learning_rate out, or `isoskill tune`"
         ))  # fmt: skip
@@ -227,6 +241,19 @@ def _rate(spec: Spec, ends: list[TrialConfig]) -> Line:
         "moved the demo's optima by a factor of .84: `isoskill tune` measures it"
     )
     return Line("rate", value, doubt if isinstance(spec.data, Prepared) else "")
+
+
+def _far_outside(spec: Spec, ends: list[TrialConfig]) -> str:
+    """Why a published rule is doubted, where it is used far outside what it was measured at."""
+    of, low, high = RANGES[spec.train.rule]
+    at = [end.flops if of == "FLOPs" else float(end.shape.params_with_head) for end in ends]
+    off = max(low / min(at), max(at) / high)
+    if off < FAR_OUTSIDE:
+        return ""
+    return (
+        f"used a factor of {off:.2g} outside the {number(low)} to {number(high)} {of} it was "
+        "measured at: leave train.rule out, or `isoskill tune` measures rate and batch here"
+    )
 
 
 def _steps(spec: Spec, ends: list[TrialConfig]) -> Line:

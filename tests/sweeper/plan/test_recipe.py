@@ -28,7 +28,8 @@ def doubts(corpus: Path) -> Make:
     """Doubts by part, of a sweep on the corpus with some fields changed."""
 
     def make(**changes: Any) -> dict[str, str]:
-        values = {"budgets": [1e9, 1e10], "allowance": 1e11, **changes}
+        values = {"budgets": [1e9, 1e10], **changes}
+        values["allowance"] = 20 * values["budgets"][-1]
         data = {"source": "prepared", "path": str(corpus), "evaluation_documents": 2}
         sweep = Sweep.from_dict({**values, "data": data})
         return {line.name: line.doubt for line in sweep.plan().recipe}
@@ -85,6 +86,11 @@ def test_large_budgets_take_published_rules(corpus: Path, budgets: list[float], 
         ({"train": {"learning_rate": 0.024}}, "rate", "4.1 times above the rule's"),
         ({"train": {"learning_rate": 0.0015}}, "rate", "3.9 times below the rule's"),
         ({}, "rate", "isoskill tune"),
+        (
+            {"train": {"rule": "steplaw"}, "budgets": [1e14, 1e15]},
+            "rate",
+            "outside the 2e8 to 1.1e9",
+        ),
         ({"model": {"context": 32}}, "context", "set model.context: 256"),
         ({"model": {"context": 200}}, "context", ""),
         (
