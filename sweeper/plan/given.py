@@ -231,11 +231,13 @@ class _Maker:
         found = self._kind.from_dict(
             {**self._values, "budgets": budgets, "allowance": allowance}, source="spec"
         )
-        if _guess(found, budgets[0]) < ROOM * found.space.params[0]:
-            raise SpecError(
-                f"budgets: the optimum of the least, {number(budgets[0])} FLOPs, is not between "
-                "sizes that can be built"
-            )
+        low, high = ROOM * found.space.params[0], found.space.params[-1] / ROOM
+        for flops in (budgets[0], budgets[-1]):
+            if not low <= _guess(found, flops) <= high:
+                raise SpecError(
+                    f"budgets: the optimum guessed at {number(flops)} FLOPs is not between sizes "
+                    "that can be trained"
+                )
         return found
 
     def least(self) -> Spec:
@@ -309,7 +311,12 @@ class _Maker:
         if span < 0.9 * SPANS[0]:
             said.append(f"a decade of budgets does not fit: a factor of {span:.2g}")
         bigger = self.kindly(spec.budgets[-1] * STEP, span)
-        if bigger is not None and repeated(bigger):
+        if bigger is None:
+            said.append(
+                "the sizes end the ladder: above it, optima lie beyond the largest; what time is "
+                f"left gives more trials, up to {MOST_TIMES:g} times as many"
+            )
+        elif repeated(bigger):
             said.append(
                 "the corpus ends the ladder: above it, the optimum itself would repeat a class "
                 f"more than {EPOCHS_WARNED:g} times; what time is left gives more trials, up to "

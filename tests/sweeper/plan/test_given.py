@@ -75,6 +75,17 @@ def test_a_small_corpus_ends_the_ladder(tmp_path: Path, write_corpus: Callable[.
         choose({**MINE, "data": data}, Given(minutes=30), Sweep)
 
 
+def test_the_sizes_of_a_trainer_end_the_ladder() -> None:
+    trainer = {"command": ["train", "--n={params}"], "skills": {"code": "code"}}
+    ladder = [{"params": round(5000 * 1.4**i)} for i in range(9)]
+    cluster = {**MINE["cluster"], "resources": [{"cpus": 1}]}
+    spec = {**MINE, "trainer": trainer, "sizes": {"ladder": ladder}, "cluster": cluster}
+    found = choose(spec, Given(minutes=60), Sweep, simulate=False)
+    guess = (found.spec.budgets[-1] / 120) ** 0.5
+    assert guess < ladder[-1]["params"] / 1.5
+    assert "the sizes end the ladder" in " ".join(found.notes)
+
+
 def test_the_console_writes_a_spec_that_runs(tmp_path: Path) -> None:
     spec, out = tmp_path / "mine.yaml", tmp_path / "run.yaml"
     spec.write_text("name: mine\ncluster: {device: cpu-core, cpus: 2}\n")
