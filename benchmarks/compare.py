@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -188,13 +189,16 @@ def main() -> None:
     parser.add_argument("--worlds", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--times", nargs="+", type=float, default=[1.0, 1.05, 1.2])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", type=Path, help="add the rows to this CSV; show all of it")
     args = parser.parse_args()
     started = time.process_time()
+    rows = coverage(args) if args.part == "coverage" else sequential(args)
+    if args.rows is not None:
+        rows = pd.concat([pd.read_csv(args.rows), rows]) if args.rows.exists() else rows
+        rows.to_csv(args.rows, index=False)
     if args.part == "coverage":
-        rows = coverage(args)
         tables = [summary(rows, by) for by in (["world"], ["design"], ["times", "slope"])]
     else:
-        rows = sequential(args)
         tables = [verdicts(rows, by) for by in (["times"], ["world", "times"])]
     print("\n\n".join(t.round(3).to_string() for t in tables))
     print(f"\n{time.process_time() - started:.0f} CPU s, {date.today()}")
