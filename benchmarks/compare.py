@@ -11,8 +11,9 @@ ladder: the same grid of six sizes for both, grids that share no size, and a var
 sizes on the three cheapest budgets only.
 
 Sequential: `sweeper.search.compare.CompareSearch` on the seven budgets, one skill, four trials at
-a time, a look after every one; the verdict is of the largest budget, 1e21 FLOPs. How often it is
-right, wrong or undecided, and what it cost against eight sizes on every budget for both variants.
+a time, a look after every one; the verdict is of the largest budget, 1e21 FLOPs, or of --target.
+How often it is right, wrong or undecided, and what it cost against eight sizes on every budget for
+both variants.
 """
 
 from __future__ import annotations
@@ -149,17 +150,16 @@ def sequential(args: argparse.Namespace) -> pd.DataFrame:
     for name, times, replicate in counted(cases, "comparisons"):
         spaces = {n: Space(LADDER, PARAMS, tuple(6.0 * p for p in PARAMS), mix=n)
                   for n in ("base", "new")}  # fmt: skip
-        search = CompareSearch(SearchSettings(), spaces)
+        search = CompareSearch(SearchSettings(target_flops=args.target), spaces)
         loss, seed = outcome(world(name), Variant(times)), args.seed * 1000 + replicate
         asked = {"skills": [SKILL], "allowance": grids / 3, "slots": 4, "seed": seed}
         table = run(search, spaces["base"], loss, **asked)
         ended, trials = table.attrs["finished"], table.drop_duplicates("trial_id")
         said = ended.detail.rsplit(", ", 1)[-1]
-        rows.append({
-            "world": name, "times": times, "verdict": said, "trials": len(trials),
-            "share": grids / float(trials["spent_flops"].sum()),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+        share = grids / float(trials["spent_flops"].sum())
+        rows.append((name, args.target, times, said, len(trials), share))
+    names = ["world", "target", "times", "verdict", "trials", "share"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def verdicts(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--worlds", nargs="+", default=list(CONDITIONS))
     parser.add_argument("--times", nargs="+", type=float, default=[1.0, 1.05, 1.2])
+    parser.add_argument("--target", type=float, default=LADDER[-1], help="budget judged")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", type=Path, help="add the rows to this CSV; show all of it")
     args = parser.parse_args()
@@ -199,7 +200,7 @@ def main() -> None:
     if args.part == "coverage":
         tables = [summary(rows, by) for by in (["world"], ["design"], ["times", "slope"])]
     else:
-        tables = [verdicts(rows, by) for by in (["times"], ["world", "times"])]
+        tables = [verdicts(rows, ["world", "target", "times"])]
     print("\n\n".join(t.round(3).to_string() for t in tables))
     print(f"\n{time.process_time() - started:.0f} CPU s, {date.today()}")
 

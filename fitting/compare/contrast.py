@@ -44,12 +44,10 @@ class Margin:
     """How sure it is that a variant is not better than x times the compute.
 
     Attributes:
-        value: (S, n) the mean of h, negative where the variant is better.
-        z: (S, n) in standard errors.
+        z: (S, n) in standard errors, negative where the variant is better.
         se: (S, n) standard error of ln x.
     """
 
-    value: FloatArray
     z: FloatArray
     se: FloatArray
 
@@ -82,7 +80,7 @@ def exceeds(joint: Joint, variant: int, flops: float, log_x: FloatArray) -> Marg
     unit = (joint.weights[:, :, None] * [p[2] for p in parts]).sum(0)
     by_h, by_loss = (value / np.maximum(se, 1e-300) for value, se in (h, loss))
     z = np.where(np.abs(by_h) > np.abs(by_loss), by_h, by_loss)
-    return Margin(h[0], z, loss[1] / unit)
+    return Margin(z, loss[1] / unit)
 
 
 def multiplier(
@@ -96,7 +94,7 @@ def multiplier(
     # Dense near 0, where multipliers of interest lie.
     log_x = FARTHEST * np.sinh(np.linspace(-4, 4, STEPS)) / math.sinh(4)
     found = exceeds(joint, variant, flops, log_x)
-    ends = (found.value, found.z + half_width[:, None], found.z - half_width[:, None])
+    ends = (found.z, found.z + half_width[:, None], found.z - half_width[:, None])
     value, low, high = (np.array([_root(log_x, row) for row in h]) for h in ends)
     return value, low, high
 

@@ -79,7 +79,7 @@ def test_reversed_roles_give_the_inverse() -> None:
 
 def test_intervals_hold_and_nulls_are_seldom_rejected() -> None:
     inside, rejected = [], []
-    for seed in range(30):
+    for seed in range(16):
         times = (1.0, 1.15)[seed % 2]
         tables = {"old": runs(seed=2 * seed), "new": runs(times, seed=2 * seed + 1)}
         found = compare_runs(tables)
@@ -88,7 +88,7 @@ def test_intervals_hold_and_nulls_are_seldom_rejected() -> None:
             if times == 1:
                 rejected.append(found[skill].verdict in ("better", "worse"))
     assert 0.8 <= np.mean(inside) <= 1.0
-    assert np.mean(rejected) <= 0.1
+    assert sum(rejected) <= 2
 
 
 def test_errors_common_to_an_allocation_are_taken_off() -> None:
