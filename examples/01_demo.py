@@ -1,6 +1,6 @@
 """A real adaptive sweep on this machine's CPU: what `make demo` and `isoskill demo` run.
 
-Some forty language models of 8 k to 215 k parameters are trained on a built-in corpus of facts,
+Some twenty language models of 8 k to 120 k parameters are trained on a built-in corpus of facts,
 programs and topic text; each is scored on every skill; the search decides what to train next.
 Start it again after an interruption and it goes on where it was. The spec is
 sweeper/commands/starters/demo.yaml; `isoskill init laptop` writes one to change.
