@@ -22,6 +22,7 @@ import pandas as pd
 
 from sweeper.budget import Allocation
 from sweeper.plan.speed import Speed, devices_at_hand, trained
+from sweeper.spec.roofline import TRIAL_S
 from sweeper.spec.sections import Cluster
 from sweeper.spec.spec import Spec
 from sweeper.text import write_whole
@@ -126,12 +127,13 @@ def _as_trials(
 ) -> pd.DataFrame:
     """What trials at the places would take, beside what was worked out for them."""
     plain = Speed(Cluster(device=spec.cluster.device), "")
+    start_s = TRIAL_S["gpu" if spec.cluster.hardware.is_gpu else "cpu"]
     rows = []
     for place, pace in zip(places, found, strict=True):
         model = trained(spec, place.params, place.tokens)
         rows.append({
             "state": "finished", "flops": place.flops, "params": float(place.params),
-            "wall_s": place.tokens / pace["tokens_per_s"] + pace["aside_s"],
+            "wall_s": place.tokens / pace["tokens_per_s"] + pace["aside_s"] + start_s,
             "core": pace["core"],
             "worked_out_s": plain.wall_s(place.flops, place.params, spec.placement, model),
         })  # fmt: skip
