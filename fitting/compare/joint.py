@@ -36,6 +36,7 @@ from fitting.mixture.laplace import Data, Prior, maximise
 from fitting.mixture.member import Component
 from fitting.mixture.problem import NOISE_FLOOR, Problem
 from fitting.mixture.vertex_form import EFFECTS, N_GLOBAL, N_LOCAL, Groups, Layout, Rows
+from fitting.reading.budgets import group_budgets
 from fitting.values import FloatArray
 
 __all__ = ["Joint", "Member", "VariantTrials", "fit_joint"]
@@ -126,7 +127,7 @@ class VariantTrials:
 
         A size differs by less than 1 % between trials of one allocation, and so do their FLOPs.
         """
-        sizes, flops = (np.round(v / 0.01).astype(int) for v in (self.log_params, self.log_flops))
+        sizes, flops = (group_budgets(np.exp(v)) for v in (self.log_params, self.log_flops))
         frame = pd.DataFrame({"p": sizes, "c": flops, "s": self.seed})
         columns: dict[bytes, FloatArray] = {}
         for names in (["p", "c"], ["p", "c", "s"]):

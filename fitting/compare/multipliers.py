@@ -367,21 +367,20 @@ def _check_units(seen: Mapping[str, Observations]) -> None:
 
 def _shared_notes(fit: Joint) -> tuple[str, ...]:
     """What the estimate rests on."""
-    trials, pairs = fit.trials, fit.common.shape[1]
-    notes = []
+    pairs, notes = fit.trials.common().shape[1], []
+    part = fit.members[0].common
     if pairs:
-        shares = [m.common for m in fit.members]
-        part = float((fit.weights.mean(1) * shares).sum())
         notes.append(
-            f"{pairs} allocations (or seeds of one) were trained more than once: "
-            f"{part:.0%} of the variance of their errors is common, and drops out of differences"
+            f"{pairs} allocations (or seeds of one) were trained more than once: {part:.0%} of "
+            "the variance of their errors is common"
+            + ", and drops out of differences"
+            * (part > 0)
         )
+    else:
+        notes.append("no allocation is common to two variants: nothing but the law is shared")
     if len(fit.reference.nodes) == 1:
         notes.append(
             "one budget only: what a difference in loss is worth in compute rests on the usual "
             "slope of losses, not on these runs"
         )
-    seen = len(np.unique(trials.variant))
-    if not pairs and seen > 1:
-        notes.append("no allocation is common to two variants: nothing but the law is shared")
     return tuple(notes)

@@ -81,11 +81,11 @@ class CompareSearch:
         joint, found = state
         open_ = [one for one in found.verdicts if one.verdict == "undecided"]
         if not open_:
-            return Finished("decided", str(found))
+            return Finished("decided", _said(found))
         if selection.free > 0:
             self._most_decisive(joint, found, selection)
         reason = "nothing-helps" if selection.budgets() else "allowance"
-        return selection.answer(reason, lambda: str(found))
+        return selection.answer(reason, lambda: _said(found))
 
     def _missing(self, known: Sequence[Allocation]) -> list[Place]:
         """Places of the opening that no trial stands for yet, cheapest first."""
@@ -174,3 +174,8 @@ class CompareSearch:
         return aim.Trial(
             np.array(columns[0], dtype=int), np.array(columns[1]), np.array(columns[2])
         )
+
+
+def _said(found: Multipliers) -> str:
+    """What was decided, in one line."""
+    return "; ".join(f"{one.variant} by {one}" for one in found.verdicts)
