@@ -78,7 +78,7 @@ class AdaptiveSearch:
         if not converged:
             self._most_informative(state, selection)
         if selection.free > 0:
-            selection.take(closing.gaps(state, selection), keep=first)
+            selection.take(closing.gaps(state, selection, state.reported), keep=first)
         while self.proves and selection.free > 0:
             proof = closing.proof(state, selection)
             if proof is None:

@@ -17,7 +17,7 @@ import pandas as pd
 from fitting.laws.bracket import BRACKET, LEAST_SIZES, NEAR
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space, same_budget
-from sweeper.search.fit_state import FitState, fit_state
+from sweeper.search.fit_state import FitState, Optima, fit_state
 from sweeper.search.selection import Selection
 from sweeper.spec.spec import AGGREGATE
 
@@ -39,16 +39,21 @@ FRESH = 0.9
 Point = tuple[float, int]
 
 
-def gaps(state: FitState, selection: Selection) -> list[Point]:
-    """Points that the reported optima still lack, the largest budget first.
+def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
+    """Points that the optima still lack, the largest budget first.
 
     Every trained budget needs, for each skill, a trial near the optimum and one on either side.
+
+    Args:
+        state: fit and fates of the trials.
+        selection: trials and FLOPs.
+        optima: the quick ones while trials are chosen, those of a report at the end.
     """
     points: list[Point] = []
     for flops in reversed(selection.space.budgets):
         if not selection.on(flops) or not selection.space.allowed(flops):
             continue
-        mean, se = state.optima[flops]
+        mean, se = optima[flops]
         sizes = _sound(state, selection, flops)
         for x in mean[se < UNKNOWN]:
             size = _missing(state, selection, flops, float(x), sizes)
@@ -102,8 +107,7 @@ def proof(state: FitState, selection: Selection) -> Allocation | None:
     waits = any(a.seed < PROOF_SEED for a in selection.training)
     if waits or flops is None or flops > selection.remaining:
         return None
-    mean, se = (v[:, 0] for v in state.whole.log_optimum([flops]))
-    sizes = _proof_sizes(state, selection, flops, mean, se)[done:]
+    sizes = _proof_sizes(state, selection, flops, *state.reported[flops])[done:]
     others = sum(a.seed < PROOF_SEED for a in selection.ended)
     return selection.space.allocation(flops, sizes[0], PROOF_SEED + others) if sizes else None
 
@@ -141,7 +145,7 @@ def kept(state: FitState, selection: Selection, *, proves: bool) -> float:
 
     Where they are there, for one more: the sweep ends, unless enough is left to end once again.
     """
-    lacking = sum(flops for flops, _ in gaps(state, selection))
+    lacking = sum(flops for flops, _ in gaps(state, selection, state.optima))
     budget = _proof_budget(selection) if proves else None
     if budget is None:
         return lacking

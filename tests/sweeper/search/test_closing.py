@@ -40,10 +40,17 @@ def loss(allocation: Allocation, rng: np.random.Generator) -> Mapping[str, float
     return WORLD.loss(allocation.params, allocation.tokens, rng)
 
 
-def sweep(seed: int, slots: int, *, proves: bool = True, **settings: float) -> pd.DataFrame:
+def sweep(
+    seed: int,
+    slots: int,
+    *,
+    proves: bool = True,
+    allowance: float = ALLOWANCE,
+    **settings: float,
+) -> pd.DataFrame:
     search = AdaptiveSearch(SearchSettings(**settings), SPACE, proves)  # type: ignore[arg-type]
     return run(
-        search, SPACE, loss, skills=WORLD.skills, allowance=ALLOWANCE, slots=slots, seed=seed
+        search, SPACE, loss, skills=WORLD.skills, allowance=allowance, slots=slots, seed=seed
     )
 
 
@@ -85,10 +92,10 @@ def test_what_is_foretold_holds_for_most_losses() -> None:
 
 
 def test_also_a_search_that_reached_its_tolerance_proves_it() -> None:
-    table = sweep(0, 2, tolerance=0.6, min_trials=15)
+    table = sweep(0, 2, tolerance=0.6, min_trials=15, allowance=2 * ALLOWANCE)
     assert table.attrs["finished"].reason == "tolerance"
     assert (table["seed"] >= closing.PROOF_SEED).any()
-    assert table.drop_duplicates("trial_id")["spent_flops"].sum() < 0.95 * ALLOWANCE
+    assert table.drop_duplicates("trial_id")["spent_flops"].sum() < 1.2 * ALLOWANCE
 
 
 def test_a_sweep_that_goes_on_proves_anew() -> None:
@@ -134,7 +141,7 @@ FULL = [-1.0, -0.5, 0.0, 0.5, 1.0]
 )
 def test_a_gap_is_filled_where_it_is(top: list[float], low: float, high: float) -> None:
     state, selection = pinned({1e11: FULL, 2e11: FULL, 4e11: top})
-    points = closing.gaps(state, selection)
+    points = closing.gaps(state, selection, state.optima)
     assert [flops for flops, _ in points] == [4e11]
     optimum = float(state.fit.vertex([4e11])[0, 0])
     assert low <= math.log(points[0][1]) - optimum <= high
@@ -145,11 +152,11 @@ def test_a_budget_without_sizes_to_train_is_left_alone() -> None:
     few = replace(selection.space, max_tokens=4e11 / 6 / SIZES[-1] / 2)
     assert not few.allowed(4e11)
     selection = Selection(few, selection.ended, [], 1e13, 4)
-    assert all(flops < 4e11 for flops, _ in closing.gaps(state, selection))
+    assert all(flops < 4e11 for flops, _ in closing.gaps(state, selection, state.optima))
     proof = closing.proof(state, selection)
     assert proof is None or proof.flops < 4e11
 
 
 def test_no_gap_where_all_is_there_or_nothing_was_trained() -> None:
     state, selection = pinned({1e11: FULL, 2e11: FULL})
-    assert closing.gaps(state, selection) == []
+    assert closing.gaps(state, selection, state.optima) == []
