@@ -49,7 +49,7 @@ def test_a_pilot_corrects_what_was_worked_out_by_size():
     assert ratios[0] == pytest.approx(2.0, rel=0.15)
     assert ratios[1] == pytest.approx(2.0 / 8**0.5)  # beyond the largest measured, as there
     assert "measured on 4 trials" in speed.source
-    assert "worked out" in speed_of(LARGE.cluster, trials.head(2)).source
+    assert "data sheets" in speed_of(LARGE.cluster, trials.head(2)).source
 
 
 def test_trials_that_share_a_gpu_are_charged_their_share():
