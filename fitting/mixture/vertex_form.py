@@ -53,7 +53,8 @@ def blur(distance: FloatArray, reach: FloatArray | float) -> FloatArray:
         distance: u, of any shape.
         reach: |u| at which a loss says half as much of the optimum as one near it; broadcast.
     """
-    return np.asarray(np.sqrt(1.0 + (distance / reach) ** 6))
+    square = (distance / reach) ** 2
+    return np.asarray(np.sqrt(1.0 + square * square * square))
 
 
 @dataclass(frozen=True)

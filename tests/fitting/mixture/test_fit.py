@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fitting.isoflop import fit_isoflop
-from fitting.mixture.discrepancy import KINDS, SURFACE, Kind
+from fitting.mixture.discrepancy import KINDS, SURFACE, Kind, Walk
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.synthetic import LADDER, World, surface_world, world
 
@@ -232,6 +232,11 @@ def test_budgets_off_the_ladder_and_unvisited_ones():
     assert (error[:, 7] > error[:, 5]).all()
     assert (error[:, 5] > error[:, 1]).all()
     assert (np.abs(mean - truth_of(place)) < 4 * error).all()
+
+
+def test_variances_of_a_walk_are_the_diagonal_of_its_covariances():
+    walk, x = Walk(0.1, 0.2, 0.3, 0.4, 0.5), np.linspace(-2, 3, 11)
+    np.testing.assert_allclose(walk.variance(x), np.diag(walk.covariance(x, x)), atol=1e-12)
 
 
 def test_component_gradients_match_differences(base):
