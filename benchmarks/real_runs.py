@@ -230,7 +230,7 @@ def page(cases: pd.DataFrame) -> Iterator[str]:
     ):
         if len(some):
             yield f"\n## {title}: {some['pool'].nunique()}\n"
-            yield shown(summary(some))
+            yield shown(summary(some[some["method"] != "published"]))
     for pool, some in cases.groupby("pool", sort=False):
         yield f"\n### {pool}\n"
         yield shown(summary(some))

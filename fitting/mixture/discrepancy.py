@@ -125,10 +125,6 @@ REACH = 1.25
 """|u| at which a loss says half as much of the optimum as one near it, where curves are free: few
 constants are exact no farther off (chosen on the public pools, benchmarks/real_runs.py)."""
 
-BENT_REACH = 1.6
-"""The same where sizes bend the loss: what bends it shows far from the optimum first (chosen on
-the public pools; in world lrbump, grid 7x8, p* at ten times is off by .28, with 1.25 by .36)."""
-
 SURFACE = Kind("surface", slope=PUBLISHED, often=0.0003, in_line=True)
 FIRM_LINE = Kind(
     "firm line", Walk(0.015, sway=0.07), CALM, FIRM, 0.05, slope=PUBLISHED, often=0.1, in_line=True
@@ -155,7 +151,7 @@ BENT = Kind(
     CALM,
     CURVATURE,
     bent=True,
-    reach=BENT_REACH,
+    reach=REACH,
     often=3.0,
 )
 KINDS = (SURFACE, FIRM_LINE, LINE, STEADY, NEAR, LOOSE, APART, BENT)
