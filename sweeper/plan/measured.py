@@ -125,15 +125,22 @@ def _measured(spec: Spec, places: Sequence[Allocation]) -> list[dict[str, float]
 def _as_trials(
     spec: Spec, places: Sequence[Allocation], found: Sequence[dict[str, float]]
 ) -> pd.DataFrame:
-    """What trials at the places would take, beside what was worked out for them."""
+    """What trials at the places would take, beside what was worked out for them.
+
+    The share of a core that others left belongs to the machine, not to a size: the median counts,
+    so that a moment's stall does not pass for a slow model.
+    """
+    gpu = spec.cluster.hardware.is_gpu
+    usual = median(pace["core"] for pace in found)
     plain = Speed(Cluster(device=spec.cluster.device), "")
-    start_s = TRIAL_S["gpu" if spec.cluster.hardware.is_gpu else "cpu"]
+    start_s = TRIAL_S["gpu" if gpu else "cpu"]
     rows = []
     for place, pace in zip(places, found, strict=True):
         model = trained(spec, place.params, place.tokens)
+        speed = pace["tokens_per_s"] * (1.0 if gpu else usual / max(pace["core"], 0.01))
         rows.append({
             "state": "finished", "flops": place.flops, "params": float(place.params),
-            "wall_s": place.tokens / pace["tokens_per_s"] + pace["aside_s"] + start_s,
+            "wall_s": place.tokens / speed + pace["aside_s"] + start_s,
             "core": pace["core"],
             "worked_out_s": plain.wall_s(place.flops, place.params, spec.placement, model),
         })  # fmt: skip

@@ -106,7 +106,9 @@ def test_timings_are_kept_and_give_the_speed(
 
     def pace(spec: Sweep, places: Any) -> list[dict[str, float]]:
         calls.append(places)
-        return [{"tokens_per_s": 2e4, "aside_s": 0.5, "core": 1.0} for _ in places]
+        paces = [{"tokens_per_s": 2e4, "aside_s": 0.5, "core": 0.5} for _ in places]
+        paces[0] |= {"tokens_per_s": 2e3, "core": 0.05}  # a stall while it was timed
+        return paces
 
     monkeypatch.setattr(measured, "_measured", pace)
     first = measured.timed(sweep, tmp_path / "speed.json")
