@@ -40,7 +40,7 @@ the root of their number, and who has more time than that wants more text)."""
 
 AROUND_S = {"cpu": 25.0, "gpu": 60.0}
 """Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
-(CPU: measured on the sweeps of examples/05_python_source; GPU: assumption)."""
+(assumption; a first run on a CPU under load took about as much)."""
 
 LEAST, MOST, STEP, HALVINGS = 1e7, 1e25, 10**0.25, 5
 """Top budgets looked through, FLOPs, and how often the last step between them is halved."""

@@ -33,6 +33,10 @@ optimum in sight (assumption)."""
 PROOF_SEED = 1000
 """Seeds of proofs: this and the number of other trials that had ended."""
 
+SECOND_SHARE = 0.05
+"""Share of the allowance up to which a second proof pays: where one costs an eighth, the end cost
+the optima themselves precision (benchmarks/search_efficiency.py, three worlds)."""
+
 FRESH = 0.9
 """A proof counts while it knew of this share of the trials: a sweep that went on has another."""
 
@@ -107,9 +111,18 @@ def proof(state: FitState, selection: Selection) -> Allocation | None:
     waits = any(a.seed < PROOF_SEED for a in selection.training)
     if waits or flops is None or flops > selection.remaining:
         return None
-    sizes = _proof_sizes(state, selection, flops, *state.reported[flops])[done:]
+    # An optimum without a size near it proves as much, and the FLOPs may do for one trial only.
+    sizes = _unseen(state, selection, flops)
+    sizes = sizes or _proof_sizes(state, selection, flops, *state.reported[flops])[done:]
     others = sum(a.seed < PROOF_SEED for a in selection.ended)
     return selection.space.allocation(flops, sizes[0], PROOF_SEED + others) if sizes else None
+
+
+def _unseen(state: FitState, selection: Selection, flops: float) -> list[int]:
+    """Sizes nearest to the budget's optima that have none near them."""
+    lacking = [size for c, size in gaps(state, selection, state.reported) if c == flops]
+    optima = {selection.nearest(flops, float(x)) for x in state.reported[flops][0]}
+    return [size for size in lacking if size in optima]
 
 
 def _proof_sizes(
@@ -120,7 +133,9 @@ def _proof_sizes(
     first = skills.index(AGGREGATE) if AGGREGATE in skills else int(se.argmin())
     widest = int(np.where(se < UNKNOWN, se, 0.0).argmax())
     apart = abs(mean[first] - mean[widest]) > NEAR - MARGIN
-    picked = [first, widest] if apart else [first]
+    whole = selection.remaining + sum(a.flops for a in selection.known)
+    second = apart and flops <= SECOND_SHARE * whole
+    picked = [first, widest] if second else [first]
     return list(dict.fromkeys(selection.nearest(flops, float(mean[i])) for i in picked))
 
 

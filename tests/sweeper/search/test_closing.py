@@ -114,14 +114,16 @@ def test_one_that_proves_nothing_spends_its_last_trials_elsewhere() -> None:
     assert (sweep(0, 1, proves=False)["seed"] < closing.PROOF_SEED).all()
 
 
-def pinned(offsets: Mapping[float, list[float]]) -> tuple[FitState, Selection]:
+def pinned(
+    offsets: Mapping[float, list[float]], skills: tuple[str, ...] = ("validation",)
+) -> tuple[FitState, Selection]:
     """A state of trials at offsets in ln p round the aggregate's optimum of each budget."""
     rng, rows = np.random.default_rng(0), []
     for c, at in offsets.items():
         for i, offset in enumerate(at):
             a = SPACE.allocation(c, math.exp(WORLD.log_optimum("validation", c) + offset), i)
-            row = (f"{c}-{i}", a.flops, a.params, a.tokens, a.seed, "base", "validation")
-            rows.append((*row, loss(a, rng)["validation"], "finished", a.flops))
+            row, losses = (f"{c}-{i}", a.flops, a.params, a.tokens, a.seed, "base"), loss(a, rng)
+            rows += [(*row, skill, losses[skill], "finished", a.flops) for skill in skills]
     table = pd.DataFrame(rows, columns=COLUMNS)
     state = fit_state(table, SPACE)
     assert state is not None
@@ -145,6 +147,22 @@ def test_a_gap_is_filled_where_it_is(top: list[float], low: float, high: float) 
     assert [flops for flops, _ in points] == [4e11]
     optimum = float(state.fit.vertex([4e11])[0, 0])
     assert low <= math.log(points[0][1]) - optimum <= high
+
+
+def test_a_proof_for_which_alone_there_are_flops_goes_where_a_size_is_lacking() -> None:
+    full, top = [-1.7, -1.1, *FULL], [-1.9, -0.2, 0.1, 0.5, 1.0]  # code's lies at -1.1
+    both = ("code", "validation")
+    state, selection = pinned({1e11: full, 2e11: full, 4e11: top}, both)
+    last = Selection(selection.space, selection.ended, [], 4.5e11, 1)
+    proof = closing.proof(state, last)
+    assert proof is not None and proof.flops == 4e11
+    code, aggregate = (WORLD.log_optimum(skill, 4e11) for skill in both)
+    x = math.log(proof.params)
+    assert abs(x - code) < 0.4 < abs(x - aggregate)
+    state, selection = pinned({1e11: full, 2e11: full, 4e11: full}, both)
+    last = Selection(selection.space, selection.ended, [], 4.5e11, 1)
+    proof = closing.proof(state, last)
+    assert proof is not None and abs(math.log(proof.params) - aggregate) < 0.4
 
 
 def test_a_budget_without_sizes_to_train_is_left_alone() -> None:
