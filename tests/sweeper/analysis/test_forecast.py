@@ -79,9 +79,10 @@ def test_predict_answers_everything_and_never_nan(runs):
 
 def test_predict_reads_well(runs):
     text = said("predict", runs, "--flops", "8e11", "--inference-tokens", "0", "--skill", "code")
-    assert "2x beyond the data" in text and "x0.5: +" in text and "Least lifetime cost" in text
+    assert "2 times beyond the data" in text and "half  " in text
+    assert "Least lifetime cost" in text
     text = said("predict", runs, "--flops", "1e30", "--skill", "code", code=3)
-    assert "no number" in text and "2.5e+18x beyond the data" in text and "nan" not in text
+    assert "no number" in text and "2.5e+18 times beyond the data" in text and "nan" not in text
 
 
 def test_an_unreachable_loss_is_said(runs):
