@@ -23,7 +23,7 @@ def test_the_first_signal_is_a_wish_and_handlers_are_given_back(number, capfd):
     before = signal.getsignal(number)
     with Interrupts() as interrupts:
         assert not interrupts.asked
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert interrupts.asked == number
     assert signal.getsignal(number) is before
     assert "once more stops at once" in capfd.readouterr().err
@@ -34,9 +34,9 @@ def test_the_second_signal_ends_the_process_whatever_it_does():
         "import os, signal\n"
         "from sweeper.cluster.interrupts import Interrupts\n"
         "with Interrupts():\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
         "    print('still here', flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
         "    print('not here', flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -48,7 +48,7 @@ def test_the_second_signal_ends_the_process_whatever_it_does():
 def test_a_closed_terminal_is_one_wish_however_often_it_is_said():
     with Interrupts() as interrupts:
         for _ in range(3):
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
         assert interrupts.asked == signal.SIGHUP
 
 
@@ -57,7 +57,7 @@ def test_what_is_ignored_stays_ignored(number):
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         assert not interrupts.asked
     finally:
         signal.signal(number, before)
@@ -79,5 +79,5 @@ def test_a_signal_is_heeded_without_a_place_to_say_so(stderr, monkeypatch):
         file.close()
     monkeypatch.setattr(sys, "stderr", file)
     with Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
     assert interrupts.asked == signal.SIGTERM
