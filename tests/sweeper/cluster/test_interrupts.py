@@ -11,11 +11,13 @@ from sweeper.cluster.interrupts import Interrupts, hangups_ignored
 
 
 @pytest.fixture(autouse=True)
-def hangups_are_heard():
-    """Whoever started the tests may ignore hangups, as nohup does."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_are_heard():
+    """Whoever started the tests may ignore some: nohup hangups, a shell's background Ctrl-C."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
