@@ -1,7 +1,7 @@
 """The training engine on the GPU at hand: right, fast, small enough, and honest about it.
 
     python benchmarks/gpu.py --out gpu                  # under 8 minutes on one H100 or H200
-    python benchmarks/gpu.py --out /tmp/gpu --tiny      # the same on a CPU, in two minutes
+    python benchmarks/gpu.py --out gpu --tiny           # the same on a CPU, in two minutes
 
 Needs torch, transformers and this repository's `trainables`; with accelerate installed,
 transformers.Trainer is a rival too. Writes OUT.json and OUT.md: every figure, the device, the

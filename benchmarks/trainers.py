@@ -263,7 +263,8 @@ def misbehaving(home: Path, modes: list[str]) -> Iterator[str]:
         notes = results.events[results.events["kind"] == "note"]["detail"].tolist()
         kept = sum(f.stat().st_size for f in (home / mode).rglob("output*")) / 2**20
         finished = ", ".join(f"{n} {state}" for state, n in states.items())
-        words = (said or (notes[0] if notes else "no fault")).replace("|", "/")[:150]
+        words = (said or (notes[0] if notes else "no fault")).replace(sys.executable, "python")
+        words = words.replace("|", "/")[:150]
         yield (
             f"| {mode} | {finished} | {len(faults)} | {len(gone(home))} | {kept:.0f} MB | "
             f"{seconds:.0f} s | {words} |"

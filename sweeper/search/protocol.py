@@ -30,7 +30,8 @@ class Finished:
     """The search asks for no more trials.
 
     Attributes:
-        reason: "tolerance", "allowance", "complete" or "nothing-helps".
+        reason: "tolerance", "allowance", "complete", "nothing-helps", or "decided" where variants
+            are compared.
         detail: a sentence for the reader: what was reached, and what more would buy.
     """
 
