@@ -128,13 +128,19 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
     studies = report_studies.sections(outcome)
     constants = tables.table(_constants(sweep), "constant", "value|id", "source")
     recipe = () if outcome.read else recipe_lines(sweep)
+    findings = _findings(fits, outcome.aggregate, skills, weak_in(outcome, fits))
+    answers = [sentence for study in studies for sentence in study.get("answers", ())]
     return {
         "name": sweep.name,
         "sweep": sweep,
         "subtitle": _subtitle(outcome, trials),
         "sections": {k: v for k, v in _SECTIONS.items() if studies or k != "studies"},
         "studies": studies,
-        **_findings(fits, outcome.aggregate, skills, weak_in(outcome, fits)),
+        **findings,
+        "said": [
+            *answers,
+            *findings["said"],
+        ],  # the question that the sweep was run for comes first
         "cards": _cards(outcome, trials),
         "stop": outcome.finished,
         "proof": _proof(outcome),

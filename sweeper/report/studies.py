@@ -25,7 +25,8 @@ def sections(outcome: Outcome) -> list[dict[str, Any]]:
 
     Returns:
         What the template shows of each: ``name``, ``said``, ``figures`` (svg and caption),
-        ``tables`` by name, or the ``reason`` why there is nothing to say.
+        ``tables`` by name, or the ``reason`` why there is nothing to say; of a comparison also its
+        ``answers``, which the page begins with.
     """
     named = [outcome.sweep.study] if outcome.sweep.study else []
     several = ["datamix"] if len(outcome.sweep.mixes) > 2 else []
@@ -53,7 +54,8 @@ def _compared(outcome: Outcome) -> dict[str, Any]:
         drawn = svg(figure_multipliers(found), "compare", caption, skill_colours())
     said = (f"{found.rule}.", *map(str, found.verdicts), *found.notes)
     rows = found.frame.drop(columns=["reason"])
-    return {"reason": "", "said": said, "figures": [(drawn, caption)],
+    answers = [f"{one.variant} by {one}." for one in found.verdicts]
+    return {"reason": "", "said": said, "figures": [(drawn, caption)], "answers": answers,
             "tables": {"Multipliers": _table(rows)}}  # fmt: skip
 
 

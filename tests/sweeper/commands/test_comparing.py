@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from fitting import fit_skills
 from sweeper.analysis.variants import Variant, compare
 from sweeper.cli import app
 from sweeper.errors import SpecError
@@ -90,10 +91,11 @@ def test_other_units_are_refused() -> None:
         compare(pair)
 
 
-def test_the_spec_says_which_variant_of_a_sweep_is_the_reference() -> None:
+def test_the_spec_says_which_variant_of_a_sweep_is_the_reference(tmp_path: Path) -> None:
     from sweeper import Sweep
     from sweeper.analysis.variants import of_sweep
     from sweeper.record.record import Outcome
+    from sweeper.report.report import write
     from sweeper.report.studies import sections
 
     spec = Sweep(
@@ -103,9 +105,11 @@ def test_the_spec_says_which_variant_of_a_sweep_is_the_reference() -> None:
     parts = [table(1.3, 1).assign(mix="new", seed=0), table(1.0, 0).assign(mix="old", seed=0)]
     rows = pd.concat(parts, ignore_index=True)
     rows = rows.assign(status="finished", tokens=rows["flops"] / 6 / rows["params"])
-    rows["trial_id"] = rows.index
+    rows["trial_id"], rows["spent_flops"] = rows.index, rows["flops"]
     outcome = Outcome(spec, rows, None)
     assert [one.name for one in of_sweep("", outcome)] == ["old", "new"]
     (section,) = [s for s in sections(outcome) if s["name"] == "compare"]
     assert any("better" in line for line in section["said"])
     assert "<svg" in section["figures"][0][0]
+    page = write(outcome, tmp_path / "report.md", fit_skills(rows)).read_text()
+    assert "* new by code" in page.split("## What the sweep says")[1].lstrip().splitlines()[0]
