@@ -21,7 +21,7 @@ from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.vertex_form import blur, jacobian, surface
 from fitting.values import FloatArray
 
-__all__ = ["Trial", "gains", "optima"]
+__all__ = ["Trial", "added", "gains", "left", "optima"]
 
 
 @dataclass(frozen=True)
@@ -119,13 +119,30 @@ def _common(joint: Joint, trials: Trial) -> tuple[FloatArray, FloatArray]:
     return np.asarray(shared), np.asarray(shared.any(axis=1))
 
 
+def left(joint: Joint, pending: Trial, variant: int, skill: int, flops: float) -> float:
+    """Share of a comparison's variance that will be left when trials in training have ended."""
+    aim, share = _aim(joint, variant, flops), 0.0
+    for weight, member in zip(joint.weights[:, skill], joint.members, strict=True):
+        rows, noise = _rows(joint, member, pending)
+        before = member.covariance[skill]
+        after = _given(before, rows[skill], noise[skill])
+        share += weight * float(aim @ after @ aim) / max(float(aim @ before @ aim), 1e-300)
+    return share
+
+
+def _given(covariance: FloatArray, rows: FloatArray, noise: FloatArray) -> FloatArray:
+    """The covariance once trials have been seen, whatever their outcome."""
+    for j, s in zip(rows, noise, strict=True):
+        known = covariance @ j
+        covariance = covariance - np.outer(known, known) / (s**2 + j @ known)
+    return covariance
+
+
 def _gain(
     covariance: FloatArray, aim: FloatArray, rows: FloatArray, noise: FloatArray, offered: int
 ) -> FloatArray:
     """Relative fall of the variance of the aim by each of the offered, given the others."""
-    for j, s in zip(rows[offered:], noise[offered:], strict=True):
-        known = covariance @ j
-        covariance = covariance - np.outer(known, known) / (s**2 + j @ known)
+    covariance = _given(covariance, rows[offered:], noise[offered:])
     spread = rows[:offered] @ covariance
     fall = (spread @ aim) ** 2 / (noise[:offered] ** 2 + (spread * rows[:offered]).sum(1))
     return np.asarray(fall / max(float(aim @ covariance @ aim), 1e-300))

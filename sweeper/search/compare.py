@@ -3,7 +3,8 @@
 A pure function of the ledger like all policies. A few cheap sizes under every variant; then, for
 each free slot, the variant, budget and size that take most variance off the comparisons still open
 (`fitting.compare.aim`), until every one has a verdict that holds however often one has looked
-(`fitting.compare.verdict`), or the allowance is spent.
+(`fitting.compare.verdict`), or the allowance is spent. Slots wait while the trials in training are
+expected to decide all that is open.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class CompareSearch:
             np.log([a.params for a in selection.training]),
             np.log([a.flops for a in selection.training]),
         )
-        while selection.free > 0 and len(offer):
+        while selection.free > 0 and len(offer) and not self._awaited(joint, found, pending):
             # One cheapest trial of overhead: a trial costs its start, too.
             cost = np.exp(offer.log_flops) + self._first.budgets[0]
             gain = aim.gains(joint, offer, pending, undecided, self.target) / cost
@@ -156,6 +157,23 @@ class CompareSearch:
             if gain[best] <= 0 or not self._take(selection, budget, place[1], names[place[0]]):
                 return
             pending = aim.added(pending, *place)
+
+    def _awaited(self, joint: Joint, found: Multipliers, pending: aim.Trial) -> bool:
+        """Whether the trials in training are expected to decide all that is open.
+
+        More trials would then mostly be wasted, and slots wait: FLOPs are what is scarce. With the
+        effect found so far, ln p grows as the variance falls.
+        """
+        if not len(pending):
+            return False
+        names, skills = list(self.spaces), list(joint.trials.skills)
+        for one in found.verdicts:
+            if one.verdict == "undecided":
+                place = names.index(one.variant), skills.index(one.skill)
+                share = aim.left(joint, pending, *place, self.target)
+                if min(one.p, one.p_margin) ** (1 / share) > self.settings.level:
+                    return False
+        return True
 
     def _offer(self, joint: Joint, remaining: float) -> aim.Trial:
         """Sizes near some skill's optimum, the same under all variants, by budget and variant."""

@@ -113,6 +113,17 @@ def test_gains_fall_once_a_trial_is_in_training() -> None:
     assert 0 < again < alone < 1
 
 
+def test_slots_wait_while_what_is_in_training_is_expected_to_decide() -> None:
+    table, search = sweep(1.15), CompareSearch(SearchSettings(), spaces())
+    assert table.attrs["finished"].reason == "decided"
+    last = int(table["trial_id"].max())
+    near, far = table[table["trial_id"] < last], table[table["trial_id"] < last - 1]
+    training = [s.allocation(LADDER[-1], 7e8, seed) for s in spaces().values() for seed in (8, 9)]
+    assert search.propose(near, [], 1e22, 3) != []
+    assert search.propose(near, training, 1e22, 3) == []
+    assert search.propose(far, training, 1e22, 3) != []
+
+
 def test_a_spec_asks_for_it() -> None:
     budgets, two = [1e12, 3e12, 1e13], {"a": {}, "b": {"train": {"learning_rate": 0.01}}}
     spec = Sweep(budgets=budgets, allowance=1e15, variants=two)
