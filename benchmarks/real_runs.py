@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/real_runs.py [runs.csv ...] [--only NAME ...] [--write]
 
 Tables: those of `public_tables` at hand, and any file given. Every table is fitted whole and again
-without all budgets above each of up to five cuts; what lies above is then foretold. Asked are
+without all budgets above each of up to five cuts; what lies above is then predicted. Asked are
 
 * the optima of trained budgets against a local truth (`public_tables.local_optima`);
 * the optimum, and the loss of every trial within a factor e^1.6 of it, on budgets 3, 5, 10 and 20
@@ -129,14 +129,14 @@ class Part:
                 yield "optimum", name, method, at.skill, error, math.nan, at.se, True
 
     def losses(self, runs: pd.DataFrame, label: str = "") -> Iterator[Row]:
-        """Relative errors of foretold losses; skills without a fit are left out."""
+        """Relative errors of predicted losses; skills without a fit are left out."""
         for skill, mine in runs.groupby("skill", sort=False):
             if skill not in self.fits or not self.fits[skill].ok:
                 continue
             places = [mine[c].to_numpy(float) for c in ("params", "tokens")]
             loss = mine["loss"].to_numpy(float)
             names = [label or self.label(c) for c in mine["flops"]]
-            value, low, high = foretell(self.fits[skill], *places)
+            value, low, high = predict_losses(self.fits[skill], *places)
             errors, halves = value / loss - 1, (high - low) / 2 / loss
             for name, error, half in zip(names, errors, halves, strict=True):
                 yield "loss", name, "guarded", skill, error, half, 0.0, math.isfinite(error)
@@ -179,7 +179,7 @@ def _near(runs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     return runs[np.abs(np.log(runs["params"].to_numpy(float)) - at) < NEAR]
 
 
-def foretell(
+def predict_losses(
     fit: fitting.SkillFit, params: FloatArray, tokens: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Losses of a skill with their 90 % intervals."""

@@ -30,10 +30,10 @@ import pandas as pd
 
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
-from fitting.mixture.design import Places, bound
+from fitting.mixture.design import Candidates, bound
 from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
-from fitting.mixture.lack_of_fit import guarded_by, judge
+from fitting.mixture.lack_of_fit import guarded_by, lack_of_fit
 from fitting.synthetic import LADDER, WORLDS, World, world
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space
@@ -73,7 +73,7 @@ class Policy:
 def guarded(table: pd.DataFrame, truth: World) -> Estimate:
     """The mixture, as a report has it."""
     fit = fit_guarded(table, ladder=LADDER)
-    checked = judge(table, fit)
+    checked = lack_of_fit(table, fit)
     fit = guarded_by(checked, fit)
     mean, se = fit.log_optimum(TARGETS)
     order = [fit.skills.index(skill) for skill in truth.skills]
@@ -224,7 +224,7 @@ def limit(name: str = "fail", *, tolerance: float = 0.05, reach: float = 1.6) ->
     centres = np.array([[truth.log_optimum(s, c) for c in LADDER] for s in truth.skills])
     grids = [np.linspace(x.min() - reach, x.max() + reach, 25) for x in centres.T]
     log_params, flops = np.concatenate(grids), np.repeat(LADDER, 25)
-    places = Places(log_params, flops, flops, np.ones(len(flops)))
+    places = Candidates(log_params, flops, flops, np.ones(len(flops)))
     exact = truth.expected(np.exp(log_params), flops / 6 / np.exp(log_params))
     table = pd.concat(
         pd.DataFrame(

@@ -172,7 +172,7 @@ def python_source() -> tuple[list[str], list[Row]]:
 
 
 def lines_asked(name: str, source: str) -> Iterator[Row]:
-    """Lines of code to foretell from what stands before them."""
+    """Lines of code to predict from what stands before them."""
     at = 0
     for number, line in enumerate(source.splitlines(keepends=True)):
         bare = line.strip()

@@ -52,8 +52,8 @@ class SkillFit:
     Attributes:
         skill: its name.
         method: "guarded", "parabola" or "surface".
-        status: verdict on the skill.
-        reason: what the verdict rests on.
+        status: of the skill.
+        reason: what the status rests on.
         optima: one per budget of the table.
         law: p* as a power of flops.
     """
@@ -64,7 +64,7 @@ class SkillFit:
     reason: str
     optima: tuple[Optimum, ...]
     law: PowerLaw
-    _book: _Book
+    _lazy: _LazyFits
 
     @property
     def ok(self) -> bool:
@@ -74,7 +74,7 @@ class SkillFit:
     @property
     def observations(self) -> pd.DataFrame:
         """The rows of the table this rests on."""
-        return self._book.seen.of_skill(self.skill)
+        return self._lazy.seen.of_skill(self.skill)
 
     def at(self, flops: float) -> Optimum:
         """Optimum of any budget, trained or not, with its 90 % interval.
@@ -87,7 +87,7 @@ class SkillFit:
         """
         check_positive(flops=flops)
         found = self._model.at(float(flops))
-        if not (withheld := self._book.withheld(self.skill, self.method, flops)):
+        if not (withheld := self._lazy.withheld(self.skill, self.method, flops)):
             return found
         nothing = missing(Status.NO_COMMON_LAW, withheld, found.flops, self.method)
         return replace(nothing, extrapolates=found.extrapolates)
@@ -102,7 +102,7 @@ class SkillFit:
         """
         check_positive(params=params, tokens=tokens)
         flops = float(self.convention.flops(params, tokens))
-        if withheld := self._book.withheld(self.skill, self.method, flops):
+        if withheld := self._lazy.withheld(self.skill, self.method, flops):
             raise FitError(Status.NO_COMMON_LAW, withheld)
         return self._model.loss(float(params), float(tokens))
 
@@ -112,22 +112,22 @@ class SkillFit:
 
     @property
     def _model(self) -> SkillModel:
-        return self._book.models(self.method)[self.skill]
+        return self._lazy.models(self.method)[self.skill]
 
     @property
     def convention(self) -> Convention:
         """How the table counts FLOPs: all that is derived from it counts so, too."""
-        return self._book.convention
+        return self._lazy.convention
 
     @property
     def grade(self) -> str:
         """How far the law is believed, in words; empty for methods that do not ask."""
-        return self._book.examined.grade(self.skill) if self.method == "guarded" else ""
+        return self._lazy.examined.grade(self.skill) if self.method == "guarded" else ""
 
     @property
     def score(self) -> Score | None:
-        """What a fit without the top budget foretold of it; None where too little is left."""
-        return self._book.examined.scores.get(self.skill) if self.method == "guarded" else None
+        """What a fit without the top budget predicted of it; None where too little is left."""
+        return self._lazy.examined.scores.get(self.skill) if self.method == "guarded" else None
 
     def __repr__(self) -> str:
         if not self.ok:
@@ -135,7 +135,7 @@ class SkillFit:
         return f"<{self.skill}: {self.law}>"
 
 
-class _Book:
+class _LazyFits:
     """Observations and the models fitted to them, each method when first asked for."""
 
     def __init__(self, seen: Observations) -> None:
@@ -154,7 +154,7 @@ class _Book:
         return Convention.of(*columns)
 
     def withheld(self, skill: str, method: Method, flops: float = math.inf) -> str:
-        """Why nothing is foretold beyond the trained budgets; empty if it is, or up to them."""
+        """Why nothing is predicted beyond the trained budgets; empty if it is, or up to them."""
         trained = flops <= _BEYOND * float(self.seen.of_skill(skill)["budget"].max())
         return self.examined.withheld(skill) if method == "guarded" and not trained else ""
 
@@ -179,9 +179,9 @@ class _Book:
 class Fits(Mapping[str, SkillFit]):
     """Fits of all skills of one table, by name."""
 
-    def __init__(self, fits: Mapping[str, SkillFit], book: _Book, method: Method) -> None:
+    def __init__(self, fits: Mapping[str, SkillFit], lazy: _LazyFits, method: Method) -> None:
         self._fits = dict(fits)
-        self._book = book
+        self._lazy = lazy
         self.method = method
 
     def __getitem__(self, skill: str) -> SkillFit:
@@ -196,24 +196,24 @@ class Fits(Mapping[str, SkillFit]):
     @property
     def observations(self) -> Observations:
         """The checked table."""
-        return self._book.seen
+        return self._lazy.seen
 
     @property
     def excluded(self) -> pd.DataFrame:
         """Rows left out, with their reasons."""
-        return self._book.seen.excluded
+        return self._lazy.seen.excluded
 
     @property
     def alarm(self) -> bool:
         """Whether the trials speak against the plain surface: a warning, no more."""
-        return self._book.examined.checked.off_surface
+        return self._lazy.examined.checked.off_surface
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What to know before trusting these numbers."""
         poor = [f"{s}: {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok]
         graded = [] if self.method != "guarded" else self._grades()
-        return (*self._book.seen.warnings, *graded, *poor)
+        return (*self._lazy.seen.warnings, *graded, *poor)
 
     def _grades(self) -> list[str]:
         """Skills by grade, but for those with nothing to say; and whether the fit ended."""
@@ -223,7 +223,7 @@ class Fits(Mapping[str, SkillFit]):
                 by.setdefault(fit.grade, []).append(skill)
         said = [f"{', '.join(skills)}: {grade}." for grade, skills in by.items()]
         missed = "the fit ran out of steps: intervals may be wrong."
-        return said if self._book.examined.converged else [*said, missed]
+        return said if self._lazy.examined.converged else [*said, missed]
 
     @overload
     def compare(self, other: str, aggregate: str) -> Comparison: ...
@@ -242,7 +242,7 @@ class Fits(Mapping[str, SkillFit]):
         if isinstance(other, Fits):
             seen = {"reference": self.observations, "variant": other.observations}
             return compare_runs(seen, **asked)
-        one, two, models = self[other], self[aggregate], self._book.models(self.method)
+        one, two, models = self[other], self[aggregate], self._lazy.models(self.method)
         found = compare_optima(one.optima, two.optima)
         return pool(found, (models[other], models[aggregate]), (one.law, two.law))
 
@@ -256,7 +256,7 @@ class Fits(Mapping[str, SkillFit]):
         rows = []
         for skill, fit in self.items():
             for method in METHODS:
-                own = fit if method == self.method else self._book.skill_fit(skill, method)
+                own = fit if method == self.method else self._lazy.skill_fit(skill, method)
                 rows += [_row(skill, optimum) for optimum in own.optima]
         return pd.DataFrame(rows).sort_values(["skill", "flops", "method"], ignore_index=True)
 
@@ -301,11 +301,13 @@ class Fits(Mapping[str, SkillFit]):
             raise FittingError(f"fits: expected JSON of format {FORMAT}, as to_json writes it")
         seen = content["observations"]
         excluded = pd.DataFrame(seen["excluded"])
-        book = _Book(Observations(pd.DataFrame(seen["frame"]), excluded, tuple(seen["warnings"])))
+        lazy = _LazyFits(
+            Observations(pd.DataFrame(seen["frame"]), excluded, tuple(seen["warnings"]))
+        )
         fits = {
-            skill: _read_fit(skill, values, book) for skill, values in content["skills"].items()
+            skill: _read_fit(skill, values, lazy) for skill, values in content["skills"].items()
         }
-        return cls(fits, book, content["method"])
+        return cls(fits, lazy, content["method"])
 
     def __repr__(self) -> str:
         lines = [
@@ -345,9 +347,9 @@ def fit_skills(
     """
     if method not in get_args(Method):
         raise ValueError(f"method={method!r}: choose one of {', '.join(METHODS)}")
-    book = _Book(prepare(table))
-    fits = {skill: book.skill_fit(skill, method) for skill in book.seen.skills}
-    return Fits(fits, book, method)
+    lazy = _LazyFits(prepare(table))
+    fits = {skill: lazy.skill_fit(skill, method) for skill in lazy.seen.skills}
+    return Fits(fits, lazy, method)
 
 
 def _span(optimum: Optimum) -> str:
@@ -379,7 +381,7 @@ def _plain_fit(fit: SkillFit) -> dict[str, Any]:
     }
 
 
-def _read_fit(skill: str, values: Mapping[str, Any], book: _Book) -> SkillFit:
+def _read_fit(skill: str, values: Mapping[str, Any], lazy: _LazyFits) -> SkillFit:
     optima = tuple(
         Optimum(
             **{k: from_plain(v) for k, v in o.items() if k != "status"}, status=Status(o["status"])
@@ -394,5 +396,5 @@ def _read_fit(skill: str, values: Mapping[str, Any], book: _Book) -> SkillFit:
         reason=values["reason"],
         optima=optima,
         law=PowerLaw(**law, status=Status(values["law"]["status"])),
-        _book=book,
+        _lazy=lazy,
     )

@@ -124,7 +124,7 @@ class SurfaceModel:
 
     @property
     def reason(self) -> str:
-        """What the verdict rests on."""
+        """What the status rests on."""
         return self.surface.reason or self.found[1]
 
     def at(self, flops: float) -> Optimum:

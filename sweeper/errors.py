@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 
 class IsoskillError(Exception):
-    """Base of all errors a user can cause or mend; the console prints it without a traceback."""
+    """Base of all errors a user can cause or fix; the console prints it without a traceback."""
 
 
 class SpecError(IsoskillError):

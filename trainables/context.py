@@ -48,7 +48,7 @@ class Context(Protocol):
         """Take progress, and a filled scratch directory to keep; all ranks call it together."""
 
     def should_stop(self) -> bool:
-        """Whether the loop ought to write a checkpoint and return early."""
+        """Whether the loop should write a checkpoint and return early."""
 
 
 def checkpoints(directory: Path | None) -> list[Path]:

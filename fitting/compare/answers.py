@@ -16,7 +16,7 @@ import pandas as pd
 
 from fitting.values import Z90, plain
 
-__all__ = ["Answer", "Foretold", "Multipliers"]
+__all__ = ["Answer", "HeldOut", "Multipliers"]
 
 Span = tuple[float, float, float]
 """A value and the ends of its 90 % interval."""
@@ -26,13 +26,13 @@ _FAILED, _LEAST_MISS = 3.0, math.log(1.1)
 
 
 @dataclass(frozen=True)
-class Foretold:
+class HeldOut:
     """The multiplier of the top budget by a fit without it, and by the fit of all.
 
     Attributes:
         flops: the budget held out.
         beyond: how far that is beyond the rest, a ratio of FLOPs.
-        told: multiplier foretold and its 90 % interval.
+        told: multiplier predicted and its 90 % interval.
         found: by the fit of all trials.
         held: whether the forecast stands.
     """
@@ -44,7 +44,7 @@ class Foretold:
     held: bool
 
     @classmethod
-    def of(cls, flops: float, beyond: float, told: Span, found: Span) -> Foretold:
+    def of(cls, flops: float, beyond: float, told: Span, found: Span) -> HeldOut:
         """Judge a forecast."""
         miss = math.log(max(told[0], 1e-300)) - math.log(max(found[0], 1e-300))
         widths = [
@@ -81,7 +81,7 @@ class Answer:
             budgets beside the one that is judged.
         reason: why there is no verdict, where the runs do not allow one.
         beyond: C over the largest budget that both have, or 1.
-        foretold: the multiplier's own out-of-sample check; None where too little is left.
+        held_out: the multiplier's own out-of-sample check; None where too little is left.
     """
 
     variant: str
@@ -98,7 +98,7 @@ class Answer:
     verdict: str = ""
     reason: str = ""
     beyond: float = 1.0
-    foretold: Foretold | None = None
+    held_out: HeldOut | None = None
 
     def __str__(self) -> str:
         text = (
@@ -174,6 +174,7 @@ class Multipliers:
                 if (a.variant, a.skill) == (one.variant, one.skill)
             ]
             values = {**asdict(one), "budgets": budgets}
+            values["foretold"] = values.pop("held_out")  # as scripts know it
             variants.setdefault(one.variant, {})[one.skill] = values
         single = {"skills": next(iter(variants.values()))} if len(variants) == 1 else {}
         content = {

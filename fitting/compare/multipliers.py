@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.compare import contrast
-from fitting.compare.answers import Answer, Foretold, Multipliers
+from fitting.compare.answers import Answer, HeldOut, Multipliers
 from fitting.compare.joint import Joint, VariantTrials, fit_joint
 from fitting.compare.verdict import EXPECTED, anytime_p, decide, fixed_p, holm
 from fitting.errors import FittingError
@@ -118,7 +118,7 @@ def compare_trials(
 
     Args:
         flops, level, margin, anytime: see `compare_runs`.
-        examined: also ask what a fit without the top budget foretells of it.
+        examined: also ask what a fit without the top budget predicts of it.
         others: also answer for the other budgets that were trained.
         joint: the fit, where it is known.
     """
@@ -129,7 +129,7 @@ def compare_trials(
     }
     doubts = {key: cover.doubt for key, cover in coverage.items()}
     fit = joint or fit_joint(trials)
-    told = _foretold(trials, fit, coverage) if examined else {}
+    told = _held_out(trials, fit, coverage) if examined else {}
     rows: list[Answer] = []
     reads: dict[tuple[int, float], _Read] = {}
     for (v, s), cover in coverage.items():
@@ -142,7 +142,7 @@ def compare_trials(
             fresh = _Read(fit, v, float(budget), margin, anytime)
             answer = reads.setdefault((v, budget), fresh).answer(s)
             beyond = max(1.0, budget / (cover.top * (1 + BUDGET_TOLERANCE)))
-            answer = replace(answer, beyond=beyond, verdict="", foretold=told.get((v, s)))
+            answer = replace(answer, beyond=beyond, verdict="", held_out=told.get((v, s)))
             doubt = doubts[v, s] or (_fails(answer) if beyond > 1 else "")
             answer = replace(answer, reason=doubt, verdict="undecided" if i == 0 else "")
             rows.append(answer)
@@ -305,9 +305,9 @@ def _same_size(trials: VariantTrials, skill: int, rows: tuple[np.ndarray, np.nda
     )
 
 
-def _foretold(
+def _held_out(
     trials: VariantTrials, fit: Joint, coverage: Mapping[tuple[int, int], _Cover]
-) -> dict[tuple[int, int], Foretold]:
+) -> dict[tuple[int, int], HeldOut]:
     """What a fit without the top budget says of it, where enough is left to ask."""
     highest = trials.log_flops.max() - _NEAR
     rest = trials.take(trials.log_flops < highest)
@@ -321,7 +321,7 @@ def _foretold(
     for (v, s), top in usable.items():
         spans = [_Read(f, v, flops, MARGIN, anytime=False).times[:, s] for f in (without, fit)]
         told, seen = ((float(a), float(b), float(c)) for a, b, c in spans)
-        found[v, s] = Foretold.of(flops, flops / top, told, seen)
+        found[v, s] = HeldOut.of(flops, flops / top, told, seen)
     return found
 
 
@@ -331,9 +331,9 @@ def _round(log_flops: float) -> float:
 
 
 def _fails(answer: Answer) -> str:
-    if answer.foretold is None or answer.foretold.held:
+    if answer.held_out is None or answer.held_out.held:
         return ""
-    return f"its own check fails: {answer.foretold}"
+    return f"its own check fails: {answer.held_out}"
 
 
 def _observations(table: Table) -> Observations:

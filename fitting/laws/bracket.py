@@ -38,7 +38,7 @@ Finding = tuple[Status, str]
 
 
 def check_curves(rows: pd.DataFrame) -> Finding:
-    """Verdict on one skill before any surface: are its isoFLOP curves bent upwards?
+    """Status of one skill before any surface: are its isoFLOP curves bent upwards?
 
     One curvature, and a level and slope per budget, are fitted to all curves of three or more
     sizes, so that a skill passes on the strength of all its budgets. Trials most of which share
@@ -56,7 +56,7 @@ def check_curves(rows: pd.DataFrame) -> Finding:
     else:
         most = int(rows.groupby("budget")["params"].nunique().max())
         return Status.TOO_FEW_SIZES, f"No budget has {LEAST_SIZES} sizes; the most is {most}."
-    return _verdict(
+    return _finding(
         np.concatenate([bend for bend, _ in parts]),
         np.concatenate([loss for _, loss in parts]),
         spare,
@@ -97,7 +97,7 @@ def _sizes_and_losses(rows: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     return np.log(rows["params"].to_numpy(float)), rows["loss"].to_numpy(float)
 
 
-def _verdict(bend: FloatArray, loss: FloatArray, spare: int, base: str) -> Finding:
+def _finding(bend: FloatArray, loss: FloatArray, spare: int, base: str) -> Finding:
     """Sign of the common curvature, if it stands out of its noise."""
     power = float(bend @ bend)
     if power <= 0:
@@ -123,7 +123,7 @@ def _bare(ln_p: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def check_near(distance: FloatArray, params: FloatArray) -> Finding:
-    """Verdict on one budget: was there a trial near its optimum, and sizes on both sides of it?
+    """Status of one budget: was there a trial near its optimum, and sizes on both sides of it?
 
     Args:
         distance: ln p of each trial less ln p*.
@@ -140,7 +140,7 @@ def check_near(distance: FloatArray, params: FloatArray) -> Finding:
 
 
 def check_bracket(distance: FloatArray) -> Finding:
-    """Verdict on one skill after the fit: do its sizes lie on both sides of the optima?
+    """Status of one skill after the fit: do its sizes lie on both sides of the optima?
 
     Sizes that reach the optimum of one budget tell enough: the others have an edge (`check_near`),
     and the skill has its law.

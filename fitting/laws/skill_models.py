@@ -22,12 +22,12 @@ class SkillModel(Protocol):
 
     @property
     def status(self) -> Status:
-        """Verdict on the skill."""
+        """Status of the skill."""
         ...
 
     @property
     def reason(self) -> str:
-        """What the verdict rests on."""
+        """What the status rests on."""
         ...
 
     def at(self, flops: float) -> Optimum:

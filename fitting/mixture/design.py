@@ -22,7 +22,7 @@ from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray
 
-__all__ = ["Places", "Wishes", "bound", "choose", "foresee", "lessons", "taught"]
+__all__ = ["Candidates", "Goal", "bound", "choose", "narrowed_by", "narrowing", "se_of_trials"]
 
 CAUTION = 0.5
 """Share of the score that belongs to the component of `GUARD`, whatever the evidence says
@@ -47,7 +47,7 @@ LEAST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Places:
+class Candidates:
     """Points of the (size, budget) plane.
 
     Attributes:
@@ -70,7 +70,7 @@ class Places:
         return self.flops if self.reserve is None else self.reserve
 
     @classmethod
-    def none(cls) -> Places:
+    def none(cls) -> Candidates:
         """No place at all."""
         empty = np.empty(0)
         return cls(empty, empty, empty, empty)
@@ -80,7 +80,7 @@ class Places:
 
 
 @dataclass
-class _Beliefs:
+class _Projected:
     """One component's covariance, projected on candidates and targets.
 
     Attributes:
@@ -134,7 +134,7 @@ class _Beliefs:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Goal:
     """What the next trials are for.
 
     Attributes:
@@ -156,10 +156,10 @@ class Wishes:
 
 def choose(
     fit: Guarded,
-    candidates: Places,
-    wishes: Wishes,
+    candidates: Candidates,
+    goal: Goal,
     *,
-    pending: Places,
+    pending: Candidates,
     remaining: float,
     n: int,
 ) -> list[int]:
@@ -168,7 +168,7 @@ def choose(
     Args:
         fit: the guarded fit of the trials so far; its weights are those of the score.
         candidates: where a trial may be started.
-        wishes: what is to be learnt.
+        goal: what is to be learnt.
         pending: trials in training.
         remaining: FLOPs that may still be reserved; a candidate reserves its budget.
         n: free slots.
@@ -176,12 +176,12 @@ def choose(
     Returns:
         Indices of candidates, best first; a candidate may occur more than once.
     """
-    beliefs = _beliefs(fit, candidates, pending, wishes.targets)
+    members = _projected(fit, candidates, pending, goal.targets)
     chosen: list[int] = []
     blocks = _blocks(fit, candidates)
-    square = _square(fit, beliefs, wishes)
+    square = _square(fit, members, goal)
     while len(chosen) < n:
-        best = _best(beliefs, candidates, blocks, wishes, square, remaining)
+        best = _best(members, candidates, blocks, goal, square, remaining)
         if best is None:
             break
         chosen.append(best)
@@ -189,41 +189,41 @@ def choose(
     return chosen
 
 
-def foresee(fit: Guarded, candidates: Places, wishes: Wishes, *, flops: float) -> FloatArray:
+def narrowed_by(fit: Guarded, candidates: Candidates, goal: Goal, *, flops: float) -> FloatArray:
     """How much narrower every interval would be after spending ``flops`` more, (S, T).
 
     The best trials are taken one after the other, as `choose` would with every outcome as
     expected; returns standard errors relative to today's, within components.
     """
-    beliefs = _beliefs(fit, candidates, Places.none(), wishes.targets)
-    before, square = _variance(beliefs), _square(fit, beliefs, wishes)
+    members = _projected(fit, candidates, Candidates.none(), goal.targets)
+    before, square = _variance(members), _square(fit, members, goal)
     blocks = _blocks(fit, candidates)
-    best = _best(beliefs, candidates, blocks, wishes, square, flops)
+    best = _best(members, candidates, blocks, goal, square, flops)
     while best is not None:
         flops -= float(candidates.reserved[best])
-        best = _best(beliefs, candidates, blocks, wishes, square, flops)
-    return np.asarray(np.sqrt(_variance(beliefs) / before))
+        best = _best(members, candidates, blocks, goal, square, flops)
+    return np.asarray(np.sqrt(_variance(members) / before))
 
 
-def lessons(fit: Guarded, trials: Places, wishes: Wishes, *, pending: Places) -> FloatArray:
+def narrowing(fit: Guarded, trials: Candidates, goal: Goal, *, pending: Candidates) -> FloatArray:
     """Standard errors expected after each of some trials, relative to today's, (n, S, T).
 
     The pending ones are counted first, as in `choose`; the others one after the other.
     """
-    beliefs = _beliefs(fit, trials, pending, wishes.targets)
-    before, after = _variance(beliefs), []
+    members = _projected(fit, trials, pending, goal.targets)
+    before, after = _variance(members), []
     for i in range(len(trials)):
-        for belief in beliefs:
-            belief.learn(i)
-        after.append(np.sqrt(_variance(beliefs) / before))
+        for member in members:
+            member.learn(i)
+        after.append(np.sqrt(_variance(members) / before))
     return np.asarray(after)
 
 
 def _best(
-    beliefs: Sequence[_Beliefs],
-    candidates: Places,
+    members: Sequence[_Projected],
+    candidates: Candidates,
     blocks: Sequence[list[int]],
-    wishes: Wishes,
+    goal: Goal,
     square: float,
     remaining: float,
 ) -> int | None:
@@ -232,29 +232,29 @@ def _best(
     One trial on a budget of its own level teaches next to nothing of its optimum, three do: where
     a block of trials on one budget is worth more per FLOP than any single one, it is begun.
     """
-    single = sum(b.weight * b.gains(square) for b in beliefs) * candidates.chance
-    worth = single / (candidates.cost + wishes.overhead)
+    single = sum(b.weight * b.gains(square) for b in members) * candidates.chance
+    worth = single / (candidates.cost + goal.overhead)
     worth = np.where(candidates.reserved <= remaining, worth, -1.0)
     best, most = int(np.argmax(worth)), float(worth.max())
     for block in blocks:
         if candidates.reserved[block].sum() <= remaining:
-            joint = sum(b.weight * b.joint_gain(block, square) for b in beliefs)
-            cost = (candidates.cost[block] + wishes.overhead).sum()
+            joint = sum(b.weight * b.joint_gain(block, square) for b in members)
+            cost = (candidates.cost[block] + goal.overhead).sum()
             value = float(joint * candidates.chance[block].min() / cost)
             if value > most:
                 best, most = block[int(np.argmax(single[block]))], value
     if most <= 0:
         return None
-    for belief in beliefs:
-        belief.learn(best)
+    for member in members:
+        member.learn(best)
     return best
 
 
-def _blocks(fit: Guarded, candidates: Places) -> list[list[int]]:
+def _blocks(fit: Guarded, candidates: Candidates) -> list[list[int]]:
     """A small, a middle and a large size of every budget with so many.
 
     None while the law is believed: budgets then teach about each other, and blocks would only
-    spend more on dear ones.
+    spend more on expensive ones.
     """
     kinds = [c.discrepancy.kind for c in fit.components]
     apart = np.array([k.drift is not None and k.drift.own > FAR for k in kinds])
@@ -271,7 +271,7 @@ def _blocks(fit: Guarded, candidates: Places) -> list[list[int]]:
     return blocks
 
 
-def _square(fit: Guarded, beliefs: Sequence[_Beliefs], wishes: Wishes) -> float:
+def _square(fit: Guarded, members: Sequence[_Projected], goal: Goal) -> float:
     """The variance of ln p* from which on a fall counts by its ratio; below, by its size.
 
     While a law is believed, cheap budgets teach about all others, and the wanted variance rules.
@@ -280,21 +280,21 @@ def _square(fit: Guarded, beliefs: Sequence[_Beliefs], wishes: Wishes) -> float:
     seeds, W = .2, world sigmoid: error .07 instead of .13; before an alarm it delays the alarm).
     """
     if odds_against(fit) <= ODDS:
-        return wishes.square
-    return max(wishes.square, float(_variance(beliefs).mean()))
+        return goal.square
+    return max(goal.square, float(_variance(members).mean()))
 
 
-def _variance(beliefs: Sequence[_Beliefs]) -> FloatArray:
+def _variance(members: Sequence[_Projected]) -> FloatArray:
     """Variance of ln p* within components, (S, T)."""
-    total = sum(b.weight for b in beliefs)
-    parts = [b.weight * np.einsum("stp,stp->st", b.aim_spread, b.aims) for b in beliefs]
+    total = sum(b.weight for b in members)
+    parts = [b.weight * np.einsum("stp,stp->st", b.aim_spread, b.aims) for b in members]
     return np.asarray(sum(parts) / total)
 
 
 def bound(
     component: Component,
     noise: FloatArray,
-    candidates: Places,
+    candidates: Candidates,
     *,
     targets: Sequence[float],
     tolerance: float,
@@ -321,7 +321,7 @@ def bound(
     rows = rows / (own * np.sqrt(candidates.cost))[:, :, None]
     aims = component.target(np.asarray(targets, float))
     shares = np.full(len(candidates), 1.0 / len(candidates))
-    blame = np.full(len(aims), 1.0 / len(aims))
+    weights = np.full(len(aims), 1.0 / len(aims))
     unit = np.eye(rows.shape[2])
     least = np.inf
     for _ in range(steps):
@@ -331,15 +331,15 @@ def bound(
         spread = np.linalg.solve(information, np.swapaxes(aims, 1, 2))
         variance = np.einsum("stp,spt->st", aims, spread).mean(axis=1)
         least = min(least, float(variance.max()))
-        teaches = np.einsum("s,snt->n", blame, (rows @ spread) ** 2)
+        teaches = np.einsum("s,snt->n", weights, (rows @ spread) ** 2)
         shares = shares * np.sqrt(teaches)
         shares /= shares.sum()
-        blame = blame * np.sqrt(variance)
-        blame /= blame.sum()
+        weights = weights * np.sqrt(variance)
+        weights /= weights.sum()
     return least * (Z90 / tolerance) ** 2
 
 
-def taught(fit: Guarded, targets: Sequence[float]) -> FloatArray:
+def se_of_trials(fit: Guarded, targets: Sequence[float]) -> FloatArray:
     """Standard error (S, T) of ln p* by the trials alone, without prior, if the law holds."""
     component, seen = fit.components[0], fit.measured
     places = seen.log_params, np.exp(seen.log_flops)
@@ -360,38 +360,38 @@ def _shares(fit: Guarded) -> FloatArray:
     return np.asarray((1 - caution) * fit.weights.mean(1) + caution * cautious)
 
 
-def _beliefs(
-    fit: Guarded, candidates: Places, pending: Places, targets: Sequence[float]
-) -> list[_Beliefs]:
+def _projected(
+    fit: Guarded, candidates: Candidates, pending: Candidates, targets: Sequence[float]
+) -> list[_Projected]:
     """Covariances of the components that matter, with the pending trials counted, projected."""
     members = zip(fit.components, _shares(fit), strict=True)
     return [
-        _believe(fit, component, float(share), candidates, pending, targets)
+        _project(fit, component, float(share), candidates, pending, targets)
         for component, share in members
         if share > LEAST_SHARE
     ]
 
 
-def _believe(
+def _project(
     fit: Guarded,
     component: Component,
     share: float,
-    candidates: Places,
-    pending: Places,
+    candidates: Candidates,
+    pending: Candidates,
     targets: Sequence[float],
-) -> _Beliefs:
+) -> _Projected:
     covariance = component.covariance
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
         scaled = rows / _noise(fit, component, pending)[:, :, None]
-        taught = component.precision + np.swapaxes(rows, 1, 2) @ scaled
-        covariance = np.asarray(np.linalg.inv(taught))
+        precision = component.precision + np.swapaxes(rows, 1, 2) @ scaled
+        covariance = np.asarray(np.linalg.inv(precision))
     rows = component.jacobian(candidates.log_params, candidates.flops)
     aims = component.target(np.asarray(targets, float))
     noise = _noise(fit, component, candidates)
-    return _Beliefs(share, rows, rows @ covariance, noise, aims, aims @ covariance)
+    return _Projected(share, rows, rows @ covariance, noise, aims, aims @ covariance)
 
 
-def _noise(fit: Guarded, component: Component, places: Places) -> FloatArray:
-    """Variance (S, n) of one loss as a witness of the optimum, as the fit itself weighs it."""
+def _noise(fit: Guarded, component: Component, places: Candidates) -> FloatArray:
+    """Variance (S, n) of one loss as evidence of the optimum, as the fit itself weighs it."""
     return (fit.noise[:, None] * component.blur(places.log_params, places.flops)) ** 2

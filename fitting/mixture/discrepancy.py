@@ -90,7 +90,7 @@ class Kind:
 
 OWN_REACH = math.log10(2.0)
 """Decades within which two budgets share of their own errors: a ladder's rungs are farther apart,
-budgets strewn closely are not taken for so many errors (assumption)."""
+budgets close to each other are not taken for so many errors (assumption)."""
 
 SWAY_REACH = 0.5
 """Decades over which the exponent of p* comes back to the usual one."""
@@ -98,7 +98,7 @@ SWAY_REACH = 0.5
 CALM = Walk(own=0.001, tilt=0.07, wander=0.03)
 LEVEL = Walk(own=0.003, tilt=0.07, wander=0.08)
 """Levels of real runs bend against E + G C^-gamma. Of the levels of 50 real ladders (local minima,
-benchmarks/real_runs.py, chosen on the public pools) the part below three to seven budgets foretold
+benchmarks/real_runs.py, chosen on the public pools) the part below three to seven budgets told
 the rest best with wander .05 to .07 and own errors of .001 to .003."""
 
 CURVATURE = Walk(own=0.1, tilt=0.15, wander=0.1, offset=0.5)

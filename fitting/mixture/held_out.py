@@ -1,4 +1,4 @@
-"""The mixture's own examination: fitted without the top budget, what does it foretell there?
+"""The mixture's own examination: fitted without the top budget, what does it predict there?
 
 Legend: S = skills, n = trials held out; losses in nats, logarithms natural.
 """
@@ -18,7 +18,7 @@ from fitting.values import Z90, FloatArray
 __all__ = ["Score", "examine"]
 
 TOP = math.log(1.5)
-"""Trials within this of the dearest flops are its budget."""
+"""Trials within this of the largest flops are its budget."""
 
 LEAST_ABOVE, LEAST_BELOW, LEAST_BUDGETS = 3, 12, 3
 """Fewest trials held out, trials left, and budgets left: fewer examine nothing (assumption)."""
@@ -35,11 +35,11 @@ class Score:
     Attributes:
         flops: the budget held out.
         beyond: how far that is beyond the largest budget that was fitted, a ratio of FLOPs.
-        params: optimum foretold, with its 90 % interval.
+        params: optimum predicted, with its 90 % interval.
         interval: of ``params``.
         found: optimum by the fit of all trials, with its 90 % interval.
         found_interval: of ``found``.
-        loss_error: median relative error of the losses foretold, signed: positive is too high.
+        loss_error: median relative error of the losses predicted, signed: positive is too high.
         inside: share of the losses inside their 90 % intervals.
         trials: number of losses held out.
         held: whether the examination was passed.
@@ -105,7 +105,7 @@ def _held_out(trials: Trials) -> npt.NDArray[np.bool_] | None:
 
 
 def _losses(blind: Guarded, held: Trials, skill: str) -> tuple[FloatArray, FloatArray]:
-    """Errors of the losses foretold: in their own errors, and relative."""
+    """Errors of the losses predicted: in their own errors, and relative."""
     loss = held.loss[held.skills.index(skill)]
     seen = np.isfinite(loss)
     mean, se = blind.measured_loss(skill, held.log_params[seen], np.exp(held.log_flops[seen]))

@@ -3,11 +3,11 @@
 Two looks at the same trials. The odds weigh all of them: the evidence of the members whose optima
 may leave the line over that of those in line. Nearly all members leave levels and curvatures free,
 so that what bends there (and on real runs it does) speaks against no line. Before that the search
-foretells the largest budget from the cheaper ones: a robust fit explains a few contrary trials at
+predicts the largest budget from the cheaper ones: a robust fit explains a few contrary trials at
 the top away as outliers, predicting them does not (adaptive study, section 5.4), and a trial that
 alone contradicts the law is trained again before it may count.
 
-Legend: S = skills, n = sizes foretold; losses in nats, logarithms natural.
+Legend: S = skills, n = sizes predicted; losses in nats, logarithms natural.
 """
 
 from __future__ import annotations
@@ -27,10 +27,18 @@ from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]
 
-__all__ = ["CHECK_TRIALS", "ODDS", "Verdict", "foretell", "guarded_by", "judge", "odds_against"]
+__all__ = [
+    "CHECK_TRIALS",
+    "ODDS",
+    "LackOfFit",
+    "guarded_by",
+    "lack_of_fit",
+    "odds_against",
+    "predict_top",
+]
 
 CHECK_TRIALS = 3
-"""Trials on the largest budget that are foretold (adaptive study, section 5.4)."""
+"""Trials on the largest budget that are predicted (adaptive study, section 5.4)."""
 
 ODDS = 30.0
 """Odds against one line from which it is said to bend: "very strong" evidence, 10^1.5 (Jeffreys
@@ -44,14 +52,14 @@ whose few trials above 1e9 params show little (designs of benchmarks/coverage.py
 MOST = 5.0
 """Greatest log odds that one skill of several may have a say with: one odd skill condemns none."""
 
-JUDGED_TRIALS = 25
-JUDGED_BUDGETS = 3
-"""Fewest trials and budgets that a report judges a law by. After a fiftieth of the usual grid's
+TESTED_TRIALS = 25
+TESTED_BUDGETS = 3
+"""Fewest trials and budgets that a report tests a law by. After a fiftieth of the usual grid's
 FLOPs, with two budgets or about twenty trials, chance alone gave odds above `ODDS` in 16 of 76
 sweeps whose law held (benchmarks/search_efficiency.py)."""
 
-SURPRISE = 1.5
-"""Mean squared error of prediction, in units of its expectation, that counts as a surprise. In
+REJECTED = 1.5
+"""Mean squared error of prediction, in units of its expectation, from which a law is rejected. In
 simulation right laws gave at most 1.25 and wrong ones at least 2.2."""
 
 CHANCE = 0.02
@@ -64,30 +72,30 @@ _SAME_SIZE = 0.02  # in ln p
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LackOfFit:
     """Whether the law holds.
 
     Attributes:
-        flops: the budget that was foretold, NaN if there is none to check yet.
+        flops: the budget that was predicted, NaN if there is none to check yet.
         statistic: squared error of prediction over its expectation, jointly over the sizes,
             median over skills; 1 is what chance gives, NaN without a check.
         chance: probability of as large a statistic under the law.
-        trials: number of trials foretold.
-        suspect: the size whose trial alone makes the surprise and was not repeated yet; NaN
+        trials: number of trials predicted.
+        outlier: the size whose trial alone rejects the law and was not repeated yet; NaN
             if no single trial does. One bad trial must not bring down a law: repeat it.
         odds: that the optima leave one line, see `odds_against`.
         surface_odds: that losses or optima leave the plain surface.
-        judged: whether there were trials and budgets enough for the odds to mean something.
+        tested: whether there were trials and budgets enough for the odds to mean something.
     """
 
     flops: float = math.nan
     statistic: float = math.nan
     chance: float = 1.0
     trials: int = 0
-    suspect: float = math.nan
+    outlier: float = math.nan
     odds: float = 0.0
     surface_odds: float = 0.0
-    judged: bool = False
+    tested: bool = False
 
     @property
     def checked(self) -> bool:
@@ -95,9 +103,9 @@ class Verdict:
         return self.trials > 0
 
     @property
-    def surprised(self) -> bool:
-        """Whether the largest budget was not as foretold."""
-        return self.statistic > SURPRISE and self.chance < CHANCE
+    def rejected(self) -> bool:
+        """Whether the largest budget was not as predicted."""
+        return self.statistic > REJECTED and self.chance < CHANCE
 
     @property
     def alarm(self) -> bool:
@@ -110,13 +118,13 @@ class Verdict:
         return self.odds > ODDS or self.surface_odds > SURFACE_ODDS
 
 
-def odds_of_skills(fit: Guarded, trusted: npt.NDArray[np.bool_]) -> FloatArray:
+def odds_of_skills(fit: Guarded, in_line: npt.NDArray[np.bool_]) -> FloatArray:
     """Log odds (S,) by each skill alone against some members, before any belief."""
     often = np.log([c.discrepancy.kind.often for c in fit.components])[:, None]
-    if trusted.all() or not trusted.any():
+    if in_line.all() or not in_line.any():
         return np.zeros(len(fit.skills))
     parts = []
-    for members in (~trusted, trusted):
+    for members in (~in_line, in_line):
         part = (fit.evidence + often)[members]
         most = part.max(0)
         total = most + np.log(np.exp(part - most).sum(0))
@@ -134,14 +142,14 @@ def odds_against_surface(fit: Guarded) -> float:
     return _together(fit, np.array([c.discrepancy.kind.plain for c in fit.components]))
 
 
-def _together(fit: Guarded, trusted: npt.NDArray[np.bool_]) -> float:
-    own = odds_of_skills(fit, trusted)
+def _together(fit: Guarded, in_line: npt.NDArray[np.bool_]) -> float:
+    own = odds_of_skills(fit, in_line)
     log_odds = fit.independence * np.clip(own, -MOST, MOST).sum() if len(own) > 1 else own.sum()
     return math.exp(float(np.clip(log_odds, -500, 500)))
 
 
-def foretell(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) -> Verdict:
-    """Foretell the largest budget with enough trials from all cheaper ones.
+def predict_top(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) -> LackOfFit:
+    """Predict the largest budget with enough trials from all cheaper ones.
 
     Args:
         frame: finite losses, as for `fit_guarded`.
@@ -153,16 +161,16 @@ def foretell(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) -> Ve
     enough = budgets[counts >= CHECK_TRIALS]
     top = enough.max() if len(enough) else -math.inf
     if (budgets < top).sum() < 2 or counts[budgets < top].sum() < _LEAST_TRIALS:
-        return Verdict()
+        return LackOfFit()
     forecast = _Forecast.make(trials.take(budget < top), trials.take(budget == top), warm)
     statistic, chance = forecast.test(forecast.everywhere)
     flops = math.exp(float(np.median(trials.log_flops[budget == top])))
-    found = Verdict(flops, statistic, chance, int((budget == top).sum()))
-    return replace(found, suspect=forecast.suspect()) if found.surprised else found
+    found = LackOfFit(flops, statistic, chance, int((budget == top).sum()))
+    return replace(found, outlier=forecast.outlier()) if found.rejected else found
 
 
-def judge(frame: pd.DataFrame | Trials, fit: Guarded) -> Verdict:
-    """Whether one law holds, for a report: no verdict from few trials or budgets.
+def lack_of_fit(frame: pd.DataFrame | Trials, fit: Guarded) -> LackOfFit:
+    """Whether one law holds, for a report: no answer from few trials or budgets.
 
     Args:
         frame: what was fitted.
@@ -170,13 +178,13 @@ def judge(frame: pd.DataFrame | Trials, fit: Guarded) -> Verdict:
     """
     trials = frame if isinstance(frame, Trials) else read_trials(frame)
     budgets = np.unique(np.round(trials.log_flops, 1))
-    if len(trials.log_flops) < JUDGED_TRIALS or len(budgets) < JUDGED_BUDGETS:
-        return Verdict()
+    if len(trials.log_flops) < TESTED_TRIALS or len(budgets) < TESTED_BUDGETS:
+        return LackOfFit()
     odds, surface = odds_against(fit), odds_against_surface(fit)
-    return Verdict(odds=odds, surface_odds=surface, judged=True)
+    return LackOfFit(odds=odds, surface_odds=surface, tested=True)
 
 
-def guarded_by(checked: Verdict, fit: Guarded) -> Guarded:
+def guarded_by(checked: LackOfFit, fit: Guarded) -> Guarded:
     """The fit to act on: after an alarm, without the plain surface.
 
     Dropping more (all that stay near the law) made optima worse in every world it was tried in.
@@ -194,7 +202,7 @@ class _Forecast:
 
     Attributes:
         log_params: (n,) sizes.
-        repeated: (n,) whether a size was trained more than once; the least surprising counts.
+        repeated: (n,) whether a size was trained more than once.
         error: (S, n) measured less predicted loss, NaN where a skill was not measured.
         covariance: (S, n, n) of the errors under the law.
     """
@@ -217,8 +225,8 @@ class _Forecast:
         error = trials.loss[rows] - plain.loss_hat(trials.log_params, flops)[known]
         noise = fit.noise[known, None] * plain.blur(trials.log_params, flops)[known]
         own = noise**2 + np.einsum("snn->sn", doubt)
-        surprise = np.nanmedian(np.abs(error) / np.sqrt(own), axis=0)
-        kept, repeated = _least_surprising(trials.log_params, surprise)
+        miss = np.nanmedian(np.abs(error) / np.sqrt(own), axis=0)
+        kept, repeated = _nearest_prediction(trials.log_params, miss)
         covariance = doubt[:, kept][:, :, kept] + np.eye(len(kept)) * noise[:, kept, None] ** 2
         return cls(trials.log_params[kept], repeated, error[:, kept], covariance)
 
@@ -242,11 +250,11 @@ class _Forecast:
         drawn = _by_chance(len(values), max(counts))
         return statistic, float((drawn >= statistic).mean())
 
-    def suspect(self) -> float:
-        """The unrepeated size without which there would be no surprise, or NaN."""
+    def outlier(self) -> float:
+        """The unrepeated size without which the law would stand, or NaN."""
         for i in self.everywhere[~self.repeated]:
             statistic, chance = self.test(np.delete(self.everywhere, i))
-            if not (statistic > SURPRISE and chance < CHANCE):
+            if not (statistic > REJECTED and chance < CHANCE):
                 return math.exp(self.log_params[i])
         return math.nan
 
@@ -261,13 +269,13 @@ def _by_chance(skills: int, sizes: int) -> FloatArray:
     return np.asarray(np.median((z**2).mean(axis=2), axis=1))
 
 
-def _least_surprising(
-    log_params: FloatArray, surprise: FloatArray
+def _nearest_prediction(
+    log_params: FloatArray, miss: FloatArray
 ) -> tuple[Indices, npt.NDArray[np.bool_]]:
-    """Indices of the least surprising trial of each distinct size, and which were repeated."""
+    """Of each distinct size the trial nearest its prediction, and whether it was repeated."""
     kept, repeated = [], []
     for size in np.unique(np.round(log_params / _SAME_SIZE)):
         here = np.flatnonzero(np.round(log_params / _SAME_SIZE) == size)
-        kept.append(here[np.argmin(surprise[here])])
+        kept.append(here[np.argmin(miss[here])])
         repeated.append(len(here) > 1)
     return np.array(kept), np.array(repeated, dtype=bool)

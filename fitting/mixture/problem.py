@@ -39,7 +39,7 @@ et al. 2024, tuned runs; more without)."""
 
 LOG_EXPONENT_SUM = math.log(0.6)
 """Prior centre of ln(alpha + beta): .62 and .71 in Hoffmann et al. 2022 and Besiroglu et al. 2024;
-.6 gives levels a fall of C^-.15, that which foretold the levels of real ladders best (.13 to .15,
+.6 gives levels a fall of C^-.15, that which predicted the levels of real ladders best (.13 to .15,
 benchmarks/real_runs.py, chosen on the public pools)."""
 
 NOISE_FLOOR = 1e-4

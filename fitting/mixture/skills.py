@@ -20,7 +20,7 @@ from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.mixture.data import read_trials
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
-from fitting.mixture.lack_of_fit import Verdict, judge
+from fitting.mixture.lack_of_fit import LackOfFit, lack_of_fit
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
 from fitting.values import Z90, Convention, FloatArray, Optimum, Prediction
 
@@ -173,12 +173,12 @@ class Examined:
         models: one per skill.
         checked: whether the optima lie on one line, by all skills.
         odds: of each skill alone that they do not.
-        scores: what a fit without the top budget foretold, where there is enough to ask.
+        scores: what a fit without the top budget predicted, where there is enough to ask.
         converged: whether the fit reached its maximum.
     """
 
     models: dict[str, SkillModel]
-    checked: Verdict = field(default_factory=Verdict)
+    checked: LackOfFit = field(default_factory=LackOfFit)
     scores: dict[str, Score] = field(default_factory=dict)
     converged: bool = True
 
@@ -196,10 +196,10 @@ class Examined:
             return (
                 "one law holds for the optima; losses leave the plain surface, as intervals allow"
             )
-        return "one law holds" if self.checked.judged else "too few trials to judge the law"
+        return "one law holds" if self.checked.tested else "too few trials to judge the law"
 
     def withheld(self, skill: str) -> str:
-        """Why nothing is foretold beyond the trained budgets; empty if it is."""
+        """Why nothing is predicted beyond the trained budgets; empty if it is."""
         score = self.scores.get(skill)
         return "" if score is None or score.held else f"Its own check fails: {score}."
 
@@ -222,7 +222,7 @@ def guarded_models(seen: Observations) -> Examined:
         trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
         models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
     ordered = {skill: models[skill] for skill in seen.skills}
-    return Examined(ordered, judge(trials, fit), examine(fit), fit.converged)
+    return Examined(ordered, lack_of_fit(trials, fit), examine(fit), fit.converged)
 
 
 def _columns(frame: pd.DataFrame, skills: list[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ BUDGET_TOLERANCE = 0.01
 def group_budgets(flops: npt.ArrayLike, *, tolerance: float = BUDGET_TOLERANCE) -> FloatArray:
     """Nominal budget of each row: neighbours within ``tolerance`` are one budget.
 
-    A group never spreads over more than three tolerances, so that flops strewn over a
+    A group never spreads over more than three tolerances, so that flops spread over a
     continuum (Chinchilla's figure 4) do not chain into one budget.
 
     Returns:

@@ -15,7 +15,7 @@ from sweeper.text import between, number, si
 if TYPE_CHECKING:
     from fitting import Fits, PowerLaw, SkillFit
 
-Verdict = Literal["clear", "suggestive", "undecided"]
+Certainty = Literal["clear", "suggestive", "undecided"]
 
 SUGGESTIVE = 0.5
 """Share of the 90 % interval's half-width by which ln ratio must differ from 0 to be called
@@ -71,7 +71,7 @@ class Contrast:
     reason: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def certainty(self) -> Certainty:
         """How much the interval allows one to say about the sign."""
         low, high = self.interval
         if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(self.ratio)):
@@ -197,10 +197,10 @@ def _pair(c: Contrast, spent: float) -> str:
     """The sentence about two skills of equal rank."""
     if not math.isfinite(c.ratio):
         return f"{c.skill} and {c.reference} cannot be compared yet: {c.reason}."
-    if c.verdict == "undecided":
+    if c.certainty == "undecided":
         told = f"The best sizes of {c.skill} and {c.reference} cannot be told apart"
         return f"{told} ({c.numbers}).{_deciding(c, spent)}"
-    clear = c.verdict == "clear"
+    clear = c.certainty == "clear"
     ending = "excludes 1: clear." if clear else "meets 1: suggestive, not shown."
     return (
         f"On the same budget {c.skill} asks for a {c.direction} model than {c.reference}: "
@@ -230,10 +230,10 @@ def _against(c: Contrast) -> str:
     """The sentence about one skill and the aggregate."""
     if not math.isfinite(c.ratio):
         return f"{c.skill} cannot be compared to {c.reference} yet: {c.reason}."
-    if c.verdict == "undecided":
+    if c.certainty == "undecided":
         return f"{c.skill}’s optimum cannot be told from {c.reference}’s ({c.numbers})."
-    how = "is clearly" if c.verdict == "clear" else "may be"
-    tail = "" if c.verdict == "clear" else ": suggestive"
+    how = "is clearly" if c.certainty == "clear" else "may be"
+    tail = "" if c.certainty == "clear" else ": suggestive"
     return f"{c.skill}’s optimum {how} {c.direction} than {c.reference}’s ({c.numbers}){tail}."
 
 

@@ -72,7 +72,7 @@ class Hardware:
 
     @property
     def utilisation(self) -> float:
-        """Share of the peak that is reckoned with."""
+        """Share of the peak that is assumed."""
         return self.device.utilisation if self.mfu is None else self.mfu
 
     @property

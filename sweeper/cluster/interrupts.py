@@ -32,8 +32,8 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         """Take the signals."""
         if threading.current_thread() is threading.main_thread():
-            heeded = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-            self._before = {s: signal.signal(s, self._handle) for s in heeded}
+            handled = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+            self._before = {s: signal.signal(s, self._handle) for s in handled}
         return self
 
     def __exit__(

@@ -71,7 +71,7 @@ class StudySearcher(Shell):
         rule = self._studies.sweep.placement.rule(job.config.params)
         return Work(job.name, job.config, where.resolve(), rule)
 
-    def judge(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+    def stops(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         """Whether ASHA stops a trial that has reported."""
         job = self._jobs.get(trial_id)
         if job is None or "train_loss" not in result or "record" in result:
@@ -120,5 +120,5 @@ class Rungs(Unsaved, FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop or go on."""
-        stop = self._searcher.judge(trial.trial_id, result)
+        stop = self._searcher.stops(trial.trial_id, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

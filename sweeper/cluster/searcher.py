@@ -42,10 +42,10 @@ report costs the driver some 5 ms (rough, from a profile of benchmarks/scale.py)
 finds it busy holds up its training."""
 
 LOOK_EVERY_S = 0.5
-"""Seconds between looks for silent trials and a wish to stop."""
+"""Seconds between checks for silent trials and a request to stop."""
 
 ASLEEP_S = 60.0
-"""Seconds without a look after which the driver was asleep itself: a laptop that was shut, Ctrl-Z,
+"""Seconds without a check after which the driver was asleep itself: a shut laptop, Ctrl-Z,
 a paused machine (assumption: no search takes as long). Nothing could be heard meanwhile."""
 
 
@@ -180,7 +180,7 @@ class LedgerSearcher(Shell):
     # -- looked at now and then ---------------------------------------------------------------
 
     def look(self) -> None:
-        """Pass on a wish to stop, and end trials that have gone silent."""
+        """Pass on a request to stop, and end trials that have gone silent."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S:
             return
@@ -227,7 +227,7 @@ class LedgerSearcher(Shell):
 
     @property
     def only_waits(self) -> bool:
-        """Whether a stop was asked for and no trial has a process that could heed it."""
+        """Whether a stop was asked for and no trial has a process that could act on it."""
         begun = any(watched.tune_trial for watched in self._trials.values())
         return self._driver.stopping and bool(self._trials) and not begun
 

@@ -268,7 +268,7 @@ def _score_own(spec: Sweep, directory: Path, skills: str) -> int:
     from trainables.progress import to_stderr
 
     values = spec.to_dict()
-    values["data"].pop("corpus", None)  # read anew: the corpus may have further skills
+    values["data"].pop("corpus", None)  # read again: the corpus may have further skills
     named = [name.strip() for name in skills.split(",")]
     values["skills"] = list(dict.fromkeys([*spec.measured, *named]))
     scored = score(type(spec).from_dict(values), directory, say=to_stderr)

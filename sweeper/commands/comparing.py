@@ -124,15 +124,15 @@ def _lines(found: Multipliers) -> list[str]:
 
 
 def _checks(found: Multipliers) -> list[str]:
-    """What a fit without the top budget foretold of it: those that failed, and how many stand."""
-    told = [one for one in found.verdicts if one.foretold is not None]
+    """What a fit without the top budget predicted of it: those that failed, and how many stand."""
+    told = [one for one in found.verdicts if one.held_out is not None]
     if not told:
         return ["no check of its own: too few budgets to hold one out"]
     shown = (
-        [one for one in told if one.foretold and not one.foretold.held] if len(told) > 3 else told
+        [one for one in told if one.held_out and not one.held_out.held] if len(told) > 3 else told
     )
-    held = sum(one.foretold is not None and one.foretold.held for one in told)
+    held = sum(one.held_out is not None and one.held_out.held for one in told)
     return [
         f"its own check, the top budget predicted without it: {held} of {len(told)} stand",
-        *(f"  {one.variant}, {one.skill}: {one.foretold}" for one in shown),
+        *(f"  {one.variant}, {one.skill}: {one.held_out}" for one in shown),
     ]

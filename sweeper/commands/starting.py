@@ -51,7 +51,7 @@ def init(
 ) -> None:
     """Write a commented spec to start from; asks what was not said."""
     from sweeper.errors import SpecError
-    from sweeper.plan.starter import Wish, starter
+    from sweeper.plan.starter import Request, starter
     from sweeper.text import write_whole
 
     if out.exists():
@@ -64,7 +64,7 @@ def init(
     }  # fmt: skip
     if kind is None:
         said |= _asked()
-    write_whole(out, starter(Wish(file=out, **said)))
+    write_whole(out, starter(Request(file=out, **said)))
     print(f"wrote {out}: read it, then `isoskill plan {out}`")
 
 

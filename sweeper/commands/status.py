@@ -43,7 +43,7 @@ def snapshot(
     Args:
         results: the sweep directory.
         fits: its fits, to show where the optima lie; None leaves them out.
-        search: its policy, which remembers its last fit; made anew by default.
+        search: its policy, which remembers its last fit; a new one by default.
 
     Returns:
         ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops``,
@@ -210,10 +210,10 @@ def _event_line(event: dict[str, Any]) -> str:
 
 
 def watch(open_results: Callable[[], Results]) -> None:
-    """Show the snapshot anew until the sweep has ended or the user interrupts.
+    """Show the snapshot again until the sweep has ended or the user interrupts.
 
     Args:
-        open_results: reads the directory afresh.
+        open_results: reads the directory again.
     """
     from rich.console import Console
     from rich.live import Live as Screen

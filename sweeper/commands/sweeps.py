@@ -221,7 +221,7 @@ def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False)
 
 @app.command()
 def repair(directory: Where) -> None:
-    """Make a lost or damaged ledger anew."""
+    """Rebuild a lost or damaged ledger."""
     from sweeper.record.repair import repair
 
     print(f"{directory}: {repair(directory)}; `isoskill run` goes on with it")
@@ -231,7 +231,7 @@ def repair(directory: Where) -> None:
 def status(
     directory: Where,
     as_json: AsJson = False,
-    watching: bool = opt("--watch", "Show it anew until the sweep's driver ends.", False),
+    watching: bool = opt("--watch", "Refresh until the sweep's driver ends.", False),
     backup: Path | None = opt("--backup", "Copy the ledger, whole, to this file."),
 ) -> None:
     """Show how far a sweep is, and where optima lie now."""

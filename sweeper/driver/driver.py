@@ -118,7 +118,7 @@ class Driver:
         self._waiting = [(0.0, Start.of(spec, allocation, trial)) for trial, allocation in running]
         self._attempts: dict[str, _Attempt] = {}
         self._observations: pd.DataFrame | None = None
-        # What the search last said; it is asked anew only when a trial has started or ended.
+        # What the search last said; it is asked again only when a trial has started or ended.
         self._answer: Start | Finished | None = None
         self._asked = False
 

@@ -51,7 +51,7 @@ RESPONSES = {
     "storage": Response(True, wait_s=STORAGE_WAIT_S, words="tried again when the disk had time"),
     "evaluation": Response(True, words="scored again from its last checkpoint"),
     "interrupted": Response(True, counts=False, wait_s=AGAIN_S, words="started again, as it asks"),
-    "losses": Response(False, words="mend what the trainer writes; the next run reads it again"),
+    "losses": Response(False, words="fix what the trainer writes; the next run reads it again"),
     "corpus": Response(False, words="the sweep ends; it goes on when the corpus is whole again"),
     "error": Response(False, words="a program that raised will raise again: not retried"),
 }

@@ -57,7 +57,7 @@ growth, by which optima grow (assumption)."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What a first spec is for.
 
     Attributes:
@@ -97,58 +97,58 @@ class Wish:
             object.__setattr__(self, "gpus", 8 if self.kind == "cluster" else 1)
 
 
-def starter(wish: Wish) -> str:
+def starter(asked: Request) -> str:
     """The text of a first spec.
 
     Raises:
         SpecError: what was asked for cannot be had.
     """
-    if wish.kind == "demo":
+    if asked.kind == "demo":
         return DEMO.read_text(encoding="utf-8")
-    if wish.kind == "table":
-        return _filled(wish, _of_table(wish))
-    device_of(wish.device, field="--device")
-    if wish.allowance is not None:
-        return _filled(wish, _sized(wish, wish.allowance))
-    wanted = wish.hours or HOURS[wish.kind]
-    allowance = 1e13 if wish.kind == "laptop" else 1e18
+    if asked.kind == "table":
+        return _filled(asked, _of_table(asked))
+    device_of(asked.device, field="--device")
+    if asked.allowance is not None:
+        return _filled(asked, _sized(asked, asked.allowance))
+    wanted = asked.hours or HOURS[asked.kind]
+    allowance = 1e13 if asked.kind == "laptop" else 1e18
     for _ in range(4):  # utilisation depends on size: three steps come within a few per cent
-        found = plan(_spec(_filled(wish, _sized(wish, allowance))))
+        found = plan(_spec(_filled(asked, _sized(asked, allowance))))
         allowance *= wanted * max(found.devices, 1) / found.device_hours
-    return _filled(wish, _sized(wish, float(f"{allowance:.1g}")))
+    return _filled(asked, _sized(asked, float(f"{allowance:.1g}")))
 
 
 def _spec(text: str) -> Spec:
     return build(Spec, yaml.safe_load(text), source="init")
 
 
-def _filled(wish: Wish, values: dict[str, Any]) -> str:
-    name = "gpu" if wish.kind == "cluster" else wish.kind
+def _filled(asked: Request, values: dict[str, Any]) -> str:
+    name = "gpu" if asked.kind == "cluster" else asked.kind
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    file, stem = wish.file, wish.file.stem
+    file, stem = asked.file, asked.file.stem
     common = {"file": file, "name": stem, "place": f"sweeps/{stem}"}
     return Template(text).substitute(common | values)
 
 
-def _sized(wish: Wish, allowance: float) -> dict[str, Any]:
+def _sized(asked: Request, allowance: float) -> dict[str, Any]:
     """Values of a spec for an allowance."""
-    budgets = _half_decades(allowance, 3 if wish.kind == "laptop" else 4)
-    hours = duration(3600 * (wish.hours or HOURS[wish.kind]))
+    budgets = _half_decades(allowance, 3 if asked.kind == "laptop" else 4)
+    hours = duration(3600 * (asked.hours or HOURS[asked.kind]))
     values: dict[str, Any] = {
         "budgets": _listed(budgets),
         "allowance": number(allowance, 2),
         "beyond": number(REACH * budgets[-1], 1),
-        "time": "" if wish.allowance else f", about {hours}",
-        "device": wish.device,
+        "time": "" if asked.allowance else f", about {hours}",
+        "device": asked.device,
     }
-    if wish.kind == "laptop":
-        return values | _laptop_data(wish)
-    on_gpu = device_of(wish.device).is_gpu
-    values["machines"] = f"{wish.gpus} x {wish.device}" if on_gpu else "this machine's CPU"
-    values["cluster"] = _cluster(wish)
-    if wish.kind == "trainer":
-        return values | {"command": _command(wish.command), "ladder": _ladder(budgets)}
-    return values | _gpu_data(wish)
+    if asked.kind == "laptop":
+        return values | _laptop_data(asked)
+    on_gpu = device_of(asked.device).is_gpu
+    values["machines"] = f"{asked.gpus} x {asked.device}" if on_gpu else "this machine's CPU"
+    values["cluster"] = _cluster(asked)
+    if asked.kind == "trainer":
+        return values | {"command": _command(asked.command), "ladder": _ladder(budgets)}
+    return values | _gpu_data(asked)
 
 
 def _half_decades(allowance: float, count: int) -> list[float]:
@@ -161,8 +161,8 @@ def _listed(budgets: list[float]) -> str:
     return "[" + ", ".join(number(b) for b in budgets) + "]"
 
 
-def _laptop_data(wish: Wish) -> dict[str, str]:
-    if not wish.data:
+def _laptop_data(asked: Request) -> dict[str, str]:
+    if not asked.data:
         return {
             "corpus": "built-in documents (facts, programs, other text)",
             "data": (
@@ -174,8 +174,8 @@ def _laptop_data(wish: Wish) -> dict[str, str]:
             "train": _demo_part("train:"),
         }
     return {
-        "corpus": f"the corpus {wish.data}",
-        "data": _prepared(wish.data),
+        "corpus": f"the corpus {asked.data}",
+        "data": _prepared(asked.data),
         "train": (
             "# Context, rate and batch are left out: they follow the corpus and published rules;\n"
             "# `isoskill plan` says which. `isoskill tune` measures the rate on your data.\n"
@@ -183,8 +183,8 @@ def _laptop_data(wish: Wish) -> dict[str, str]:
     }
 
 
-def _gpu_data(wish: Wish) -> dict[str, str]:
-    if not wish.data:
+def _gpu_data(asked: Request) -> dict[str, str]:
+    if not asked.data:
         return {
             "data": (
                 "\n# A stand-in until your text is prepared (docs/tutorial.md):\n"
@@ -195,7 +195,7 @@ def _gpu_data(wish: Wish) -> dict[str, str]:
             "shape": "  vocabulary: 256\n  context: 1020\n",
             "train": "train:\n  rule: steplaw\n",
         }
-    return {"data": _prepared(wish.data), "shape": "", "train": "# train: {rule: steplaw}\n"}
+    return {"data": _prepared(asked.data), "shape": "", "train": "# train: {rule: steplaw}\n"}
 
 
 def _prepared(path: str) -> str:
@@ -220,13 +220,13 @@ def _demo_part(first: str) -> str:
     return text[start:]
 
 
-def _cluster(wish: Wish) -> str:
-    if not device_of(wish.device).is_gpu:
+def _cluster(asked: Request) -> str:
+    if not device_of(asked.device).is_gpu:
         return "  resources: [{cpus: 1}]        # what a trial holds"
-    if wish.kind == "gpu":
+    if asked.kind == "gpu":
         return "  gpus: 1"
-    lines = [f"  gpus: {wish.gpus}"]
-    if wish.kind == "cluster":
+    lines = [f"  gpus: {asked.gpus}"]
+    if asked.kind == "cluster":
         lines.append("  address: auto                  # joins the Ray cluster that is there")
         lines.append("  # max_trial_hours: 12          # gives longer trials more GPUs")
     else:
@@ -264,25 +264,25 @@ def _ladder(budgets: list[float]) -> str:
     )
 
 
-def _of_table(wish: Wish) -> dict[str, Any]:
+def _of_table(asked: Request) -> dict[str, Any]:
     from fitting import read_runs
 
-    if not wish.runs:
+    if not asked.runs:
         raise SpecError("init table: say which table by --runs, such as --runs runs.csv")
-    read = read_runs(wish.runs)
+    read = read_runs(asked.runs)
     budgets = shared_budgets(read.table) or [float(read.table["flops"].max())]
     top = budgets[-1]
     further = [*budgets[-2:], float(f"{3 * top:.2g}")]
-    allowance = wish.allowance or 20 * top
+    allowance = asked.allowance or 20 * top
     return {
-        "runs": wish.runs,
+        "runs": asked.runs,
         "read": read.line,
         "top": number(top),
         "budgets": _listed(further),
         "listed": ",".join(number(b) for b in further),
         "allowance": number(allowance, 2),
-        "device": wish.device,
-        "cluster": _cluster(wish),
+        "device": asked.device,
+        "cluster": _cluster(asked),
         "skills": "{" + ", ".join(_skills_of(read)) + "}",
         "sizes": ", ".join(f"{{params: {p}}}" for p in _sizes_of(read, further)),
     }

@@ -146,7 +146,7 @@ class Directory:
             ledger.close()
 
     def _check_ledger(self) -> None:
-        """Refuse to begin anew where results lie whose ledger is gone."""
+        """Refuse to start over where results lie whose ledger is gone."""
         files = [self.observations, *self.trials.glob("*/*")]
         ours = [path for path in files if not path.parent.name.startswith("tune-")]
         left = [path for path in ours if path.exists()]
@@ -154,7 +154,7 @@ class Directory:
             raise DirectoryError(
                 f"{self.root}: ledger.sqlite is gone, but {left[0].relative_to(self.root)} is "
                 "there: a sweep was run here. Copy the ledger back, or make one from what is left "
-                "with `isoskill repair DIRECTORY`; to begin anew choose another directory"
+                "with `isoskill repair DIRECTORY`; to start over choose another directory"
             )
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The closing proof: what the last trials were foretold to measure, and what they did."""
+"""The closing proof: what the last trials were predicted to measure, and what they did."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from sweeper.budget import Allocation, Space
 from sweeper.record.ledger import Ledger
-from sweeper.search.closing import PROOF_SEED, foretell
+from sweeper.search.closing import PROOF_SEED, predict
 from sweeper.text import number, si
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORETOLD = "proof"
+KIND = "proof"
 """Kind of the events that hold what a proof should measure, written before it starts."""
 
 
@@ -31,11 +31,11 @@ def keep(ledger: Ledger, space: Space, trial: str, allocation: Allocation) -> No
     if allocation.seed < PROOF_SEED:
         return
     events = ledger.events()
-    if ((events["kind"] == FORETOLD) & (events["trial_id"] == trial)).any():
+    if ((events["kind"] == KIND) & (events["trial_id"] == trial)).any():
         return
-    told = foretell(ledger.observations(), space, allocation)
+    told = predict(ledger.observations(), space, allocation)
     if told:
-        ledger.event(FORETOLD, json.dumps(told), trial)
+        ledger.event(KIND, json.dumps(told), trial)
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Proof:
         flops: of the trial.
         params: of the trial.
         skill: measured.
-        foretold: loss, nats per token.
+        predicted: loss, nats per token.
         low: end of its 90 % interval.
         high: end of its 90 % interval.
         measured: loss; NaN if the trial has not ended well.
-        optimum: params of least loss on this budget, as foretold.
+        optimum: params of least loss on this budget, as predicted.
     """
 
     trial: str
     flops: float
     params: int
     skill: str
-    foretold: float
+    predicted: float
     low: float
     high: float
     measured: float
@@ -71,7 +71,7 @@ class Proof:
 
 
 def proofs(events: pd.DataFrame, table: pd.DataFrame) -> list[Proof]:
-    """What was foretold of each proof and what it measured.
+    """What was predicted of each proof and what it measured.
 
     Args:
         events: `Ledger.events`.
@@ -80,7 +80,7 @@ def proofs(events: pd.DataFrame, table: pd.DataFrame) -> list[Proof]:
     measured = table.set_index(["trial_id", "skill"])["loss"]
     places = table.drop_duplicates("trial_id").set_index("trial_id")
     found = []
-    for event in events[events["kind"] == FORETOLD].itertuples():
+    for event in events[events["kind"] == KIND].itertuples():
         if event.trial_id not in places.index:
             continue  # in training
         flops, params = places.loc[event.trial_id, ["flops", "params"]]
@@ -107,7 +107,7 @@ def sentences(found: list[Proof]) -> list[str]:
         held = sum(p.held for p in known)
         said.append(
             f"{head} (the predicted optimum of {at.skill}): its loss was predicted as "
-            f"{at.foretold:.3f} (90 % {at.low:.3f} to {at.high:.3f}) and is {at.measured:.3f}; "
+            f"{at.predicted:.3f} (90 % {at.low:.3f} to {at.high:.3f}) and is {at.measured:.3f}; "
             f"{held} of {len(known)} skills' losses are inside their intervals."
         )
     return said

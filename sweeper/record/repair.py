@@ -1,4 +1,4 @@
-"""A ledger made anew from what else a sweep directory holds.
+"""A ledger rebuilt from what else a sweep directory holds.
 
 Finished trials come from the export, those in training from their checkpoints. What ended after
 the last export has neither, and is trained again.
@@ -49,7 +49,7 @@ class Repaired:
 
 
 def repair(root: str | Path) -> Repaired:
-    """Make a sweep directory's ledger anew.
+    """Rebuild a sweep directory's ledger.
 
     Args:
         root: the directory; a ledger that cannot be read is put aside.

@@ -224,7 +224,7 @@ def require_whole(db: sqlite3.Connection, path: str | Path) -> None:
     if found != "ok":
         raise DirectoryError(
             f"{path}: the ledger is damaged ({found[:300]}); put a backup in its place "
-            "(`isoskill status DIRECTORY --backup FILE` writes one), or make it anew from the "
+            "(`isoskill status DIRECTORY --backup FILE` writes one), or rebuild it from the "
             "export and the checkpoints with `isoskill repair DIRECTORY`"
         )
 
@@ -279,7 +279,7 @@ def durable(write: Write) -> Write:
                     raise
                 if time.monotonic() - started >= self.patience_s:
                     raise DirectoryError(
-                        f"{self.path}: cannot be written ({error}); free space or mend the "
+                        f"{self.path}: cannot be written ({error}); free space or fix the "
                         "storage and run the same command: what was recorded is kept"
                     ) from error
                 time.sleep(min(RETRY_S, self.patience_s))

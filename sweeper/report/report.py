@@ -159,7 +159,7 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
 
 
 def _proof(outcome: Outcome) -> list[str]:
-    """What the last trials were foretold to measure, and what they did."""
+    """What the last trials were predicted to measure, and what they did."""
     from sweeper.record.proof import proofs, sentences
 
     if not isinstance(outcome, Record):
@@ -276,7 +276,7 @@ def _forest(compared: Sequence[Contrast], aggregate: str | None) -> dict[str, An
             "interval": between(c.interval, "{:.2f}"),
             "at": at(c.ratio),
             "ends": [at(end if _sound(end) else c.ratio) for end in c.interval],
-            "verdict": c.verdict,
+            "certainty": c.certainty,
         }
         for c in known
     ]

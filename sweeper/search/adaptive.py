@@ -18,7 +18,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from fitting.mixture.design import Places, Wishes, bound, choose, foresee, lessons, taught
+from fitting.mixture.design import (
+    Candidates,
+    Goal,
+    bound,
+    choose,
+    narrowed_by,
+    narrowing,
+    se_of_trials,
+)
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import closing, opening, safeguards
@@ -50,7 +58,7 @@ class AdaptiveSearch:
     Attributes:
         settings: what is wanted.
         space: what can be trained.
-        proves: whether it ends with trials whose outcome is foretold.
+        proves: whether it ends with trials whose outcome is predicted.
     """
 
     settings: SearchSettings
@@ -102,9 +110,9 @@ class AdaptiveSearch:
         return self.space.budgets if beyond is None else (*self.space.budgets, beyond)
 
     @property
-    def _wishes(self) -> Wishes:
+    def _goal(self) -> Goal:
         # One cheapest trial of overhead: a trial costs its start, too.
-        return Wishes(self.targets, self.settings.tolerance, self.space.budgets[0])
+        return Goal(self.targets, self.settings.tolerance, self.space.budgets[0])
 
     def _widen_opening(self, selection: Selection) -> list[Allocation] | Finished:
         """Widen the opening while no law can be fitted."""
@@ -135,7 +143,7 @@ class AdaptiveSearch:
         picks = choose(
             state.fit,
             places,
-            self._wishes,
+            self._goal,
             pending=_as_places(selection.training),
             remaining=selection.remaining - self._kept(state, selection),
             n=selection.free,
@@ -149,7 +157,7 @@ class AdaptiveSearch:
         last = closing.kept(state, selection, proves=self.proves)
         return safeguards.reserve(selection) + last
 
-    def _places(self, state: FitState, budgets: Sequence[float], count: int) -> Places:
+    def _places(self, state: FitState, budgets: Sequence[float], count: int) -> Candidates:
         """Realisable sizes within reach of some skill's optimum on each budget."""
         optima = state.fit.vertex(budgets).T
         parts = [self._sizes(c, x, count) for c, x in zip(budgets, optima, strict=True)]
@@ -157,7 +165,7 @@ class AdaptiveSearch:
         flops = np.repeat(budgets, counts)
         ratio = np.repeat([state.cost_ratio(self.space, c) for c in budgets], counts)
         chance = [state.chance(x, c) for x, c in zip(parts, budgets, strict=True)]
-        return Places(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
+        return Candidates(np.concatenate(parts), flops, flops * ratio, np.concatenate(chance))
 
     def _sizes(self, flops: float, optima: FloatArray, count: int) -> FloatArray:
         """Ln of the sizes considered on one budget, given the skills' optima there.
@@ -174,7 +182,7 @@ class AdaptiveSearch:
         wanted = sizes[0] + step * (np.arange(PLACES) + (count * GOLDEN) % 1.0)
         return np.asarray(sizes[np.unique(np.abs(sizes[:, None] - wanted).argmin(axis=0))])
 
-    def lessons(
+    def narrowing(
         self,
         observations: pd.DataFrame,
         pending: Sequence[Allocation],
@@ -194,7 +202,7 @@ class AdaptiveSearch:
         state = self._fitted(observations)
         if state is None:
             return None
-        ratio = lessons(state.fit, _as_places(trials), self._wishes, pending=_as_places(pending))
+        ratio = narrowing(state.fit, _as_places(trials), self._goal, pending=_as_places(pending))
         now = half_widths(state.whole, self.targets)
         return np.concatenate([now[None], now * ratio]), state.whole.skills
 
@@ -210,7 +218,7 @@ class AdaptiveSearch:
 
     def _efficiency(self, state: FitState) -> float:
         reported = half_widths(state.whole, self.targets)
-        widths = np.maximum(reported, Z90 * taught(state.fit, self.targets))
+        widths = np.maximum(reported, Z90 * se_of_trials(state.fit, self.targets))
         least = bound(
             state.fit.components[0],
             state.fit.noise,
@@ -221,7 +229,7 @@ class AdaptiveSearch:
         share = float(least / state.spent.sum())
         return share if share < 1 else math.nan
 
-    def _all_candidates(self, state: FitState) -> Places:
+    def _all_candidates(self, state: FitState) -> Candidates:
         """The sizes considered on every budget, affordable or not."""
         budgets = [c for c in self.space.budgets if self.space.allowed(c)]
         return self._places(state, budgets, len(state.ended))
@@ -231,7 +239,7 @@ class AdaptiveSearch:
         widths = half_widths(state.whole, self.targets)
         s, k = np.unravel_index(int(widths.argmax()), widths.shape)
         spent = float(state.spent.sum())
-        ahead = foresee(state.fit, self._all_candidates(state), self._wishes, flops=spent)
+        ahead = narrowed_by(state.fit, self._all_candidates(state), self._goal, flops=spent)
         return (
             f"After {number(spent)} FLOPs every best size is known to within "
             f"{within(float(widths[s, k]))} (90 %; the least sure is {state.whole.skills[s]} at "
@@ -240,9 +248,9 @@ class AdaptiveSearch:
         )
 
 
-def _as_places(trials: Sequence[Allocation]) -> Places:
+def _as_places(trials: Sequence[Allocation]) -> Candidates:
     if not trials:
-        return Places.none()
+        return Candidates.none()
     flops = np.array([a.flops for a in trials])
     log_params = np.log([a.params for a in trials])
-    return Places(log_params, flops, flops, np.ones(len(flops)))
+    return Candidates(log_params, flops, flops, np.ones(len(flops)))

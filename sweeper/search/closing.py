@@ -4,7 +4,7 @@ An optimum is reported only where sizes were trained on both sides of it and one
 (`fitting.laws.bracket.check_near`): the search keeps the FLOPs for what is missing. The proof is
 a trial at the predicted optimum of the aggregate, and one at the widest skill's, on the largest
 budget that was trained, when everything else has ended. It is told apart by its seed, and what it
-should measure is foretold before it starts.
+should measure is predicted before it starts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sweeper.search.fit_state import FitState, Optima, fit_state
 from sweeper.search.selection import Selection
 from sweeper.spec.spec import AGGREGATE
 
-__all__ = ["PROOF_SEED", "first_proof", "foretell", "gaps", "kept", "proof", "proven"]
+__all__ = ["PROOF_SEED", "first_proof", "gaps", "kept", "predict", "proof", "proven"]
 
 MARGIN = 0.1
 """How much closer, or farther aside, than a report demands, ln p: optima still move."""
@@ -168,7 +168,7 @@ def kept(state: FitState, selection: Selection, *, proves: bool) -> float:
     return lacking + budget * max(wanted - proven(selection), 1)
 
 
-def foretell(
+def predict(
     observations: pd.DataFrame, space: Space, allocation: Allocation
 ) -> dict[str, dict[str, float]]:
     """What a trial should measure by all that have ended, and where the optima should lie.

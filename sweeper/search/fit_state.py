@@ -13,7 +13,7 @@ import pandas as pd
 from fitting.mixture.data import Trials, read_trials
 from fitting.mixture.discrepancy import APART, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.mixture.lack_of_fit import ODDS, Verdict, foretell, guarded_by, odds_against
+from fitting.mixture.lack_of_fit import ODDS, LackOfFit, guarded_by, odds_against, predict_top
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
@@ -55,7 +55,7 @@ class FitState:
     measured: Trials = field(repr=False)
     ladder: tuple[float, ...]
     fit: Guarded
-    checked: Verdict
+    checked: LackOfFit
     ended: tuple[Allocation, ...]
     failed: FloatArray
     spent: FloatArray
@@ -153,12 +153,12 @@ def fit_state(observations: pd.DataFrame, space: Space) -> FitState | None:
     )
 
 
-def _checked(trials: Trials, ladder: tuple[float, ...], fit: Guarded) -> Verdict:
+def _checked(trials: Trials, ladder: tuple[float, ...], fit: Guarded) -> LackOfFit:
     """Whether one law holds: by the quick members, by the whole mixture where in doubt."""
     odds = odds_against(fit)
     if odds > ODDS:
-        return Verdict(odds=odds)
-    told = foretell(trials, warm=fit)
-    if told.surprised and math.isnan(told.suspect):
+        return LackOfFit(odds=odds)
+    told = predict_top(trials, warm=fit)
+    if told.rejected and math.isnan(told.outlier):
         odds = max(odds, odds_against(fit_guarded(trials, ladder=ladder, warm=fit)))
     return replace(told, odds=odds)

@@ -92,7 +92,7 @@ def mean_centre(
         found: `vertices`.
         flops: the budget.
         first: `first_guess`.
-        own: whether this and dearer budgets count, too.
+        own: whether this and larger budgets count, too.
     """
     points = [
         (math.log(budget / flops), vertex)

@@ -36,7 +36,7 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
         selection: trials and FLOPs.
         converged: whether the intervals are as narrow as wanted.
     """
-    if math.isfinite(state.checked.suspect) and not state.checked.alarm:
+    if math.isfinite(state.checked.outlier) and not state.checked.alarm:
         return _repeat_influential(state, selection)
     spent = sum(a.flops for a in selection.known)
     if converged and CHECK_TRIALS * state.checked.flops >= WORTH * spent:
@@ -76,7 +76,7 @@ def reserve(selection: Selection) -> float:
 def _repeat_influential(state: FitState, selection: Selection) -> list[tuple[float, int]]:
     """The trial that alone decides for an alarm, unless its repeat is in training."""
     checked = state.checked
-    place = selection.space.nearest(checked.suspect)
+    place = selection.space.nearest(checked.outlier)
     size = selection.space.params[place]
     budget = next((c for c in selection.budgets() if same_budget(c, checked.flops)), None)
     if budget is None or place not in selection.space.allowed(budget):

@@ -120,7 +120,7 @@ def suggest(
     plain = [Suggestion(allocation) for allocation in chosen]
     if not chosen or not isinstance(search, AdaptiveSearch):
         return plain
-    found = search.lessons(observations, pending, chosen)
+    found = search.narrowing(observations, pending, chosen)
     if found is None:
         return plain
     widths, skills = found

@@ -15,7 +15,7 @@ class SearchSettings:
     Attributes:
         policy: "adaptive" places each trial where its information gain per FLOP is greatest;
             "grid" and "optuna" are the practices it is measured against, "zoom" is five sizes a
-            budget round the optimum that cheaper ones foretell.
+            budget round the optimum that cheaper ones predict.
         goal: "optima" finds every skill's best sizes; "compare" decides whether variants or mixes
             are better than the first; "auto" compares where the spec has variants.
         margin: compare: multipliers nearer to 1 than this ratio count as no difference.

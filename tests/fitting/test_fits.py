@@ -134,7 +134,7 @@ def test_a_bend_is_said_and_withholds_nothing():
     assert Fits.from_json(found.to_json())["aggregate"].grade == fit.grade
 
 
-def test_where_its_own_check_fails_nothing_beyond_is_foretold(table):
+def test_where_its_own_check_fails_nothing_beyond_is_predicted(table):
     """The top budget's optimum lies a factor 8 from where all the others point."""
     one = table[table["skill"] == "aggregate"].dropna(subset=["loss"])
     top = one["flops"] == 1e21

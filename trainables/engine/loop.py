@@ -105,7 +105,7 @@ def evaluate(config: TrialConfig, context: Context) -> dict[str, Any]:
         if trial.step < trial.steps:
             found = f"the last is of step {trial.step} of {trial.steps}"
             raise CheckpointError(f"no checkpoint of the trained model: {found}; train it first")
-        status, reason = trial.verdict()
+        status, reason = trial.outcome()
         record = {"status": status, "reason": reason, "losses": {}}
         return trial.record() | record | trial.measure(skills, examples)
 
@@ -173,13 +173,13 @@ class _Trial:
         while self.step < self.steps:
             self._one_step()
             if self.step % CHECK_STEPS == 0 and self.step < self.steps:
-                if (verdict := self.verdict())[0] == "diverged":
-                    return verdict
+                if (outcome := self.outcome())[0] == "diverged":
+                    return outcome
                 if self._look_around():
                     return "stopped", f"asked to stop at step {self.step} of {self.steps}"
         if kept is not None and self.stepper.compiled and self.group.rank == 0:
             compiling.keep(kept, self.config.shape)
-        return self.verdict()
+        return self.outcome()
 
     def _one_step(self) -> None:
         """One optimiser step on this worker's slice of the batch."""
@@ -207,7 +207,7 @@ class _Trial:
         """Running training loss, nats per token."""
         return float(self.group.total(self.loss))
 
-    def verdict(self) -> tuple[str, str]:
+    def outcome(self) -> tuple[str, str]:
         """Whether the training has diverged so far, and why.
 
         A loss above its own start counts at the end, and on the way once the running loss has

@@ -124,7 +124,7 @@ class MixtureNetwork(Network):
 class LlamaNetwork(Network):
     """Llama, called layer by layer.
 
-    Rotary tables and the mask are built once, since the library's own forward builds both anew
+    Rotary tables and the mask are built once, since the library's own forward builds both again
     at every step: 1-11 % of a step up to 250 k parameters (measured by
     benchmarks/train_step.py).
 

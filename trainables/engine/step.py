@@ -132,7 +132,7 @@ class Stepper:
     def _backward(self, part: Tensor, counted: int, tokens: int) -> Tensor:
         """Gradients of one micro-batch; its share of the mean NLL."""
         kind, enabled = self._group.device.type, self.dtype != torch.float32
-        # Another number of sequences would be compiled anew, for one step.
+        # Another number of sequences would be compiled again, for one step.
         odd = self.compiled and (len(part) != self._usual or counted != len(part))
         with uncompiled(odd), torch.autocast(kind, dtype=self.dtype, enabled=enabled):
             objective, nll = self.model(part, counted)

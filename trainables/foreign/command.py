@@ -110,7 +110,7 @@ def watched(
     watch = Watch(trial, place, process, report, stop)
     while (ended := watch.wait()) is None:
         watch.look()
-    return watch.verdict(ended)
+    return watch.outcome(ended)
 
 
 def start(command: Sequence[str], trial: ForeignTrial, place: Place) -> Process:
@@ -128,7 +128,7 @@ def earlier(trial: ForeignTrial, directory: Path) -> dict[str, Any] | None:
         return None
     try:
         found = losses.read(directory, trial.classes, None)
-    except LossesError:  # the trainer, started again, writes it anew
+    except LossesError:  # the trainer, started again, writes it again
         with contextlib.suppress(OSError):
             (directory / LOSSES).replace(directory / f"{LOSSES}.broken")
         return None
@@ -240,7 +240,7 @@ class Watch:
             return losses.read(self._place.directory, self._trial.classes, None) is not None
         return False
 
-    def verdict(self, ended: Ended) -> dict[str, Any]:
+    def outcome(self, ended: Ended) -> dict[str, Any]:
         """The record of a command that has ended."""
         self._tell()
         record = self._result(ended)

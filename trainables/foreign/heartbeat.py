@@ -16,7 +16,7 @@ PROGRESS = "progress.jsonl"
 """Lines such as {"tokens": 1048576, "loss": 3.21}, appended by the trainer as it goes on."""
 
 READ_BYTES = 2**20
-"""Most of the file that is read at a look; of more, the end."""
+"""Most of the file that is read at a time; of more, the end."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Heartbeat:
     def _in_file(self) -> list[dict[str, Any]]:
         size = _size(self._path)
         if size < self._place:
-            self._place = 0  # written anew
+            self._place = 0  # rewritten
         if size == self._place:
             return []
         with self._path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 Every step keeps what it finished, so that the same call goes on after a kill, a full disk or a
 lost network: the tokenizer once, then shard by shard; the rest (held-out documents, benchmarks,
-the search for both in the shards) is quick and done anew.
+the search for both in the shards) is quick and done again.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _same_as_before(corpora: Corpora, parts: list[Part], root: Path) -> None:
             f"{root}: source files have changed since their shards were written (their number or "
             "sizes differ); choose another directory, or restore them"
         )
-    for part, made in differing:  # it was not finished: perhaps a damaged file was mended
+    for part, made in differing:  # it was not finished: perhaps a damaged file was fixed
         forget_from(root, part, made[0]["file"])
     _write(path, {"spec": spec, "parts": found})
 

@@ -239,11 +239,11 @@ def _excludes_zero(row: Mapping[str, Any]) -> bool:
 
 
 def _slope(row: Mapping[str, Any]) -> str:
-    verdict = "clear" if _excludes_zero(row) else "cannot be told from none"
+    found = "clear" if _excludes_zero(row) else "cannot be told from none"
     return (
         f"At {row['flops']:.3g} FLOPs {row['skill']}’s optimum changes by {row['slope']:+.2f} in "
         f"ln p* per unit of the share of {row['class']} (90 % {row['low']:+.2f} to "
-        f"{row['high']:+.2f}, {row['mixes']} mixes): {verdict}."
+        f"{row['high']:+.2f}, {row['mixes']} mixes): {found}."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import fitting
 from fitting import compare_runs
-from fitting.compare.answers import Foretold
+from fitting.compare.answers import HeldOut
 from fitting.compare.joint import VariantTrials, fit_joint
 from fitting.compare.verdict import anytime_p, decide, fixed_p, holm
 from fitting.errors import FittingError
@@ -180,10 +180,10 @@ def test_fits_compare_with_fits_and_skills_with_skills() -> None:
 
 def test_a_forecast_without_the_top_budget_is_kept() -> None:
     found = compare_runs({"old": runs(seed=1), "new": runs(1.2, seed=2)})["code"]
-    assert found.foretold is not None
-    assert found.foretold.held
-    assert found.foretold.flops == pytest.approx(1.8e20)
-    bad = Foretold.of(1e20, 3.0, (2.0, 1.9, 2.1), (1.0, 0.95, 1.05))
+    assert found.held_out is not None
+    assert found.held_out.held
+    assert found.held_out.flops == pytest.approx(1.8e20)
+    bad = HeldOut.of(1e20, 3.0, (2.0, 1.9, 2.1), (1.0, 0.95, 1.05))
     assert not bad.held
 
 

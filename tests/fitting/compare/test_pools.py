@@ -15,7 +15,7 @@ from fitting.compare.multipliers import compare_trials
 SKILLS = ["c4_val", "starcoder_val", "proof_pile_2_val", "hellaswag"]
 
 
-def test_differences_of_data_mixes_are_foretold_ten_times_beyond(shared_data: Path) -> None:
+def test_differences_of_data_mixes_are_predicted_ten_times_beyond(shared_data: Path) -> None:
     files = {mix: shared_data / "pools" / f"l2l_{mix}.parquet" for mix in ("slim", "star")}
     if not all(path.exists() for path in files.values()):
         pytest.skip("the public runs of this test are not here")

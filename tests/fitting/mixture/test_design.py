@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 
 from fitting.mixture.design import (
-    Places,
-    Wishes,
-    _beliefs,
+    Candidates,
+    Goal,
     _blocks,
+    _projected,
     bound,
     choose,
-    foresee,
-    taught,
+    narrowed_by,
+    se_of_trials,
 )
 from fitting.mixture.discrepancy import APART
 from fitting.mixture.fit import Guarded, fit_guarded
@@ -30,14 +30,14 @@ def trials(n: int = 8, budgets: int = 4, half: float = 1.6) -> pd.DataFrame:
     return world("fail").table(flops, params, np.random.default_rng(0)).dropna()
 
 
-def places(half: float = 1.6, n: int = 13) -> Places:
+def places(half: float = 1.6, n: int = 13) -> Candidates:
     flops = np.repeat(LADDER, n)
     log_params = np.repeat(CENTRES, n) + np.tile(np.linspace(-half, half, n), len(LADDER))
-    return Places(log_params, flops, flops, np.ones(len(flops)))
+    return Candidates(log_params, flops, flops, np.ones(len(flops)))
 
 
-def at(places: Places, indices: list[int]) -> Places:
-    return Places(
+def at(places: Candidates, indices: list[int]) -> Candidates:
+    return Candidates(
         *(v[indices] for v in (places.log_params, places.flops, places.cost, places.chance))
     )
 
@@ -47,12 +47,12 @@ def fit() -> Guarded:
     return fit_guarded(trials(), ladder=LADDER)
 
 
-WISHES = Wishes(LADDER, tolerance=0.1, overhead=LADDER[0])
+GOAL = Goal(LADDER, tolerance=0.1, overhead=LADDER[0])
 
 
-def ask(fit: Guarded, candidates: Places, n: int, **more: object) -> list[int]:
-    given = {"pending": Places.none(), "remaining": 1e22} | more
-    return choose(fit, candidates, WISHES, n=n, **given)  # type: ignore[arg-type]
+def ask(fit: Guarded, candidates: Candidates, n: int, **more: object) -> list[int]:
+    given = {"pending": Candidates.none(), "remaining": 1e22} | more
+    return choose(fit, candidates, GOAL, n=n, **given)  # type: ignore[arg-type]
 
 
 def test_several_at_once_equal_one_after_the_other_in_training(fit: Guarded) -> None:
@@ -60,7 +60,7 @@ def test_several_at_once_equal_one_after_the_other_in_training(fit: Guarded) -> 
     together = ask(fit, places(), 6)
     one_by_one: list[int] = []
     for _ in range(6):
-        training = at(places(), one_by_one) if one_by_one else Places.none()
+        training = at(places(), one_by_one) if one_by_one else Candidates.none()
         one_by_one += ask(fit, places(), 1, pending=training)
     assert together == one_by_one
     assert len(set(together)) > 1
@@ -97,14 +97,14 @@ def test_risky_places_are_avoided(fit: Guarded) -> None:
     best = ask(fit, safe, 1)[0]
     chance = np.ones(len(safe))
     chance[best] = 0.2
-    assert ask(fit, Places(safe.log_params, safe.flops, safe.cost, chance), 1)[0] != best
+    assert ask(fit, Candidates(safe.log_params, safe.flops, safe.cost, chance), 1)[0] != best
 
 
 def test_more_flops_promise_narrower_intervals(fit: Guarded) -> None:
-    some = foresee(fit, places(), WISHES, flops=1e20)
-    more = foresee(fit, places(), WISHES, flops=1e21)
+    some = narrowed_by(fit, places(), GOAL, flops=1e20)
+    more = narrowed_by(fit, places(), GOAL, flops=1e21)
     assert more.mean() < some.mean() < 1
-    assert foresee(fit, places(), WISHES, flops=1e18) == pytest.approx(1.0)
+    assert narrowed_by(fit, places(), GOAL, flops=1e18) == pytest.approx(1.0)
 
 
 def test_no_design_beats_the_bound(fit: Guarded) -> None:
@@ -130,8 +130,8 @@ def test_no_design_beats_the_bound(fit: Guarded) -> None:
 def test_no_trials_teach_more_than_the_bound_allows(fit: Guarded) -> None:
     seen = fit.measured
     flops = np.exp(seen.log_flops)
-    trained = Places(seen.log_params, flops, flops, np.ones(len(flops)))
-    widths = Z90 * taught(fit, LADDER)
+    trained = Candidates(seen.log_params, flops, flops, np.ones(len(flops)))
+    widths = Z90 * se_of_trials(fit, LADDER)
     tolerance = float(np.sqrt((widths**2).mean(axis=1)).max())
     least = bound(fit.components[0], fit.noise, trained, targets=LADDER, tolerance=tolerance)
     assert 0.05 * flops.sum() < least < flops.sum()
@@ -141,13 +141,17 @@ def test_what_trials_teach_alone_is_without_prior_belief(fit: Guarded) -> None:
     plain = fit.components[0]
     aims = plain.target(np.array(LADDER))
     posterior = np.sqrt(np.einsum("stp,spq,stq->st", aims, plain.covariance, aims))
-    assert taught(fit, LADDER) == pytest.approx(posterior, rel=0.35)  # belief hardly counts here
+    assert se_of_trials(fit, LADDER) == pytest.approx(
+        posterior, rel=0.35
+    )  # belief hardly counts here
     noisier = replace(fit, noise=100 * fit.noise)
-    assert taught(noisier, LADDER) == pytest.approx(100 * taught(fit, LADDER), rel=1e-3)
+    assert se_of_trials(noisier, LADDER) == pytest.approx(
+        100 * se_of_trials(fit, LADDER), rel=1e-3
+    )
     loss = fit.measured.loss.copy()
     loss[0, ::2] = np.nan
     halved = replace(fit, measured=replace(fit.measured, loss=loss))
-    wider = taught(halved, LADDER) / taught(fit, LADDER)
+    wider = se_of_trials(halved, LADDER) / se_of_trials(fit, LADDER)
     assert (wider[0] > 1.1).all() and (wider[1:] == 1).all()
 
 
@@ -169,13 +173,13 @@ def test_wider_range_of_sizes_needs_fewer_flops(fit: Guarded) -> None:
 
 
 def test_block_is_worth_what_its_trials_teach_one_after_the_other(fit: Guarded) -> None:
-    block, square = [60, 65, 70], WISHES.square
-    for belief in _beliefs(fit, places(), Places.none(), LADDER):
-        promised = belief.joint_gain(block, square)
-        before = np.einsum("stp,stp->st", belief.aim_spread, belief.aims)
+    block, square = [60, 65, 70], GOAL.square
+    for member in _projected(fit, places(), Candidates.none(), LADDER):
+        promised = member.joint_gain(block, square)
+        before = np.einsum("stp,stp->st", member.aim_spread, member.aims)
         for i in block:
-            belief.learn(i)
-        after = np.einsum("stp,stp->st", belief.aim_spread, belief.aims)
+            member.learn(i)
+        after = np.einsum("stp,stp->st", member.aim_spread, member.aims)
         assert promised == pytest.approx(np.log((square + before) / (square + after)).mean())
 
 

@@ -70,10 +70,10 @@ def fits(knowledge: SkillStub, code: SkillStub) -> FitsStub:
         (1.8, (math.nan, math.nan), "undecided"),
     ],
 )
-def test_verdict_follows_the_interval(
+def test_certainty_follows_the_interval(
     ratio: float, interval: tuple[float, float], verdict: str
 ) -> None:
-    assert Contrast("a", "b", ratio, interval).verdict == verdict
+    assert Contrast("a", "b", ratio, interval).certainty == verdict
 
 
 def test_narrow_intervals_let_the_headline_be_clear() -> None:
@@ -178,7 +178,7 @@ def test_numbers_for_people() -> None:
 def test_an_alarm_is_said_with_what_to_do() -> None:
     found = fits(stub(1.5), stub(0.7))
     for one in found.values():
-        one.law = no_law(Status.NO_COMMON_LAW, "The cheaper budgets do not foretell.", "guarded")
+        one.law = no_law(Status.NO_COMMON_LAW, "The cheaper budgets do not predict it.", "guarded")
     said = conclusions(found, "validation")  # type: ignore[arg-type]
-    assert said[-1].startswith("The cheaper budgets do not foretell.")
+    assert said[-1].startswith("The cheaper budgets do not predict it.")
     assert "train on larger budgets" in said[-1]

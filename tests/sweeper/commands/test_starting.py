@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sweeper.cli import app
 from sweeper.errors import SpecError
-from sweeper.plan.starter import DEMO, KINDS, Wish, starter
+from sweeper.plan.starter import DEMO, KINDS, Request, starter
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_what_cannot_be_written_is_said(folder):
         ({"kind": "laptop", "data": "nowhere"}, "--data nowhere"),
     ):
         with pytest.raises(SpecError, match=words):
-            starter(Wish(file=folder / "s.yaml", **wish))
+            starter(Request(file=folder / "s.yaml", **wish))
     with pytest.raises(SpecError, match="there is no folder"):
         app(["init", "laptop", "--out", "nowhere/t.yaml"], standalone_mode=False)
     with pytest.raises(SpecError, match="say which spec"):

@@ -155,7 +155,7 @@ def test_without_a_checkpoint_the_reason_is_said(root):
     assert "not scored: CheckpointError: no checkpoint of the trained model" in told.output
 
 
-def test_a_lost_ledger_is_not_begun_anew_and_can_be_made_again(root):
+def test_a_lost_ledger_is_not_started_over_and_can_be_rebuilt(root):
     before = Results(root).table
     for path in root.glob("ledger.sqlite*"):
         path.unlink()

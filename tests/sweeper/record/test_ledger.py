@@ -181,7 +181,7 @@ def test_a_full_disk_is_waited_for_and_then_refused_in_words(ledger, monkeypatch
     ledger.patience_s = 0.0
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
     ledger._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(DirectoryError, match="free space or mend the storage"):
+    with pytest.raises(DirectoryError, match="free space or fix the storage"):
         for i in range(2000):
             ledger.reserve(f"trial-{i}", Allocation(6e9, 1000, 1_000_000, seed=i), 6e9)
     ledger.patience_s = 60.0

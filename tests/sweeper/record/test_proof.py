@@ -1,4 +1,4 @@
-"""What the closing proof was foretold to measure, kept before it starts."""
+"""What the closing proof was predicted to measure, kept before it starts."""
 
 import json
 import math

@@ -352,7 +352,7 @@ def test_a_sweep_directory_tells_its_cost_and_overhead(sweep: Sweep, tmp_path: P
     assert "loss is NaN at step 7" in text
 
 
-def test_what_a_proof_was_foretold_and_measured_is_told(sweep: Sweep, tmp_path: Path) -> None:
+def test_what_a_proof_was_predicted_and_measured_is_told(sweep: Sweep, tmp_path: Path) -> None:
     fill(tmp_path, sweep)
     ledger = Ledger(tmp_path / "ledger.sqlite")
     trial = str(ledger.trials()["trial_id"].iloc[3])

@@ -69,14 +69,14 @@ def test_the_last_trial_is_a_proof_at_the_optimum_of_the_aggregate(ended: pd.Dat
     trials = ended.drop_duplicates("trial_id")
     first = trials[trials["seed"] >= closing.PROOF_SEED].iloc[0]
     before = ended[ended["seed"] < closing.PROOF_SEED]
-    told = closing.foretell(before, SPACE, SPACE.allocation(4e11, int(first["params"])))
+    told = closing.predict(before, SPACE, SPACE.allocation(4e11, int(first["params"])))
     nearest = min(SIZES, key=lambda p: abs(math.log(p / told["validation"]["optimum"])))
     assert (first["flops"], first["params"]) == (4e11, nearest)
     assert first["seed"] == closing.PROOF_SEED + before["trial_id"].nunique()
     assert trials["seed"].iloc[-1] >= closing.PROOF_SEED
 
 
-def test_what_is_foretold_holds_for_most_losses() -> None:
+def test_what_is_predicted_holds_for_most_losses() -> None:
     held = []
     for seed in range(2):
         table = sweep(seed, 8)
@@ -84,7 +84,7 @@ def test_what_is_foretold_holds_for_most_losses() -> None:
         assert len(proof)
         before = table[table["seed"] < closing.PROOF_SEED]
         for size, rows in proof.groupby("params"):
-            told = closing.foretell(before, SPACE, SPACE.allocation(4e11, int(size)))
+            told = closing.predict(before, SPACE, SPACE.allocation(4e11, int(size)))
             held += [
                 told[r.skill]["low"] <= r.loss <= told[r.skill]["high"] for r in rows.itertuples()
             ]
@@ -98,7 +98,7 @@ def test_also_a_search_that_reached_its_tolerance_proves_it() -> None:
     assert table.drop_duplicates("trial_id")["spent_flops"].sum() < 1.2 * ALLOWANCE
 
 
-def test_a_sweep_that_goes_on_proves_anew() -> None:
+def test_a_sweep_that_goes_on_proves_again() -> None:
     table = sweep(0, 8)
     search = AdaptiveSearch(SearchSettings(tolerance=0.01), SPACE)
     assert isinstance(search.propose(table, [], 3e11, 1), Finished)
