@@ -7,12 +7,14 @@ without all budgets above each of up to five cuts; what lies above is then predi
 
 * the optima of trained budgets against a local truth (`public_tables.local_optima`);
 * the optimum, and the loss of every trial within a factor e^1.6 of it, on budgets 3, 5, 10 and 20
-  times the largest one fitted; the label is the nearest of these;
+  times the largest one fitted, the label is the nearest of these, or beyond 40 times;
 * the losses of the published larger runs of the same recipe (l2l_large, 20.7 times).
 
 Beside the guarded fit stand simple rivals: the plain surface (log-Huber), the same on the upper
 half of the budgets, a parabola per budget with a power law, the same with local minima, the top
-budget's local minimum times C^.5, and where known the published fit (of the whole table).
+budget's local minimum times C^.5, and where known the published fit (of the whole table). A rival
+that has no answer where one is hard (few budgets, no local minimum) is not better for it: beside
+each rival's error stands ours on the cases that it answers.
 `LEFT_OUT` was looked at after every setting was chosen.
 
 Legend: p = params, t = tokens, C = flops; losses in the table's unit, logarithms natural.
@@ -41,6 +43,7 @@ LEFT_OUT = ("l2l_proof", "xlstm_llama_ctx2048", "porian att 0", "porian att 1", 
 """Named before the first fit was changed: one mix, one isoFLOP pool, one family of settings."""
 
 LABELS = (3, 5, 10, 20)
+FARTHEST = 40.0
 NEAR = 1.6
 
 Point = Callable[[float], float]
@@ -97,8 +100,8 @@ def _line(x: FloatArray, y: FloatArray) -> Point:
 # -- judging one table ----------------------------------------------------------------------------
 
 
-Row = tuple[str, str, str, str, float, float, float, bool]
-"""what, label, method, skill, error, half, se, shown."""
+Row = tuple[str, str, str, str, str, float, float, float, bool]
+"""what, label, case, method, skill, error, half, se, shown."""
 
 
 class Part:
@@ -113,9 +116,10 @@ class Part:
     def label(self, flops: float) -> str:
         """How far beyond the part a budget lies."""
         ratio = flops / self.top
-        return (
-            f"x{min(LABELS, key=lambda k: abs(math.log(ratio / k)))}" if ratio > 1 else "trained"
-        )
+        if ratio > FARTHEST:
+            return "beyond x40"
+        nearest = min(LABELS, key=lambda k: abs(math.log(ratio / k)))
+        return f"x{nearest}" if ratio > 1 else "trained"
 
     def optima(self, truth: pd.DataFrame) -> Iterator[Row]:
         """Errors of ln p*."""
@@ -123,10 +127,11 @@ class Part:
             best, name = self.fits[at.skill].at(at.budget), self.label(at.budget)
             error, half = math.log(best.params) - at.log_params, Z90 * best.log_params_se
             shown = math.isfinite(best.params)
-            yield "optimum", name, "guarded", at.skill, error, half, at.se, shown
+            case = f"{self.top:.6g} {at.budget:.6g}"
+            yield "optimum", name, case, "guarded", at.skill, error, half, at.se, shown
             for method, (line, _) in self.rivals[at.skill].items():
                 error = line(at.budget) - at.log_params
-                yield "optimum", name, method, at.skill, error, math.nan, at.se, True
+                yield "optimum", name, case, method, at.skill, error, math.nan, at.se, True
 
     def losses(self, runs: pd.DataFrame, label: str = "") -> Iterator[Row]:
         """Relative errors of predicted losses; skills without a fit are left out."""
@@ -136,14 +141,16 @@ class Part:
             places = [mine[c].to_numpy(float) for c in ("params", "tokens")]
             loss = mine["loss"].to_numpy(float)
             names = [label or self.label(c) for c in mine["flops"]]
+            cases = [f"{self.top:.6g} {p:.6g} {t:.6g}" for p, t in zip(*places, strict=True)]
             value, low, high = predict_losses(self.fits[skill], *places)
             errors, halves = value / loss - 1, (high - low) / 2 / loss
-            for name, error, half in zip(names, errors, halves, strict=True):
-                yield "loss", name, "guarded", skill, error, half, 0.0, math.isfinite(error)
+            for name, case, error, half in zip(names, cases, errors, halves, strict=True):
+                yield "loss", name, case, "guarded", skill, error, half, 0.0, math.isfinite(error)
             for method, (_, surface) in self.rivals[skill].items():
                 if surface:
-                    for name, error in zip(names, surface.loss(*places) / loss - 1, strict=True):
-                        yield "loss", name, method, skill, error, math.nan, 0.0, True
+                    off = surface.loss(*places) / loss - 1
+                    for name, case, error in zip(names, cases, off, strict=True):
+                        yield "loss", name, case, method, skill, error, math.nan, 0.0, True
 
 
 def judge(table: Table) -> pd.DataFrame:
@@ -167,7 +174,8 @@ def _parabolas(table: Table, truth: pd.DataFrame) -> Iterator[Row]:
         found = fitting.fit_isoflop(*(table.frame.loc[own, c] for c in ("params", "loss")))
         if found.ok:
             error, half = math.log(found.params) - at.log_params, Z90 * found.log_params_se
-            yield "optimum", "trained", "parabola", at.skill, error, half, at.se, True
+            case = f"{table.frame['budget'].max():.6g} {at.budget:.6g}"
+            yield "optimum", "trained", case, "parabola", at.skill, error, half, at.se, True
 
 
 def _near(runs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
@@ -192,7 +200,7 @@ def predict_losses(
     return np.array([f.value for f in found]), low, high
 
 
-COLUMNS = ["what", "label", "method", "skill", "error", "half", "se", "shown"]
+COLUMNS = ["what", "label", "case", "method", "skill", "error", "half", "se", "shown"]
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -204,21 +212,32 @@ def covered(cases: pd.DataFrame) -> pd.Series:
 
 
 def summary(cases: pd.DataFrame) -> pd.DataFrame:
-    """One row per label: cases, error of guarded and its coverage, error of each rival."""
+    """One row per label: cases, error of guarded and its coverage, error of each rival.
+
+    A rival's column is (its error, that of guarded on the same cases).
+    """
     rows = []
+    keys = ["pool", "case", "skill"]
     for (what, label), some in cases.groupby(["what", "label"]):
-        size = (
-            (lambda e: float(np.sqrt(np.nanmean(e**2))))
-            if what == "optimum"
-            else (lambda e: float(np.nanmedian(np.abs(e))))
-        )
+        size = _rms if what == "optimum" else _median
         ours = some[some["method"] == "guarded"]
         row = {"what": what, "label": label, "cases": len(ours), "coverage": covered(ours).mean()}
         row["p90"] = float(ours["error"].abs().quantile(0.9))
         row["bias"], row["shown"] = float(ours["error"].median()), float(ours["shown"].mean())
-        row |= {str(m): size(c["error"].to_numpy()) for m, c in some.groupby("method")}
+        row["guarded"] = size(ours["error"])
+        for method, theirs in some[some["method"] != "guarded"].groupby("method"):
+            both = theirs.merge(ours, on=keys, suffixes=("", "_ours"))
+            row[str(method)] = (size(both["error"]), size(both["error_ours"]))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _rms(error: pd.Series) -> float:
+    return float(np.sqrt(np.nanmean(error**2)))
+
+
+def _median(error: pd.Series) -> float:
+    return float(np.nanmedian(np.abs(error)))
 
 
 def page(cases: pd.DataFrame) -> Iterator[str]:
@@ -237,11 +256,15 @@ def page(cases: pd.DataFrame) -> Iterator[str]:
 
 
 def shown(found: pd.DataFrame) -> str:
-    """As a Markdown table; optima in rms of ln p, losses in median relative error, per cent."""
+    """As a Markdown table; optima in rms of ln p, losses in median relative error, per cent.
+
+    In brackets behind the error of a rival that answers fewer cases: that of guarded on these.
+    """
     found = found.sort_values(["what", "label"], key=lambda c: c.map(_order), ascending=True)
     methods = [
         c for c in found if c not in ("what", "label", "cases", "coverage", "shown", "bias", "p90")
     ]
+    methods.sort(key=lambda m: (m != "guarded", m))
     head = ["what", "cases", "shown", "bias", "90th", "coverage", *methods]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in found.to_dict("records"):
@@ -249,13 +272,18 @@ def shown(found: pd.DataFrame) -> str:
         cells = [f"{row['what']} {row['label']}", f"{row['cases']}", f"{row['shown']:.2f}"]
         cells += [f"{unit * row['bias']:+.{digits}f}", f"{unit * row['p90']:.{digits}f}"]
         cells.append(f"{row['coverage']:.2f}")
-        cells += ["" if math.isnan(row[m]) else f"{unit * row[m]:.{digits}f}" for m in methods]
+        for m in methods:
+            pair = row[m] if isinstance(row[m], tuple) else (row[m],)
+            text = [f"{unit * v:.{digits}f}" for v in pair if not math.isnan(v)]
+            whole = f"{unit * row['guarded']:.{digits}f}"
+            cells.append(f"{text[0]} ({text[1]})" if text[1:] not in ([], [whole]) else text[0]
+                         if text else "")  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _order(value: object) -> object:
-    keys = ["optimum", "loss", "trained", *(f"x{k}" for k in LABELS), "larger runs"]
+    keys = ["optimum", "loss", "trained", *(f"x{k}" for k in LABELS), "beyond x40", "larger runs"]
     return keys.index(value) if value in keys else value
 
 
