@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 LONGEST = 1.5
 """A trial that lasts longer than all others together by this factor is warned of (assumption)."""
 
+THINNING = 1 / 3
+"""Searches train in proportion to C^-THINNING on a budget C: 10, 5 and 5 trials in the demo, 12 to
+13, 9 to 12 and 6 over decades of budgets on own text (sweeps kept while measuring)."""
+
+AROUND_S = {"cpu": 25.0, "gpu": 60.0}
+"""Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
+(assumption; a first run on a CPU under load took about as much)."""
+
 NEAR = 3.0
 """Trials of a budget are counted within this factor of the guessed optimum (assumption: where a
 search puts most of them)."""
@@ -101,7 +109,7 @@ def side_by_side(spec: Spec, devices: Sequence[str]) -> pd.DataFrame:
 
     Returns:
         One row per device: ``device, hours`` (of one device, the whole allowance),
-        ``wall_hours`` (least, on ``cluster.gpus`` of them, or one), ``longest_hours`` (of one
+        ``wall_hours`` (on ``cluster.gpus`` of them, or one), ``longest_hours`` (of one
         trial), ``gpus`` (of the largest trial), ``price`` (NaN without ``price_per_hour``);
         ``reason`` where a trial does not fit.
 
@@ -132,10 +140,16 @@ def side_by_side(spec: Spec, devices: Sequence[str]) -> pd.DataFrame:
 
 
 def _wall_hours(spec: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
-    """Device-hours shared among the devices, but no less than the longest trial."""
+    """Device-hours shared among the devices; the last trials leave half of them idle."""
     if not devices:
         return math.nan
-    return max(hours / devices, float(table["wall_hours"].iloc[-1]))
+    longest = float(table["wall_hours"].iloc[-1])
+    return around_s(spec) / 3600 + max(hours / devices + longest / 2, longest)
+
+
+def around_s(spec: Spec) -> float:
+    """Seconds that a sweep takes around its trainings."""
+    return AROUND_S["gpu" if spec.cluster.hardware.is_gpu else "cpu"]
 
 
 def _waiting(
@@ -182,8 +196,10 @@ def _policies(
 
 
 def _hours(spec: Spec, table: pd.DataFrame) -> float:
-    """Device-hours of the allowance, spent on all budgets alike."""
-    return spec.allowance / sum(spec.budgets) * float(table["hours"].sum())
+    """Device-hours of the allowance, spent as searches do."""
+    flops = np.array(spec.budgets)
+    trials = flops**-THINNING
+    return float(spec.allowance * (trials @ table["hours"]) / (trials @ flops))
 
 
 def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:

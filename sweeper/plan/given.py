@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from sweeper.errors import SpecError
-from sweeper.plan.estimate import plan
+from sweeper.plan.estimate import around_s, plan
 from sweeper.plan.measured import timed
 from sweeper.plan.recipe import FEW_STEPS, ROOM
 from sweeper.plan.speed import devices_at_hand
@@ -37,10 +37,6 @@ TRIALS_EACH = 8
 MOST_TIMES = 5.0
 """Times as many trials as that where a corpus ends the ladder (assumption: an interval falls with
 the root of their number, and who has more time than that wants more text)."""
-
-AROUND_S = {"cpu": 25.0, "gpu": 60.0}
-"""Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
-(assumption; a first run on a CPU under load took about as much)."""
 
 LEAST, MOST, STEP, HALVINGS = 1e7, 1e25, 10**0.25, 5
 """Top budgets looked through, FLOPs, and how often the last step between them is halved."""
@@ -171,12 +167,12 @@ def choose(
         raise SpecError(
             f"{duration(seconds)} buy no sweep: the least ladder that can be trained here, up to "
             f"{number(least.budgets[-1])} FLOPs, takes about {duration(needed)}, "
-            f"{duration(_around_s(least))} of them around the trainings; give that, or a smaller "
+            f"{duration(around_s(least))} of them around the trainings; give that, or a smaller "
             "tokenizer.vocabulary to the corpus, train.batch_tokens or model.context, whichever "
             "keeps sizes or steps large"
         )
     shown = plan(found, measured=measured, devices=max(1, _devices(found)))
-    seconds = _wall_s(found, shown)
+    seconds = 3600 * shown.wall_hours
     if simulate:
         shown = plan(found, measured=measured, simulate=True, devices=_devices(found))
     return Chosen(found, shown, seconds, (*make.notes(found), *_busy(found, measured)))
@@ -286,8 +282,8 @@ class _Maker:
         self, spec: Spec, span: float, seconds: float, measured: pd.DataFrame | None
     ) -> Spec:
         """The same ladder, with as many trials as the time that is left pays for, or help."""
-        around_s = _around_s(spec)
-        more = (seconds - around_s) / max(self.seconds(spec, measured) - around_s, 1)
+        around = around_s(spec)
+        more = (seconds - around) / max(self.seconds(spec, measured) - around, 1)
         return self.spec(spec.budgets[-1], span, min(more, MOST_TIMES)) if more > 1.1 else spec
 
     def kindly(self, top: float, span: float) -> Spec | None:
@@ -301,8 +297,8 @@ class _Maker:
         """What a sweep takes of what is limited."""
         shown = plan(spec, measured=measured, devices=max(1, _devices(spec)))
         if not self._clock:
-            return 3600 * shown.device_hours + _around_s(spec) * max(1, _devices(spec))
-        return _wall_s(spec, shown)
+            return 3600 * shown.device_hours + around_s(spec) * max(1, _devices(spec))
+        return 3600 * shown.wall_hours
 
     def notes(self, spec: Spec) -> list[str]:
         """What the choice gives up."""
@@ -325,18 +321,8 @@ class _Maker:
         return said
 
 
-def _wall_s(spec: Spec, shown: Plan) -> float:
-    """Seconds of the clock; the last trials leave devices idle for half of the longest."""
-    longest = float(shown.table["wall_hours"].iloc[-1])
-    return _around_s(spec) + 3600 * max(shown.wall_hours + longest / 2, longest)
-
-
 def _devices(spec: Spec) -> int:
     return devices_at_hand(spec.cluster)
-
-
-def _around_s(spec: Spec) -> float:
-    return AROUND_S["gpu" if spec.cluster.hardware.is_gpu else "cpu"]
 
 
 def _guess(spec: Spec, flops: float) -> float:

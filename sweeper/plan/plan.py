@@ -42,7 +42,7 @@ class Plan:
             sequence at a time) ``, device_bytes`` (its share of each).
         speed: where the hours come from: a pilot, a stated or an assumed utilisation.
         devices: of its kind at hand; 0 if that is not known.
-        wall_hours: least time the allowance takes on them; NaN if they are not known.
+        wall_hours: time the whole sweep takes on them; NaN if they are not known.
         policies: what each way of searching costs: ``policy, trials, flops, hours, price``, and
             from a simulated sweep of each, where asked for, ``half_width``, that of the widest
             90 % interval of ln p*.
@@ -122,7 +122,7 @@ def in_words(compared: pd.DataFrame) -> str:
     """Several devices side by side, as a terminal shows them."""
     fits = compared["reason"] == ""
     shown = pd.DataFrame({"device": compared["device"]})
-    for name, title in (("hours", "device time"), ("wall_hours", "wall time at least"),
+    for name, title in (("hours", "device time"), ("wall_hours", "wall time"),
                         ("longest_hours", "longest trial")):  # fmt: skip
         column = compared.get(name, pd.Series(math.nan, compared.index))
         shown[title] = [
@@ -214,8 +214,8 @@ def _wall(plan: Plan) -> str:
             "wall time: not known, as no such device is seen from here; state cluster.gpus or "
             "cluster.cpus, or ask the cluster with --ask-cluster"
         )
-    least = duration(3600 * plan.wall_hours)
-    return f"wall time: {least} or more on {plan.devices} device(s) at hand"
+    taken = duration(3600 * plan.wall_hours)
+    return f"wall time: about {taken} on {plan.devices} device(s) at hand"
 
 
 def _costs(plan: Plan) -> Iterator[str]:
