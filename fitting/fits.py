@@ -19,7 +19,7 @@ import pandas as pd
 from fitting.compare.answers import Multipliers
 from fitting.compare.multipliers import compare_runs
 from fitting.compare.optima import Comparison, compare_optima, pool
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import FitError, Status
 from fitting.laws.powerlaw import PowerLaw
 from fitting.laws.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.methods import fit_single, on_ladder
@@ -33,7 +33,6 @@ from fitting.values import (
     Optimum,
     Prediction,
     check_positive,
-    from_plain,
     plain,
     plain_frame,
 )
@@ -285,30 +284,6 @@ class Fits(Mapping[str, SkillFit]):
             Path(path).write_text(text, encoding="utf-8")
         return text
 
-    @classmethod
-    def from_json(cls, text: str | Path) -> Fits:
-        """Read what `to_json` wrote; other budgets and losses are computed when asked for.
-
-        Args:
-            text: JSON text, or the path of a file.
-
-        Raises:
-            FittingError: not of this form.
-        """
-        source = text.read_text(encoding="utf-8") if isinstance(text, Path) else text
-        content = json.loads(source)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise FittingError(f"fits: expected JSON of format {FORMAT}, as to_json writes it")
-        seen = content["observations"]
-        excluded = pd.DataFrame(seen["excluded"])
-        lazy = _LazyFits(
-            Observations(pd.DataFrame(seen["frame"]), excluded, tuple(seen["warnings"]))
-        )
-        fits = {
-            skill: _read_fit(skill, values, lazy) for skill, values in content["skills"].items()
-        }
-        return cls(fits, lazy, content["method"])
-
     def __repr__(self) -> str:
         lines = [
             f"{len(self)} skill(s), method {self.method}, {len(self.excluded)} row(s) excluded"
@@ -379,22 +354,3 @@ def _plain_fit(fit: SkillFit) -> dict[str, Any]:
         "law": asdict(fit.law),
         "optima": [asdict(optimum) for optimum in fit.optima],
     }
-
-
-def _read_fit(skill: str, values: Mapping[str, Any], lazy: _LazyFits) -> SkillFit:
-    optima = tuple(
-        Optimum(
-            **{k: from_plain(v) for k, v in o.items() if k != "status"}, status=Status(o["status"])
-        )
-        for o in values["optima"]
-    )
-    law = {k: from_plain(v) for k, v in values["law"].items() if k != "status"}
-    return SkillFit(
-        skill=skill,
-        method=values["method"],
-        status=Status(values["status"]),
-        reason=values["reason"],
-        optima=optima,
-        law=PowerLaw(**law, status=Status(values["law"]["status"])),
-        _lazy=lazy,
-    )

@@ -174,15 +174,6 @@ def plain_frame(frame: pd.DataFrame) -> dict[str, list[Any]]:
     return {str(name): objects[name].tolist() for name in objects}
 
 
-def from_plain(value: Any) -> Any:
-    """Undo `plain`: null is NaN in every numeric field."""
-    if value is None:
-        return math.nan
-    if isinstance(value, list):
-        return tuple(from_plain(v) for v in value)
-    return math.inf if value == "inf" else value
-
-
 CONVENTION_SPREAD = 0.02
 """Scatter of ln(flops / (params tokens)) below which it is one number (rounding of sizes)."""
 

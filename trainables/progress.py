@@ -1,6 +1,6 @@
 """How far a long task is and how long the rest will take, in lines that read well in a log.
 
-Plain Python: whatever takes minutes uses it (`prepare`, `fit --bootstrap`, the benchmarks).
+Plain Python: whatever takes minutes uses it (`prepare`, the benchmarks).
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Legend: m = draws, n = points or trials.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,6 @@ def bootstrap_surface(
     seed: int = 0,
     loss_function: surface.LossFunction = "log-huber",
     delta: float = surface.HUBER_DELTA,
-    progress: Callable[[float], None] | None = None,
 ) -> pd.DataFrame:
     """Refit the surface to ``n`` resamplings of the points, each from the full fit.
 
@@ -47,7 +45,6 @@ def bootstrap_surface(
         seed: of the draws.
         loss_function: as for `fit_surface`.
         delta: as for `fit_surface`.
-        progress: called with the fraction of draws fitted so far.
 
     Returns:
         One row per draw: E, A, B, alpha, beta. The standard deviation of a column is the
@@ -65,7 +62,7 @@ def bootstrap_surface(
         raise FitError(Status.NOT_IDENTIFIED, f"only {distinct} distinct allocations")
     start, _ = surface.solve(points, weights)
     draws = bootstrap_weights(len(points.loss), n, seed=seed)
-    minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws, progress=progress)
+    minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws)
     values = surface.constants(points, minima.theta)
     frame = pd.DataFrame(values, columns=["E", "A", "B", "alpha", "beta"])
     frame.attrs["unconverged"] = int((~minima.converged).sum())

@@ -13,7 +13,6 @@ piecewise quadratic, hence the last step lands on the minimum.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,20 +107,13 @@ class Minima:
     converged: BoolArray  # (m,), False where the steps ran out
 
 
-def minimise(
-    points: Points,
-    start: FloatArray,
-    weights: FloatArray,
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> Minima:
+def minimise(points: Points, start: FloatArray, weights: FloatArray) -> Minima:
     """Local minima of m fits.
 
     Args:
         points: the data.
         start: theta to start from, shape (m, 5).
         weights: weight of every point in every fit, shape (m, n).
-        progress: called with the fraction of fits finished so far.
     """
     low, high = points.bounds
     theta = np.clip(start, low, high)
@@ -150,8 +142,6 @@ def minimise(
         converged[now] = small & (state.damping[now] <= 1.0)
         done = converged[now] | (state.steps[now] >= _MAX_STEPS)
         queue = np.concatenate([now[~done], queue])
-        if progress is not None:
-            progress(1 - len(queue) / len(theta))
     return Minima(theta, state.best, converged)
 
 

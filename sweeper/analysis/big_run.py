@@ -85,7 +85,7 @@ class BigRun:
         """Write the trial as YAML, and transformers' config.json in a folder beside it.
 
         Returns:
-            The YAML file, which `load_trial` reads, and the folder, which
+            The YAML file, which `TrialConfig.from_dict` takes, and the folder, which
             `transformers.AutoConfig.from_pretrained` reads.
         """
         path = Path(path)
@@ -192,17 +192,6 @@ def recommend(
         speed_source=speed.source,
         warnings=_warnings(trial, found.extrapolates),
     )
-
-
-def load_trial(path: str | Path) -> TrialConfig:
-    """Read a training that `BigRun.save` wrote.
-
-    Raises:
-        SpecError: not such a file.
-    """
-    from sweeper.spec.reading import build, read_yaml
-
-    return build(TrialConfig, read_yaml(path), source=str(path))
 
 
 def hf_config(trial: TrialConfig) -> dict[str, Any]:

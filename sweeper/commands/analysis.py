@@ -44,21 +44,15 @@ def fit(
     columns: Columns = None,
     where: Rows = None,
     method: MethodName = "guarded",
-    bootstrap: int | None = opt(
-        "--bootstrap", "Also the plain surface's constants, from so many resamplings.", metavar="N"
-    ),
     as_json: AsJson = False,
 ) -> None:
     """Fit best sizes and laws, from a sweep or a table of runs."""
-    from sweeper.analysis.bootstrap import lines, resample
-
     opened = open_runs(runs, method, columns, where)
     fits = opened.fits
-    drawn = resample(fits, bootstrap) if bootstrap is not None else {}
     if as_json:
-        print(_json(_fitted(opened, fits) | ({"bootstrap": drawn} if drawn else {})))
+        print(_json(_fitted(opened, fits)))
     else:
-        show([*opened.line(), *_answer(opened), *_remarks(fits), *lines(drawn)])
+        show([*opened.line(), *_answer(opened), *_remarks(fits)])
     if not any(optimum.ok for one in fits.values() for optimum in one.optima):
         raise typer.Exit(NO_NUMBER)
 

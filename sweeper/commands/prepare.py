@@ -91,7 +91,7 @@ def _class(name: str, entry: dict[str, Any]) -> str:
 
 def _replaced(entries: dict[str, Any]) -> list[str]:
     return [
-        f"  {name}: characters that could not be decoded, here or before: {entry['replaced']}"
+        f"  {name}: characters that whoever wrote the files could not decode: {entry['replaced']}"
         for name, entry in entries.items()
         if entry["replaced"]
     ]

@@ -28,11 +28,11 @@ MOST_BYTES = 2**30
 REPLACEMENT = "\ufffd"
 """Stands for what could not be decoded."""
 
-PARQUET, ARROW = "parquet", "arrow"
+PARQUET = "parquet"
 
 KINDS = {
-    ".parquet": PARQUET, ".arrow": ARROW, ".feather": ARROW, ".csv": "csv", ".tsv": "csv",
-    ".jsonl": "json", ".ndjson": "json", ".json": "json",
+    ".parquet": PARQUET, ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json",
+    ".json": "json",
 }  # fmt: skip
 """Files that hold a document per row, by suffix; any other is one document."""
 
@@ -50,9 +50,6 @@ MAGIC = {
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-"""Last bytes of an Arrow stream that was closed."""
-
 HOLE = bytes(8)
 """Zeros in a row that are a hole in a copy rather than a text's own."""
 
@@ -69,12 +66,10 @@ class Reading:
     """How text is decoded.
 
     Attributes:
-        replace: put U+FFFD for what cannot be decoded, instead of refusing the file.
         columns: the columns that are asked for; others of a column store are not read.
     """
 
     encoding: str = "utf-8"
-    replace: bool = False
     columns: tuple[str, ...] | None = None
 
 
@@ -83,7 +78,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 def kind_of(file: str) -> str:
-    """What a file holds by its name: parquet, arrow, csv, json, or text."""
+    """What a file holds by its name: parquet, csv, json, or text."""
     return KINDS.get(_suffix(file), "text")
 
 
@@ -100,8 +95,8 @@ def read_rows(file: str, reading: Reading) -> Iterator[Row]:
     """
     kind, opened = kind_of(file), _Text(file, reading)
     try:
-        if kind in (PARQUET, ARROW):
-            yield from _columns(file, kind, reading)
+        if kind == PARQUET:
+            yield from _columns(file, reading)
             return
         with _open(file) as raw:
             yield from _READERS[kind](opened, raw)
@@ -166,7 +161,7 @@ class _Text:
                 f"{self.before + at}: a NUL byte, which no text has; the file is binary or was "
                 "not copied whole: copy it again, or leave it out"
             )
-        return data.decode(self.reading.encoding, "replace" if self.reading.replace else "strict")
+        return data.decode(self.reading.encoding)
 
     def _first(self, data: bytes) -> bytes:
         """The first bytes of a file, seen to be text."""
@@ -182,7 +177,7 @@ class _Text:
         remedy = {
             "UTF-16 text": "say encoding: utf-16 for this source",
             "a parquet file": "name it .parquet",
-            "an Arrow file": "name it .arrow",
+            "an Arrow file": "write it as parquet",
         }.get(what, "unpack it and give the files in it, or leave it out")
         raise Unreadable(f"{self.file} is {what} rather than text; {remedy}")
 
@@ -207,8 +202,7 @@ class _Text:
         return Unreadable(
             f"{self.file}, line {line}, byte {self.before + error.start}: "
             f"{data[error.start : error.start + 1].hex()} is not {self.reading.encoding}; say "
-            "encoding: for this source (such as latin-1 or cp1252), or undecodable: replace to "
-            f"put {REPLACEMENT} there and have them counted"
+            "encoding: for this source (such as latin-1 or cp1252), or fix the file"
         )
 
 
@@ -300,13 +294,13 @@ _READERS: dict[str, Callable[[_Text, IO[bytes]], Iterator[Row]]] = {
 }
 
 
-def _columns(file: str, kind: str, reading: Reading) -> Iterator[Row]:
-    """Rows of a column store; text is decoded here, as its writers need not have checked it."""
+def _columns(file: str, reading: Reading) -> Iterator[Row]:
+    """Rows of a parquet file; text is decoded here, as its writers need not have checked it."""
     number = 0
     try:
-        for batch in _batches(file, kind, reading.columns):
+        for batch in _batches(file, reading.columns):
             names = batch.schema.names
-            cells = [_values(file, column, reading, number) for column in batch.columns]
+            cells = [_values(file, column, number) for column in batch.columns]
             for row in zip(*cells, strict=True):
                 number += 1
                 yield f"row {number}", dict(zip(names, row, strict=True))
@@ -314,35 +308,21 @@ def _columns(file: str, kind: str, reading: Reading) -> Iterator[Row]:
         if isinstance(error, Unreadable):
             raise
         raise Unreadable(
-            f"{file} is no sound {kind} file ({str(error).splitlines()[0]}); copy it again"
+            f"{file} is no sound parquet file ({str(error).splitlines()[0]}); copy it again"
         ) from error
 
 
-def _batches(file: str, kind: str, columns: tuple[str, ...] | None) -> Iterator[pa.RecordBatch]:
-    if kind == PARQUET:
-        from pyarrow import parquet
+def _batches(file: str, columns: tuple[str, ...] | None) -> Iterator[pa.RecordBatch]:
+    from pyarrow import parquet
 
-        with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
-            known = opened.schema_arrow.names
-            wanted = [n for n in known if columns is None or n in columns]
-            # With none of them there are rows without a column, and so a word about it.
-            yield from opened.iter_batches(columns=wanted or known[:1])
-        return
-    import pyarrow as pa
-
-    with pa.OSFile(file) as source:
-        if source.read(6) == b"ARROW1\0\0":
-            reader = pa.ipc.open_file(source)
-            yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
-            return
-        source.seek(max(0, source.size() - len(END_OF_STREAM)))
-        if source.read() != END_OF_STREAM:
-            raise Unreadable(f"{file} ends too early; copy it again")
-        source.seek(0)
-        yield from pa.ipc.open_stream(source)
+    with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+        known = opened.schema_arrow.names
+        wanted = [n for n in known if columns is None or n in columns]
+        # With none of them there are rows without a column, and so a word about it.
+        yield from opened.iter_batches(columns=wanted or known[:1])
 
 
-def _values(file: str, column: pa.Array, reading: Reading, before: int) -> list[Any]:
+def _values(file: str, column: pa.Array, before: int) -> list[Any]:
     """A column's cells."""
     import pyarrow as pa
 
@@ -351,18 +331,17 @@ def _values(file: str, column: pa.Array, reading: Reading, before: int) -> list[
         column = column.view(pa.large_binary() if wide else pa.binary())
         column.validate(full=True)  # of the offsets: damaged ones would point anywhere
         cells = enumerate(column.to_pylist(), before + 1)
-        return [None if c is None else _cell(file, c, reading, row) for row, c in cells]
+        return [None if c is None else _cell(file, c, row) for row, c in cells]
     column.validate(full=True)
     return list(column.to_pylist())
 
 
-def _cell(file: str, data: bytes, reading: Reading, row: int) -> str:
+def _cell(file: str, data: bytes, row: int) -> str:
     if HOLE in data:
         raise Unreadable(f"{file}, row {row}: NUL bytes, which no text has; copy it again")
     try:
-        return data.decode("utf-8", "replace" if reading.replace else "strict")
+        return data.decode()
     except UnicodeDecodeError as error:
         raise Unreadable(
-            f"{file}, row {row}, byte {error.start}: not UTF-8; say undecodable: replace for this "
-            f"source to put {REPLACEMENT} there and have them counted"
+            f"{file}, row {row}, byte {error.start}: not UTF-8; write the file again as UTF-8"
         ) from None

@@ -130,7 +130,7 @@ def _same_as_before(corpora: Corpora, parts: list[Part], root: Path) -> None:
     if changed:
         raise PrepareError(
             f"{root} was prepared from another spec ({', '.join(changed)} differ); choose another "
-            "directory. Only shares, skills, ngram, undecodable and name may change in place"
+            "directory. Only shares, skills, ngram and name may change in place"
         )
     records = [records_of(root, part) for part in parts]
     many = len(found) != len(before["parts"]) and any(records)

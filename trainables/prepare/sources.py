@@ -135,8 +135,7 @@ def open_part(part: Part) -> Any:
 
 def _open_local(source: Source, files: list[str]) -> Local:
     columns = (source.text, *source.where)
-    reading = Reading(source.encoding, source.undecodable == "replace", columns)
-    return Local(files, reading)
+    return Local(files, Reading(source.encoding, columns))
 
 
 def _open_hub(source: Source, *, where: str) -> Any:

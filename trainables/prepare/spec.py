@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from trainables.families.checks import require
 from trainables.manifest import ShareOf
@@ -32,14 +32,12 @@ class Source:
         config: its configuration, where it has several.
         split: its split.
         revision: its git revision; pin it to prepare the same again.
-        files: local files by glob; parquet, Arrow, CSV and JSON lines (the last two also
+        files: local files by glob; parquet, CSV and JSON lines (the last two also
             compressed) give a document per row, any other file is one document.
         text: the column that holds the text.
         where: keeps the rows whose columns have these values, such as {language: Python}.
         limit: most documents to take, spread evenly over a large source's files; None for all.
         encoding: of text files, CSV and JSON lines: a Python codec's name.
-        undecodable: "refuse" names the first byte that is not of the encoding; "replace" puts
-            U+FFFD there. What was replaced is counted, here or by whoever wrote the files.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -53,7 +51,6 @@ class Source:
     where: dict[str, str | int | bool] = field(default_factory=dict)
     limit: int | None = None
     encoding: str = "utf-8"
-    undecodable: Literal["refuse", "replace"] = "refuse"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(self.files))
@@ -247,8 +244,6 @@ class Corpora:
             del values[key]
         for entry in values["classes"].values():
             del entry["share"]
-            for source in entry["sources"]:
-                del source["undecodable"]  # whatever was written before had nothing to replace
         return values
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import Fits, fit_skills
+from fitting import fit_skills
 from fitting.compare.optima import compare_optima
 from fitting.mixture.contrast import residual_correlation, skill_gap
 from fitting.mixture.discrepancy import SURFACE
@@ -91,8 +91,6 @@ def test_fits_compare_the_optima_they_report() -> None:
     assert found.dof == math.inf and 0 < found.p_value < 1 and found.scatter >= 0
     apart = compare_optima(fits["facts"].optima, fits["all"].optima)
     assert (found.frame["se"] < apart.frame["se"]).all()
-    read = Fits.from_json(fits.to_json()).compare("facts", "all")
-    pd.testing.assert_frame_equal(read.frame, found.frame)
 
 
 def test_other_methods_are_pooled_by_their_laws() -> None:

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from fitting import FitError, fit_skills
 from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SpecError, Sweep
-from sweeper.analysis.big_run import load_trial, recommend
+from sweeper.analysis.big_run import recommend
 from sweeper.cli import app
 from sweeper.spec.devices import device_of
+from trainables.config import TrialConfig
 
 # Optima near 30 k params at 2e11 FLOPs: E, A, B, alpha, beta
 CONSTANTS = {
@@ -150,7 +151,7 @@ def test_the_run_is_written_for_trainables_and_for_transformers(runs, tmp_path):
     spec.write_text(SPEC)
     options = ("--config", out, "--spec", spec, "--set", "cluster.price_per_hour=0.1", "--json")
     answer = json.loads(said("predict", runs, "--flops", "8e11", *options))
-    trial, run = load_trial(out), answer["run"]
+    trial, run = TrialConfig.from_dict(yaml.safe_load(out.read_text())), answer["run"]
     assert trial.to_dict() == json.loads(json.dumps(trial.to_dict()))
     assert trial.params * trial.tokens * 6 == pytest.approx(8e11, rel=0.01)
     assert run["skill"] == "validation" and run["price"] == pytest.approx(
