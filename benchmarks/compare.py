@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from worlds import LADDER, World, world
 
 from fitting.compare.multipliers import compare_runs
-from fitting.synthetic import LADDER, World, world
 from fitting.values import FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.compare import CompareSearch

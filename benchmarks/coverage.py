@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from worlds import LADDER, World, world
 
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
 from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
-from fitting.synthetic import LADDER, World, world
 from fitting.values import Z90, FloatArray
 from trainables.progress import counted
 

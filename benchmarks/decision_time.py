@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from worlds import LADDER, World, world
 
-from fitting.synthetic import LADDER, World, world
 from sweeper.budget import Space
 from sweeper.search.build import build
 from sweeper.spec.search import SearchSettings

@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pandas as pd
+from worlds import world
 
 from fitting import fit_skills
 from fitting.laws.skill_models import METHODS
-from fitting.synthetic import world
 
 SKILLS, BUDGETS, SIZES, SEED = 20, 9, 12, 3
 

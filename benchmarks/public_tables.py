@@ -172,7 +172,7 @@ def _minimum(line: FloatArray) -> float | None:
 
 def calibrate(replicates: int = 40) -> str:
     """Errors of the local truth over its standard errors, on simulated surfaces."""
-    from fitting.synthetic import LADDER, world
+    from worlds import LADDER, world
 
     place, z = world("fail"), []
     quiet = tuple(replace(t, noise=0.4 * t.noise) for t in place.truths)

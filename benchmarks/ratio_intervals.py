@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
+from worlds import LADDER, WORLDS, world
 
 from fitting import compare_optima, compare_skills, fit_skills
 from fitting.compare.optima import pool_laws
-from fitting.synthetic import LADDER, WORLDS, world
 from fitting.values import Z90
 from trainables.progress import counted
 from trainables.simulated import SURFACES

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from worlds import LADDER, WORLDS, World, world
 
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
@@ -34,7 +35,6 @@ from fitting.mixture.design import Candidates, bound
 from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
 from fitting.mixture.lack_of_fit import guarded_by, lack_of_fit
-from fitting.synthetic import LADDER, WORLDS, World, world
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import build

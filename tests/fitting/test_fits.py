@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import LADDER, world
 from fitting import FitError, Fits, Status, TableError, fit_skills
-from fitting.synthetic import LADDER, world
 
 OFFSETS = np.linspace(-1.5, 1.5, 8)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fitting.synthetic import LADDER, WORLDS, surface_world, world
+from benchmarks.worlds import LADDER, WORLDS, surface_world, world
 
 BESIROGLU = (1.8172, 482.01, 2085.43, 0.3478, 0.3658)
 

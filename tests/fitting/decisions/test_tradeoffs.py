@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.checkpoints import QUESTIONS, checkpoint_grid
+from benchmarks.worlds import surface_world
 from fitting import FitError, Fits, FittingError, Status, Surface, fit_skills, serving_optimum
 from fitting.decisions.tradeoffs import (
     one_run,
@@ -18,7 +19,6 @@ from fitting.decisions.tradeoffs import (
     trial_noise,
     weighted,
 )
-from fitting.synthetic import surface_world
 
 # E, A, B, alpha, beta
 CONSTANTS = {

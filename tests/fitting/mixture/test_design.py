@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import LADDER, world
 from fitting.mixture.design import (
     Candidates,
     Goal,
@@ -16,7 +17,6 @@ from fitting.mixture.design import (
 )
 from fitting.mixture.discrepancy import APART
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.synthetic import LADDER, world
 from fitting.values import Z90
 
 CENTRES = np.array([world("fail").log_optimum("aggregate", c) for c in LADDER])

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import LADDER, World, surface_world, world
 from fitting.isoflop import fit_isoflop
 from fitting.mixture.discrepancy import KINDS, SURFACE, Kind, Walk
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.synthetic import LADDER, World, surface_world, world
 
 TARGETS = np.array([*LADDER, 1e22])
 OFFSETS = np.linspace(-1.5, 1.5, 8)

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import LADDER, world
 from fitting.mixture.fit import fit_guarded
 from fitting.mixture.lack_of_fit import (
     CHECK_TRIALS,
@@ -13,7 +14,6 @@ from fitting.mixture.lack_of_fit import (
     odds_against_surface,
     predict_top,
 )
-from fitting.synthetic import LADDER, world
 
 
 def sweep(name: str, top: int = 4, seed: int = 0) -> pd.DataFrame:

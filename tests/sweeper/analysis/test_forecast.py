@@ -10,8 +10,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.worlds import surface_world
 from fitting import FitError, fit_skills
-from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.analysis.big_run import recommend
 from sweeper.cli import app

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.worlds import surface_world
 from fitting import fit_skills
-from fitting.synthetic import surface_world
 from sweeper import Cluster, Resources, SearchSettings, Sizes, SpecError, Sweep
 from sweeper.cli import app
 from sweeper.plan.estimate import plan

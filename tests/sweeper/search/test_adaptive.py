@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import LADDER, World, surface_world, world
 from fitting.mixture.fit import fit_guarded
-from fitting.synthetic import LADDER, World, surface_world, world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search import safeguards

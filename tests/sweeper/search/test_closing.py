@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import fitting
-from fitting.synthetic import surface_world
+from benchmarks.worlds import surface_world
 from sweeper.budget import Allocation, Space
 from sweeper.search import closing
 from sweeper.search.adaptive import AdaptiveSearch

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.worlds import surface_world
 from fitting.compare import aim
 from fitting.compare.joint import VariantTrials, fit_joint
-from fitting.synthetic import surface_world
 from sweeper import Sweep
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import compares, policy

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.synthetic import LADDER, world
+from benchmarks.worlds import LADDER, world
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import build
 from sweeper.search.history import mean_centre, vertices

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.synthetic import surface_world
+from benchmarks.worlds import surface_world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search.build import build
