@@ -22,10 +22,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
+from zoom import ZoomSearch
 
 from fitting.mixture.fit import fit_guarded
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import build
+from sweeper.search.protocol import Search
 from sweeper.search.simulation import run
 from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
@@ -126,11 +128,14 @@ def worlds() -> list[Drawn]:
     return [each for each in found if each.valleys]
 
 
-def settings(name: str, share: float) -> SearchSettings:
-    """Of a policy; a grid has as many sizes as the allowance pays for."""
+def policy(name: str, share: float, skills: tuple[str, ...]) -> Search:
+    """By name; a grid has as many sizes as the allowance pays for."""
+    if name == "zoom":
+        return ZoomSearch(SearchSettings(), SPACE)
+    settings = SearchSettings(tolerance=0.02)
     if name == "grid":
-        return SearchSettings("grid", sizes_per_budget=max(3, round(8 * share)))
-    return SearchSettings(name, tolerance=0.02)  # type: ignore[arg-type]
+        settings = SearchSettings("grid", sizes_per_budget=max(3, round(8 * share)))
+    return build(settings, SPACE, skills)
 
 
 def judge(replicates: int) -> pd.DataFrame:
@@ -146,7 +151,7 @@ def judge(replicates: int) -> pd.DataFrame:
     for name, share, i, world, seed in counted(todo, "sweeps"):
         skills = tuple(world.valleys)
         table = run(
-            build(settings(name, share), SPACE, skills), SPACE, world.loss, skills=skills,
+            policy(name, share, skills), SPACE, world.loss, skills=skills,
             allowance=share * GRID_FLOPS, seed=seed,
         )  # fmt: skip
         fit = fit_guarded(table, ladder=BUDGETS)

@@ -33,11 +33,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import public_tables
+from zoom import ZoomSearch
 
 import fitting
 from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.build import build
-from sweeper.search.protocol import COLUMNS, Finished
+from sweeper.search.protocol import COLUMNS, Finished, Search
 from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
@@ -164,7 +165,7 @@ class Pool:
         return pd.Series(miss, self.truth.index)
 
 
-def searched(pool: Pool, settings: SearchSettings) -> Order:
+def searched(pool: Pool, make: Callable[[PoolSpace], Search]) -> Order:
     """What a policy asks for, one at a time, until it asks for no more."""
     sizes = tuple(sorted({p for _, p in pool.losses}))
     space = PoolSpace(
@@ -172,7 +173,7 @@ def searched(pool: Pool, settings: SearchSettings) -> Order:
     )
     seen: list[tuple[float, int]] = []
     while space.left:
-        asked = build(settings, space, pool.skills).propose(pool.rows(seen), [], 2 * pool.total, 1)
+        asked = make(space).propose(pool.rows(seen), [], 2 * pool.total, 1)
         if isinstance(asked, Finished):
             return
         seen.append(_same(pool, asked[0]))
@@ -265,16 +266,17 @@ def policies(with_oracle: bool) -> dict[str, Callable[[Pool, int], Order]]:
         name: partial(_settled, settings)
         for name, settings in {
             "adaptive": SearchSettings(tolerance=0.02),
-            "zoom": SearchSettings("zoom"),
             "TPE": SearchSettings("optuna", sizes_per_budget=6, half_width=2.3),
         }.items()
     }
+    named["zoom"] = lambda pool, _: searched(pool, partial(ZoomSearch, SearchSettings()))
     named |= {"grid order": lambda pool, _: in_grid_order(pool), "random": in_random_order}
     return named | ({"oracle": oracle} if with_oracle else {})
 
 
 def _settled(settings: SearchSettings, pool: Pool, seed: int) -> Order:
-    return searched(pool, replace(settings, seed=seed))
+    seeded = replace(settings, seed=seed)
+    return searched(pool, lambda space: build(seeded, space, pool.skills))
 
 
 def pools(files: Sequence[Path], only: Sequence[str] | None) -> list[Pool]:

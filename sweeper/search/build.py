@@ -51,10 +51,6 @@ def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Sear
         from sweeper.search.grid import GridSearch
 
         return GridSearch(settings, space)
-    if settings.policy == "zoom":
-        from sweeper.search.zoom import ZoomSearch
-
-        return ZoomSearch(settings, space)
     if settings.policy == "optuna":
         from sweeper.search.optuna import OptunaSearch
 

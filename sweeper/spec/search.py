@@ -14,8 +14,7 @@ class SearchSettings:
 
     Attributes:
         policy: "adaptive" places each trial where its information gain per FLOP is greatest;
-            "grid" and "optuna" are the practices it is measured against, "zoom" is five sizes a
-            budget round the optimum that cheaper ones predict.
+            "grid" and "optuna" are the practices it is measured against.
         goal: "optima" finds every skill's best sizes; "compare" decides whether variants or mixes
             are better than the first; "auto" compares where the spec has variants.
         margin: compare: multipliers nearer to 1 than this ratio count as no difference.
@@ -39,7 +38,7 @@ class SearchSettings:
         seed: of whatever is random in the choice (optuna); trials have seeds of their own.
     """
 
-    policy: Literal["adaptive", "zoom", "grid", "optuna"] = "adaptive"
+    policy: Literal["adaptive", "grid", "optuna"] = "adaptive"
     goal: Literal["auto", "optima", "compare"] = "auto"
     margin: float = 1.1
     level: float = 0.05
@@ -63,7 +62,7 @@ class SearchSettings:
         """
         choices = {
             "goal": ("auto", "optima", "compare"),
-            "policy": ("adaptive", "zoom", "grid", "optuna"),
+            "policy": ("adaptive", "grid", "optuna"),
             "sampler": ("tpe", "gp"),
         }
         for name, known in choices.items():

@@ -51,7 +51,6 @@ def trial(allocation: Allocation, trial_id: int = 999) -> pd.DataFrame:
 
 SETTINGS = {
     "adaptive": SearchSettings("adaptive"),
-    "zoom": SearchSettings("zoom"),
     "grid": SearchSettings("grid", sizes_per_budget=5),
     "tpe": SearchSettings("optuna", sizes_per_budget=5),
     "gp": SearchSettings("optuna", sampler="gp", sizes_per_budget=5),

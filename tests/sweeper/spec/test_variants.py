@@ -52,7 +52,7 @@ def test_a_spec_with_variants_is_kept_and_read(tmp_path: Path) -> None:
         ({"a": {}, "b": {"model": {"family": "zamb"}}}, {}, "variants.b: model.family: 'zamb'"),
         ({"a": {}, "b": {"train": {"rat": 1}}}, {}, "variants.b: train.rat: unknown key"),
         ({"a": {}, "b": {}}, {"mixes": {"base": {}, "c": {"code": 2}}}, "mixes or variants"),
-        ({"a": {}, "b": {}}, {"search": {"policy": "zoom"}}, "zoom knows no variants"),
+        ({"a": {}, "b": {}}, {"search": {"policy": "optuna"}}, "optuna knows no variants"),
         ({"a": {}, "b": {}}, {"search": {"goal": "optima"}}, "search.goal: optima"),
         ({"a": {}, "b": {}}, {"search": {"margin": 0.9}}, "search.margin=0.9"),
     ],

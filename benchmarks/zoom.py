@@ -1,6 +1,6 @@
 """The local zoom: five sizes on the cheapest budget, each next budget centred by those below.
 
-The simple rival of the adaptive search (benchmarks/results/replay.md), and a policy of its own.
+The simple rival of the adaptive search (results/replay.md, results/live.md).
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ from sweeper.search.history import GOLDEN, allocations, first_guess, mean_centre
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["ZoomSearch"]
-
 OFFSETS = np.linspace(-1.0, 1.0, 5)
 """Sizes of a budget round its expected optimum, ln p; the cheapest budget, whose optimum is a
-guess, has them as far as ``search.half_width``."""
+guess, has them as far as ``half_width``."""
 
 PASSES = 4
 """Rounds over the ladder; each round's sizes lie between those of the others (assumption)."""
