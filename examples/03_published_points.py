@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from paper_figures import figure_alignment, figure_residuals, figure_shares
 
 from fitting import (
     Observations,
@@ -28,7 +29,7 @@ from fitting import (
 )
 from fitting.datamix.alignment import aligning_ratio
 from fitting.datamix.shares import fit_share_response, slope_difference
-from fitting.plots import figure_alignment, figure_isoflops, figure_residuals, figure_shares
+from fitting.plots import figure_isoflops
 from fitting.reference import (
     LLAMA3_PARAMS,
     LLAMA3_TOKENS,

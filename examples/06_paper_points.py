@@ -14,17 +14,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from paper_figures import figure_alignment, figure_mix_curves, figure_residuals, figure_shares
 
 from fitting import Fits, Observations, Optimum, PowerLaw, Status, compare_optima, fit_skills
 from fitting.datamix.alignment import aligning_ratio
 from fitting.datamix.shares import fit_share_response, slope_difference
-from fitting.plots import (
-    figure_alignment,
-    figure_isoflops,
-    figure_mix_curves,
-    figure_residuals,
-    figure_shares,
-)
+from fitting.plots import figure_isoflops
 from fitting.reference import mix_optima, mix_points, skills_optima
 from sweeper.analysis.studies import source
 from sweeper.analysis.studies.figures import figures

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from examples import paper_figures as paper
 from fitting import plots
 from fitting.compare.optima import compare_optima
 from fitting.datamix.alignment import aligning_ratio
@@ -104,7 +105,7 @@ def test_residuals(fits: dict[str, Fit]) -> None:
         for c, p in skills_optima()[["flops", "ape_params"]].to_numpy()
     ]
     comparisons = {name: compare_optima(fit.optima, aggregate) for name, fit in fits.items()}
-    (axes,) = plots.figure_residuals(comparisons).axes
+    (axes,) = paper.figure_residuals(comparisons).axes
     assert sum(p.get_height() for p in axes.patches if hasattr(p, "get_height")) >= 18
     labels = [t.get_text() for t in axes.get_legend().get_texts()]
     assert labels == ["code: mean -0.084", "knowledge: mean +0.117"]
@@ -112,17 +113,17 @@ def test_residuals(fits: dict[str, Fit]) -> None:
 
 def test_mix_figures() -> None:
     points = mix_points()
-    (axes,) = plots.figure_mix_curves(points[points["varied_class"] == "code"], title="code").axes
+    (axes,) = paper.figure_mix_curves(points[points["varied_class"] == "code"], title="code").axes
     assert len(axes.get_legend().get_texts()) == 6
     table = mix_optima()
     values = {s: (table[f"{s}_share"], table[f"{s}_params"]) for s in ("knowledge", "code")}
     responses = {s: fit_share_response(*v) for s, v in values.items()}
-    (axes,) = plots.figure_shares(responses, values).axes
+    (axes,) = paper.figure_shares(responses, values).axes
     assert "slope +0.35" in axes.get_legend().get_texts()[0].get_text()
     ratio = table["code_share"] / table["knowledge_share"]
     optima = {s: table[f"{s}_params"] for s in ("knowledge", "code")}
     found = aligning_ratio(ratio, optima["code"], optima["knowledge"])
-    (axes,) = plots.figure_alignment(ratio, optima, found).axes
+    (axes,) = paper.figure_alignment(ratio, optima, found).axes
     assert "equal at 3.1" in [t.get_text() for t in axes.get_legend().get_texts()]
 
 
@@ -140,8 +141,8 @@ def test_no_global_state() -> None:
     import subprocess
 
     code = (
-        "import sys; from fitting import plots; from fitting.reference import mix_points;"
-        "plots.figure_mix_curves(mix_points());"
+        "import sys; from fitting import plots; from fitting.reference import skills_points;"
+        "plots.figure_isoflops(skills_points(), []);"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
