@@ -5,16 +5,14 @@ Optuna's studies are the only memory; Tune's snapshots are never read back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.cluster.connect import connected
 from sweeper.cluster.trial import Work, record_of
-from sweeper.cluster.tuner import Shell, Unsaved, fit
+from sweeper.cluster.tuner import Shell, fit
 from sweeper.driver.output import calm_output
 from sweeper.record.directory import Directory, safe_name
 from sweeper.spec.spec import Spec
@@ -45,7 +43,6 @@ def _run(studies: Studies, directory: Directory, *, progress: bool) -> None:
         name=safe_name(f"{sweep.name}-tune"),
         storage=directory.ray,
         retries=sweep.cluster.retries,
-        scheduler=Rungs(searcher),
     )
     if searcher.error:
         raise searcher.error
@@ -58,7 +55,6 @@ class StudySearcher(Shell):
         super().__init__()
         self._studies, self._directory, self._progress = studies, directory, progress
         self._jobs: dict[str, Job] = {}
-        self._stopped: dict[str, float] = {}
         self._records: dict[str, dict[str, Any]] = {}
 
     def work(self, trial_id: str) -> Work | str | None:
@@ -70,17 +66,6 @@ class StudySearcher(Shell):
         where = self._directory.trials / f"tune-{job.point}-{job.number}"
         rule = self._studies.sweep.placement.rule(job.config.params)
         return Work(job.name, job.config, where.resolve(), rule)
-
-    def stops(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether ASHA stops a trial that has reported."""
-        job = self._jobs.get(trial_id)
-        if job is None or "train_loss" not in result or "record" in result:
-            return False
-        tokens = float(result["tokens"])
-        if not self._studies.reached(job, tokens, float(result["train_loss"])):
-            return False
-        self._stopped[trial_id] = tokens / job.config.tokens
-        return True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep a record: Tune does not hand it over again where a trial raised."""
@@ -94,11 +79,6 @@ class StudySearcher(Shell):
         job = self._jobs.pop(trial_id, None)
         if job is None:
             return
-        if trial_id in self._stopped:
-            share = self._stopped.pop(trial_id)
-            self._studies.ended(job, {"share": share}, pruned=True)
-            self._say(job, f"stopped at a rung ({share:.0%})")
-            return
         died: dict[str, Any] = {"status": "failed", "reason": "its process died"}
         record = self._records.pop(trial_id, None) or record_of(result or {}) or died
         self._studies.ended(job, record)
@@ -109,16 +89,3 @@ class StudySearcher(Shell):
     def _say(self, job: Job, text: str) -> None:
         if self._progress:
             print(f"{job.name.removeprefix('tune,').replace(',', ' '):<48} {text}", flush=True)
-
-
-class Rungs(Unsaved, FIFOScheduler):
-    """Stops a trial when the searcher's study says so (asynchronous successive halving)."""
-
-    def __init__(self, searcher: StudySearcher) -> None:
-        super().__init__()
-        self._searcher = searcher
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop or go on."""
-        stop = self._searcher.stops(trial.trial_id, result)
-        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

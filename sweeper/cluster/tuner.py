@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeper.cluster.trial import Work, name_of, resources, train_trial
@@ -69,7 +68,6 @@ def fit(
     storage: Path,
     retries: int = 0,
     most_waiting: int | None = None,
-    scheduler: TrialScheduler | None = None,
     callbacks: Sequence[tune.Callback] = (),
     stop: tune.Stopper | None = None,
 ) -> None:
@@ -81,7 +79,6 @@ def fit(
         storage: where Ray's files go.
         retries: by Tune itself, of a trial whose process died.
         most_waiting: trials that may wait for a slot at once.
-        scheduler: stops trials early.
         callbacks: told what happens.
         stop: ends it before the shell does.
     """
@@ -91,7 +88,6 @@ def fit(
         tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(
             search_alg=shell,
-            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=most_waiting,
             reuse_actors=True,

@@ -29,9 +29,12 @@ class _OnceEach(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-RETIRED = (("search", "cooldown"),)
-"""Section and key of settings that are no more: specs which older versions resolved hold them, as
-null, and are read as if they did not."""
+RETIRED: dict[tuple[str, str], object] = {
+    ("search", "cooldown"): None,
+    ("tuning", "asha"): False,
+}
+"""Section and key of settings that are no more, and their default: specs which older versions
+resolved hold it, and are read as if they did not."""
 
 RENAMED = {("tuning", "knobs"): "hyperparameters"}
 """Section and key of settings that have another name now: the old one is read as the new."""
@@ -59,9 +62,9 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
         raise SpecError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(values, dict):
         raise SpecError(f"{path}: a spec is a mapping with keys such as budgets, allowance")
-    for section, key in RETIRED:
+    for (section, key), usual in RETIRED.items():
         part = values.get(section)
-        if isinstance(part, dict) and part.get(key, "") is None:
+        if isinstance(part, dict) and part.get(key, "") is usual:
             del part[key]
     for (section, key), name in RENAMED.items():
         part = values.get(section)

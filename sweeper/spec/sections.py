@@ -137,10 +137,6 @@ class Tuning:
         sampler: Optuna's "tpe" or "gp".
         objectives: skills whose losses are minimised; empty for the aggregate. With several, the
             law that a run uses goes through the least geometric mean of them.
-        asha: stop the worse trials at rungs (asynchronous successive halving), after an opening
-            that is trained to its end, so that ``trials`` trainings' worth of FLOPs try more
-            values; only where the rate is constant, as a loss in the middle of a falling schedule
-            compares with nothing.
         seed: of the sampler, and of all trainings, so that trials differ by what is tuned alone.
     """
 
@@ -149,7 +145,6 @@ class Tuning:
     trials: int | None = None
     sampler: Literal["tpe", "gp"] = "tpe"
     objectives: tuple[str, ...] = ()
-    asha: bool = False
     seed: int = 0
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -172,8 +167,6 @@ class Tuning:
             raise ValueError(f"tuning.trials={self.trials}: a minimum needs at least 3")
         if self.sampler not in ("tpe", "gp"):
             raise ValueError(f"tuning.sampler={self.sampler!r}: choose tpe or gp")
-        if self.asha and len(self.objectives) > 1:
-            raise ValueError("tuning.asha: rungs rank trials by one loss; name one objective")
         if self.seed < 0:
             raise ValueError("tuning.seed must not be negative")
 

@@ -44,10 +44,6 @@ FIRST_MORE = 2
 BEYOND_EDGE = 2
 """Trials added where the minimum lies outside the values tried (assumption)."""
 
-FIRST_RUNG, HALVING = 10, 2
-"""ASHA: per cent of the tokens at the first rung, and the share that goes on at each (one half, as
-few trials are left to rank; assumption)."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -135,29 +131,12 @@ class Studies:
 
     # -- outcomes --------------------------------------------------------------------------------
 
-    def reached(self, job: Job, tokens: float, loss: float) -> bool:
-        """Note a running trial's training loss; returns whether ASHA stops it."""
-        trial, train = self._running[job.point, job.number], self.sweep.train
-        share = tokens / job.config.tokens
-        constant = train.final == 1 or share <= 1 - train.decay
-        if not self.sweep.tuning.asha or not constant:
-            return False
-        trial.report(loss, int(100 * share))
-        # The opening is trained to its end: a minimum needs as many points.
-        return job.number >= self._opening and bool(trial.should_prune())
-
-    def ended(self, job: Job, record: Mapping[str, Any], *, pruned: bool = False) -> None:
+    def ended(self, job: Job, record: Mapping[str, Any]) -> None:
         """Keep a trial's outcome, whatever it is."""
         import optuna
 
         trial = self._running.pop((job.point, job.number))
         study, state = self._study(job.point), optuna.trial.TrialState
-        if pruned:
-            share = float(record["share"])
-            trial.set_user_attr("share", share)
-            trial.set_user_attr("flops", job.config.flops * share)
-            study.tell(trial, state=state.PRUNED)
-            return
         trial.set_user_attr("status", str(record["status"]))
         trial.set_user_attr("reason", str(record.get("reason", ""))[:500])
         if record["status"] == "finished":
@@ -202,7 +181,7 @@ class Studies:
 
     @property
     def flops(self) -> float:
-        """Spent on all trials, pruned and failed ones included."""
+        """Spent on all trials, failed ones included."""
         ended = [trial for _, trial in self._trials() if trial.state.is_finished()]
         return float(sum(trial.user_attrs.get("flops", 0.0) for trial in ended))
 
@@ -264,9 +243,7 @@ class Studies:
             study_name=self._name(point),
             directions=["minimize"] * len(self.objectives),
             sampler=_sampler(settings, self._opening, point),
-            pruner=optuna.pruners.SuccessiveHalvingPruner(FIRST_RUNG, HALVING)
-            if settings.asha
-            else optuna.pruners.NopPruner(),
+            pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
         return study
@@ -294,16 +271,12 @@ class Studies:
         return {name: min(max(guess[name], now / 10), now * 10) for name, now in start.items()}
 
     @staticmethod
-    def _counted(study: Any) -> float:
-        """Trainings a point has had: a trial stopped at a rung counts as the share it took.
-
-        The first two failed trials do not count: they are tried again.
-        """
+    def _counted(study: Any) -> int:
+        """Trainings a point has had, but for its first two failed ones: they are tried again."""
         trials = study.get_trials(deepcopy=False)
         lost = [t for t in trials if t.state == _state("FAIL")]
         told = [t for t in trials if t.state.is_finished() or t.state == _state("RUNNING")]
-        whole = [t for t in told if t not in lost] + lost[2:]
-        return float(sum(t.user_attrs.get("share", 1.0) for t in whole))
+        return len(told) - len(lost) + len(lost[2:])
 
 
 def _state(name: str) -> Any:

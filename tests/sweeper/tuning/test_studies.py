@@ -210,46 +210,6 @@ def test_a_name_does_not_lead_out_of_the_folder_of_sweeps(tmp_path, monkeypatch)
     assert asked[0].resolve().parent == tmp_path / "sweeps"
 
 
-def test_rungs_need_a_constant_rate(tmp_path):
-    sweep = sweep_of(asha=True)
-    with pytest.raises(SpecError, match="falls with the horizon"):
-        Studies(sweep, tmp_path / "a.sqlite")
-    for train in (Train(schedule="wsd"), Train(final=1.0)):
-        Studies(replace(sweep, train=train), tmp_path / f"{train.schedule}.sqlite")
-    with pytest.raises(ValueError, match="name one objective"):
-        Tuning(asha=True, objectives=("code", "knowledge"))
-
-
-def test_rungs_stop_the_worse_trials_and_charge_what_they_spent(tmp_path):
-    sweep = replace(sweep_of(asha=True, points=POINTS[:1], trials=8), train=Train(final=1.0))
-    studies = Studies(sweep, tmp_path / "tuning.sqlite")
-    stopped, whole = 0, 0.0
-    while isinstance(job := studies.next(), Job):
-        whole += job.config.flops
-        for share in (0.1, 0.2, 0.4, 0.6, 0.8):
-            if studies.reached(job, share * job.config.tokens, loss_at(job.config)):
-                studies.ended(job, {"share": share}, pruned=True)
-                stopped += 1
-                break
-        else:
-            studies.ended(job, record_of(job.config))
-    assert stopped >= 3 and studies.flops < 0.9 * whole
-    assert len(studies.table()) >= 3  # the opening, so that there is a minimum to read
-    assert conclude(studies).points["learning_rate"][0].trials >= 3
-
-
-def test_rungs_of_wsd_end_with_its_constant_part(tmp_path):
-    sweep = replace(sweep_of(asha=True, points=POINTS[:1]), train=Train(schedule="wsd"))
-    studies = Studies(sweep, tmp_path / "tuning.sqlite")
-    job = studies.next()
-    assert not studies.reached(job, 0.9 * job.config.tokens, 99.0)
-    assert (
-        not studies._running[job.point, job.number]
-        .storage.get_trial(studies._running[job.point, job.number]._trial_id)
-        .intermediate_values
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
