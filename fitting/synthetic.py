@@ -126,7 +126,6 @@ def truth_from_vertex(
     """A five-parameter law from what one sees of it.
 
     Args:
-        name: the skill.
         floor: E, nats.
         amplitude: reducible loss at the optimum of ``flops``, nats.
         log_params: ln p* there.
@@ -154,7 +153,6 @@ def stand_in(flops: float, log_params: float, *, skills: int = 3, noise: float =
     Args:
         flops: a budget of the ladder to be planned.
         log_params: guess of ln p* there.
-        skills: how many.
         noise: standard deviation of one measured loss, nats.
     """
     total = AGGREGATE.alpha + AGGREGATE.beta

@@ -80,7 +80,6 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "")
 
     Args:
         head: titles; the first column's may be empty.
-        rows: cells.
         right: a letter per column, "r" for those that stand to the right; none by default.
     """
     cells = [head, *rows]

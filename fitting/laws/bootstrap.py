@@ -112,8 +112,6 @@ def draw_curves(
     Args:
         ln_params: shape (k,).
         losses: shape (k, skills).
-        n: number of draws.
-        seed: of the draws.
 
     Returns:
         None where fewer than four trials leave no residuals.

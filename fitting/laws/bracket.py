@@ -127,7 +127,6 @@ def check_near(distance: FloatArray, params: FloatArray) -> Finding:
 
     Args:
         distance: ln p of each trial less ln p*.
-        params: its size.
     """
     nearest = int(np.argmin(np.abs(distance)))
     said = f"the nearest size trained is {params[nearest]:.3g}"

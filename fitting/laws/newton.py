@@ -111,7 +111,6 @@ def minimise(points: Points, start: FloatArray, weights: FloatArray) -> Minima:
     """Local minima of m fits.
 
     Args:
-        points: the data.
         start: theta to start from, shape (m, 5).
         weights: weight of every point in every fit, shape (m, n).
     """

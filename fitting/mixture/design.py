@@ -168,10 +168,7 @@ def choose(
     Args:
         fit: the guarded fit of the trials so far; its weights are those of the score.
         candidates: where a trial may be started.
-        goal: what is to be learnt.
-        pending: trials in training.
         remaining: FLOPs that may still be reserved; a candidate reserves its budget.
-        n: free slots.
 
     Returns:
         Indices of candidates, best first; a candidate may occur more than once.
@@ -309,10 +306,7 @@ def bound(
     better; the quotient of this and the FLOPs spent is a search's efficiency.
 
     Args:
-        component: the plain surface.
         noise: (S,) standard deviation of one loss, nats.
-        candidates: places a design may use.
-        targets: budgets whose optima are wanted.
         tolerance: half-width of the 90 % interval of ln p*.
         steps: updates; the result is within a few per cent of its limit after 100.
     """

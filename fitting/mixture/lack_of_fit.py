@@ -170,12 +170,7 @@ def predict_top(frame: pd.DataFrame | Trials, *, warm: Guarded | None = None) ->
 
 
 def lack_of_fit(frame: pd.DataFrame | Trials, fit: Guarded) -> LackOfFit:
-    """Whether one law holds, for a report: no answer from few trials or budgets.
-
-    Args:
-        frame: what was fitted.
-        fit: the whole mixture.
-    """
+    """Whether one law holds, for a report: no answer from few trials or budgets."""
     trials = frame if isinstance(frame, Trials) else read_trials(frame)
     budgets = np.unique(np.round(trials.log_flops, 1))
     if len(trials.log_flops) < TESTED_TRIALS or len(budgets) < TESTED_BUDGETS:

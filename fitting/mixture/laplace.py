@@ -149,8 +149,6 @@ def maximise(data: Data, prior: Prior, theta: FloatArray, scale: FloatArray) -> 
     """Find the posterior maximum of every member.
 
     Args:
-        data: losses and places.
-        prior: of the parameters.
         theta: (B, P) start.
         scale: (B,) start of the error scale, nats.
     """

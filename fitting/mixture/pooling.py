@@ -49,11 +49,8 @@ def pooled(
     """Posterior with the common vector integrated out.
 
     Args:
-        pool: what is common.
         prior: round mu = 0.
-        solve: finds the maximum under a prior.
         share: by how much correlated skills count less than independent ones, from a posterior.
-        mu: start.
 
     Returns:
         The posterior, widened by the doubt of mu; the log evidence that integrating adds beyond

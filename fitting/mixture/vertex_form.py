@@ -132,7 +132,6 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray, Floa
 
     Args:
         theta: (B, P).
-        rows: n places.
 
     Returns:
         Loss (B, n), and derivatives (N, B, n) by L0, ln R0, m, logit a, ln S, and with effects
@@ -298,7 +297,6 @@ def slope_along(
 
     Args:
         theta: (S, P).
-        layout: of theta.
         log_flops: (n,) ln C less its reference.
         distance: (S, n) u.
         log_curvature: (S, n) effect r.

@@ -28,7 +28,6 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
     """Decide which column is what.
 
     Args:
-        frame: as read.
         asked: what the caller says; wins over every rule.
         decimal: see `fitting.reading.numbers.number`.
 

@@ -80,7 +80,6 @@ def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> Floa
     """A column as floats, NaN where a cell is no number.
 
     Args:
-        column: as read.
         decimal: see `number`.
         unit: multiplies cells that do not name a scale of their own.
     """

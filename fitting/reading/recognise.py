@@ -44,8 +44,6 @@ def identity(frame: pd.DataFrame, params: FloatArray, candidates: Sequence[str])
     """The column that names runs, if one does: no run has two sizes.
 
     Args:
-        frame: the raw table.
-        params: sizes of its rows.
         candidates: columns that may be it, the likeliest first.
     """
     size = pd.Series(params, index=frame.index).round(-2 if np.nanmedian(params) > 1e6 else 0)
@@ -71,7 +69,6 @@ def experiments(
     choice of data, tokenizer or recipe.
 
     Args:
-        frame: free columns of the raw table.
         allocation: number of each row's (params, tokens, skill).
     """
     columns = [c for c in frame.columns if _is_experiment(str(c), frame[c], allocation)]
@@ -183,11 +180,6 @@ def repeats_of_data(epochs: FloatArray) -> list[str]:
 
 def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
     """Notes on losses that are not nats per token, and refusals of what is no loss.
-
-    Args:
-        rows: flops, skill, loss.
-        kind: what the header says.
-        column: its name.
 
     Raises:
         TableError: the numbers are no losses; the message says what to type.

@@ -109,7 +109,6 @@ def tabulate(raw: Raw, columns: Asked | None, *, recognised: bool = True) -> Run
     """The contract's table of a raw one.
 
     Args:
-        raw: as read.
         columns: see `read_runs`.
         recognised: also look for checkpoints, experiments, grids and units.
 

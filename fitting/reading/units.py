@@ -53,7 +53,6 @@ def repaired(
 
     Args:
         amounts: two or three of flops, params, tokens, as read.
-        columns: their headers, for the message.
 
     Returns:
         Factor per column, 1 where it is a count, and what to tell the reader.

@@ -161,8 +161,6 @@ def recommend(
     Args:
         best: fit of the skill, or of a weighting of skills, whose optimum is wanted.
         sweep: the spec it was measured with: family, data, training and cluster.
-        flops: the budget.
-        losses: skills to predict besides.
         measured: trials of the sweep's ledger, for speed; see `sweeper.plan.speed.speed_of`.
 
     Raises:

@@ -97,7 +97,6 @@ def contrasts(fits: Fits, aggregate: str | None, weak: Collection[str] = ()) -> 
     """Skill against skill, class against class, then every one against the aggregate.
 
     Args:
-        fits: of every skill.
         aggregate: the skill that all others are compared to; None if it was not measured.
         weak: skills that say nothing, which are left out.
     """
@@ -146,7 +145,6 @@ def conclusions(
     """What the fits allow one to say, the main thing first, one sentence each.
 
     Args:
-        fits: of every skill.
         aggregate: the skill that others are compared to; None if it was not measured.
         weak: skills that say nothing, with a sentence each (`sweeper.analysis.weak`).
     """
@@ -168,7 +166,6 @@ def comparisons(
     """Skill against skill, class against class, then each against the aggregate, in sentences.
 
     Args:
-        fits: of every skill.
         aggregate: the skill that others are compared to; None for none.
         leave_out: skills that are not said to be incomparable, as something else says why.
         weak: skills that say nothing, with the sentence that is said of each instead.

@@ -122,8 +122,6 @@ def forecast(
     """Answer for every skill asked about.
 
     Args:
-        fits: of a sweep or a table.
-        ask: the question.
         aggregate: the skill whose optimum one would run unless another is named.
         questions: results per question, for ``ask.inference_flops``.
 

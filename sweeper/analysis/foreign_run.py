@@ -128,10 +128,6 @@ def recommend(
 
     Args:
         best: fit of the skill whose optimum is wanted.
-        spec: the sweep it was measured with.
-        flops: the budget.
-        losses: skills to predict besides.
-        measured: trials of the sweep's ledger, for speed.
 
     Raises:
         FitError: the skill has no optimum there.

@@ -50,10 +50,8 @@ class Hardware:
         """Check what a person asks for.
 
         Args:
-            count: devices.
             name: of `sweeper.spec.devices.DEVICES`, as people write it, or PEAK:MEMORY in FLOP/s
                 and bytes.
-            days: they are held.
             mfu: share of the peak that training reaches.
             price_per_hour: money per device and hour.
 

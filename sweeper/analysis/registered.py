@@ -21,9 +21,7 @@ def register(path: Path, said: Mapping[str, Any], runs: pd.DataFrame) -> None:
     """Keep a prediction, once: what was said, when, and a hash of the runs behind it.
 
     Args:
-        path: a new file.
         said: as `Forecast.to_dict`.
-        runs: what was fitted.
 
     Raises:
         SpecError: the file is there already.

@@ -60,7 +60,6 @@ def weak_skills(
     """Skills whose losses say nothing of an optimum, each with the reason and the remedy.
 
     Args:
-        fits: of every skill.
         table: the runs, where ``target_tokens`` are known; by default those of the fits.
         vocabulary: tokens to guess among, where losses are per token of a known tokenizer.
     """

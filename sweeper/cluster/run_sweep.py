@@ -42,10 +42,7 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
     """Run a sweep, or go on with an interrupted one; see `Sweep.run`.
 
     Args:
-        sweep: the spec.
-        path: of the directory.
         after: called when the ledger is closed, while the directory is still held.
-        progress: print a line for every ended trial.
     """
     directory = Directory(path)
     check(sweep.trackers)

@@ -39,7 +39,6 @@ def score(sweep: Spec, path: Path, *, say: Callable[[str], None]) -> Scored:
 
     Args:
         sweep: the spec, with skills that the directory's sweep did not measure.
-        path: of the directory.
         say: where to say how far it is.
 
     Raises:

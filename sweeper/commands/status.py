@@ -41,7 +41,6 @@ def snapshot(
     """What there is to know of a sweep now, as plain values (the form of ``status --json``).
 
     Args:
-        results: the sweep directory.
         fits: its fits, to show where the optima lie; None leaves them out.
         search: its policy, which remembers its last fit; a new one by default.
 
@@ -210,11 +209,7 @@ def _event_line(event: dict[str, Any]) -> str:
 
 
 def watch(open_results: Callable[[], Results]) -> None:
-    """Show the snapshot again until the sweep has ended or the user interrupts.
-
-    Args:
-        open_results: reads the directory again.
-    """
+    """Show the snapshot again until the sweep has ended or the user interrupts."""
     from rich.console import Console
     from rich.live import Live as Screen
 

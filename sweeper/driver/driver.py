@@ -177,7 +177,6 @@ class Driver:
         """Remember how far a trial is, so that its cost is known if it dies.
 
         Args:
-            trial: in training.
             metrics: its report: ``tokens`` so far, and ``resumed_at_tokens``, those that its
                 checkpoint held when this attempt began.
         """

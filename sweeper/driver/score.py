@@ -29,8 +29,6 @@ def score(
     """Measure skills of every finished trial that is kept, one after the other, on this machine.
 
     Args:
-        spec: of the sweep.
-        root: its directory.
         skills: skill -> class, what ``trainer.evaluate`` writes to ``losses.json``.
         say: told of each trial.
 

@@ -41,10 +41,7 @@ def taken_over(
     """The spec by which a directory's sweep goes on.
 
     Args:
-        before: the spec it was run by.
         now: the one it is to go on with.
-        ledger: what has been trained.
-        manifests: of a prepared corpus, then and now.
         unscored: accept skills that finished trials were not scored on: they are about to be.
 
     Returns:

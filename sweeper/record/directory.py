@@ -106,7 +106,6 @@ class Directory:
         """Make the directory this sweep's, or take over the one that is in it.
 
         Args:
-            sweep: the spec.
             unscored: accept skills that finished trials have yet to be scored on.
 
         Returns:

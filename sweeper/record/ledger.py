@@ -132,7 +132,6 @@ class Ledger:
         """Record the end of a training: its measurements, losses and real cost.
 
         Args:
-            trial_id: a running trial.
             record: what the training returned (`trainables.engine.loop.train`): status "finished"
             or
                 "diverged", reason, measurements, and ``losses`` by skill.

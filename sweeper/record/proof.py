@@ -20,14 +20,7 @@ KIND = "proof"
 
 
 def keep(ledger: Ledger, space: Space, trial: str, allocation: Allocation) -> None:
-    """Write down what a proof should measure, once; nothing for other trials.
-
-    Args:
-        ledger: of the sweep.
-        space: what can be trained.
-        trial: about to start.
-        allocation: what it trains.
-    """
+    """Write down what a proof should measure, once; nothing for other trials."""
     if allocation.seed < PROOF_SEED:
         return
     events = ledger.events()

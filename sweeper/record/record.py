@@ -56,7 +56,6 @@ class Outcome:
         """Fit every skill's optima and law under one mix; see `fitting.fit_skills`.
 
         Args:
-            method: of the optima.
             mix: which one, where the sweep has several; the reference by default.
         """
         from fitting import fit_skills

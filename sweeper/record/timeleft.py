@@ -30,7 +30,6 @@ def ahead_of(
     """The trials, `AHEAD` at most, that a search would start now if all found room.
 
     Args:
-        search: the policy.
         allowance: FLOPs the sweep may spend.
         trials: `Ledger.trials`.
         observations: `Ledger.observations`.
@@ -54,7 +53,6 @@ def left_s(
 
     Args:
         trials: `Ledger.trials`.
-        live: progress of the running trials.
         allowance: FLOPs the sweep may spend.
         ahead: what the search would start next (`ahead_of`); None where that is not known.
 

@@ -41,7 +41,6 @@ def figures(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[Fi
     """The paper's figure 1 for this sweep: isoFLOP curves, optima and laws, ratios.
 
     Args:
-        fits: of every skill.
         aggregate: the skill others are compared to, if it was measured.
         skills: in the page's order, the aggregate last.
     """

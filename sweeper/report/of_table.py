@@ -46,9 +46,7 @@ def write_table(fits: Fits, path: Path, *, name: str, read: str) -> Path:
     """Write the report of a table.
 
     Args:
-        fits: of the table.
         path: an HTML, Markdown or JSON file.
-        name: for the heading.
         read: what was taken from where.
 
     Returns:

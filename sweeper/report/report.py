@@ -59,7 +59,6 @@ def write(outcome: Outcome, path: Path, fits: Fits) -> Path:
     """Write a sweep's report.
 
     Args:
-        outcome: a sweep directory, or a simulated sweep.
         path: an HTML, Markdown or JSON file, by its suffix; its directory must exist.
         fits: the fits to report, `Outcome.fit`.
 

@@ -191,8 +191,6 @@ class AdaptiveSearch:
         """Half-widths of the 90 % intervals of ln p* now and expected after each of some trials.
 
         Args:
-            observations: of ended trials.
-            pending: trials in training.
             trials: taken one after the other.
 
         Returns:

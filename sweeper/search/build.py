@@ -70,7 +70,6 @@ def build_for_mixes(
 
     Args:
         settings: "adaptive" or "grid".
-        space: what can be trained under each mix.
         mixes: mix -> class -> share of documents, the reference first.
         classes: skill -> class whose share it follows.
     """

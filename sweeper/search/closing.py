@@ -49,7 +49,6 @@ def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
     Every trained budget needs, for each skill, a trial near the optimum and one on either side.
 
     Args:
-        state: fit and fates of the trials.
         selection: trials and FLOPs.
         optima: the quick ones while trials are chosen, those of a report at the end.
     """

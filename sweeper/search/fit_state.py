@@ -122,10 +122,6 @@ def fit_state(observations: pd.DataFrame, space: Space) -> FitState | None:
 
     The fit starts from no earlier one: what a resumed driver proposes would then depend on where
     the one before was killed. It costs 4 % of the time of a decision.
-
-    Args:
-        observations: of ended trials.
-        space: what can be trained.
     """
     table = finished(observations)
     if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:

@@ -90,7 +90,6 @@ def mean_centre(
 
     Args:
         found: `vertices`.
-        flops: the budget.
         first: `first_guess`.
         own: whether this and larger budgets count, too.
     """

@@ -31,9 +31,7 @@ def missing(
     Each trial on a budget stands for the nearest point, whoever asked for it.
 
     Args:
-        space: what can be trained.
         settings: the guess of the first optimum and the reach.
-        known: trials ended or in training.
         more: further points wanted where slots are free before losses are known.
     """
     points: list[tuple[float, int]] = []

@@ -32,7 +32,6 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     trial in the check was the end of two in 52 simulated sweeps (errors .24 and .27, not .04).
 
     Args:
-        state: the fit.
         selection: trials and FLOPs.
         converged: whether the intervals are as narrow as wanted.
     """

@@ -55,12 +55,8 @@ def run(
     """Run a whole search on a cluster of ``slots`` where a trial lasts as long as it costs.
 
     Args:
-        search: the policy.
-        space: what can be trained.
-        loss_fn: the outcome of a trial.
         skills: what it measures; a trial without one of them is an error.
         allowance: FLOPs the whole sweep may spend.
-        slots: trials in training at a time.
         seed: of the generators given to ``loss_fn``.
 
     A trial reserves its budget when it starts and settles what it spent when it ends, as in a

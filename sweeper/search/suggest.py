@@ -65,10 +65,7 @@ def next_of(
 
     Args:
         table: columns flops, params, tokens, skill, loss, and seed where known.
-        policy: makes the search for some skills.
-        space: what can be trained.
         allowance: FLOPs that may be spent on these and on those that are pending.
-        n: suggestions at most.
 
     Raises:
         SpecError: ``n`` or the allowance is no positive number.
@@ -105,11 +102,8 @@ def suggest(
     """The next trials a search would start, and what each is expected to teach.
 
     Args:
-        search: the policy, over what can be trained.
         observations: of ended trials, columns `sweeper.search.protocol.COLUMNS`.
-        pending: trials in training.
         allowance: FLOPs that may be spent on these and on those to come.
-        n: suggestions at most.
     """
     left = allowance - sum(a.flops for a in pending)
     if isinstance(search, AdaptiveSearch):
@@ -213,7 +207,6 @@ def suggest_for(
         table: see `next_of`.
         budgets: FLOPs of runs to come; empty for those that sizes of the table share.
         allowance: FLOPs that may be spent on these and on those that are pending.
-        n: suggestions at most.
         ladder: CSV of the sizes there are; any size without it.
         tolerance: wanted half-width of the 90 % interval of ln p*.
 

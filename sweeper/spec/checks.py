@@ -67,8 +67,6 @@ def mixes(
 
     Args:
         named: ``mixes`` of the spec.
-        data_of: makes the data of one mix.
-        policy: of the search.
     """
     if isinstance(named, str):
         raise SpecError(
@@ -103,8 +101,6 @@ def repetition(
     """Refuse a budget whose every trial repeats a class of a prepared corpus too often.
 
     Args:
-        data: what is trained on.
-        space: the trials.
         epochs_of: epochs of every class that so many tokens take, at most.
     """
     if not isinstance(data, Prepared):

@@ -212,10 +212,7 @@ def check_trainer(
     """Refuse what a trainer cannot be given, before anything runs.
 
     Args:
-        trainer: of the spec.
-        sizes: that may be trained.
         classes: of documents, for ``{share.CLASS}``.
-        skills: those the spec names.
 
     Raises:
         SpecError: an unknown placeholder or skill, or a function that is not there.

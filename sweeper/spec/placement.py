@@ -118,8 +118,6 @@ class Placement:
         """What each device of a trial needs: a GPU one sequence at a time, and more as they fit.
 
         Args:
-            shape: the model.
-            params: its size.
             batch_tokens: of one step, on all workers.
         """
         rule, train = self.rule(params), self.trained(shape, params)
@@ -186,9 +184,6 @@ def place(
     """What trials hold: by rules, which are checked, or by those that memory asks for.
 
     Args:
-        shapes: the models, by params.
-        train: how they are trained.
-        device: what they are trained on.
         rules: of the spec; none to make them.
         gpus: how many there are; None if that is not known.
         limit: how long a trial may take; longer ones hold more GPUs.

@@ -44,7 +44,6 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
     """Read a YAML mapping.
 
     Args:
-        path: the file.
         overrides: dotted keys to YAML values, such as ``{"data.shares.code": "0.3"}``.
 
     Raises:

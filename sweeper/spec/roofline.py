@@ -118,11 +118,7 @@ def step(
     """What one optimiser step takes.
 
     Args:
-        shape: the model.
-        train: how it is trained.
-        device: what each worker runs on.
         batch_tokens: of the step, on all workers.
-        workers: of the trial.
         micro_tokens: of one forward pass on a worker; 0 for all of them at once.
         cores: of a worker, where it has no GPU.
     """

@@ -53,7 +53,6 @@ def scoring(data: Data, skills: Sequence[str], space: Space) -> Scoring:
 
     Args:
         data: what is trained on; ``evaluation_documents`` None takes as many as are affordable.
-        skills: names of what is measured.
         space: the trials; its granule is the tokens of a held-out document.
     """
     names = _sets(data, skills)

@@ -56,8 +56,6 @@ def specs(
     """The spec of each variant alone, by name.
 
     Args:
-        values: the whole spec's, plain.
-        variants: of it.
         build: makes a spec of plain values, given where they stand.
 
     Raises:

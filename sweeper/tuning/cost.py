@@ -83,7 +83,6 @@ def tuning_cost(spec: Spec, measured: pd.DataFrame | None = None) -> TuningCost:
     """What tuning a sweep takes.
 
     Args:
-        spec: of the sweep.
         measured: trials of this machine (`sweeper.plan.measured`); None works it out.
     """
     speed, points = speed_of(spec.cluster, measured), points_of(spec)

@@ -63,8 +63,6 @@ def write(
         directory: empty, on this worker's node; the parts are joined by whoever keeps them.
         state: see `tensors`.
         progress: what else to go on with; JSON values.
-        rank: which worker this is.
-        workers: how many there are.
     """
     writer = HuggingFaceStorageWriter(str(directory), save_distributed=True)
     with _quiet():

@@ -22,7 +22,6 @@ def to_hf(
     ``experts_implementation="eager"``: the library's default products want aligned rows.
 
     Args:
-        network: the trained network.
         directory: where to write; made if need be.
         begin: token that stood before each sequence; readers put it there as ``bos``.
         weights: the network's whole state dict, where the network itself holds only a shard.

@@ -165,8 +165,6 @@ def build(shape: Shape, *, seed: int, attention: str, meta: bool = False) -> Net
     """The model a shape describes, with initial weights that depend on the seed alone.
 
     Args:
-        shape: what to build.
-        seed: of the initial weights.
         attention: "sdpa" or "eager".
         meta: whether weights are to take no memory, for a worker that will hold a shard.
 

@@ -18,9 +18,6 @@ def make_optimizer(
     """AdamW in one kernel, with weight decay on matrices only.
 
     Args:
-        network: what is trained.
-        settings: moments and decay.
-        recipe: rate and second moment.
         graphed: whether its step is to be recorded: then the rate lies on the device.
     """
     parameters = list(network.parameters())

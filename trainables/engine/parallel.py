@@ -97,9 +97,6 @@ def wrap(
 
     Args:
         objective: network and loss; to be sharded, its weights are on the meta device.
-        settings: how.
-        group: the workers.
-        dtype: of the products.
         compiled: whether to compile the blocks.
         weights: of the whole network, on the first worker; for shards.
     """

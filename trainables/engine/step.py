@@ -81,7 +81,6 @@ class Stepper:
             sequences: this worker's (at least one), on the CPU.
             valid: how many of them count; the others keep the workers in step.
             rows: sequences of the step on all workers.
-            step: its number, for the rate.
 
         Returns:
             This worker's share of the mean NLL per token, in nats; nothing waits for it.

@@ -97,9 +97,7 @@ def estimate(
     """Memory of one training step on one device.
 
     Args:
-        shape: the model.
         tokens: tokens held at once on the device: its micro-batch.
-        workers: devices of the trial.
         sharded: whether weights, gradients and moments are divided among them (FSDP), or
             repeated on each (data parallelism).
         bf16: whether products are made in bfloat16.
@@ -144,8 +142,6 @@ def most_tokens(shape: Shape, free_bytes: float, **settings: Unpack[Settings]) -
     """Most tokens, in whole sequences, whose step fits one device: the largest micro-batch.
 
     Args:
-        shape: the model.
-        free_bytes: memory of the device.
         settings: as in `estimate`.
 
     Returns:

@@ -77,7 +77,6 @@ def template(path: str, given: Mapping[str, Any]) -> dict[str, Any]:
     The size comes from the sweep, vocabulary and context from its data.
 
     Args:
-        path: of the file.
         given: the model's own fields; those that are not at their defaults stay.
 
     Raises:

@@ -149,7 +149,6 @@ def run(
     Args:
         place: directory that all nodes see, and placeholders of a launcher.
         launchers: how many; the trial's placement group has a bundle for each after its first.
-        held: CPUs and GPUs of each.
     """
     import ray
 

@@ -23,7 +23,6 @@ def analyse(
 
     Args:
         name: "datamix", "validation" or "skills".
-        source: the runs.
         first: validation: the wanted skills; skills: the hypothesis half.
         second: validation: what may stand in for them; skills: the held-out half.
 

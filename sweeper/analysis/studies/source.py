@@ -137,10 +137,8 @@ def read(
 
     Args:
         runs: the directory or file, or ``paper`` for the digitised points.
-        study: which of the paper's figures is meant.
         mixes: YAML file, mix -> class -> share, for a table that does not say them.
         columns: of a table, where the rules would take others; see `fitting.read_runs`.
-        where: rows of a table to keep.
 
     Raises:
         SpecError: there is nothing of that name, or the file of mixes is no such mapping.

@@ -88,7 +88,6 @@ def study(
     """Analyse the losses of the reference mix.
 
     Args:
-        source: the runs.
         wanted: skills the model is for; by default all that belong to a class.
         candidates: losses that could stand in for them; by default the validation sets and the
             aggregate, or all skills where there are none.
