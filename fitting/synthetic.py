@@ -15,8 +15,6 @@ import numpy as np
 
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
-__all__ = ["AGGREGATE", "Truth", "World", "stand_in", "truth_from_vertex"]
-
 
 @dataclass(frozen=True)
 class Truth:

@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 from trainables.families import FAMILIES, Count, Family, Model, Shape
 
-__all__ = ["PER_DECADE", "Count", "Shape", "sizes", "smallest", "solve"]
-
 PER_DECADE = 12
 """Sizes per factor of ten: a ratio of 1.21 (assumption: isoFLOP curves are usually sampled at 1.3
 to 2, and few sizes, met again on every budget, are compiled once)."""

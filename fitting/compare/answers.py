@@ -16,8 +16,6 @@ import pandas as pd
 
 from fitting.values import Z90, plain
 
-__all__ = ["Answer", "HeldOut", "Multipliers"]
-
 Span = tuple[float, float, float]
 """A value and the ends of its 90 % interval."""
 

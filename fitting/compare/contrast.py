@@ -29,8 +29,6 @@ from fitting.mixture.discrepancy import Discrepancy
 from fitting.mixture.vertex_form import exponents
 from fitting.values import FloatArray
 
-__all__ = ["Difference", "Margin", "difference", "exceeds", "multiplier"]
-
 FARTHEST = math.log(1e4)
 """|ln| of the greatest multiplier that is told from an infinite one (assumption)."""
 

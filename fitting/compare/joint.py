@@ -39,8 +39,6 @@ from fitting.mixture.vertex_form import EFFECTS, N_GLOBAL, N_LOCAL, Groups, Layo
 from fitting.reading.budgets import group_budgets
 from fitting.values import FloatArray
 
-__all__ = ["Joint", "Member", "VariantTrials", "fit_joint"]
-
 IntArray = npt.NDArray[np.int_]
 
 SCALES = (0.3, 1.0, 4.0)

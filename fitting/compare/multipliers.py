@@ -28,8 +28,6 @@ from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
 from fitting.values import Convention, FloatArray
 
-__all__ = ["LEVEL", "MARGIN", "compare_runs", "compare_trials", "split_mixes"]
-
 LEVEL = 0.05
 """Chance of any false `better` or `worse` among all skills and variants."""
 

@@ -15,8 +15,6 @@ import numpy as np
 
 from fitting.values import FloatArray
 
-__all__ = ["EXPECTED", "Verdict", "anytime_p", "decide", "fixed_p", "holm"]
-
 Verdict = str
 """`better`, `worse`, `no difference larger than 1.1x`, or `undecided`."""
 

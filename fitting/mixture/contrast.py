@@ -20,8 +20,6 @@ from fitting.mixture.laplace import INFORMATION, robust_weights
 from fitting.mixture.member import Component, t90
 from fitting.values import FloatArray
 
-__all__ = ["DOUBT", "SkillGap", "residual_correlation", "skill_gap"]
-
 DOUBT = 4.0
 """Trials' worth of doubt that errors are correlated at all (assumption)."""
 

@@ -22,8 +22,6 @@ from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray
 
-__all__ = ["Candidates", "Goal", "bound", "choose", "narrowed_by", "narrowing", "se_of_trials"]
-
 CAUTION = 0.5
 """Share of the score that belongs to the component of `GUARD`, whatever the evidence says
 (adaptive study, section 5: with .2 it is cheaper when the law holds and worse when not)."""

@@ -15,8 +15,6 @@ from fitting.mixture.data import Trials
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.values import Z90, FloatArray
 
-__all__ = ["Score", "examine"]
-
 TOP = math.log(1.5)
 """Trials within this of the largest flops are its budget."""
 

@@ -27,16 +27,6 @@ from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]
 
-__all__ = [
-    "CHECK_TRIALS",
-    "ODDS",
-    "LackOfFit",
-    "guarded_by",
-    "lack_of_fit",
-    "odds_against",
-    "predict_top",
-]
-
 CHECK_TRIALS = 3
 """Trials on the largest budget that are predicted (adaptive study, section 5.4)."""
 

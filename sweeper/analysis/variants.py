@@ -16,8 +16,6 @@ from sweeper.record.record import FITTED, Outcome
 if TYPE_CHECKING:
     from fitting import Multipliers, Runs
 
-__all__ = ["Variant", "compare", "of_runs", "of_sweep"]
-
 
 @dataclass(frozen=True)
 class Variant:

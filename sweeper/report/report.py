@@ -35,8 +35,6 @@ from sweeper.text import between, duration, number
 if TYPE_CHECKING:
     from fitting import Fits
 
-__all__ = ["conclusions", "write"]
-
 FOREST_REACH = 8.0
 """Largest ratio on the axis of ratios; longer intervals are cut (assumption)."""
 

@@ -37,8 +37,6 @@ from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 from sweeper.text import number, within
 
-__all__ = ["AdaptiveSearch"]
-
 PLACES = 21
 """Sizes considered per budget (adaptive study, section 6)."""
 

@@ -14,8 +14,6 @@ from sweeper.spec.search import SearchSettings
 if TYPE_CHECKING:
     from sweeper.spec.spec import Spec
 
-__all__ = ["build", "build_for_mixes", "compares", "policy"]
-
 
 def compares(spec: Spec) -> bool:
     """Whether the search compares variants or mixes, rather than finding optima."""

@@ -21,8 +21,6 @@ from sweeper.search.fit_state import FitState, Optima, fit_state
 from sweeper.search.selection import Selection
 from sweeper.spec.spec import AGGREGATE
 
-__all__ = ["PROOF_SEED", "first_proof", "gaps", "kept", "predict", "proof", "proven"]
-
 MARGIN = 0.1
 """How much closer, or farther aside, than a report demands, ln p: optima still move."""
 

@@ -18,8 +18,6 @@ from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
-__all__ = ["FitState", "fit_state", "half_widths"]
-
 QUICK = tuple(replace(kind, often=1.0) for kind in (SURFACE, LINE, NEAR, LOOSE, APART))
 """Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
 search that hopes for a law soon learns whether it has one. The whole mixture, several times as

@@ -14,8 +14,6 @@ from sweeper.search.history import allocations, first_guess, mean_centre, near, 
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["GridOfEach", "GridSearch"]
-
 
 @dataclass(frozen=True)
 class GridSearch:

@@ -13,11 +13,6 @@ import pandas as pd
 
 from sweeper.budget import Allocation, Space, same_budget
 
-__all__ = [
-    "GOLDEN", "FitCache", "allocations", "finished", "first_guess", "guess", "mean_centre", "near",
-    "vertices",
-]  # fmt: skip
-
 GOLDEN = 0.6180339887498949
 """Shifts by multiples of it, modulo 1, never fall on the same place twice."""
 

@@ -23,8 +23,6 @@ from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["MixSearch", "Mixes"]
-
 Mixes = Mapping[str, Mapping[str, float]]
 """Mix -> class -> share of documents."""
 

@@ -11,8 +11,6 @@ from sweeper.budget import Allocation, Space, same_budget
 from sweeper.search.history import GOLDEN, guess
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["missing"]
-
 SIZES = 5
 """Sizes per budget: 4-6 show a wrong curve shape, 3 hide it (adaptive study, section 4)."""
 

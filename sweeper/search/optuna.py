@@ -19,8 +19,6 @@ from sweeper.search.history import allocations, finished, first_guess, mean_cent
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["OptunaSearch"]
-
 _STARTUP_TRIALS = 4  # random ones per study: half of the usual eight per budget
 
 

@@ -16,8 +16,6 @@ import pandas as pd
 
 from sweeper.budget import Allocation
 
-__all__ = ["COLUMNS", "Finished", "Search"]
-
 COLUMNS = (
     "trial_id", "flops", "params", "tokens", "seed", "mix", "skill", "loss", "status",
     "spent_flops",

@@ -12,8 +12,6 @@ from sweeper.budget import same_budget
 from sweeper.search.fit_state import FitState
 from sweeper.search.selection import Selection
 
-__all__ = ["check", "reserve"]
-
 SHARE = 0.4
 """Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
 

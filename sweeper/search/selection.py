@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from sweeper.budget import Allocation, Space, next_seed, same_budget
 from sweeper.search.protocol import Finished
 
-__all__ = ["Point", "Selection"]
-
 Point = tuple[float, int] | tuple[float, int, str]
 """FLOPs and params of a trial, and its mix where there are several."""
 

@@ -15,8 +15,6 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search.protocol import COLUMNS, Finished, Search
 
-__all__ = ["LossFunction", "probe", "run"]
-
 LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
 

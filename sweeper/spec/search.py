@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-__all__ = ["SearchSettings"]
-
 
 @dataclass(frozen=True)
 class SearchSettings:
