@@ -146,7 +146,7 @@ class Member:
         apart: what variants may depart by.
         theta: (S, P) posterior maximum.
         covariance: (S, P, P).
-        spare: (S,) observations less effective parameters.
+        dof: (S,) observations less effective parameters.
         scale: (S,) error scale of one loss, nats.
         common: share of the errors' variance that trials of one allocation have in common.
     """
@@ -154,7 +154,7 @@ class Member:
     apart: Discrepancy
     theta: FloatArray
     covariance: FloatArray
-    spare: FloatArray
+    dof: FloatArray
     scale: FloatArray
     common: float
 
@@ -190,9 +190,9 @@ class Joint:
         start = self.layout.effect_slice(index).start + variant * count
         return slice(start, start + count)
 
-    def spare(self) -> FloatArray:
+    def dof(self) -> FloatArray:
         """(S,) degrees of freedom of the errors."""
-        return np.asarray((self.weights * [m.spare for m in self.members]).sum(0))
+        return np.asarray((self.weights * [m.dof for m in self.members]).sum(0))
 
     def rows(
         self, log_params: FloatArray, log_flops: FloatArray, variant: IntArray, common: FloatArray
@@ -260,7 +260,7 @@ def _solve(
             apart=apart,
             theta=found.theta[part],
             covariance=np.asarray(np.linalg.inv(found.precision[part])),
-            spare=found.spare[part],
+            dof=found.dof[part],
             scale=found.scale[part],
             common=share / (1 + share),
         )

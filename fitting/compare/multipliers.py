@@ -175,7 +175,7 @@ class _Read:
         """(S,) half-widths of 90 % intervals, in standard errors."""
         from scipy.special import stdtrit
 
-        return np.asarray(stdtrit(np.maximum(self.fit.spare(), 1.0), 0.95))
+        return np.asarray(stdtrit(np.maximum(self.fit.dof(), 1.0), 0.95))
 
     @cached_property
     def times(self) -> FloatArray:
@@ -193,7 +193,7 @@ class _Read:
         size = math.log(self.margin)
         at = contrast.exceeds(self.fit, self.variant, self.flops, np.array([0.0, size, -size]))
         z, ratio = at.z, EXPECTED / at.se
-        dof = self.fit.spare()
+        dof = self.fit.dof()
         p = anytime_p(z, dof[:, None], ratio) if self.anytime else fixed_p(z, dof[:, None])
         sides = p[:, 1:] if self.anytime else p[:, 1:] / 2  # of two one-sided tests
         outside = (z[:, 1] < 0) | (z[:, 2] > 0)

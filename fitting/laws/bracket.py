@@ -50,7 +50,7 @@ def check_curves(rows: pd.DataFrame) -> Finding:
     curves = [c for _, c in rows.groupby("budget") if c["params"].nunique() >= LEAST_SIZES]
     if 2 * sum(map(len, curves)) > len(rows):
         parts = [_bare(x, y) for x, y in _without_spoiled(curves)]
-        spare = sum(len(y) for _, y in parts) - 2 * len(curves) - 1
+        dof = sum(len(y) for _, y in parts) - 2 * len(curves) - 1
     elif rows["params"].nunique() >= LEAST_SIZES and len(rows) > STREWN_TERMS:
         return Status.OK, f"{len(rows)} losses on no common budgets: judged by the fit alone."
     else:
@@ -59,7 +59,7 @@ def check_curves(rows: pd.DataFrame) -> Finding:
     return _finding(
         np.concatenate([bend for bend, _ in parts]),
         np.concatenate([loss for _, loss in parts]),
-        spare,
+        dof,
         f"{len(rows)} losses on {rows['budget'].nunique()} budget(s).",
     )
 
@@ -97,16 +97,16 @@ def _sizes_and_losses(rows: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     return np.log(rows["params"].to_numpy(float)), rows["loss"].to_numpy(float)
 
 
-def _finding(bend: FloatArray, loss: FloatArray, spare: int, base: str) -> Finding:
+def _finding(bend: FloatArray, loss: FloatArray, dof: int, base: str) -> Finding:
     """Sign of the common curvature, if it stands out of its noise."""
     power = float(bend @ bend)
     if power <= 0:
         return Status.TOO_FEW_SIZES, "The sizes do not determine a curvature."
     curvature = float(bend @ loss) / power
     rest = loss - curvature * bend
-    error = math.sqrt(float(rest @ rest) / spare / power) if spare > 0 else 0.0
+    error = math.sqrt(float(rest @ rest) / dof / power) if dof > 0 else 0.0
     rounding = RANK_TOLERANCE * float(np.abs(loss).max()) / math.sqrt(power)
-    doubt = max(t_quantile(0.9, spare) * error if spare > 0 else 0.0, rounding)
+    doubt = max(t_quantile(0.9, dof) * error if dof > 0 else 0.0, rounding)
     if abs(curvature) <= doubt:
         return Status.FLAT, f"Curvature {2 * curvature:.2g} nats over all budgets is within noise."
     if curvature < 0:

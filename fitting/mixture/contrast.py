@@ -63,9 +63,9 @@ def residual_correlation(fit: Guarded, skill: str, other: str) -> float:
     if z.shape[1] < 3:
         return 0.0
     z = z - z.mean(axis=1, keepdims=True)
-    spare = float(best.spare[pair].min())
+    dof = float(best.dof[pair].min())
     size = math.sqrt((z[0] @ z[0]) * (z[1] @ z[1])) + 1e-300
-    return float(z[0] @ z[1]) / size * spare / (spare + DOUBT)
+    return float(z[0] @ z[1]) / size * dof / (dof + DOUBT)
 
 
 def _residual(fit: Guarded, component: Component) -> FloatArray:
@@ -84,16 +84,16 @@ def _of_component(
     # The vertex is the third parameter: what a budget off the nodes may add moves it alone.
     unseen = aims[:, :, 2] ** 2 * component.unseen_variance(flops)
     own = own + unseen[:, :, None] * np.eye(unseen.shape[1])
-    taught = spread @ np.swapaxes(_witnesses(fit, component)[pair], 1, 2)
-    cross = correlation * (taught[0] @ taught[1].T)
-    wide = t90(component.spare[pair])
+    gained = spread @ np.swapaxes(_evidence_rows(fit, component)[pair], 1, 2)
+    cross = correlation * (gained[0] @ gained[1].T)
+    wide = t90(component.dof[pair])
     covariance = own[0] * wide[0] ** 2 + own[1] * wide[1] ** 2
     covariance = covariance - (cross + cross.T) * wide.prod()
     mean = component.vertex(flops)[pair]
     return SkillGap(np.asarray(mean[0] - mean[1]), np.asarray(covariance))
 
 
-def _witnesses(fit: Guarded, component: Component) -> FloatArray:
+def _evidence_rows(fit: Guarded, component: Component) -> FloatArray:
     """Gradients (S, T, P) of the losses in their own errors: their squares sum to the data's
     part of the component's precision."""
     seen = fit.measured

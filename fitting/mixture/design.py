@@ -271,7 +271,7 @@ def _square(fit: Guarded, members: Sequence[_Projected], goal: Goal) -> float:
 
     While a law is believed, cheap budgets teach about all others, and the wanted variance rules.
     After an alarm each budget stands for itself, and by ratios the cheap ones would be sharpened
-    for ever: then falls count by size up to today's mean variance (with four slots and one, two
+    forever: then falls count by size up to today's mean variance (with four slots and one, two
     seeds, W = .2, world sigmoid: error .07 instead of .13; before an alarm it delays the alarm).
     """
     if odds_against(fit) <= ODDS:

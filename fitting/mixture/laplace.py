@@ -119,7 +119,7 @@ class Posterior:
         theta: (B, P) maximum.
         precision: (B, P, P) data information plus prior.
         scale: (B,) error scale of the t distribution, nats.
-        spare: (B,) observations less effective parameters.
+        dof: (B,) observations less effective parameters.
         log_evidence: (B,).
         converged: (B,) whether the steps ended before `MAX_STEPS` were taken.
     """
@@ -127,7 +127,7 @@ class Posterior:
     theta: FloatArray
     precision: FloatArray
     scale: FloatArray
-    spare: FloatArray
+    dof: FloatArray
     log_evidence: FloatArray
     converged: npt.NDArray[np.bool_]
 
@@ -236,9 +236,9 @@ def _scale(
     far = (square / OUTLIER**2) ** 2
     inlier = part.present / (1 + far * far)
     weighted = (inlier * square * (FREEDOM + 1) / (FREEDOM + square)).sum(1) * scale**2
-    spare = np.maximum(inlier.sum(1) - state.used[active], 1.0)
+    dof = np.maximum(inlier.sum(1) - state.used[active], 1.0)
     expected = (common * part.unit) ** 2
-    variance = (weighted + SCALE_FREEDOM * expected) / (spare + SCALE_FREEDOM)
+    variance = (weighted + SCALE_FREEDOM * expected) / (dof + SCALE_FREEDOM)
     return np.asarray(np.maximum(np.sqrt(variance), part.floor))
 
 
@@ -259,5 +259,5 @@ def _summary(
     size = (np.log(own) * data.present).sum(1)
     evidence = -0.5 * fit - size - 0.5 * np.linalg.slogdet(precision)[1]
     evidence = evidence + 0.5 * np.linalg.slogdet(prior.precision)[1]
-    spare = np.maximum(count - _effective(sums, prior.precision), 1.0)
-    return Posterior(state.theta, precision, state.scale, spare, evidence, converged)
+    dof = np.maximum(count - _effective(sums, prior.precision), 1.0)
+    return Posterior(state.theta, precision, state.scale, dof, evidence, converged)

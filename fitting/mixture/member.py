@@ -51,7 +51,7 @@ class Component:
         theta: (S, P) posterior maximum; layout in `fitting.mixture.vertex_form`.
         precision: (S, P, P) J'WJ + prior at the maximum.
         scale: (S,) error scale of one loss, nats.
-        spare: (S,) observations less effective parameters.
+        dof: (S,) observations less effective parameters.
         log_evidence: (S,).
         converged: (S,) whether the maximum was reached.
         origin: (ln p, ln C) the parameters refer to.
@@ -63,7 +63,7 @@ class Component:
     theta: FloatArray
     precision: FloatArray
     scale: FloatArray
-    spare: FloatArray
+    dof: FloatArray
     log_evidence: FloatArray
     converged: npt.NDArray[np.bool_]
     origin: tuple[float, float]
@@ -187,7 +187,7 @@ class Component:
         mean, gradient, by_vertex = self._optimum(self._log_flops(flops))
         variance = ((gradient @ self.covariance) * gradient).sum(axis=-1)
         variance = variance + by_vertex**2 * self.unseen_variance(flops)
-        return self.origin[0] + mean, np.sqrt(variance) * t90(self.spare)[:, None]
+        return self.origin[0] + mean, np.sqrt(variance) * t90(self.dof)[:, None]
 
     def line(self, flops: npt.ArrayLike, project: FloatArray) -> tuple[FloatArray, FloatArray]:
         """A linear function (m, n) of ln p* on n budgets: mean (S, m), covariance (S, m, m)."""
@@ -196,7 +196,7 @@ class Component:
         own = project[:, None, :] * project * self.unseen_variance(flops)
         spread = along @ self.covariance @ np.swapaxes(along, 1, 2)
         spread = spread + np.einsum("ijn,sn->sij", own, by_vertex**2)
-        spread = spread * t90(self.spare)[:, None, None] ** 2
+        spread = spread * t90(self.dof)[:, None, None] ** 2
         return (self.origin[0] + mean) @ project.T, spread
 
     def shape(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -219,4 +219,4 @@ class Component:
             left = self.discrepancy.effects_at(rows.log_flops)[1]
             for by, rest in zip(self.layout.effect_columns, left, strict=True):
                 variance = variance + local[by] ** 2 * rest
-        return mean, np.sqrt(variance) * t90(self.spare)[:, None]
+        return mean, np.sqrt(variance) * t90(self.dof)[:, None]

@@ -215,7 +215,7 @@ class Problem:
             theta=found.theta[part],
             precision=found.precision[part],
             scale=found.scale[part],
-            spare=found.spare[part],
+            dof=found.dof[part],
             log_evidence=found.log_evidence[part],
             converged=found.converged[part],
             origin=self.origin,

@@ -3,7 +3,7 @@
 Tune's own snapshots are never read back: the ledger is the truth, and retries are the driver's.
 Small trials train in reused Tune actors, so that a freed slot is at its next first step in a
 tenth of a second; trials with workers get a worker group, and their coordinator holds no CPU, or
-two of them could wait for each other for ever.
+two of them could wait for each other forever.
 """
 
 from __future__ import annotations

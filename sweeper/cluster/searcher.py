@@ -46,7 +46,7 @@ LOOK_EVERY_S = 0.5
 
 ASLEEP_S = 60.0
 """Seconds without a check after which the driver was asleep itself: a shut laptop, Ctrl-Z,
-a paused machine (assumption: no search takes as long). Nothing could be heard meanwhile."""
+a paused machine (assumption: no search takes as long). No report could arrive meanwhile."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Watched:
         """Give it its time for a process, or for a first report."""
         self.heard_at = time.monotonic() + seconds * 2**self.start.hangs
 
-    def heard(self) -> None:
+    def reported(self) -> None:
         """Note a report."""
         now = time.monotonic()
         self.longest_s = max(self.longest_s, now - self.heard_at)
@@ -144,7 +144,7 @@ class LedgerSearcher(Shell):
         watched = self._trials.get(trial_id)
         if watched is None:
             return
-        watched.heard()
+        watched.reported()
         watched.group = str(result.get("placement_group", watched.group))
         watched.record = record_of(result) or watched.record
         if watched.record is None and "tokens" in result:

@@ -134,8 +134,8 @@ def _row(each: Suggestion) -> dict[str, Any]:
     row = {"flops": allocation.flops, "params": allocation.params, "tokens": allocation.tokens}
     if not each.skill:
         return row | {"seed": allocation.seed, "teaches": None}
-    lesson = {"skill": each.skill, "flops": each.flops, "before": each.before}
-    return row | {"seed": allocation.seed, "teaches": lesson | {"after": each.after}}
+    gain = {"skill": each.skill, "flops": each.flops, "before": each.before}
+    return row | {"seed": allocation.seed, "teaches": gain | {"after": each.after}}
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:

@@ -39,7 +39,7 @@ class Asked:
     """A trial to launch.
 
     Attributes:
-        id: by which `tell` knows it; the same trial has the same id for ever.
+        id: by which `tell` knows it; the same trial always has the same id.
         allocation: size, tokens, seed and mix.
         directory: where it keeps its checkpoints, the same at every attempt.
         command: of the spec's trainer, filled; empty without one.

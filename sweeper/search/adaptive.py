@@ -95,8 +95,8 @@ class AdaptiveSearch:
 
     def _out_of(self, state: FitState, selection: Selection) -> str:
         """Why no trial is left to start: FLOPs beyond those kept, or trials that would help."""
-        spare = selection.remaining - self._kept(state, selection)
-        return "nothing-helps" if any(c <= spare for c in selection.budgets()) else "allowance"
+        left = selection.remaining - self._kept(state, selection)
+        return "nothing-helps" if any(c <= left for c in selection.budgets()) else "allowance"
 
     def _fitted(self, observations: pd.DataFrame) -> FitState | None:
         return self._cache.get(observations, lambda: fit_state(observations, self.space))

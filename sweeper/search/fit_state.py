@@ -82,7 +82,7 @@ class FitState:
         return bool(half_widths(self.whole, targets).max() <= tolerance)
 
     def chance(self, log_params: FloatArray, flops: float) -> FloatArray:
-        """Probability that a trial ends with losses, from the fate of its neighbours, (n,)."""
+        """Probability that a trial ends with losses, from how its neighbours ended, (n,)."""
         if not self.failed[:, 2].any():
             return np.ones(len(log_params))
         size = (log_params[:, None] - self.failed[:, 0]) / _RISK_LOG_PARAMS

@@ -186,7 +186,7 @@ class Spec:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides a trial's outcome: a directory holds one identity for ever.
+        """What decides a trial's outcome: a directory holds one identity.
 
         The allowance, the search and the cluster may change between runs: more money, another
         tolerance or another machine does not make the finished trials wrong; another precision

@@ -218,7 +218,7 @@ class Watch:
         elif now - self.heart.at > self._place.hang_s:
             self._end("hung")
         elif self._complete():
-            self._complete_at = now  # it may take its time to end, but not for ever
+            self._complete_at = now  # it may take its time to end, but not forever
 
     def _tell(self) -> None:
         metrics = self.heart.look(self._process.output.tail)

@@ -24,7 +24,7 @@ CHUNK = 2**20
 """Tokens hashed at a time: 8 MB of hashes stay in the cache of most cores (assumption)."""
 
 BITS_PER_RUN = 16
-"""Places of the first filter for each wanted run: one place in sixteen lets a stranger pass."""
+"""Places of the first filter for each wanted run: one place in sixteen lets other text pass."""
 
 COVERED = 0.8
 """Share of tokens from which an example counts as covered (Llama 2's "dirty")."""
