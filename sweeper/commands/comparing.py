@@ -85,28 +85,20 @@ def _variants(source: str, columns: str | None, where: str | None, many: int) ->
 
 def _lines(found: Multipliers) -> list[str]:
     """For a terminal: a table of verdicts, what they promise, and what to know."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
     from fitting.compare.answers import times
+    from sweeper.text import grid
 
-    table = Table(box=SIMPLE, show_edge=False, pad_edge=False)
     several = len(found.variants) > 1
-    for name in (*(["variant"] if several else []), "skill", "FLOPs"):
-        table.add_column(name, no_wrap=True)
-    for name in ("multiplier", "90 %", "loss", "best size"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for one in found.verdicts:
-        table.add_row(
+    first = ["variant"] if several else []
+    heads = [*first, "skill", "FLOPs", "multiplier", "90 %", "loss", "best size", "verdict"]
+    rows = [
+        [
             *([one.variant] if several else []), one.skill, f"{one.flops:.3g}",
             times(one.multiplier), f"{times(one.low)} to {times(one.high)}", f"{one.loss[0]:+.4f}",
             f"{one.optimum[0]:.2f}x", one.verdict,
-        )  # fmt: skip
-    console = Console(width=120, no_color=True)
-    with console.capture() as said:
-        console.print(table)
+        ]
+        for one in found.verdicts
+    ]  # fmt: skip
     title = f"{', '.join(found.variants)} against {found.reference}"
     doubts = [
         f"  {one.variant}, {one.skill}: {one.reason}" for one in found.verdicts if one.reason
@@ -114,7 +106,7 @@ def _lines(found: Multipliers) -> list[str]:
     excluded = [f"  {variant}, {skill}: {reason}" for variant, skill, reason in found.excluded]
     return [
         title,
-        *(line.rstrip() for line in said.get().splitlines() if line.strip()),
+        *grid(heads, rows, right="l" * (2 + several) + "rrrr"),
         found.rule,
         *(["no verdict:", *doubts] if doubts else []),
         *_checks(found),
