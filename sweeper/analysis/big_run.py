@@ -25,60 +25,105 @@ if TYPE_CHECKING:
     from fitting import Optimum, Prediction, SkillFit
 
 
-@dataclass(frozen=True)
-class BigRun:
+@dataclass(frozen=True, kw_only=True)
+class Run:
     """A training worth its budget, what it will take, and what it should reach.
 
     Attributes:
-        trial: the training, as `trainables` takes it.
         skill: whose optimum it is.
         losses: what one such training is predicted to reach, per skill, 90 % intervals with the
             noise of a single training.
         devices: of the spec's kind that train it together.
         device: their kind.
-        memory_bytes: of one device, estimated.
         device_hours: of all devices.
         price: money, or NaN without a price per hour.
         speed_source: where the hours come from.
         warnings: what to know before starting it.
     """
 
-    trial: TrialConfig
     skill: str
     losses: Mapping[str, Prediction]
     devices: int
     device: str
-    memory_bytes: int
     device_hours: float
     price: float
     speed_source: str
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: ``trial`` feeds `TrialConfig.from_dict`, the rest is for people."""
-        recipe = self.trial.recipe
+        """Plain values."""
         return {
-            "trial": self.trial.to_dict(),
             "skill": self.skill,
-            "params": self.trial.params,
-            "tokens": self.trial.tokens,
-            "learning_rate": recipe.learning_rate,
-            "batch_tokens": recipe.batch * self.trial.shape.context,
-            "steps": recipe.steps,
-            "schedule": self.trial.train.schedule,
-            "mix": self.trial.data.mix,
-            "token_mix": self.trial.data.token_mix,
             "losses": {
                 skill: {"value": loss.value, "interval": list(loss.interval)}
                 for skill, loss in self.losses.items()
             },
             "devices": self.devices,
             "device": self.device,
-            "memory_bytes_per_device": self.memory_bytes,
             "device_hours": self.device_hours,
             "price": None if math.isnan(self.price) else self.price,
             "speed": self.speed_source,
             "warnings": list(self.warnings),
+        }
+
+    def shown(
+        self, place: tuple[float, float, float], *parts: tuple[str, str], each: str = ""
+    ) -> str:
+        """The run as a terminal shows it.
+
+        Args:
+            place: its FLOPs, params and tokens.
+            parts: further lines, each with its name.
+            each: what each device needs.
+        """
+        flops, params, tokens = place
+        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        expected = [
+            ("expect", f"{skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
+                       f"{loss.interval[1]:.4g} for one training")
+            for skill, loss in self.losses.items()
+        ]  # fmt: skip
+        lines = [
+            *parts,
+            ("takes", f"{self.device_hours:.3g} {self.device} hours on {self.devices} device(s) "
+                      f"({self.speed_source}){each}{money}"),
+            *expected,
+            *(("warning", warning) for warning in self.warnings),
+        ]  # fmt: skip
+        return "\n".join([
+            f"the run for {self.skill} on {flops:.3g} FLOPs: {si(params)} params on {si(tokens)} "
+            f"tokens ({tokens / params:.3g} per param)",
+            *(f"  {name:<9} {text}" for name, text in lines),
+        ])  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigRun(Run):
+    """A run of our own loop.
+
+    Attributes:
+        trial: the training, as `trainables` takes it.
+        memory_bytes: of one device, estimated.
+    """
+
+    trial: TrialConfig
+    memory_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: ``trial`` feeds `TrialConfig.from_dict`, the rest is for people."""
+        trial, recipe = self.trial, self.trial.recipe
+        return {
+            "trial": trial.to_dict(),
+            **super().to_dict(),
+            "params": trial.params,
+            "tokens": trial.tokens,
+            "learning_rate": recipe.learning_rate,
+            "batch_tokens": recipe.batch * trial.shape.context,
+            "steps": recipe.steps,
+            "schedule": trial.train.schedule,
+            "mix": trial.data.mix,
+            "token_mix": trial.data.token_mix,
+            "memory_bytes_per_device": self.memory_bytes,
         }
 
     def save(self, path: str | Path) -> tuple[Path, Path]:
@@ -102,28 +147,18 @@ class BigRun:
         return path, folder
 
     def __str__(self) -> str:
-        """The run as a terminal shows it."""
-        trial, recipe = self.trial, self.trial.recipe
-        shape, batch = trial.shape, recipe.batch * trial.shape.context
-        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        trial, recipe, shape = self.trial, self.trial.recipe, self.trial.shape
         shares = ", ".join(f"{name} {share:.0%}" for name, share in trial.data.token_mix.items())
-        lines = [
-            f"the run for {self.skill} on {trial.flops:.3g} FLOPs: {si(trial.params)} params on "
-            f"{si(trial.tokens)} tokens ({trial.tokens / trial.params:.3g} per param)",
-            f"  shape     {shape.layers} layers, width {shape.width}, {shape.heads} heads, "
-            f"feed-forward {shape.ffn_width}, vocabulary {shape.vocabulary}, "
-            f"context {shape.context}",
-            f"  training  batch {si(batch)} tokens, {recipe.steps} steps, peak rate "
-            f"{recipe.learning_rate:.3g}, {trial.train.schedule}; of the tokens: {shares}",
-            f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
-            f"device(s) ({self.speed_source}), {gigabytes(self.memory_bytes)} each{money}",
-        ]
-        lines += [
-            f"  expect    {skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
-            f"{loss.interval[1]:.4g} for one training"
-            for skill, loss in self.losses.items()
-        ]
-        return "\n".join(lines + [f"  warning   {warning}" for warning in self.warnings])
+        return self.shown(
+            (trial.flops, trial.params, trial.tokens),
+            ("shape", f"{shape.layers} layers, width {shape.width}, {shape.heads} heads, "
+                      f"feed-forward {shape.ffn_width}, vocabulary {shape.vocabulary}, "
+                      f"context {shape.context}"),
+            ("training", f"batch {si(recipe.batch * shape.context)} tokens, {recipe.steps} steps, "
+                         f"peak rate {recipe.learning_rate:.3g}, {trial.train.schedule}; of the "
+                         f"tokens: {shares}"),
+            each=f", {gigabytes(self.memory_bytes)} each",
+        )  # fmt: skip
 
 
 def optimum_of(best: SkillFit, flops: float) -> Optimum:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sweeper.analysis.big_run import expected, optimum_of
+from sweeper.analysis.big_run import Run, expected, optimum_of
 from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
 from sweeper.spec import foreign
@@ -23,64 +23,34 @@ from trainables.shapes import solve
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fitting import Prediction, SkillFit
+    from fitting import SkillFit
 
 MARGIN = 1.06
 """Factor beyond a ladder's ends up to which its last size stands for an optimum: as far apart as a
 sweep's own sizes are."""
 
 
-@dataclass(frozen=True)
-class ForeignRun:
-    """A training worth its budget, in the words of the trainer that will do it.
+@dataclass(frozen=True, kw_only=True)
+class ForeignRun(Run):
+    """A run in the words of the trainer that will do it.
 
     Attributes:
-        skill: whose optimum it is.
         flops: its budget.
         params: wanted; of a size there is, its own.
         tokens: to train on.
         command: of the spec, filled; what is not known of the size stays as it is written.
-        losses: what one such training is predicted to reach, per skill.
-        devices: that the spec's rules give it.
-        device: their kind.
-        device_hours: of all of them.
-        price: money, or NaN without a price per hour.
-        speed_source: where the hours come from.
-        warnings: what to know before starting it.
     """
 
-    skill: str
     flops: float
     params: int
     tokens: int
     command: tuple[str, ...]
-    losses: Mapping[str, Prediction]
-    devices: int
-    device: str
-    device_hours: float
-    price: float
-    speed_source: str
-    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return {
-            "skill": self.skill,
-            "flops": self.flops,
-            "params": self.params,
-            "tokens": self.tokens,
-            "command": list(self.command),
-            "losses": {
-                skill: {"value": loss.value, "interval": list(loss.interval)}
-                for skill, loss in self.losses.items()
-            },
-            "devices": self.devices,
-            "device": self.device,
-            "device_hours": self.device_hours,
-            "price": None if math.isnan(self.price) else self.price,
-            "speed": self.speed_source,
-            "warnings": list(self.warnings),
-        }
+        names = ("flops", "params", "tokens")
+        own = {name: getattr(self, name) for name in names} | {"command": list(self.command)}
+        return {"skill": self.skill, **own, **super().to_dict()}
 
     def save(self, path: str | Path) -> tuple[Path, ...]:
         """Write it as YAML, and its command beside it as a shell script.
@@ -99,21 +69,8 @@ class ForeignRun:
         return path, script
 
     def __str__(self) -> str:
-        """The run as a terminal shows it."""
-        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
-        lines = [
-            f"the run for {self.skill} on {self.flops:.3g} FLOPs: {si(self.params)} params on "
-            f"{si(self.tokens)} tokens ({self.tokens / self.params:.3g} per param)",
-            f"  command   {shlex.join(self.command) or 'none: the spec names none'}",
-            f"  takes     {self.device_hours:.3g} {self.device} hours on {self.devices} "
-            f"device(s) ({self.speed_source}){money}",
-        ]
-        lines += [
-            f"  expect    {skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
-            f"{loss.interval[1]:.4g} for one training"
-            for skill, loss in self.losses.items()
-        ]
-        return "\n".join(lines + [f"  warning   {warning}" for warning in self.warnings])
+        command = shlex.join(self.command) or "none: the spec names none"
+        return self.shown((self.flops, self.params, self.tokens), ("command", command))
 
 
 def recommend(
