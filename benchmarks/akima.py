@@ -8,6 +8,7 @@ between budgets. Legend: p = params; losses in nats.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -38,8 +39,11 @@ def akima_optimum(
     if len(sizes) < 4:
         return _missing(Status.TOO_FEW_SIZES, f"{len(sizes)} distinct sizes; four needed.", flops)
     quartic = np.vander((ln_p - ln_p.mean()) / np.ptp(ln_p), 5)
-    noise = math.sqrt(least_squares(quartic, y).variance) if len(sizes) >= 8 else None
-    fit = fit_parabola(ln_p, y, noise=noise)
+    fit = fit_parabola(ln_p, y)
+    if len(sizes) >= 8:
+        noise = math.sqrt(least_squares(quartic, y).variance)
+        covariance = fit.covariance * (noise / fit.noise) ** 2
+        fit = replace(fit, covariance=covariance, dof=1e9, noise=noise)
     curvature = float(2 * fit.coefficients[2])
     if not curvature > 2 * t_quantile(0.9, fit.dof) * math.sqrt(fit.covariance[2, 2]):
         return _missing(Status.FLAT, f"Curvature {curvature:.2g} nats is not above 0.", flops)

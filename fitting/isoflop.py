@@ -12,20 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fitting.errors import Status
-from fitting.regression import (
-    NOMINAL_EXPONENTS,
-    Parabola,
-    fit_parabola,
-    parabola_bias,
-    t_quantile,
-)
-from fitting.values import (
-    FLOPS_PER_PARAM_TOKEN,
-    FloatArray,
-    Optimum,
-    bounded_exp,
-    equal_columns,
-)
+from fitting.regression import Parabola, fit_parabola, parabola_bias, t_quantile
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp, equal_columns
 
 LARGEST = 1e30
 """Losses beyond count as infinite: their powers would overflow."""
@@ -36,10 +24,6 @@ def fit_isoflop(
     loss: npt.ArrayLike,
     *,
     flops: float = math.nan,
-    weights: npt.ArrayLike | None = None,
-    robust: bool = False,
-    noise: float | None = None,
-    exponents: tuple[float, float] = NOMINAL_EXPONENTS,
     throw: bool = False,
 ) -> Optimum:
     """Fit the loss of one skill on one budget and return its optimum.
@@ -48,52 +32,37 @@ def fit_isoflop(
         params: model sizes, shape (n,).
         loss: losses in nats, shape (n,).
         flops: the budget; gives the optimum its tokens.
-        weights: relative inverse variances, shape (n,).
-        robust: Student-t errors instead of normal ones.
-        noise: standard deviation of one loss in nats if known, else from the residuals.
-        exponents: (alpha, beta) of the surface by which the parabola's bias is estimated.
         throw: raise `FitError` instead of returning an optimum without a number.
 
     Raises:
         FittingError: arrays of different shape, or nothing finite and positive in them.
         FitError: with ``throw``, the status is not OK.
     """
-    ln_p, y, w, note = _checked(params, loss, weights)
-    optimum = _parabola_optimum(ln_p, y, w, flops, robust, noise, exponents)
+    ln_p, y, note = _checked(params, loss)
+    optimum = _parabola_optimum(ln_p, y, flops)
     if note:
         optimum = replace(optimum, reason=f"{optimum.reason} {note}".strip())
     return optimum.required(throw)
 
 
-def _checked(
-    params: npt.ArrayLike, loss: npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[FloatArray, FloatArray, FloatArray, str]:
-    """Logarithms of sizes, losses and weights, sorted, and a note on what was left out."""
-    ones = np.ones(np.size(params)) if weights is None else weights
-    p, y, w = equal_columns(params=params, loss=loss, weights=ones)
-    good = np.isfinite(p) & (p > 0) & (np.abs(y) < LARGEST) & np.isfinite(w) & (w > 0)
+def _checked(params: npt.ArrayLike, loss: npt.ArrayLike) -> tuple[FloatArray, FloatArray, str]:
+    """Logarithms of sizes, and losses, sorted, and a note on what was left out."""
+    p, y = equal_columns(params=params, loss=loss)
+    good = np.isfinite(p) & (p > 0) & (np.abs(y) < LARGEST)
     left = len(p) - int(good.sum())
     note = f"{left} of {len(p)} points left out (a number is missing, infinite or not positive)."
     order = np.argsort(p[good], kind="stable")
-    return np.log(p[good][order]), y[good][order], w[good][order], note if left else ""
+    return np.log(p[good][order]), y[good][order], note if left else ""
 
 
-def _parabola_optimum(
-    ln_p: FloatArray,
-    y: FloatArray,
-    w: FloatArray,
-    flops: float,
-    robust: bool,
-    noise: float | None,
-    exponents: tuple[float, float],
-) -> Optimum:
+def _parabola_optimum(ln_p: FloatArray, y: FloatArray, flops: float) -> Optimum:
     """Vertex of the parabola with its status."""
     sizes = np.unique(ln_p)
     if len(sizes) < 3:
         return Optimum.missing(
             Status.TOO_FEW_SIZES, f"{len(sizes)} distinct sizes.", flops, "parabola"
         )
-    fit = fit_parabola(ln_p, y, weights=w, robust=robust, noise=noise)
+    fit = fit_parabola(ln_p, y)
     status, reason = _status(fit, sizes, ln_p, y)
     if status not in (Status.OK, Status.EDGE):
         return Optimum.missing(
@@ -112,7 +81,7 @@ def _parabola_optimum(
         method="parabola",
         loss=float(fit.loss(fit.vertex)),
         reason=reason,
-        bias=parabola_bias(ln_p, fit.vertex, exponents=exponents, weights=w),
+        bias=parabola_bias(ln_p, fit.vertex),
     )
 
 

@@ -23,9 +23,6 @@ NOMINAL_EXPONENTS = (0.3473, 0.3672)
 """alpha, beta of the surface assumed when a parabola's bias is estimated and no fitted surface
 is at hand: Chinchilla's 240 points, log-Huber fit (tests/reference; Besiroglu et al. 2024)."""
 
-STUDENT_DOF = 4.0
-"""Degrees of freedom of the robust fit: 5 % bad trials no longer show (assumption, as usual)."""
-
 
 class LinearFit(NamedTuple):
     """A weighted linear fit.
@@ -167,14 +164,14 @@ def fieller(line: FloatArray, covariance: FloatArray, t: float) -> tuple[float, 
 
 @dataclass(frozen=True)
 class Parabola:
-    """A weighted quadratic in x = ln p - centre.
+    """A quadratic in x = ln p - centre.
 
     Attributes:
         centre: mean of ln p.
         coefficients: (c0, c1, c2), nats.
         covariance: their covariance (3, 3); NaN where the noise is unknown.
-        dof: degrees of freedom behind the noise; infinite when the noise was given.
-        noise: standard deviation of one loss of unit weight, nats.
+        dof: degrees of freedom behind the noise.
+        noise: standard deviation of one loss, nats.
     """
 
     centre: float
@@ -219,44 +216,12 @@ def quadratic_design(x: FloatArray) -> FloatArray:
     return np.vander(x, 3, increasing=True)
 
 
-def fit_parabola(
-    ln_params: FloatArray,
-    loss: FloatArray,
-    *,
-    weights: FloatArray | None = None,
-    robust: bool = False,
-    noise: float | None = None,
-) -> Parabola:
+def fit_parabola(ln_params: FloatArray, loss: FloatArray) -> Parabola:
     """Least-squares quadratic in centred ln p; needs three distinct sizes."""
-    w = np.ones_like(loss) if weights is None else weights
-    centre = float(np.average(ln_params, weights=w))
-    design = quadratic_design(ln_params - centre)
-    fit, dof = least_squares(design, loss, w), float(len(loss) - 3)
-    coefficients, sigma = fit.coefficients, math.sqrt(fit.variance)
-    if robust and dof > 0:
-        coefficients, sigma = _student_fit(design, loss, w, fit)
-    if noise is not None:
-        sigma, dof = noise, 1e9
-    return Parabola(centre, coefficients, fit.inverse * sigma**2, dof, sigma)
-
-
-def _student_fit(
-    design: FloatArray, y: FloatArray, w: FloatArray, start: LinearFit
-) -> tuple[FloatArray, float]:
-    """Student-t regression by reweighting: coefficients, and the noise their errors imply."""
-    coefficients, sigma = start.coefficients, math.sqrt(start.variance)
-    for _ in range(100):
-        residual = (y - design @ coefficients) * np.sqrt(w)
-        robust = (STUDENT_DOF + 1) / (STUDENT_DOF + (residual / max(sigma, 1e-300)) ** 2)
-        fit = least_squares(design, y, w * robust)
-        done = np.max(np.abs(fit.coefficients - coefficients)) <= 1e-10 * np.max(
-            np.abs(fit.coefficients)
-        )
-        coefficients, sigma = fit.coefficients, math.sqrt(fit.variance)
-        if done or sigma == 0:
-            break
-    # Fisher information of a t location is (nu + 1) / (nu + 3) of a normal one's.
-    return coefficients, sigma * math.sqrt((STUDENT_DOF + 3) / (STUDENT_DOF + 1))
+    centre = float(np.mean(ln_params))
+    fit = least_squares(quadratic_design(ln_params - centre), loss)
+    noise = math.sqrt(fit.variance)
+    return Parabola(centre, fit.coefficients, fit.covariance, float(len(loss) - 3), noise)
 
 
 def parabola_bias(
@@ -264,7 +229,6 @@ def parabola_bias(
     vertex: float,
     *,
     exponents: tuple[float, float] = NOMINAL_EXPONENTS,
-    weights: npt.ArrayLike | None = None,
 ) -> float:
     """Systematic error of a parabola's ln p* on this grid, if the loss obeyed a surface.
 
@@ -277,14 +241,12 @@ def parabola_bias(
         ln_params: the grid, shape (n,).
         vertex: ln p* found by the parabola.
         exponents: alpha, beta of the surface.
-        weights: relative inverse variances used in the fit.
     """
     alpha, beta = exponents
     ln_p = np.asarray(ln_params, dtype=float)
-    root = np.sqrt(np.ones_like(ln_p) if weights is None else np.asarray(weights, dtype=float))
     centre = float(ln_p.mean())
     # Coefficients are linear in the losses, so that one matrix serves every step.
-    _, slope, curvature = np.linalg.pinv(quadratic_design(ln_p - centre) * root[:, None]) * root
+    _, slope, curvature = np.linalg.pinv(quadratic_design(ln_p - centre))
     bias = 0.0
     for _ in range(100):  # fixed point: the true optimum is vertex - bias
         u = ln_p - (vertex - bias)
