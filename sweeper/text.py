@@ -14,7 +14,7 @@ from trainables.progress import duration as duration
 
 SENSELESS = 1e6
 """Ratio of an interval's ends from which it is shown as not known (assumption: no size, loss or
-ratio is uncertain by so much and yet of use)."""
+ratio is uncertain by so much and still of use)."""
 
 
 def si(value: float) -> str:

@@ -177,7 +177,7 @@ class Data:
         return weights
 
     def epochs(self, tokens: float) -> dict[str, float]:
-        """How often a trial of so many tokens sees each class; empty for generated data."""
+        """How often a trial of this many tokens sees each class; empty for generated data."""
         return {}
 
     @property
@@ -292,7 +292,7 @@ class Prepared(Data):
         return {n: weight * counts[n].mean_tokens ** power for n, weight in weights.items()}
 
     def epochs(self, tokens: float) -> dict[str, float]:
-        """How often a trial of so many tokens sees each class."""
+        """How often a trial of this many tokens sees each class."""
         counts = self.packed.classes
         return {n: tokens * share / counts[n].tokens for n, share in self.token_mix.items()}
 

@@ -73,7 +73,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Advice:
-    """A rule's answer, before rounding; ``warmup`` in steps of a training of so many."""
+    """A rule's answer, before rounding; ``warmup`` in steps of a training of this many."""
 
     learning_rate: float
     batch_tokens: float
@@ -98,7 +98,7 @@ def recipe(settings: Train, shape: Sized, tokens: int) -> Recipe:
 
 
 def fewest_tokens(settings: Train, shape: Sized, steps: int) -> int:
-    """Fewest tokens on which a model takes so many steps.
+    """Fewest tokens on which a model takes this many steps.
 
     The batch may grow with the tokens, more slowly than they do, so the answer is the limit of
     "as many tokens as the batch of the last guess needs".

@@ -20,7 +20,7 @@ Span = tuple[float, float, float]
 """A value and the ends of its 90 % interval."""
 
 _FAILED, _LEAST_MISS = 3.0, math.log(1.1)
-"""A forecast has failed that misses by so many of its errors and by so much (assumption)."""
+"""A forecast has failed that misses by this many of its errors and by this much (assumption)."""
 
 
 @dataclass(frozen=True)

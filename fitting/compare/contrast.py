@@ -7,7 +7,7 @@ the surface's terms that is
     U = G e^(e_0(x C)) at x C,   h = e_v(C) + gamma ln x + e_0(C) - e_0(x C),
 
 with e_0 the reference's level and e_v the variant's departure from it. The multiplier is the root
-of both H and h, and the ends of its interval are where they are so many errors from 0 (Fieller's),
+of both H and h, the ends of its interval where they are a number of errors from 0 (Fieller's),
 so that interval and test agree, and an end may be infinite. H and h say the same, and linearised
 they do not: near x = 1 the errors of H are those of a difference in loss, which runs measure, and
 the loss above the floor, which h divides it by, is known worse; far from there it is the other way

@@ -24,7 +24,7 @@ worth a comparison are of 1.05x to 1.3x); any value is valid."""
 
 
 def fixed_p(z: FloatArray, dof: FloatArray) -> FloatArray:
-    """Two-sided p of estimates so many standard errors from their null."""
+    """Two-sided p of estimates this many standard errors from their null."""
     from scipy.special import stdtr
 
     return np.asarray(2 * stdtr(np.maximum(dof, 1.0), -np.abs(z)))

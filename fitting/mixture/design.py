@@ -246,7 +246,7 @@ def _best(
 
 
 def _blocks(fit: Guarded, candidates: Candidates) -> list[list[int]]:
-    """A small, a middle and a large size of every budget with so many.
+    """A small, a middle and a large size of every budget with this many.
 
     None while the law is believed: budgets then teach about each other, and blocks would only
     spend more on expensive ones.

@@ -90,7 +90,7 @@ class Kind:
 
 OWN_REACH = math.log10(2.0)
 """Decades within which two budgets share of their own errors: a ladder's rungs are farther apart,
-budgets close to each other are not taken for so many errors (assumption)."""
+budgets close to each other are not taken for that many errors (assumption)."""
 
 SWAY_REACH = 0.5
 """Decades over which the exponent of p* comes back to the usual one."""

@@ -22,8 +22,8 @@ LEAST_ABOVE, LEAST_BELOW, LEAST_BUDGETS = 3, 12, 3
 """Fewest trials held out, trials left, and budgets left: fewer examine nothing (assumption)."""
 
 FAILED, LEAST_MISS = 3.0, 0.3
-"""A forecast of ln p* has failed when it misses by so many of its errors and by so much, a factor
-1.35; one of losses, by so many of their errors in the median (assumption)."""
+"""A forecast of ln p* has failed that misses by this many of its errors and this much, a factor
+1.35; one of losses, by this many of their errors in the median (assumption)."""
 
 
 @dataclass(frozen=True)

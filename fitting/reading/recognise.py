@@ -44,7 +44,7 @@ def identity(frame: pd.DataFrame, params: FloatArray, candidates: Sequence[str])
     """The column that names runs, if one does: no run has two sizes.
 
     Args:
-        candidates: columns that may be it, the likeliest first.
+        candidates: columns that may be it, the most likely first.
     """
     size = pd.Series(params, index=frame.index).round(-2 if np.nanmedian(params) > 1e6 else 0)
     usable = []
@@ -173,7 +173,7 @@ def repeats_of_data(epochs: FloatArray) -> list[str]:
     return [
         f"{int(many.sum())} of {len(epochs)} rows repeat their data more than {EPOCHS:g} times "
         f"(up to {np.nanmax(epochs):.3g}): repeated tokens teach less than new ones (Muennighoff "
-        "et al. 2023), which no law of params and tokens holds. The likeliest cause of a misfit; "
+        "et al. 2023), which no law of params and tokens holds: the likely cause of a misfit; "
         "to leave them out: --where 'epochs<=4'"
     ]
 

@@ -179,7 +179,7 @@ class _Reader:
         return wide
 
     def _derive_tokens(self, wide: pd.DataFrame) -> None:
-        """Tokens from tokens per parameter, or from steps of so many tokens."""
+        """Tokens from tokens per parameter, or from steps of this many tokens."""
         amounts = set(AMOUNTS) & set(wide)
         labels = self.choice.labels
         if "tokens" in wide or len(amounts) == 2:

@@ -76,7 +76,7 @@ class Choice:
         amounts: flops, params, tokens as far as the table has them.
         losses: by skill; one without a name where there is one column.
         labels: role to column.
-        identities: columns that may name a run, the likeliest first.
+        identities: columns that may name a run, the most likely first.
         kind: "nats", "bits", "perplexity" or "", of the losses.
         notes: what a reader should know of the choice.
     """

@@ -25,7 +25,7 @@ FLOPS_ARE_COUNTS = 1e12
 """A table's FLOPs from here up need no unit (assumption: it takes a core seconds)."""
 
 USUAL = 20.0
-"""Tokens per parameter that a table is likeliest to lie around (Hoffmann et al. 2022)."""
+"""Tokens per parameter that a table most likely lies around (Hoffmann et al. 2022)."""
 
 _MOST = {"params": 1e14, "tokens": 1e15, "flops": 1e28}
 _RATIO = (0.05, 1e5)
@@ -36,7 +36,7 @@ _UNITS = {
     "tokens": (1.0, 1e9, 1e6, 1e3, 1e12),
     "flops": (1.0, 1e18, 1e9, 1e12, 1e15, 1e21, PF_DAY),
 }
-"""The likeliest first: what is offered where several would do."""
+"""The most likely first: what is offered where several would do."""
 
 CONVENTION = 1.6
 """flops / (6 p t) up to this factor from 1 is a matter of convention: attention FLOPs and the
@@ -86,7 +86,7 @@ def repaired(
         if first[name] != 1
     )
     raise TableError(
-        f"{shown}: too small to be counts. In which unit are they? If, as is likeliest, "
+        f"{shown}: too small to be counts. In which unit are they? If, as is most likely, "
         f"{_spoken(first)}: --columns '{option}'"
     )
 

@@ -135,7 +135,7 @@ def _hidden(fit: SkillFit) -> str:
 
 
 def _chance_alike(rows: pd.DataFrame) -> float:
-    """Chance of losses that differ so much between sizes if size had no effect on a budget.
+    """Chance of losses that differ this much between sizes if size had no effect on a budget.
 
     An F test of one parabola in ln p / C^.5 under a level for each budget; NaN with too few
     trials.

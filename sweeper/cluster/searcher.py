@@ -33,8 +33,8 @@ SLOT_S = 120.0
 """Seconds beyond `cluster.hang_s` that a trial has to get a process (assumption, as above)."""
 
 SLOWER = 10.0
-"""A trial is silent when it has not reported for so many times its own longest wait between two
-reports, however long `cluster.hang_s` (assumption: a neighbour can slow it so much, not more)."""
+"""A trial is silent when it has not reported for this many times its own longest wait between two
+reports, however long `cluster.hang_s` (assumption: no neighbour slows it more)."""
 
 REPORT_S = 0.1
 """Seconds between two trials' reports of progress: so each of 64 trials reports every 6.4 s. A

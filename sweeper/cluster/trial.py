@@ -81,7 +81,7 @@ def resources(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 
 
 def spaced(report: Report, every_s: float) -> Report:
-    """A report that passes on the first, and others after no less than so many seconds."""
+    """A report that passes on the first, and others after no less than this many seconds."""
     last = -math.inf
 
     def pass_on(metrics: dict[str, Any]) -> None:

@@ -85,9 +85,9 @@ def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
 def predict(
     runs: Source,
     flops: float | None = quantity("--flops", "Training budget in FLOPs."),
-    gpus: float | None = quantity("--gpus", "Or so many devices, for so many --days."),
+    gpus: float | None = quantity("--gpus", "Or this many devices, for --days."),
     device: str = opt("--device", "Their kind: h100, rtx4090 ..., or PEAK:MEMORY.", ""),
-    days: float | None = quantity("--days", "How long they are yours."),
+    days: float | None = quantity("--days", "For how many days."),
     mfu: float | None = quantity("--mfu", "Share of their peak that training reaches."),
     price: float | None = quantity("--price-per-hour", "Money per device and hour."),
     params: float | None = quantity("--params", "The loss of this size, with --tokens."),

@@ -52,7 +52,7 @@ def suggest(
     n: Count = 8,
     ladder: Path | None = opt("--ladder", "CSV of the sizes there are; default any."),
     columns: str | None = opt("--columns", "Columns to take: loss=eval/loss,params=N."),
-    tolerance: float = opt("--tolerance", "Wanted half-width of ln p*, 90 %.", 0.10),
+    tolerance: float = opt("--tolerance", "Wanted precision of the best size: 0.1 is 10 %.", 0.10),
     as_json: AsJson = False,
     as_csv: bool = opt("--csv", "Print CSV.", False),
 ) -> None:

@@ -50,7 +50,9 @@ def plan(
     pilot: str | None = opt(
         "--pilot", "Sweep already run (its speed, losses, noise), or a table of runs."
     ),
-    tolerance: float | None = opt("--tolerance", "Which allowance gives ln p* to so much, 90 %?"),
+    tolerance: float | None = opt(
+        "--tolerance", "Find the allowance that tells p* to within this: 0.1 is 10 %."
+    ),
     at: float | None = opt("--at", "On this budget; default every one."),
     ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
     trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
@@ -59,10 +61,12 @@ def plan(
         "--figure", "Simulate, and draw ladder, trials and intervals: plan.svg, .png, .pdf."
     ),
     minutes: float | None = quantity(
-        "--minutes", "Choose budgets and allowance for so long on this machine, which is timed."
+        "--minutes", "Choose budgets and allowance for this time; the machine is timed first."
     ),
-    gpu_hours: float | None = quantity("--gpu-hours", "Or for so many hours of one device."),
-    money: float | None = quantity("--money", "Or for so much money, by cluster.price_per_hour."),
+    gpu_hours: float | None = quantity("--gpu-hours", "Or for this many device-hours."),
+    money: float | None = quantity(
+        "--money", "Or for this much money, by cluster.price_per_hour."
+    ),
     out: Path | None = opt("--out", "Write the spec with what was chosen to this file."),
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +149,7 @@ def tune(
     spec: SpecFile,
     out: Out = None,
     set_: Set = None,
-    minutes: float | None = quantity("--minutes", "Train on as few tokens as fit into so long."),
+    minutes: float | None = quantity("--minutes", "Train on as few tokens as fit into this time."),
     as_json: AsJson = False,
 ) -> None:
     """Tune learning rate and batch at a few small sizes."""

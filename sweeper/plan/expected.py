@@ -43,7 +43,7 @@ DRAWS = 8
 """Sweeps drawn per allowance looked at (assumption: enough to see the share `SURE`)."""
 
 MARGIN = 1.15
-"""Factor on the allowance that just suffices: real searches spend a little on checks and failed
+"""Factor on the allowance that is just enough: real searches spend a little on checks and failed
 trials that the drawn designs do not (measured by benchmarks/inverse_plan.py)."""
 
 ENDLESS_TRIALS = 1000
@@ -95,10 +95,10 @@ class Need:
     Attributes:
         tolerance: wanted width.
         flops: budgets it is wanted on.
-        allowance: FLOPs; NaN where no allowance suffices.
-        trials: about so many, by the simulated design.
+        allowance: FLOPs; NaN where no allowance is enough.
+        trials: about this many, by the simulated design.
         floor: width that is left after `ENDLESS_TRIALS` trials on this ladder.
-        ladder_top: where none suffices, a largest budget that would do; NaN if none was found.
+        ladder_top: where none is enough, a largest budget that would do; NaN if none was found.
     """
 
     tolerance: float
@@ -110,7 +110,7 @@ class Need:
 
     @property
     def possible(self) -> bool:
-        """Whether some allowance suffices."""
+        """Whether some allowance is enough."""
         return math.isfinite(self.allowance)
 
     def __str__(self) -> str:
@@ -177,7 +177,7 @@ def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = Non
     """Allowance at which nine simulated sweeps in ten reach a tolerance.
 
     The design that the search itself chose in one simulated sweep is repeated, with new noise, to
-    as many trials as an allowance pays for; how many just suffice is found by bisection.
+    as many trials as an allowance pays for; how many are just enough is found by bisection.
 
     Args:
         sweep: the spec; its allowance only sets the size of the design.
@@ -284,7 +284,7 @@ def _wide(
     targets: Sequence[float],
     trials: int,
 ) -> float:
-    """Width of the widest skill after so many trials, at the quantile `SURE` of drawn sweeps."""
+    """Width of the widest skill after this many trials, at the quantile `SURE` of drawn sweeps."""
     from fitting.mixture.fit import fit_guarded
 
     repeats = [design] * math.ceil(trials / len(design))

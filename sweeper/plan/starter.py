@@ -35,7 +35,7 @@ HOURS = {"laptop": 0.1, "gpu": 2.0, "cluster": 24.0, "trainer": 24.0}
 KINDS = (*HOURS, "table", "demo")
 
 REACH = 30.0
-"""The commands in a spec's comments predict so many times beyond the largest budget."""
+"""The commands in a spec's comments predict this many times beyond the largest budget."""
 
 TOP_SHARE = 0.1
 """Share of the allowance that the largest budget may be: ten such trainings show a minimum on it,

@@ -19,7 +19,7 @@ AHEAD = 24
 
 NEAR, RECENT = 0.3, 8.0
 """Ended trials tell the speed of others by their distance in ln params and by their age in trials:
-weights fall by e over so much. Chosen on real sweeps of 16 to 49 trials, from half-way on: 78 % of
+weights fall by e over these. Chosen on real sweeps of 16 to 49 trials, from half-way on: 78 % of
 108 estimates in 12 of them were within a factor 1.5 (50 % with one speed for all sizes and without
 asking the search)."""
 

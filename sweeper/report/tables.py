@@ -102,7 +102,7 @@ def _fixed(value: float) -> str:
 
 
 def _skill(name: str, colours: Mapping[str, str], i: int, rows: int) -> Cell:
-    """The skill of so many rows, beside the first of them."""
+    """The skill of this many rows, beside the first of them."""
     return Cell(name, key=colours[name], span=0 if i else rows)
 
 

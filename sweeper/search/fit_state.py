@@ -32,7 +32,7 @@ Optima = dict[float, tuple[FloatArray, FloatArray]]
 _NEARLY = 1.5  # times the tolerance: above, the whole mixture is not asked (assumption)
 _RISK_LOG_PARAMS = 0.4  # a failure speaks against sizes within this (assumption)
 _RISK_LOG_FLOPS = 1.0  # and budgets within this (assumption)
-_TRIES = 2  # a place where so many trials failed and none succeeded is given up (assumption)
+_TRIES = 2  # a place where this many trials failed and none succeeded is given up (assumption)
 _RISK_PRIOR = 0.5  # trials' worth of belief that training succeeds (assumption)
 
 

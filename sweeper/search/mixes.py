@@ -38,7 +38,7 @@ FIRST_SIZES, FURTHER_SIZES = 5, 3
 LEAST_TRIALS = 8
 """Finished trials before the joint fit is made."""
 
-_TRIES = 2  # a place where so many trials failed and none ended is given up (assumption)
+_TRIES = 2  # a place where this many trials failed and none ended is given up (assumption)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def repetition(
     """Refuse a budget whose every trial repeats a class of a prepared corpus too often.
 
     Args:
-        epochs_of: epochs of every class that so many tokens take, at most.
+        epochs_of: epochs of every class that this many tokens take, at most.
     """
     if not isinstance(data, Prepared):
         return

@@ -28,7 +28,7 @@ HELD_OUT_SEQUENCES = 16
 `sweeper.spec.scoring.FEWEST`)."""
 
 RULES: tuple[tuple[float, RuleName], ...] = ((1e16, "width"), (1e20, "deepseek"))
-"""Rule by the largest budget, up to so many FLOPs; "llama3" above. DeepSeek's was measured from
+"""Rule by the largest budget, up to this many FLOPs; "llama3" above. DeepSeek's was measured from
 1e17 to 1e20, Llama 3's from 6e18 to 1e22; below a tenth of its range none is published, and the
 rule "width" stands in, with DeepSeek's batch and the rate scaled as its square root."""
 

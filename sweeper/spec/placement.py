@@ -24,7 +24,7 @@ from trainables.recipe import recipe
 from trainables.training import Train
 
 SHARED = ((10e6, 8), (30e6, 4), (100e6, 2))
-"""Up to so many params, so many trials share a GPU (assumption, to be measured there: smaller
+"""Up to this many params, this many trials share a GPU (assumption, to be measured there: smaller
 models leave most of a GPU idle, and each trial brings a CUDA context of its own)."""
 
 SHARED_TOKENS = 16_384

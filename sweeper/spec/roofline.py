@@ -101,7 +101,7 @@ class Timing:
         return self.steps * each + self.start_s
 
     def at(self, work_s: float) -> float:
-        """Seconds of the trial if its work takes so many in all, launching no fewer."""
+        """Seconds of the trial if its work takes this many in all, launching no fewer."""
         return max(work_s, self.steps * self.step.launch_s) + self.start_s
 
 

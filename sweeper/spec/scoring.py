@@ -63,7 +63,7 @@ def scoring(data: Data, skills: Sequence[str], space: Space) -> Scoring:
 
 
 def few_targets(tokens: int) -> str:
-    """Why so many target tokens are too few to measure a skill on; "" where they suffice."""
+    """Why this many target tokens are too few to measure a skill on; "" where they are enough."""
     if tokens >= FEW_TARGETS:
         return ""
     return (

@@ -53,7 +53,7 @@ class Cluster:
     Attributes:
         address: "local" starts Ray on this machine; "auto" or host:port joins a cluster.
         cpus: CPUs to use when local, None for all; on a cluster that scales itself, how many it
-            may grow to: so many trials are asked for, and their waiting brings the nodes.
+            may grow to: this many trials are asked for, and their waiting brings the nodes.
         gpus: the same of GPUs.
         resources: rules by size, ascending in ``from_params``; left out, they are made from the
             memory that models need on the device (`sweeper.spec.placement`).

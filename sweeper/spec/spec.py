@@ -326,7 +326,7 @@ class Spec:
         return [self.mix_data(name) for name in self.mixes] or [self.data]
 
     def epochs(self, tokens: float) -> dict[str, float]:
-        """How often trials of so many tokens see each class of a prepared corpus, at most."""
+        """How often trials of this many tokens see each class of a prepared corpus, at most."""
         each = [data.epochs(tokens) for data in self._every_data]
         return {name: max(epochs[name] for epochs in each) for name in each[0]}
 

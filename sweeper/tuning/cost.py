@@ -28,7 +28,7 @@ class TuningCost:
     """What a tuning trains.
 
     Attributes:
-        trials: about so many: a point whose best rate lies at an end of those tried gets two more.
+        trials: about: a point whose best rate lies at an end of those tried gets two more.
         points: allocations it is tuned at.
         flops: of all trials.
         seconds: of the clock, on the devices at hand; trials of a point run side by side.
@@ -66,7 +66,7 @@ def within(spec: S, seconds: float, measured: pd.DataFrame | None = None) -> S:
         tried = replace(spec, tuning=replace(spec.tuning, points=fewer))
         if any(t < _fewest(spec, p) for p, t in fewer):
             raise SpecError(
-                f"tune: {duration(seconds)} do not suffice, {duration(cost.seconds)} do for "
+                f"tune: {duration(seconds)} are not enough, {duration(cost.seconds)} are for "
                 f"{cost.trials} trainings of {MIN_STEPS} steps or more; give that, or fewer "
                 "tuning.points or tuning.trials"
             )

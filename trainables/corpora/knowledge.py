@@ -1,7 +1,7 @@
 """Facts about entities: random, so that they can only be known by heart.
 
 A document is a run of sentences, each saying one attribute of one entity in one of three
-phrasings, or asking for it. Entities are named by two syllables, three where two do not suffice,
+phrasings, or asking for it. Entities are named by two syllables, three where two are not enough,
 and occur with Zipf frequency.
 A share of the entities is never asked about in training: only the form is known from others.
 """

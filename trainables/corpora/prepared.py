@@ -34,7 +34,7 @@ Words = npt.NDArray[np.uint64]
 
 
 def token_type(vocabulary: int) -> np.dtype[Any]:
-    """The type of the token ids in files: 2 bytes where they suffice."""
+    """The type of the token ids in files: 2 bytes where they are enough."""
     return np.dtype("<u2" if vocabulary <= 2**16 else "<u4")
 
 

@@ -160,7 +160,7 @@ class _Trial:
         self.first_step_at = time.time()
 
     def tokens_at(self, step: int) -> int:
-        """Tokens trained on after so many steps; the last is trimmed to the allocation."""
+        """Tokens trained on after this many steps; the last is trimmed to the allocation."""
         return min(step * self.batch, self.sequences) * self.config.shape.context
 
     def run(self) -> tuple[str, str]:

@@ -22,7 +22,7 @@ FEW_STEPS = 2
 
 
 def pace(config: TrialConfig, seconds: float) -> dict[str, float]:
-    """Train a model for so many seconds, and time what else a trial of it takes.
+    """Train a model for this many seconds, and time what else a trial of it takes.
 
     Returns:
         ``tokens_per_s``; ``aside_s``, seconds of a trial beside its steps (building, opening,

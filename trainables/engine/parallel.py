@@ -56,7 +56,7 @@ class Group:
         return values[0]
 
     def rows(self, count: int) -> tuple[int, int]:
-        """This worker's slice of so many rows."""
+        """This worker's slice of this many rows."""
         return count * self.rank // self.count, count * (self.rank + 1) // self.count
 
 

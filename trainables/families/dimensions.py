@@ -22,7 +22,7 @@ class Dimensions:
         tied: whether the head is the transposed input embedding.
         family: architecture, a key of `trainables.families.FAMILIES`.
         state: state per channel of recurrent mixers; 0 without them.
-        every: in hybrids, one layer in so many attends; 0 in others.
+        every: in hybrids, layers per layer with attention; 0 in others.
         experts: feed-forward blocks a token chooses from; 0 for a dense model.
         active_experts: how many of them it passes.
         extra: further fields of transformers' configuration.

@@ -24,7 +24,7 @@ class Family:
         head_multiple: a head's width is a multiple of this.
         free_heads: whether heads together may be wider or narrower than the model.
         state: largest default state of a recurrent mixer; 0 without one.
-        every: one layer in so many attends by default; 0 where the family leaves no choice.
+        every: layers per layer with attention, by default; 0 where the family leaves no choice.
         experts: default number of experts and how many a token passes; None for a dense family.
         head_share: width of all heads together over width.
         depth_slack: depth may differ from the aspect rule by this factor, where the other

@@ -22,12 +22,12 @@ LOGIT_COPIES = 3
 """Logits, their softmax or gradient, and the copy in the head's precision, of one slice."""
 
 SLICE_LOGITS = {"cpu": 2**24, "cuda": 2**27}
-"""Logits in memory at a time: `trainables.engine.loss` makes them in slices of so many. On a GPU
+"""Logits in memory at a time: `trainables.engine.loss` makes them in slices of this many. On a GPU
 half a gigabyte: a thousand tokens of a vocabulary of 128 k, where slices of a hundred would leave
 its matrix products an eighth of their speed (worked out; to be measured there)."""
 
 SLICE_UNIT = 128
-"""Slices on a GPU are multiples of so many tokens, the side of a tile of its products."""
+"""Slices on a GPU are multiples of this many tokens, the side of a tile of its products."""
 
 WIDE_SHARE = 0.5
 """Of the values kept under bfloat16 autocast, those that stay in float32: the residual stream and

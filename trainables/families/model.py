@@ -37,7 +37,7 @@ class Model:
             family's: 8/3 gives a gated block the weights of a plain one at 4 (Shazeer 2020).
         state: state per channel of recurrent mixers, or None for the family's, less in narrow
             models.
-        attention_every: in hybrids, one layer in so many attends, or None for the family's.
+        attention_every: in hybrids, layers per layer with attention, or None for the family's.
         experts: feed-forward blocks per layer of a mixture, or None for the family's.
         active_experts: how many of them a token passes, or None for the family's.
         config: further fields of the family's transformers configuration, such as

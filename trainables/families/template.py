@@ -127,7 +127,7 @@ def _proportions(family: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _period(values: dict[str, Any]) -> int | None:
-    """One layer in so many attends, from any of the ways in which configurations say it."""
+    """Layers per layer with attention, from any of the ways in which configurations say it."""
     types = values.get("layer_types") or values.get("layers_block_type") or []
     attend = [t for t in types if t in ("full_attention", "attention", "hybrid")]
     attend = attend or values.get("full_attn_idxs") or []

@@ -184,7 +184,7 @@ class Keeper:
             self.reap()
 
     def end(self, linger_s: float) -> list[str]:
-        """End what is left, after so many seconds by force; returns what it was called."""
+        """End what is left, after this many seconds by force; returns what it was called."""
         began, me, asked = time.monotonic(), os.getpid(), False
         names: list[str] = []
         while pids := descendants(me):

@@ -45,7 +45,7 @@ def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> No
 
 
 def pieces(text: str, most: int) -> Iterator[str]:
-    """A text in pieces of at most so many characters, parted before a blank where there is one."""
+    """A text in pieces of at most ``most`` characters, cut at a blank where there is one."""
     first = 0
     while len(text) - first > most:
         cut = max(text.rfind(blank, first + 1, first + most) for blank in (" ", "\n"))
@@ -141,7 +141,7 @@ def _trained(spec: TokenizerSpec, sample: Iterable[str]) -> PreTrainedTokenizerF
 
 
 def _capped(sample: Iterable[str], most: int) -> Iterator[str]:
-    """Texts until so many bytes were given."""
+    """Texts until this many bytes were given."""
     for text in sample:
         if most <= 0:
             return

@@ -32,5 +32,5 @@ def test_a_tuning_is_made_to_fit_a_time_by_fewer_tokens() -> None:
     assert 0.3 * whole.seconds < found.seconds <= whole.seconds / 2
     assert [p for p, _ in points_of(half)] == [p for p, _ in points_of(sweep)]
     assert within(sweep, whole.seconds) is sweep
-    with pytest.raises(SpecError, match=r"tune: 1 s do not suffice, .* do for .* trainings"):
+    with pytest.raises(SpecError, match=r"tune: 1 s are not enough, .* are for .* trainings"):
         within(sweep, 1.0)
