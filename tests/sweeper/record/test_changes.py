@@ -65,6 +65,28 @@ def root(done, tmp_path):
     return tmp_path / "sweep"
 
 
+def test_a_variant_may_be_added_and_one_that_was_trained_may_not_change(tmp_path):
+    two = {"base": {}, "warmer": {"train": {"warmup": 0.1}}}
+    sweep = replace(SWEEP, variants=two, allowance=1e11)
+    directory = Directory(tmp_path / "sweep")
+    with directory.driven():
+        driver = Driver(directory.claim(sweep), Ledger(directory.ledger), policy(sweep, ["code"]))
+        seen = set()
+        while seen != set(two):
+            start = driver.next()
+            driver.begin(start)
+            loss = {"nll": 2.0, "tokens": 1, "bytes": 1, "examples": 1, "class": "all"}
+            losses = dict.fromkeys(sweep.measured, loss)
+            said = {"status": "finished", "reason": "", "tokens": start.allocation.tokens}
+            driver.ended(start.trial_id, said | {"losses": losses})
+            seen.add(start.allocation.mix)
+        more = replace(sweep, variants=two | {"colder": {"train": {"warmup": 0.0}}})
+        assert directory.claim(more) == more
+        other = replace(sweep, variants=two | {"warmer": {"train": {"warmup": 0.2}}})
+        with pytest.raises(DirectoryError, match=r"variants.warmer: trials of it are trained"):
+            directory.claim(other)
+
+
 def test_a_further_budget_and_more_allowance_pay_for_nothing_twice(root):
     before = Results(root).table
     larger = replace(SWEEP, budgets=(1e10, 2e10), allowance=1e11, sizes=Sizes(7e3, 5e4))
