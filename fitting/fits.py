@@ -33,8 +33,10 @@ from fitting.values import (
     Optimum,
     Prediction,
     check_positive,
+    number,
     plain,
     plain_frame,
+    size,
 )
 
 FORMAT = 1
@@ -295,7 +297,7 @@ class Fits(Mapping[str, SkillFit]):
                 said = f"b = {fit.law.exponent:.3f} ± {fit.law.exponent_se:.3f}"
             if fit.ok and fit.law.status in (Status.OK, Status.NO_COMMON_LAW):
                 top = fit.optima[-1]
-                said += f"   p*({top.flops:.3g}) = {_span(top)}" + f" ({top.status})" * (
+                said += f"   p*({number(top.flops)}) = {_span(top)}" + f" ({top.status})" * (
                     not top.ok
                 )
             lines.append(f"  {skill:<{min(width, 30)}}  {said}")
@@ -331,7 +333,7 @@ def _span(optimum: Optimum) -> str:
     if not math.isfinite(optimum.params):
         return str(optimum.status)
     low, high = optimum.interval
-    return f"{optimum.params:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{size(optimum.params)} [{size(low)}, {size(high)}]"
 
 
 _SHOWN = ("method", "params", "tokens", "low", "high", "log_params_se", "loss", "bias", "status")

@@ -13,7 +13,14 @@ import numpy.typing as npt
 
 from fitting.errors import Status
 from fitting.regression import Parabola, fit_parabola, parabola_bias, t_quantile
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, bounded_exp, equal_columns
+from fitting.values import (
+    FLOPS_PER_PARAM_TOKEN,
+    FloatArray,
+    Optimum,
+    bounded_exp,
+    equal_columns,
+    size,
+)
 
 LARGEST = 1e30
 """Losses beyond count as infinite: their powers would overflow."""
@@ -99,12 +106,12 @@ def _status(
         return Status.NO_INTERIOR_MINIMUM, reason
     if c2 < 0:
         return Status.CONCAVE, f"Curvature {2 * c2:.2g} nats is negative."
-    vertex = fit.vertex
+    vertex, shown = fit.vertex, size(bounded_exp(fit.vertex))
     if not sizes[0] < vertex < sizes[-1]:
-        reason = f"Loss {slope} over the sizes; the vertex {bounded_exp(vertex):.3g} lies outside."
+        reason = f"Loss {slope} over the sizes; the vertex {shown} lies outside."
         return Status.NO_INTERIOR_MINIMUM, reason
     if _at_edge(vertex, sizes, ln_p, y):
-        return Status.EDGE, f"The vertex {bounded_exp(vertex):.3g} lies in the outermost interval."
+        return Status.EDGE, f"The vertex {shown} lies in the outermost interval."
     if fit.dof == 0:
         return Status.OK, "Three points fix the parabola: no standard error."
     return Status.OK, f"Interior minimum of {len(sizes)} sizes, {fit.dof:.0f} degrees of freedom."

@@ -26,6 +26,19 @@ Z90 = 1.6448536269514722
 FloatArray = npt.NDArray[np.float64]
 
 
+def number(value: float) -> str:
+    """Three digits as people type them: 1e18, 0.024."""
+    return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+
+
+def size(value: float) -> str:
+    """Params or tokens as people say them: 1.3B, 14.7k."""
+    for suffix, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if 0.9995 * scale <= value < math.inf:
+            return f"{value / scale:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
 class Result:
     """What every result carries: a status, and the reason it rests on."""
 

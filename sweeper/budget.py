@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from sweeper.text import si
+from sweeper.text import number, si
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -30,9 +30,11 @@ class Allocation:
     mix: str = "base"
 
     def __str__(self) -> str:
-        """Name as people read it: C=1e+18 p=124M t=1.3B seed=0."""
+        """Name as people read it: C=1e18 p=124M t=1.3B seed=0."""
         mix = f" mix={self.mix}" * (self.mix != "base")
-        return f"C={self.flops:.3g} p={si(self.params)} t={si(self.tokens)} seed={self.seed}{mix}"
+        return (
+            f"C={number(self.flops)} p={si(self.params)} t={si(self.tokens)} seed={self.seed}{mix}"
+        )
 
 
 @dataclass(frozen=True)

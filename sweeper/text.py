@@ -103,12 +103,39 @@ def _block(titles: Sequence[str], row: Sequence[str]) -> list[str]:
     return [f"  {title}: {cell}" for title, cell in zip(titles, row, strict=True) if cell]
 
 
-def fitted(line: str) -> str:
-    """A line of words, broken at spaces where it is longer than the screen is wide."""
-    width = screen_width()
+def ratio(value: float) -> str:
+    """Tokens per param: 0.095, 7.7, 3,200."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share in hundredths: 28 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def fitted(text: str, *, indent: int | None = None, most: int = 10_000) -> str:
+    """Words, broken at spaces where a line is longer than the screen is wide.
+
+    Args:
+        text: one line or several; a number and its % stay together.
+        indent: of what is broken off; by default two columns more than its line's.
+        most: columns, where the screen is no narrower.
+    """
+    width = min(screen_width(), most)
+    return "\n".join(_broken(line, width, indent) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int, indent: int | None) -> str:
     if len(line) <= width:
         return line
-    indent = len(line) - len(line.lstrip()) + 2
+    indent = len(line) - len(line.lstrip()) + 2 if indent is None else indent
+    bound = re.sub(r"(?<=\d) (?=%)", "\xa0", line)
     return textwrap.fill(
-        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
+        bound, width, subsequent_indent=" " * indent, break_long_words=False,
+        break_on_hyphens=False,
+    ).replace("\xa0", " ")  # fmt: skip
+
+
+def named(name: str, value: str, *, width: int = 9) -> str:
+    """What something is beside its name, further lines below the value."""
+    return fitted(f"{name:<{width}} {value}", indent=width + 1, most=100)

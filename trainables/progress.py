@@ -79,5 +79,6 @@ def duration(seconds: float, *, digits: int = 3) -> str:
     """Seconds in the largest unit that they are 1.5 of: 40 s, 12.5 min, 3.5 h, 2.1 d."""
     for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 1.5 * length:
-            return f"{seconds / length:.{digits}g} {unit}"
+            count = seconds / length
+            return f"{count:,.0f} {unit}" if count >= 1000 else f"{count:.{digits}g} {unit}"
     return f"{seconds:.{digits}g} s"

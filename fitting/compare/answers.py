@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from fitting.values import Z90, plain
+from fitting.values import Z90, number, plain
 
 Span = tuple[float, float, float]
 """A value and the ends of its 90 % interval."""
@@ -53,8 +53,8 @@ class HeldOut:
 
     def __str__(self) -> str:
         return (
-            f"without the top budget ({self.flops:.3g} FLOPs, {self.beyond:.3g} times the next) "
-            f"{_times(self.told)} was predicted there, found was {_times(self.found)}"
+            f"without the top budget ({number(self.flops)} FLOPs, {self.beyond:.3g} times "
+            f"the next) {_times(self.told)} was predicted there, found was {_times(self.found)}"
         )
 
 
@@ -99,10 +99,9 @@ class Answer:
     held_out: HeldOut | None = None
 
     def __str__(self) -> str:
-        text = (
-            f"{self.skill}: {_times((self.multiplier, self.low, self.high))} at {self.flops:.3g}"
-        )
-        return f"{text}, {self.verdict}" + (f" ({self.reason})" if self.reason else "")
+        worth = _times((self.multiplier, self.low, self.high))
+        text = f"{self.skill}: {worth} at {number(self.flops)} FLOPs, {self.verdict}"
+        return text + (f" ({self.reason})" if self.reason else "")
 
 
 @dataclass(frozen=True)
@@ -199,8 +198,8 @@ class Multipliers:
         when = "however often one looks" if self.anytime else "for runs planned beforehand"
         several = f", for all {count} comparisons together (Holm)" if count > 1 else ""
         return (
-            f"multipliers with 90 % intervals, each alone; verdicts at {self.level:.0%}{several}, "
-            f"{when}; differences below {self.margin:g}x count as none"
+            f"multipliers with 90 % intervals, each alone; verdicts at {100 * self.level:.3g} %"
+            f"{several}, {when}; differences below {self.margin:g}x count as none"
         )
 
     def __repr__(self) -> str:

@@ -136,7 +136,7 @@ def align(first: MixFit, second: MixFit, flops: float, *, rest: float) -> Alignm
         params=math.exp(float(first.line(flops, crossing)[0][0])),
         within=bool(tried.min() <= ratio <= tried.max()),
         status=Status.OK,
-        reason=f"Two curves in the own class's share, other classes at {rest:.0%}.",
+        reason=f"Two curves in the own class's share, other classes at {100 * rest:.0f} %.",
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from fitting.errors import FitError
 from fitting.fits import SkillFit
 from fitting.laws.surface import Surface
-from fitting.values import SIX, Convention, Optimum, Prediction, check_positive
+from fitting.values import SIX, Convention, Optimum, Prediction, check_positive, number
 
 FACTORS = (0.5, 0.7, 1.4, 2.0)
 """Factors off p* that are looked at by default."""
@@ -123,7 +123,7 @@ def _optimum(model: Model, flops: float) -> Optimum:
     """The optimum on a budget, which must have numbers."""
     best = model.at(flops) if isinstance(model, SkillFit) else model.optimum(flops)
     if not math.isfinite(best.params):
-        raise FitError(best.status, f"no optimum at {flops:.4g} FLOPs: {best.reason}")
+        raise FitError(best.status, f"no optimum at {number(flops)} FLOPs: {best.reason}")
     return best
 
 

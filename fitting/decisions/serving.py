@@ -18,7 +18,7 @@ import numpy as np
 from fitting.errors import FittingError, Status
 from fitting.laws.surface import Surface
 from fitting.regression import falling_root
-from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Result, check_positive, log_interval
+from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90, Result, check_positive, log_interval, number
 
 SERVING_SHARE = 1 / 3
 """FLOPs of a served token over those of a trained one: a forward pass of 2 per parameter, of 6
@@ -280,7 +280,7 @@ def _reason(demand: Demand, reach: float) -> str:
     """Remarks on the answer."""
     said = "Nothing is served: the compute-optimal allocation." if demand.tokens == 0 else ""
     if reach > 1:
-        said += f" Training takes {reach:.3g} times the largest budget fitted."
+        said += f" Training takes {number(reach)} times the largest budget fitted."
     return said.strip() or "Interior minimum of the lifetime cost."
 
 

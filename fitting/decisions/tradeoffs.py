@@ -24,7 +24,7 @@ from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_op
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.laws.surface import Surface, fit_surface
-from fitting.values import Prediction
+from fitting.values import Prediction, number
 
 _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
 _CONSTANTS = 5  # of the law whose residuals are looked at
@@ -194,7 +194,9 @@ def _least(fit: SkillFit, flops: float) -> float:
 
     best = fit.at(flops)
     if not math.isfinite(best.params):
-        raise FitError(best.status, f"{fit.skill}: no optimum at {flops:.4g} FLOPs: {best.reason}")
+        raise FitError(
+            best.status, f"{fit.skill}: no optimum at {number(flops)} FLOPs: {best.reason}"
+        )
     centre = math.log(best.params)
 
     def loss(x: float) -> float:

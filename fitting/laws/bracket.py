@@ -12,7 +12,7 @@ import pandas as pd
 
 from fitting.errors import Status
 from fitting.regression import t_quantile
-from fitting.values import FloatArray
+from fitting.values import FloatArray, size
 
 LEAST_SIZES = 3
 """Distinct sizes that a curve needs for a minimum."""
@@ -129,7 +129,7 @@ def check_near(distance: FloatArray, params: FloatArray) -> Finding:
         distance: ln p of each trial less ln p*.
     """
     nearest = int(np.argmin(np.abs(distance)))
-    said = f"the nearest size trained is {params[nearest]:.3g}"
+    said = f"the nearest size trained is {size(params[nearest])}"
     if distance.min() > -BRACKET or distance.max() < BRACKET:
         side = "below" if distance.min() > -BRACKET else "above"
         return Status.EDGE, f"The optimum lies {side} the sizes trained on this budget: {said}."

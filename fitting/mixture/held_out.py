@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fitting.mixture.data import Trials
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.values import Z90, FloatArray
+from fitting.values import Z90, FloatArray, number, size
 
 TOP = math.log(1.5)
 """Trials within this of the largest flops are its budget."""
@@ -58,10 +58,10 @@ class Score:
         """One sentence."""
         low, high = self.interval
         return (
-            f"without the top budget ({self.flops:.3g} FLOPs, {self.beyond:.3g} times the next) "
-            f"p* = {self.params:.3g} [{low:.3g}, {high:.3g}] was predicted there, found was "
-            f"{self.found:.3g}; losses were off by {100 * self.loss_error:+.2g} % in the median, "
-            f"{self.inside:.0%} of {self.trials} inside their intervals"
+            f"without the top budget ({number(self.flops)} FLOPs, {self.beyond:.3g} times "
+            f"the next) p* = {size(self.params)} [{size(low)}, {size(high)}] was predicted there, "
+            f"found was {size(self.found)}; losses were off by {100 * self.loss_error:+.2g} % in "
+            f"the median, {100 * self.inside:.0f} % of {self.trials} inside their intervals"
         )
 
 

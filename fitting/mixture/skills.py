@@ -22,7 +22,7 @@ from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
 from fitting.mixture.lack_of_fit import LackOfFit, lack_of_fit
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.values import Z90, Convention, FloatArray, Optimum, Prediction
+from fitting.values import Z90, Convention, FloatArray, Optimum, Prediction, number
 
 UNKNOWN = 1.2
 """Standard error of ln p* (a factor 7 either way at 90 %) from which no number is given;
@@ -103,7 +103,7 @@ class GuardedModel:
         if abs(math.log(flops / own)) < BUDGET_TOLERANCE:
             return self._optimum(self.trained, budgets.index(own))
         if not 1 / FARTHEST < flops / own < FARTHEST:
-            reason = f"More than {FARTHEST:.0g} times beyond what was trained."
+            reason = f"More than {number(FARTHEST)} times beyond what was trained."
             return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         if len(budgets) < 2:
             return missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")

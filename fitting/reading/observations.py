@@ -21,6 +21,7 @@ from fitting.reading.runs import Runs, read_runs, tabulate
 from fitting.reading.sources import Raw, load
 from fitting.reading.terms import COLUMNS
 from fitting.reading.units import conventions
+from fitting.values import number, size
 
 _CONTRACT = frozenset(COLUMNS) - {"status"}
 
@@ -191,9 +192,11 @@ def _budget_notes(frame: pd.DataFrame) -> list[str]:
             "on a surface through all rows, not on the least loss of each budget."
         ]
     if len(usable) == 1:
-        return [f"one budget only ({usable[0]:.3g} FLOPs): an optimum can be had, a law cannot."]
-    thin = [f"{b:.3g}" for b in sizes.index[sizes < 3]]
-    return [f"fewer than three sizes on budgets {', '.join(thin[:6])}."] if thin else []
+        return [
+            f"one budget only ({number(usable[0])} FLOPs): an optimum can be had, a law cannot."
+        ]
+    thin = [number(b) for b in sizes.index[sizes < 3]]
+    return [f"fewer than three sizes on budgets of {', '.join(thin[:6])} FLOPs."] if thin else []
 
 
 def _inseparable(frame: pd.DataFrame) -> str:
@@ -204,13 +207,14 @@ def _inseparable(frame: pd.DataFrame) -> str:
     ratio = tokens / params
     if np.ptp(np.log(tokens)) < BUDGET_TOLERANCE:
         return (
-            f"every row has {tokens[0]:.3g} tokens: what size gives can be told, what tokens give "
-            "cannot. Train three of the sizes again on a quarter and on four times the tokens."
+            f"every row has {size(tokens[0])} tokens: what size gives can be told, what "
+            "tokens give cannot. Train three of the sizes again on a quarter and on four times "
+            "the tokens."
         )
     if np.ptp(np.log(params)) < BUDGET_TOLERANCE:
         return (
-            f"every row has {params[0]:.3g} params: what tokens give can be told, what size gives "
-            "cannot. Train a quarter and four times the size on the same tokens."
+            f"every row has {size(params[0])} params: what tokens give can be told, what size "
+            "gives cannot. Train a quarter and four times the size on the same tokens."
         )
     if np.ptp(np.log(ratio)) < 5 * BUDGET_TOLERANCE:
         return (

@@ -23,8 +23,8 @@ from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import mark, mark_numbers, mark_status, tells_endings
 from fitting.reading.sources import Raw, load
 from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
-from fitting.reading.units import power, repaired
-from fitting.values import FLOPS_PER_PARAM_TOKEN
+from fitting.reading.units import repaired
+from fitting.values import FLOPS_PER_PARAM_TOKEN, number
 
 _ORDER = ("params", "tokens", "flops")  # as a reader looks for them
 
@@ -373,4 +373,4 @@ def _written(role: str, read: Mapping[str, Any]) -> str:
     column, unit = read[role], read["units"].get(role)
     if isinstance(column, list):
         return ", ".join(column[:4]) + (f" and {len(column) - 4} more" if len(column) > 4 else "")
-    return f"{column} × {power(unit)}" if unit else str(column)
+    return f"{column} × {number(unit)}" if unit else str(column)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading.numbers import PF_DAY
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, number
 
 _LEAST = {"params": 500.0, "tokens": 1e4, "flops": 1e7}
 """Smaller medians are no counts (assumption; the smallest sweep we know trains 3,000 params on
@@ -72,16 +72,16 @@ def repaired(
     least = min(_changed(units) for units in fitting)
     simplest = [units for units in fitting if _changed(units) == least]
     if len(given) == 3 and len(simplest) == 1:
-        said = ", ".join(f"{n} × {power(v)}" for n, v in simplest[0].items() if v != 1)
+        said = ", ".join(f"{n} × {number(v)}" for n, v in simplest[0].items() if v != 1)
         note = f"{said}: no counts as they stand, and flops = 6 params tokens holds then"
         return simplest[0], [note]
     first = min(simplest, key=lambda units: _oddity(middle, units))
     shown = ", ".join(
-        f"{name} {np.nanmin(amounts[name]):.3g} to {np.nanmax(amounts[name]):.3g}"
+        f"{name} {number(np.nanmin(amounts[name]))} to {number(np.nanmax(amounts[name]))}"
         for name in given if first[name] != 1
     )  # fmt: skip
     option = ",".join(
-        f"{name}={columns.get(name, name)}*{power(first[name])}"
+        f"{name}={columns.get(name, name)}*{number(first[name])}"
         for name in given
         if first[name] != 1
     )
@@ -110,11 +110,6 @@ def _oddity(middle: Mapping[str, float], units: Mapping[str, float]) -> float:
     return abs(math.log(tokens / params / USUAL)) + 0.1 * odd + 0.01 * math.log(tokens * params)
 
 
-def power(value: float) -> str:
-    """A factor as people type it: 1e18."""
-    return f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
-
-
 def _changed(units: Mapping[str, float]) -> int:
     return sum(value != 1 for value in units.values())
 
@@ -122,7 +117,7 @@ def _changed(units: Mapping[str, float]) -> int:
 def _spoken(units: Mapping[str, float]) -> str:
     words = {1e3: "thousands", 1e6: "millions", 1e9: "billions", 1e12: "trillions"}
     return ", ".join(
-        f"{n} in {power(v) if n == 'flops' else words.get(v, power(v))}"
+        f"{n} in {number(v) if n == 'flops' else words.get(v, number(v))}"
         for n, v in units.items() if v != 1
     )  # fmt: skip
 

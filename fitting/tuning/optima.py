@@ -21,7 +21,7 @@ from fitting.errors import FittingError, Status, TableError
 from fitting.reading.observations import group_budgets
 from fitting.regression import least_squares, scattered_fit
 from fitting.tuning.published import HyperparameterLaw, Quantity
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Result, as_tuples
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Result, as_tuples, size
 
 FLAT_FRACTION = 0.0025
 """Loss within .25 % of the best counts as no worse (DeepSeek LLM, arXiv 2401.02954)."""
@@ -99,7 +99,7 @@ def fit_points(
     if not predictors or not set(predictors) <= set(get_args(Predictor)):
         raise FittingError(f"predictors={tuple(predictors)!r}: give params, tokens, or both")
     good = [p for p in points if p.ok]
-    lost = [f"{p.status} at {p.params:.3g} params: {p.reason}" for p in points if not p.ok]
+    lost = [f"{p.status} at {size(p.params)} params: {p.reason}" for p in points if not p.ok]
     note = f" Left out: {'; '.join(lost)}" if lost else ""
     columns = [0, *(i for i, n in enumerate(get_args(Predictor), 1) if n in predictors)]
     rows = [[1.0, math.log(p.params), math.log(p.tokens)] for p in good]

@@ -25,6 +25,7 @@ from fitting.values import (
     check_positive,
     farthest,
     log_interval,
+    number,
 )
 
 Quantity = Literal["learning_rate", "batch_tokens"]
@@ -117,8 +118,8 @@ class HyperparameterLaw(Result):
             return 1.0, ""
         low, high = ranges[name]
         return factor, (
-            f"{self.quantity}: {name} {values[name]:.3g} lies a factor of {factor:.2g} outside "
-            f"the measured {low:.3g} to {high:.3g}."
+            f"{self.quantity}: {name} {number(values[name])} lies a factor of {factor:.2g} "
+            f"outside the measured {number(low)} to {number(high)}."
         )
 
     def __str__(self) -> str:

@@ -15,7 +15,7 @@ from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
 from sweeper.spec.placement import Placement, place
 from sweeper.spec.spec import Spec
-from sweeper.text import gigabytes, si
+from sweeper.text import gigabytes, number, percent, ratio, si
 from trainables.config import TrialConfig
 from trainables.shapes import solve
 
@@ -77,7 +77,7 @@ class Run:
             each: what each device needs.
         """
         flops, params, tokens = place
-        money = "" if math.isnan(self.price) else f", {self.price:,.0f} in money"
+        money = "" if math.isnan(self.price) else f", cost {self.price:,.0f}"
         expected = [
             ("expect", f"{skill} {loss.value:.4g} nats, 90 % {loss.interval[0]:.4g} to "
                        f"{loss.interval[1]:.4g} for one training")
@@ -85,14 +85,14 @@ class Run:
         ]  # fmt: skip
         lines = [
             *parts,
-            ("takes", f"{self.device_hours:.3g} {self.device} hours on {self.devices} device(s) "
+            ("takes", f"{number(self.device_hours)} {self.device} hours on {self.devices} device(s) "
                       f"({self.speed_source}){each}{money}"),
             *expected,
             *(("warning", warning) for warning in self.warnings),
         ]  # fmt: skip
         return "\n".join([
-            f"the run for {self.skill} on {flops:.3g} FLOPs: {si(params)} params on {si(tokens)} "
-            f"tokens ({tokens / params:.3g} per param)",
+            f"the run for {self.skill} on {number(flops)} FLOPs: {si(params)} params on {si(tokens)} "
+            f"tokens ({ratio(tokens / params)} per param)",
             *(f"  {name:<9} {text}" for name, text in lines),
         ])  # fmt: skip
 
@@ -148,7 +148,7 @@ class BigRun(Run):
 
     def __str__(self) -> str:
         trial, recipe, shape = self.trial, self.trial.recipe, self.trial.shape
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in trial.data.token_mix.items())
+        shares = ", ".join(f"{n} {percent(share)}" for n, share in trial.data.token_mix.items())
         return self.shown(
             (trial.flops, trial.params, trial.tokens),
             ("shape", f"{shape.layers} layers, width {shape.width}, {shape.heads} heads, "

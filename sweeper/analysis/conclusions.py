@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fitting.errors import Status
 from fitting.regression import t_quantile
-from sweeper.text import between, number, si
+from sweeper.text import between, number, ratio, si
 
 if TYPE_CHECKING:
     from fitting import Fits, PowerLaw, SkillFit
@@ -243,7 +243,7 @@ def _optimum(fits: Fits, aggregate: str) -> list[str]:
     said = (
         f"{aggregate}, the aggregate: {si(best.params)} params on {si(best.tokens)} tokens at "
         f"{number(top)} FLOPs (90 % {between(best.interval, word='to')}; "
-        f"{number(best.tokens / best.params)} tokens per param)"
+        f"{ratio(best.tokens / best.params)} tokens per param)"
     )
     if law.ok:
         bounds = between(exponent_interval(law), "{:.2f}", word="to")

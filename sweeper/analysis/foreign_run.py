@@ -16,7 +16,7 @@ from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
 from sweeper.spec import foreign
 from sweeper.spec.spec import Spec
-from sweeper.text import si
+from sweeper.text import number, si
 from trainables.foreign.placeholders import Value, filled
 from trainables.shapes import solve
 
@@ -97,7 +97,7 @@ def recommend(
     if not tokens:
         raise SpecError(f"flops={flops:g}: less than trainer.granule={granule} tokens")
     if found.extrapolates > 1:
-        said += (f"the budget lies {found.extrapolates:.3g} times beyond the largest trained",)
+        said += (f"the budget lies {number(found.extrapolates)} times beyond the largest trained",)
     speed, rule = speed_of(spec.cluster, measured), spec.placement.rule(params)
     hours = speed.wall_s(flops, params, spec.placement, None) / 3600 * held(rule)
     price = spec.cluster.price_per_hour

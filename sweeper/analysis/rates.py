@@ -66,7 +66,7 @@ class RateStudy:
             where = f"{self.rates.size} {si(p.params)}"
             where += f", {si(p.tokens)} tokens" if p.tokens != 1 else ""
             if not p.ok:
-                yield f"{where:<28} no best rate: {p.status} ({p.reason})"
+                yield f"{where:<28} no best rate: {p.reason}"
                 continue
             low, high = _interval(p)
             span = f" (90 %: {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
@@ -78,7 +78,7 @@ class RateStudy:
 
     def _law(self) -> str:
         if not self.law.ok:
-            return f"no law: {self.law.status} ({self.law.reason})"
+            return f"no law: {self.law.reason}"
         half = Z90 * math.sqrt(max(self.law.covariance[1][1], 0.0))
         said = f"law: rate = {self.law.coefficient:.3g} × {self.rates.size}^"
         said += f"{self.law.params_exponent:.3f}" + (f" ± {half:.3f}" if half else "")

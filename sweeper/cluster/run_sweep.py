@@ -34,6 +34,7 @@ from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec import foreign
 from sweeper.spec.spec import Spec
+from sweeper.text import number
 
 GO_ON = "the same command goes on with it"
 
@@ -104,7 +105,7 @@ def _run(
     interrupts: Interrupts,
 ) -> None:
     ledger.forget_meta("finished")
-    ledger.event("driver-started", f"allowance {sweep.allowance:.3g} FLOPs")
+    ledger.event("driver-started", f"allowance {number(sweep.allowance)} FLOPs")
     if not (sweep.trainer.keep if sweep.trainer else sweep.train.keep):
         directory.clean(ledger.allocations("finished", "diverged"))
     searcher = LedgerSearcher(driver, sweep.cluster, directory, stop=lambda: interrupts.asked > 0)

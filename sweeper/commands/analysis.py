@@ -183,10 +183,10 @@ def check(
     for row in rows:
         span = "" if row["held"] is None else f" [{row['low']:.4g}, {row['high']:.4g}]"
         end = {True: "; the interval held", False: "; outside the interval", None: ""}[row["held"]]
-        print(
+        show([
             f"{row['skill']}: predicted {row['predicted']:.4g}{span}, measured "
-            f"{row['measured']:.4g}: {row['error']:+.2%}{end}"
-        )
+            f"{row['measured']:.4g}: {100 * row['error']:+.2f} %{end}"
+        ])  # fmt: skip
 
 
 def _has_number(said: Forecast) -> bool:

@@ -183,7 +183,7 @@ def ask(
         said = {"reason": over.reason, "detail": over.detail} if over else None
         print(json.dumps({"trials": trials, "finished": said}, indent=2))
     elif over:
-        print(f"finished: {over.reason}: {over.detail}")
+        show([f"finished ({over.reason}): {over.detail}"])
     else:
         import shlex
 

@@ -20,6 +20,7 @@ from sweeper.commands.console import (
     open_results,
     opt,
     read_table,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def compare(
         from fitting.plots import figure_multipliers
 
         figure_multipliers(found).savefig(figure)
-    print(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(_lines(found)))
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        show(_lines(found))
     if not any(math.isfinite(one.multiplier) for one in found.verdicts):
         raise typer.Exit(NO_NUMBER)
 
@@ -85,34 +89,35 @@ def _variants(source: str, columns: str | None, where: str | None, many: int) ->
 
 def _lines(found: Multipliers) -> list[str]:
     """For a terminal: a table of verdicts, what they promise, and what to know."""
-    from fitting.compare.answers import times
-    from sweeper.text import grid
-
-    several = len(found.variants) > 1
-    first = ["variant"] if several else []
-    heads = [*first, "skill", "FLOPs", "multiplier", "90 %", "loss", "best size", "verdict"]
-    rows = [
-        [
-            *([one.variant] if several else []), one.skill, f"{one.flops:.3g}",
-            times(one.multiplier), f"{times(one.low)} to {times(one.high)}", f"{one.loss[0]:+.4f}",
-            f"{one.optimum[0]:.2f}x", one.verdict,
-        ]
-        for one in found.verdicts
-    ]  # fmt: skip
-    title = f"{', '.join(found.variants)} against {found.reference}"
     doubts = [
         f"  {one.variant}, {one.skill}: {one.reason}" for one in found.verdicts if one.reason
     ]
     excluded = [f"  {variant}, {skill}: {reason}" for variant, skill, reason in found.excluded]
     return [
-        title,
-        *grid(heads, rows, right="l" * (2 + several) + "rrrr"),
+        *(line for variant in found.variants for line in _table(found, variant)),
         found.rule,
         *(["no verdict:", *doubts] if doubts else []),
         *_checks(found),
         *(["not compared:", *excluded] if excluded else []),
         *(f"note: {note}" for note in found.notes),
     ]
+
+
+def _table(found: Multipliers, variant: str) -> list[str]:
+    """A variant's verdicts, a row per skill."""
+    from fitting.compare.answers import times
+    from sweeper.text import grid, number
+
+    head = ("skill", "FLOPs", "multiplier", "90 %", "loss", "best size", "verdict")
+    rows = [
+        (
+            one.skill, number(one.flops), times(one.multiplier),
+            f"{times(one.low)} to {times(one.high)}", f"{one.loss[0]:+.4f}",
+            f"{one.optimum[0]:.2f}x", one.verdict,
+        )
+        for one in found.verdicts if one.variant == variant
+    ]  # fmt: skip
+    return [f"{variant} against {found.reference}", *grid(head, rows, right="lrrrrrl"), ""]
 
 
 def _checks(found: Multipliers) -> list[str]:

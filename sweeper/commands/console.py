@@ -31,6 +31,12 @@ class InOrder(typer.core.TyperGroup):
         place = {name: i for i, name in enumerate(ORDER)}
         return sorted(self.commands, key=lambda name: place.get(name, len(place)))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Say what every command does, uncut however narrow the screen is."""
+        rows = [(n, self.commands[n].get_short_help_str(200)) for n in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
 
 app = typer.Typer(
     cls=InOrder,

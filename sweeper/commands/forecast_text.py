@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeper.analysis.conclusions import status_word
 from sweeper.analysis.summary import METHODS
-from sweeper.text import duration, gigabytes, grid, money, number, si
+from sweeper.text import duration, gigabytes, grid, money, number, percent, ratio, si
 
 if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast, Values
@@ -83,7 +84,7 @@ def _choices(
     head = ["", *(title(one[key]) for one in known[0])]
     cells = [
         [name, *([_refusal(row)] + [""] * (len(head) - 2) if isinstance(row, dict) else
-                 [f"{one['excess']:+.2g}, {one['wasted']:.0%}" for one in row])]
+                 [f"{one['excess']:+.2g}, {percent(one['wasted'])}" for one in row])]
         for name, row in rows.items()
     ]  # fmt: skip
     return _block(f"{what} (nats, and the share of the compute wasted):", grid(head, cells))
@@ -99,8 +100,9 @@ def _held(said: Forecast) -> list[str]:
     cost = "" if kept["price"] is None else f", cost {money(kept['price'])}"
     shown = [
         f"{hardware.count} {hardware.name} for {duration(3600 * hardware.hours)} at "
-        f"{hardware.utilisation:.0%} of {hardware.device.peak_flops / 1e12:.4g} TFLOP/s{assumed}: "
-        f"{hardware.flops:.3g} FLOPs, {kept['device_hours']:,.4g} device-hours{cost}"
+        f"{percent(hardware.utilisation)} of {hardware.device.peak_flops / 1e12:.4g} TFLOP/s"
+        f"{assumed}: {number(hardware.flops)} FLOPs, {kept['device_hours']:,.4g} "
+        f"device-hours{cost}"
     ]
     largest = max(
         (one["params"] for one in said.skills.values() if one.get("memory")), default=0.0
@@ -130,7 +132,7 @@ def _memory(hardware: Hardware, params: float) -> str:
 
 def _short(one: Values) -> str:
     if one["status"] != "ok":
-        return str(one["status"])
+        return status_word(one["status"])
     return f"{si(one['params'])} on {si(one['tokens'])} tokens"
 
 
@@ -140,14 +142,14 @@ def _allocation(one: Values) -> str:
     said = f"{one['loss']:.4g}"
     if math.isfinite(one["high"]):
         said += f" (90 %: {one['low']:.4g} to {one['high']:.4g})"
-    said += f" for {one['flops']:.3g} FLOPs{_beyond(one)}"
+    said += f" for {number(one['flops'])} FLOPs{_beyond(one)}"
     best = one["optimum"]
     if best["status"] != "ok" or "wasted" not in one:
-        return f"{said}; the best size there has no number ({best['status']})"
+        return f"{said}; the best size there has no number ({status_word(best['status'])})"
     return (
         f"{said}; the best size for them is {si(best['params'])} on {si(best['tokens'])}: "
         f"{one['params'] / best['params']:.2g} times that size costs {one['excess']:+.2g} nats "
-        f"and wastes {one['wasted']:.0%} of the compute"
+        f"and wastes {percent(one['wasted'])} of the compute"
     )
 
 
@@ -163,7 +165,7 @@ def _block(title: str, rows: Sequence[str]) -> list[str]:
 
 
 def _refusal(values: Any) -> str:
-    return f"no number: {values['status']} ({values['reason']})"
+    return f"no number: {values['reason'].rstrip('.') or status_word(values['status'])}"
 
 
 def _optimum(one: Values) -> str:
@@ -178,7 +180,7 @@ def _optimum(one: Values) -> str:
 
 def _beyond(one: Values) -> str:
     factor = one["extrapolates"]
-    return f", {factor:.3g} times beyond the data" if factor > 1 else ""
+    return f", {number(factor)} times beyond the data" if factor > 1 else ""
 
 
 def _serving(one: Values) -> str:
@@ -193,7 +195,7 @@ def _serving(one: Values) -> str:
     if not one["demand_tokens"]:
         return f"{reach}{_beyond(one)}"
     return (
-        f"{reach}, {one['saving']:.1%} less than {si(one['compute_optimal_params'])} on "
+        f"{reach}, {percent(one['saving'], 1)} less than {si(one['compute_optimal_params'])} on "
         f"{si(one['compute_optimal_tokens'])}{_beyond(one)}"
     )
 
@@ -210,7 +212,7 @@ def _sampling(name: str, both: Values) -> Iterator[str]:
             continue
         yield (
             f"{name}: {title}: {si(one['params'])} params on {si(one['tokens'])} tokens "
-            f"({one['tokens_per_param']:.3g} per param), k = {one['k']:.3g}, "
+            f"({ratio(one['tokens_per_param'])} per param), k = {ratio(one['k'])}, "
             f"{one['quantity']} {one['value']:.4g}{_beyond(one)}"
         )
         for row in one["frontier"]:
@@ -218,8 +220,9 @@ def _sampling(name: str, both: Values) -> Iterator[str]:
             if row["chinchilla_status"] != "ok":
                 usual = f"{row['chinchilla_status']} ({si(row['chinchilla_params'])})"
             yield (
-                f"    train {row['train_flops']:.2g}, serve {row['inference_flops']:.2g}: "
-                f"{si(row['params'])}, {row['tokens_per_param']:.3g} t/p, k {row['k']:.3g}: "
+                f"    train {number(row['train_flops'], 2)}, "
+                f"serve {number(row['inference_flops'], 2)}: "
+                f"{si(row['params'])}, {ratio(row['tokens_per_param'])} t/p, k {ratio(row['k'])}: "
                 f"{row['value']:.4g}; Chinchilla {usual}"
             )
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeper.commands.console import AsJson, Set, app, opt, overrides
+from sweeper.commands.console import AsJson, Set, app, opt, overrides, show
+from sweeper.text import grid, named, percent, si
 
 if TYPE_CHECKING:
     from trainables.prepare import Corpora
@@ -35,7 +36,7 @@ def prepare(
         manifest = prepare(corpora, out, workers=workers)
     except PrepareError as error:
         raise SpecError(str(error)) from error
-    print("\n".join(_lines(manifest, out)))
+    show(_lines(manifest, out))
 
 
 def load_corpora(path: Path, pairs: dict[str, str] | None = None) -> Corpora:
@@ -57,14 +58,13 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
 
     corpus = summary(manifest)
     data = Prepared(path=str(out), corpus=corpus)
-    lines = [
-        f"\n{'class':<16}{'documents':>12}{'tokens':>10}{'held out':>10}{'bytes/token':>13}"
-        f"{'share of tokens':>17}{'of documents':>14}"
-    ]
-    lines += [
-        f"{_class(name, entry)}{data.token_mix[name]:>17.1%}{data.mix[name]:>14.1%}"
+    head = ("class", "documents", "tokens", "held out", "bytes per token", "share of tokens",
+            "of documents")  # fmt: skip
+    rows = [
+        (*_class(name, entry), percent(data.token_mix[name], 1), percent(data.mix[name], 1))
         for name, entry in manifest["classes"].items()
     ]
+    lines = ["", *grid(head, rows, right="lrrrrrr")]
     lines += [f"  note: {note}" for note in shares(data)]
     lines += _replaced(manifest["classes"])
     lines += _lacking(manifest)
@@ -80,13 +80,9 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     ]
 
 
-def _class(name: str, entry: dict[str, Any]) -> str:
-    from sweeper.text import si
-
-    return (
-        f"{name:<16}{entry['documents']:>12,}{si(entry['tokens']):>10}"
-        f"{si(entry['validation']['tokens']):>10}{entry['bytes'] / entry['tokens']:>13.2f}"
-    )
+def _class(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    counts = si(entry["tokens"]), si(entry["validation"]["tokens"])
+    return name, f"{entry['documents']:,}", *counts, f"{entry['bytes'] / entry['tokens']:.2f}"
 
 
 def _replaced(entries: dict[str, Any]) -> list[str]:
@@ -111,16 +107,14 @@ def _lacking(manifest: dict[str, Any]) -> list[str]:
 
 def _skills(entries: dict[str, Any]) -> list[str]:
     """What the benchmarks hold, and what is peculiar about them."""
-    from sweeper.text import si
-
     if not entries:
         return []
-    lines = ["", f"{'skill':<24}{'class':<12}{'examples':>9}{'tokens':>10}{'of targets':>11}"]
-    for name, entry in entries.items():
-        lines.append(
-            f"{name:<24}{entry['class']:<12}{entry['examples']:>9}{si(entry['tokens']):>10}"
-            f"{si(entry['target_tokens']):>11}"
-        )
+    head = ("skill", "class", "examples", "tokens", "of targets")
+    rows = [
+        (name, e["class"], str(e["examples"]), si(e["tokens"]), si(e["target_tokens"]))
+        for name, e in entries.items()
+    ]
+    lines = ["", *grid(head, rows, right="llrrr")]
     left = {n: e["without_target"] for n, e in entries.items() if e["without_target"]}
     lines += [
         f"  {name}: rows left out because they have no target: {count}"
@@ -136,7 +130,7 @@ def _contamination(found: dict[str, Any]) -> list[str]:
         short = f"; {counts['too_short']} too short to check" if counts["too_short"] else ""
         share = counts["matched"] / checked if checked else 0.0
         lines.append(
-            f"  {name:<22} {counts['matched']} of {checked} ({share:.0%}), "
+            f"  {name:<22} {counts['matched']} of {checked} ({percent(share)}), "
             f"{counts['covered']} of them for the most part{short}"
         )
     return lines
@@ -150,12 +144,11 @@ def skills(directory: Corpus = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps([*rows, *benchmarks], indent=2))
         return
+    width = max(len(row["name"]) for row in rows) + 2
     for row in rows:
-        mark = "*" if row["default"] else " "
-        print(f"{mark} {row['name']:<24} {row['class']:<12} {row['description']}")
-    print("* measured unless the spec names others")
-    if benchmarks:
-        print("\n".join(_shown(benchmarks)))
+        name = f"{'*' if row['default'] else ' '} {row['name']}"
+        print(named(name, f"{row['class']}: {row['description']}", width=width))
+    show(["* measured unless the spec names others", *(_shown(benchmarks) if benchmarks else [])])
 
 
 def _measurable(directory: Path | None) -> list[dict[str, Any]]:
@@ -198,15 +191,15 @@ def _benchmarks() -> list[dict[str, Any]]:
 
 def _shown(benchmarks: list[dict[str, Any]]) -> list[str]:
     """The paper's benchmarks as a terminal shows them."""
-    lines = [
+    rows = [
+        (f"{'+' if row['public'] else ' '} {row['name']}", row["class"], row["part"],
+         row["paper_split"])
+        for row in benchmarks
+    ]  # fmt: skip
+    return [
         "",
-        "By name in the skills of a corpus of your own (`isoskill prepare`), the benchmarks of",
+        "By name in the skills of a corpus of your own (`isoskill prepare`), the benchmarks of "
         "Roberts et al. (2025), Table 1; + where the gold targets of just that set are public:",
+        *grid(("  benchmark", "class", "part", "split in the paper"), rows),
+        *(f"  {row['name']}: {row['note']}" for row in benchmarks if not row["public"]),
     ]
-    for row in benchmarks:
-        mark = "+" if row["public"] else " "
-        lines.append(
-            f"{mark} {row['name']:<24} {row['class']:<12} {row['part']:<12} {row['paper_split']}"
-        )
-    hidden = [row for row in benchmarks if not row["public"]]
-    return [*lines, *(f"  {row['name']}: {row['note']}" for row in hidden)]

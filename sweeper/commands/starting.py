@@ -29,7 +29,7 @@ def demo(
     from sweeper.plan.starter import DEMO
 
     sweep = load(DEMO, None)
-    show([*str(sweep.plan()).splitlines(), ""])
+    show([str(sweep.plan()), ""])
     again = "isoskill demo" if out == Path("sweeps/demo") else f"isoskill demo --out {out}"
     carry_out(sweep, out, again, quiet=quiet)
 

@@ -14,10 +14,20 @@ from sweeper.record.timeleft import ahead_of, left_s, trial_left_s
 from sweeper.search.build import policy
 from sweeper.search.protocol import Search
 from sweeper.sweep import Results
-from sweeper.text import duration, number, si, within
+from sweeper.text import (
+    duration,
+    fitted,
+    grid,
+    named,
+    number,
+    percent,
+    screen_width,
+    si,
+    within,
+)
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.text import Text
 
     from fitting import Fits
 
@@ -116,81 +126,79 @@ def _events(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def render(values: dict[str, Any]) -> RenderableType:
-    """The snapshot for a terminal."""
-    from rich.console import Group
+def render(values: dict[str, Any]) -> Text:
+    """The snapshot for a terminal, no wider than it."""
     from rich.text import Text
 
-    parts: list[RenderableType] = [_head(values)]
-    if values["in_training"]:
-        parts.append(_training(values["in_training"], driven=bool(values["driver"])))
-    if values["optima"]:
-        parts.append(_optima_table(values["optima"]))
-    parts += [Text(f"note: {line}", style="yellow") for line in values["warnings"]]
-    parts += [Text(_event_line(event)) for event in values["events"][-SHOWN_EVENTS:]]
+    notes = [f"note: {line}" for line in values["warnings"]]
+    lines = [
+        *_head(values),
+        *_training(values["in_training"], driven=bool(values["driver"])),
+        *_optima_table(values["optima"]),
+        *notes,
+        *map(_event_line, values["events"][-SHOWN_EVENTS:]),
+    ]
     if values["finished"]:
-        parts.append(Text(f"finished: {values['finished']}: {values['detail']}"))
-    return Group(*parts)
+        lines.append(f"finished ({values['finished']}): {values['detail']}")
+    styled = [Text(fitted(line), style="yellow" if line in notes else "") for line in lines]
+    return Text("\n").join(styled)
 
 
-def _head(values: dict[str, Any]) -> RenderableType:
-    from rich.table import Table
-
+def _head(values: dict[str, Any]) -> list[str]:
     spent, reserved = values["spent_flops"], values["reserved_flops"]
     allowance, driver = values["allowance_flops"], values["driver"]
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("sweep", values["name"])
     words = {} if driver else {"running": "interrupted"}
     states = ", ".join(f"{n} {words.get(state, state)}" for state, n in values["trials"].items())
-    grid.add_row("trials", states or "none yet")
-    grid.add_row(
-        "spent", f"{number(spent)} of {number(allowance)} FLOPs ({spent / allowance:.0%}), "
-        f"{number(reserved)} reserved",
-    )  # fmt: skip
-    grid.add_row("", _bar(spent, reserved, allowance))
+    rows = {
+        "sweep": values["name"],
+        "trials": states or "none yet",
+        "spent": f"{number(spent)} of {number(allowance)} FLOPs ({percent(spent / allowance)})"
+        + (f", {number(reserved)} reserved" if reserved else ""),
+        "": _bar(spent, reserved, allowance),
+    }
     if values["wasted_flops"]:
-        grid.add_row("twice", f"{values['wasted_flops']:.3g} FLOPs, after faults")
+        rows["twice"] = f"{number(values['wasted_flops'])} FLOPs, after faults"
     if driver:
-        grid.add_row("driver", f"process {driver['pid']} on {driver['host']}")
+        rows["driver"] = f"process {driver['pid']} on {driver['host']}"
     elif not values["finished"] or values["in_training"]:
-        grid.add_row("driver", "none: the same `isoskill run` goes on with it")
+        rows["driver"] = "none: the same `isoskill run` goes on with it"
     if values["left_s"] is not None:
-        grid.add_row("left", f"about {duration(values['left_s'], digits=2)}")
+        rows["left"] = f"about {duration(values['left_s'], digits=2)}"
     if values["dashboard"]:
-        grid.add_row("dashboard", values["dashboard"])
-    return grid
+        rows["dashboard"] = values["dashboard"]
+    return [named(name, value) for name, value in rows.items()]
 
 
-def _bar(spent: float, reserved: float, allowance: float, width: int = 40) -> str:
+def _bar(spent: float, reserved: float, allowance: float) -> str:
+    width = min(40, screen_width() - 10)
     done = round(width * min(spent / allowance, 1.0))
     doing = round(width * min((spent + reserved) / allowance, 1.0)) - done
     return "█" * done + "▒" * doing + "░" * (width - done - doing)
 
 
-def _training(rows: list[dict[str, Any]], *, driven: bool) -> RenderableType:
-    from rich.table import Table
-
-    title = "in training" if driven else "interrupted"
-    table = Table(title, "done", "tokens/s", "left", box=None, padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(
+def _training(rows: list[dict[str, Any]], *, driven: bool) -> list[str]:
+    cells = [
+        (
             row["name"],
-            f"{row['share']:.0%}" if row["share"] is not None else "–",
+            percent(row["share"]) if row["share"] is not None else "–",
             si(row["tokens_per_s"]) if row["tokens_per_s"] is not None else "–",
             duration(row["left_s"], digits=2) if row["left_s"] is not None else "–",
         )
-    return table
+        for row in rows
+    ]
+    head = ("in training" if driven else "interrupted", "done", "tokens/s", "left")
+    return ["", *grid(head, cells, right="lrrr")] if rows else []
 
 
-def _optima_table(rows: list[dict[str, Any]]) -> RenderableType:
-    from rich.table import Table
-
+def _optima_table(rows: list[dict[str, Any]]) -> list[str]:
     budgets = sorted({row["flops"] for row in rows})[-SHOWN_BUDGETS:]
-    table = Table("optimum", *(number(b) for b in budgets), box=None, padding=(0, 2, 0, 0))
     cells = {(row["skill"], row["flops"]): _cell(row) for row in rows}
-    for skill in dict.fromkeys(row["skill"] for row in rows):
-        table.add_row(skill, *(cells[skill, b] for b in budgets))
-    return table
+    table = [
+        (skill, *(cells[skill, b] for b in budgets))
+        for skill in dict.fromkeys(row["skill"] for row in rows)
+    ]
+    head = ("best size", *(f"{number(b)} FLOPs" for b in budgets))
+    return ["", *grid(head, table), ""] if rows else []
 
 
 def _cell(row: dict[str, Any]) -> str:
@@ -199,7 +207,8 @@ def _cell(row: dict[str, Any]) -> str:
         return "–"
     if row["low"] is None or row["high"] is None or row["low"] <= 0:
         return f"{si(row['params'])} ?"
-    return f"{si(row['params'])} {within(math.log(row['high'] / row['low']) / 2)}"
+    known = within(math.log(row["high"] / row["low"]) / 2)
+    return f"{si(row['params'])} {'' if known.startswith('±') else 'within '}{known}"
 
 
 def _event_line(event: dict[str, Any]) -> str:

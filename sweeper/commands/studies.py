@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt
+from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt, show
 
 
 @app.command()
@@ -60,7 +60,7 @@ def study(
         print(to_json(found))
     else:
         head = [line for line in (found.source.title, found.source.note) if line]
-        print("\n".join([*head, *(f"* {said}" for said in found.sentences())]))
+        show([*head, *(f"* {said}" for said in found.sentences())])
     if out is not None:
         written = keep(found, out)
         if not as_json:
@@ -74,7 +74,10 @@ def _rates(runs: str, columns: str | None, *, as_json: bool) -> None:
     from sweeper.analysis.rates import study_rates
 
     found = study_rates(runs, parse_columns(columns) if columns else None)
-    print(json.dumps(plain(found.to_dict()), indent=2) if as_json else "\n".join(found.lines()))
+    if as_json:
+        print(json.dumps(plain(found.to_dict()), indent=2))
+    else:
+        show(found.lines())
     if not any(point.ok for point in found.points):
         raise typer.Exit(NO_NUMBER)
 

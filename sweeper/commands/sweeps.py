@@ -90,7 +90,10 @@ def plan(
         return
     if devices is not None:
         compared = side_by_side(sweep, devices.split(","))
-        print(compared.to_json(orient="records") if as_json else in_words(compared))
+        if as_json:
+            print(compared.to_json(orient="records"))
+        else:
+            show([in_words(compared)])
         return
     found = sweep.plan(
         simulate=simulate or figure is not None,
@@ -102,7 +105,7 @@ def plan(
     if as_json:
         print(found.to_json())
     else:
-        show(str(found).splitlines())
+        show([str(found)])
     if figure is not None:
         drawn = found.figure(figure)
         typer.echo(f"figure: {drawn}", err=as_json)
@@ -125,7 +128,7 @@ def _plan_within(
         print(found.to_json())
         return
     use = f"wrote {out}: `isoskill run {out}`" if out else f"put these into {spec}, or give --out"
-    print("\n".join([str(found.plan), "", *found.lines(), use]))
+    show([str(found.plan), "", *found.lines(), use])
 
 
 def _pilot(pilot: str) -> Results | Fits:
@@ -164,7 +167,7 @@ def tune(
         print(found.to_json())
         return
     tuned = Directory(directory).tuned
-    print(f"\n{found}\n\nwrote {tuned}{_use(found, tuned, directory)}")
+    show([f"\n{found}\n\nwrote {tuned}{_use(found, tuned, directory)}"])
 
 
 def _memory(spec: Path) -> Path:
@@ -181,7 +184,7 @@ def _tuned_within(sweep: Sweep, minutes: float | None, memory: Path, *, say: boo
     if minutes is not None:
         sweep = within(sweep, 60 * minutes, measured)
     if say:
-        print(tuning_cost(sweep, measured))
+        show([str(tuning_cost(sweep, measured))])
     return sweep
 
 
@@ -214,7 +217,7 @@ def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False)
         results = sweep.run(directory, progress=not quiet)
         print(_closing(results))
         if sweep.study and results.fittable:
-            print("\n".join(_study_lines(results)))
+            show(_study_lines(results))
         stopped = results.finished is not None and results.finished.reason == "stopped"
         if stopped:
             print(f"Go on with: {again}")
@@ -284,7 +287,7 @@ def report(
 
     opened = open_runs(runs, "guarded", columns, where)
     line = opened.read.line if opened.read else ""
-    print(f"read: {line}")
+    show([f"read: {line}"])
     name = Path(runs).stem if runs != "-" else "runs"
     print(write_table(opened.fits, out or Path("report.html"), name=name, read=line))
 

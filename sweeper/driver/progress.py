@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from sweeper.driver.driver import Start
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.spec.spec import AGGREGATE, Spec
-from sweeper.text import duration, number, si
+from sweeper.text import duration, fitted, number, percent, si
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""
@@ -73,7 +73,7 @@ class Progress:
         self._training += 1 if event == "started" else -1
         if event != "started":
             self._count += event in ENDED
-            self._console.print(self._line(event, start, record))
+            self._console.print(fitted(self._line(event, start, record)))
         spent, _ = self._ledger.totals()
         self._bar.update(
             self._task,
@@ -92,7 +92,7 @@ class Progress:
         spent = self._ledger.totals()[0] / self._sweep.allowance
         losses = self._losses(record)
         while True:  # as many losses as the terminal is wide
-            parts = f"{head} {record['wall_s']:6.1f} s", *losses, f"{spent:4.0%} spent"
+            parts = f"{head} {record['wall_s']:6.1f} s", *losses, f"{percent(spent):>5} spent"
             line = "  ".join(parts)
             if not losses or not self._console.is_terminal or len(line) <= self._console.width:
                 return line

@@ -17,7 +17,7 @@ from sweeper.plan.measured import timed
 from sweeper.plan.recipe import FEW_STEPS, ROOM
 from sweeper.plan.speed import devices_at_hand
 from sweeper.spec.spec import Spec
-from sweeper.text import duration, number
+from sweeper.text import duration, number, percent
 from trainables.data import EPOCHS_WARNED
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def _busy(spec: Spec, measured: pd.DataFrame | None) -> Iterator[str]:
     core = 1.0 if measured is None else float(measured["core"].median())
     if core < BUSY and not spec.cluster.hardware.is_gpu:
         yield (
-            f"this machine was busy while it was timed: training got {core:.0%} of a core; if "
-            "that changes, so does the time"
+            f"this machine was busy while it was timed: training got {percent(core)} of a core; "
+            "if that changes, so does the time"
         )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from fitting.values import plain
 from sweeper.plan.recipe import Line, shown
 from sweeper.spec.scoring import Scoring
-from sweeper.text import duration, gigabytes, grid, money, number, si, within
+from sweeper.text import duration, gigabytes, grid, money, number, percent, ratio, si, within
 
 if TYPE_CHECKING:
     from sweeper.plan.expected import Need
@@ -147,7 +147,7 @@ def _text(plan: Plan) -> str:
             *_grid(_columns(plan.table)),
             "",
             f"{count} trials within {number(plan.allowance)} FLOPs: "
-            f"{plan.device_hours:.3g} {plan.device} hours{cost} ({plan.speed})",
+            f"{_hours(plan.device_hours)} of one {plan.device}{cost} ({plan.speed})",
             _wall(plan),
             *_costs(plan),
             *_measuring(plan.scoring),
@@ -173,7 +173,7 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
             "to": [si(v) for v in table["params_high"]],
             "guess p*": [si(v) for v in table["params"]],
             "tokens": [si(v) for v in table["tokens"]],
-            "t/p": [f"{v:.3g}" for v in table["tokens_per_param"]],
+            "t/p": [ratio(v) for v in table["tokens_per_param"]],
             "steps": [_known(v, "{:.0f}".format) for v in table["steps"]],
             "memory": [_known(v, gigabytes) for v in table["memory_bytes"]],
             "time": [duration(3600 * v) for v in table["hours"]],
@@ -185,6 +185,11 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
         pairs = zip(table["epochs"], table["epochs_most"], strict=True)
         shown["epochs"] = [f"{guess:.2g} (to {most:.2g})" for guess, most in pairs]
     return shown
+
+
+def _hours(hours: float) -> str:
+    """A device's time: hours also where they are many, as they are paid for."""
+    return duration(3600 * hours) if hours < 36 else f"{hours:,.0f} hours"
 
 
 def _known(value: float, shown: Callable[[float], str]) -> str:
@@ -214,8 +219,8 @@ def _wall(plan: Plan) -> str:
             "wall time: not known, as no such device is seen from here; state cluster.gpus or "
             "cluster.cpus, or ask the cluster with --ask-cluster"
         )
-    taken = duration(3600 * plan.wall_hours)
-    return f"wall time: about {taken} on {plan.devices} device(s) at hand"
+    count = f"{plan.devices} devices" if plan.devices > 1 else "the device"
+    return f"wall time: about {duration(3600 * plan.wall_hours)} on {count} at hand"
 
 
 def _costs(plan: Plan) -> Iterator[str]:
@@ -225,7 +230,7 @@ def _costs(plan: Plan) -> Iterator[str]:
         found = f", best sizes to within {within(width)}" if math.isfinite(width) else ""
         yield (
             f"policy {row.policy}: {row.trials} trials, {number(row.flops)} FLOPs, "
-            f"{row.hours:.3g} hours{cost}{found}"
+            f"{_hours(row.hours)}{cost}{found}"
         )
 
 
@@ -240,7 +245,7 @@ def _expectation(plan: Plan) -> list[str]:
         lines.append(f"  {number(row.flops)} FLOPs, {row.trials} trials: {skills}")
     if math.isfinite(plan.efficiency):
         lines.append(
-            f"  A design that knew the answer beforehand would need {plan.efficiency:.0%} of "
+            f"  A design that knew the answer beforehand would need {percent(plan.efficiency)} of "
             "these FLOPs."
         )
     return lines
@@ -251,7 +256,7 @@ def _measuring(cost: Scoring | None) -> Iterator[str]:
     if cost is not None:
         yield (
             f"scoring {si(cost.tokens)} tokens ({cost.documents} documents per class) adds "
-            f"{cost.least:.2%} to {cost.most:.2%} to a trial's FLOPs"
+            f"{number(100 * cost.least, 2)} to {number(100 * cost.most, 2)} % to a trial's FLOPs"
         )
 
 

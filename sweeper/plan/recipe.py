@@ -7,14 +7,13 @@ nothing in its results says so.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sweeper.budget import Allocation
 from sweeper.spec.defaults import CONTEXTS, context_of, scaled_rate
 from sweeper.spec.spec import Spec
-from sweeper.text import number, screen_width, si
+from sweeper.text import fitted, named, number, percent, ratio, si
 from trainables.config import TrialConfig
 from trainables.data import EPOCHS_WARNED, Prepared
 from trainables.training import BUILT_IN, Train
@@ -60,9 +59,6 @@ ROOM = 1.6
 DECADE = 10.0
 """Span of budgets from which an exponent can be told well (assumption; the paper's is 30)."""
 
-COLUMNS = 100
-"""Width of the recipe, where the terminal is no narrower."""
-
 
 @dataclass(frozen=True)
 class Line:
@@ -91,12 +87,10 @@ def recipe_lines(spec: Spec) -> tuple[Line, ...]:
 
 def shown(lines: tuple[Line, ...]) -> Iterator[str]:
     """The recipe as a terminal shows it."""
-    indent, width = " " * 10, min(COLUMNS, screen_width())
     for line in lines:
-        yield textwrap.fill(f"{line.name:<9} {line.value}", width, subsequent_indent=indent)
+        yield named(line.name, line.value)
         if line.doubt:
-            text = f"{indent}! {line.doubt}"
-            yield textwrap.fill(text, width, subsequent_indent=f"{indent}  ")
+            yield fitted(f"{'':10}! {line.doubt}", most=100)
 
 
 def _guessed(spec: Spec, flops: float) -> TrialConfig:
@@ -129,8 +123,8 @@ def _ladder(spec: Spec) -> Line:
 def _data(spec: Spec) -> Line:
     data = spec.data
     both = [
-        f"{name} {tokens:.0%} of tokens"
-        + (f" ({data.mix[name]:.0%} of documents)" if isinstance(data, Prepared) else "")
+        f"{name} {percent(tokens)} of tokens"
+        + (f" ({percent(data.mix[name])} of documents)" if isinstance(data, Prepared) else "")
         for name, tokens in data.token_mix.items()
     ]
     value = f"{data.source}: {', '.join(both)}"
@@ -158,7 +152,7 @@ def _model(spec: Spec, top: TrialConfig) -> Line:
     share = model.vocabulary * shape.width / shape.params_with_head
     value = (
         f"{model.family}, {si(spec.space.params[0])} to {si(spec.space.params[-1])} params; "
-        f"vocabulary {model.vocabulary}, {share:.0%} of the params at the largest optimum"
+        f"vocabulary {model.vocabulary}, {percent(share)} of the params at the largest optimum"
     )
     doubt, coefficient, exponent = "", *VOCABULARY
     best = coefficient * spec.budgets[-1] ** exponent / shape.width
@@ -278,8 +272,8 @@ def _ratio(spec: Spec) -> Line:
         for allocation in _allocations(spec, flops)
     ]
     value = (
-        f"{number(min(ratios))} to {number(max(ratios))} tokens per parameter, "
-        f"{number(spec.search.tokens_per_param)} guessed best"
+        f"{ratio(min(ratios))} to {ratio(max(ratios))} tokens per param, "
+        f"{ratio(spec.search.tokens_per_param)} guessed best"
     )
     sizes = spec.space.params
     for flops in (spec.budgets[0], spec.budgets[-1]):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sweeper.spec.devices import DRIVER
 from sweeper.spec.placement import Placement, Resources, timing
 from sweeper.spec.sections import Cluster
+from sweeper.text import percent, si
 from trainables.families import Shape
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ def speed_of(cluster: Cluster, measured: pd.DataFrame | None = None) -> Speed:
     """
     found = None if measured is None else _correction(measured)
     if found is not None:
-        sizes = f"{found.range[0]:.3g} to {found.range[1]:.3g} params"
+        sizes = f"{si(found.range[0])} to {si(found.range[1])} params"
         assert measured is not None
         stated = Cluster(device=cluster.device)  # measured speeds count what there is
         return Speed(stated, f"measured on {len(measured)} trials of {sizes}", found)
     if cluster.mfu is not None:
-        return Speed(cluster, f"MFU of {cluster.mfu:.0%} as stated in cluster.mfu")
+        return Speed(cluster, f"MFU of {percent(cluster.mfu)} as stated in cluster.mfu")
     return Speed(cluster, "from data sheets; --pilot SWEEP takes a sweep's measured speed")
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from sweeper.spec import foreign
 from sweeper.spec.scoring import SHARE, few_targets
 from sweeper.spec.spec import Spec
-from sweeper.text import si
+from sweeper.text import number, percent, si
 from trainables.data import EPOCHS_WARNED, Data, Prepared
 
 LAW_REACH = 1.5
@@ -108,7 +108,7 @@ def _trainer(sweep: Spec) -> Iterator[str]:
         if sweep.rungs and not sizes[0] < guess < sizes[-1]:
             yield (
                 f"the ladder's sizes ({si(sizes[0])} to {si(sizes[-1])} params) lie beside the "
-                f"optimum guessed at {flops:.3g} FLOPs, {si(guess)} params "
+                f"optimum guessed at {number(flops)} FLOPs, {si(guess)} params "
                 "(search.tokens_per_param): an optimum at their edge cannot be told"
             )
 
@@ -154,7 +154,7 @@ def _repetition(sweep: Spec) -> Iterator[str]:
     for name, epochs in sweep.epochs(sweep.space.tokens(most, low)).items():
         if epochs > EPOCHS_WARNED:
             yield (
-                f"the smallest size at {most:.3g} FLOPs sees class {name!r} "
+                f"the smallest size at {number(most)} FLOPs sees class {name!r} "
                 f"({si(corpus.classes[name].tokens)} tokens) {epochs:.3g} times; above "
                 f"{EPOCHS_WARNED:g} epochs repeats are worth less and less (Muennighoff et al. "
                 "2023). Prepare more documents, or set data.max_epochs to refuse such trials"
@@ -168,8 +168,8 @@ def _costly_scoring(sweep: Spec) -> Iterator[str]:
         return
     fewer = "leave data.evaluation_documents out, " if sweep.data.evaluation_documents else ""
     yield (
-        f"scoring adds more than {SHARE:.0%} to the trials of fewest tokens (the largest size on "
-        f"the smallest budget); {fewer}name fewer skills, encode fewer examples, lower "
+        f"scoring adds more than {percent(SHARE)} to the trials of fewest tokens (the largest "
+        f"size on the smallest budget); {fewer}name fewer skills, encode fewer examples, lower "
         "sizes.high, or raise the smallest budget"
     )
 
@@ -240,7 +240,7 @@ def _short_grid(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     mixes = len(sweep.spaces)
     short = {flops: n // mixes for flops, n in grid.items() if n < wanted * mixes}
     if short:
-        counts = ", ".join(f"{n} on {flops:.3g}" for flops, n in short.items())
+        counts = ", ".join(f"{n} on {number(flops)}" for flops, n in short.items())
         yield (
             f"the grid has fewer sizes than search.sizes_per_budget={wanted} asks for ({counts} "
             f"FLOPs): its range leaves the {si(space.params[0])} to {si(space.params[-1])} params "

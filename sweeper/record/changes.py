@@ -13,6 +13,7 @@ from typing import Any
 from sweeper.errors import DirectoryError
 from sweeper.record.ledger import Ledger
 from sweeper.spec.spec import Spec
+from sweeper.text import number
 from trainables.data import Prepared
 
 EVALUATION = "evaluation_documents"
@@ -103,7 +104,8 @@ def _decisive(spec: Spec, other: Spec) -> dict[str, Any]:
 
 def _dropped_budgets(now: Spec, trained: Mapping[float, int]) -> list[str]:
     return [
-        f"budgets: {count} trial{'s' * (count > 1)} of {flops:.3g} FLOPs, and the list lacks it"
+        f"budgets: {count} trial{'s' * (count > 1)} of {number(flops)} FLOPs, and the list "
+        "lacks it"
         for flops, count in trained.items()
         if not any(abs(flops / budget - 1) < 0.01 for budget in now.budgets)
     ]

@@ -30,7 +30,7 @@ from sweeper.report import tables
 from sweeper.report.figures import COLOURS, figures, ramp, toggles
 from sweeper.spec.checks import MIN_STEPS
 from sweeper.spec.spec import Spec
-from sweeper.text import between, duration, number
+from sweeper.text import between, duration, number, percent
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -168,7 +168,7 @@ def _wasted(trials: pd.DataFrame) -> str:
     """FLOPs that faults made the sweep pay twice, in words; "" for none."""
     wasted = float(trials["wasted_flops"].sum()) if "wasted_flops" in trials else 0.0
     share = wasted / max(float(trials["spent_flops"].sum()), 1.0)
-    return f"{wasted:.3g} FLOPs, {share:.2%} of what was spent" if wasted else ""
+    return f"{number(wasted)} FLOPs, {percent(share, 2)} of what was spent" if wasted else ""
 
 
 def _findings(
@@ -303,7 +303,7 @@ def _cards(outcome: Outcome, trials: pd.DataFrame) -> list[dict[str, Any]]:
     spent, allowance = float(trials["spent_flops"].sum()), outcome.sweep.allowance
     share = spent / allowance
     states = ", ".join(f"{n} {state}" for state, n in trials["state"].value_counts().items())
-    allowed = f"{share:.0%} of {number(allowance)} allowed"
+    allowed = f"{percent(share)} of {number(allowance)} allowed"
     cards = [
         _card("FLOPs of the runs", number(spent), "")
         if outcome.read

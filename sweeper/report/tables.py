@@ -14,7 +14,7 @@ from sweeper.analysis.conclusions import exponent_interval, status_word
 from sweeper.budget import Allocation
 from sweeper.driver.faults import RESPONSES
 from sweeper.spec.spec import AGGREGATE, Spec
-from sweeper.text import between, number, si, size
+from sweeper.text import between, number, percent, si, size
 
 if TYPE_CHECKING:
     from fitting import Fits, Optimum, PowerLaw
@@ -183,7 +183,7 @@ def budgets(sweep: Spec, trials: pd.DataFrame) -> Table:
         lost = states.get("failed", 0) + states.get("diverged", 0)
         rows.append((
             number(flops), len(here), states.get("finished", 0), lost, params.nunique(),
-            size(params.min()), size(params.max()), f"{here['spent_flops'].sum() / total:.0%}",
+            size(params.min()), size(params.max()), percent(here['spent_flops'].sum() / total),
         ))  # fmt: skip
     heads = "budget trials finished failed/diverged sizes from to share-of-FLOPs".split()
     return table(rows, *(f"{head.replace('-', ' ')}|n" for head in heads))

@@ -14,6 +14,7 @@ import pandas as pd
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
 from sweeper.search.protocol import COLUMNS, Finished, Search
+from sweeper.text import number
 
 LossFunction = Callable[[Allocation, np.random.Generator], Mapping[str, float]]
 """Measured loss of every skill from one trial; raises `TrialFailed` or returns NaN to fail."""
@@ -101,7 +102,9 @@ def _check(reserved: float, remaining: float, *, idle: bool) -> None:
     if idle:
         raise RuntimeError("the search asks for no trial while none is in training")
     if reserved > remaining:
-        raise RuntimeError(f"the search asks for more than the {remaining:.3g} FLOPs that remain")
+        raise RuntimeError(
+            f"the search asks for more than the {number(remaining)} FLOPs that remain"
+        )
 
 
 def _train(

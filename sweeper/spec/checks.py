@@ -11,6 +11,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.presets import PAPER
 from sweeper.spec.sections import Sizes
+from sweeper.text import number, si
 from trainables.data import Data, Prepared
 from trainables.families import Model
 from trainables.skills.catalog import catalog
@@ -26,12 +27,12 @@ width and skew with one residual degree of freedom."""
 def flops(name: str, value: object) -> float:
     """A field of the spec as FLOPs above 0."""
     try:
-        number = float(value)  # type: ignore[arg-type]
+        flops = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
+        flops = math.nan
+    if not (math.isfinite(flops) and flops > 0):
         raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
-    return number
+    return flops
 
 
 def budgets(ladder: Sequence[float]) -> None:
@@ -39,7 +40,7 @@ def budgets(ladder: Sequence[float]) -> None:
     if not ladder:
         raise SpecError("budgets: give at least one, e.g. budgets: [1e18, 3e18, 1e19]")
     if any(low * 1.01 >= high for low, high in pairwise(ladder)):
-        shown = ", ".join(f"{budget:g}" for budget in ladder)
+        shown = ", ".join(number(budget) for budget in ladder)
         raise SpecError(f"budgets: [{shown}] must increase, each by more than 1 %")
 
 
@@ -114,7 +115,7 @@ def repetition(
         available = data.packed.classes[name].tokens
         raise SpecError(
             f"data.max_epochs={data.max_epochs:g}: even the largest size asks for "
-            f"{least:,} tokens on the budget {budget:.3g}, {epochs[name]:.3g} epochs of class "
+            f"{least:,} tokens on the budget {number(budget)}, {epochs[name]:.3g} epochs of class "
             f"{name!r} ({epochs[name] * available:,.0f} tokens needed, {available:,} available); "
             "prepare more documents, lower the budget, raise sizes.high, or raise data.max_epochs"
         )
@@ -126,14 +127,14 @@ def size_range(asked: Sizes, low: float, high: float) -> None:
         return
     if not (asked.low or asked.high):
         raise SpecError(
-            f"budgets: they suggest sizes up to {high:.3g} params, and the smallest model that "
-            f"can be built has {low:.3g}; raise them, or lower model.vocabulary"
+            f"budgets: they suggest sizes up to {si(high)} params, and the smallest model that "
+            f"can be built has {si(low)}; raise them, or lower model.vocabulary"
         )
     name, other, suggested = ("low", "high", high) if asked.low else ("high", "low", low)
     beyond = "above the largest" if asked.low else "below the smallest"
     raise SpecError(
-        f"sizes.{name}={getattr(asked, name):g} is {beyond} size that the budgets suggest, "
-        f"{suggested:.3g} params; give sizes.{other} too, or other budgets"
+        f"sizes.{name}={number(getattr(asked, name))} is {beyond} size that the budgets suggest, "
+        f"{si(suggested)} params; give sizes.{other} too, or other budgets"
     )
 
 
@@ -143,8 +144,8 @@ def space(places: Space, size_range: tuple[float, float]) -> None:
     for budget in places.budgets:
         if len(places.allowed(budget)) < 3:
             raise SpecError(
-                f"sizes: fewer than 3 sizes between {low:.3g} and {high:.3g} params can be "
-                f"built and trained for {MIN_STEPS} steps on the budget {budget:.3g}; widen "
+                f"sizes: fewer than 3 sizes between {si(low)} and {si(high)} params can be "
+                f"built and trained for {MIN_STEPS} steps on the budget {number(budget)}; widen "
                 "sizes.low..sizes.high, lower train.batch_tokens (or choose another train.rule), "
                 "or raise the budget"
                 + (" or data.max_epochs" if math.isfinite(places.max_tokens) else "")
@@ -156,8 +157,8 @@ def allowance(given: float, cheapest: float) -> None:
     seed_cost = SEED_TRIALS * cheapest
     if given < seed_cost:
         raise SpecError(
-            f"allowance: {given:.3g} FLOPs do not pay for one seed design "
-            f"({seed_cost:.3g} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
+            f"allowance: {number(given)} FLOPs do not pay for one seed design "
+            f"({number(seed_cost)} FLOPs: {SEED_TRIALS} trials on the cheapest budget); "
             "raise it or lower the budgets"
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.sections import Cluster, Sizes
-from sweeper.text import si
+from sweeper.text import number, si
 from trainables.data import Data, Own
 from trainables.families import Shape
 from trainables.foreign import ladder
@@ -111,8 +111,8 @@ def check_space(space: Space) -> None:
             raise SpecError(
                 f"sizes.ladder: {len(allowed)} of its {len(space.params)} sizes "
                 f"({si(space.params[0])} to {si(space.params[-1])} params) can be trained on the "
-                f"budget {budget:.3g}: a trial needs {LEAST_TOKENS_PER_PARAM:g} tokens per param "
-                f"and {MOST_ROUNDING**-1:.0f} times trainer.granule; a budget needs "
+                f"budget {number(budget)}: a trial needs {LEAST_TOKENS_PER_PARAM:g} tokens per "
+                f"param and {MOST_ROUNDING**-1:.0f} times trainer.granule; a budget needs "
                 f"{LEAST_SIZES} sizes. Add smaller ones, or raise the budget"
             )
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
+from sweeper.text import number
 from trainables.shapes import PER_DECADE
 
 
@@ -41,7 +42,9 @@ class Sizes:
             if value is not None and not value > 0:
                 raise ValueError(f"sizes.{name}={value}: give a parameter count above 0")
         if self.low and self.high and self.low >= self.high:
-            raise ValueError(f"sizes: low={self.low:g} must be below high={self.high:g}")
+            raise ValueError(
+                f"sizes: low={number(self.low)} must be below high={number(self.high)}"
+            )
         if not 3 <= self.per_decade <= 100:
             raise ValueError(f"sizes.per_decade={self.per_decade}: must lie in 3..100")
 

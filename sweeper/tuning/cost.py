@@ -9,7 +9,7 @@ from sweeper.errors import SpecError
 from sweeper.plan.speed import devices_at_hand, held, speed_of, trained
 from sweeper.spec.checks import MIN_STEPS
 from sweeper.spec.spec import Spec
-from sweeper.text import duration, number
+from sweeper.text import duration, number, percent
 from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import FIRST_MORE
 from trainables.recipe import fewest_tokens
@@ -47,8 +47,9 @@ class TuningCost:
         """The cost in a sentence."""
         return (
             f"about {self.trials} trainings at {self.points} points, {number(self.flops)} FLOPs "
-            f"({self.share:.0%} of the sweep's allowance, beside it), {duration(self.seconds)} "
-            f"({self.speed}); fewer by tuning.trials or smaller tuning.points"
+            f"({percent(self.share)} of the sweep's allowance, beside it), "
+            f"{duration(self.seconds)} ({self.speed}); fewer by tuning.trials or smaller "
+            "tuning.points"
         )
 
 

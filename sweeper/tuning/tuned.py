@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from sweeper.text import si
+from sweeper.text import number, si
 from sweeper.tuning.points import FIELDS, base_trial, current_values
 from sweeper.tuning.studies import Studies
 from trainables.recipe import recipe
@@ -85,13 +85,13 @@ class Tuned:
 
     def __str__(self) -> str:
         """The outcome as a terminal shows it."""
-        lines = [f"{len(self.table)} trials, {self.flops:.3g} FLOPs"]
+        lines = [f"{len(self.table)} trials, {number(self.flops)} FLOPs"]
         for name, law in self.laws.items():
             lines += ["", *self._law_lines(name, law)]
         if math.isfinite(self.shift):
             lines += [
                 "",
-                f"The recipe as the spec had it would move p* at {self.sweep.budgets[-1]:.3g} "
+                f"The recipe as the spec had it would move p* at {number(self.sweep.budgets[-1])} "
                 f"FLOPs by a factor of {self.shift:.2f} (in a stand-in world).",
             ]
         return "\n".join(lines)
@@ -103,7 +103,7 @@ class Tuned:
         for point in self.points[name]:
             here = f"  p={si(point.params):>6} t={si(point.tokens):>6}  "
             if not point.ok:
-                yield f"{here}no optimum: {point.status} ({point.reason})"
+                yield f"{here}no optimum: {point.reason}"
                 continue
             fitted = f"law {law.at(point.params, point.tokens).value:.3g}" if law.ok else "no law"
             low, high = point.flat

@@ -59,4 +59,4 @@ def test_si(value, text):
 
 
 def test_an_allocation_prints_as_people_name_it():
-    assert str(Allocation(1e18, 124_000_000, 1_300_000_000)) == "C=1e+18 p=124M t=1.3B seed=0"
+    assert str(Allocation(1e18, 124_000_000, 1_300_000_000)) == "C=1e18 p=124M t=1.3B seed=0"

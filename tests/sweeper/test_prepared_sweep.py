@@ -196,7 +196,7 @@ def test_prepare_from_the_console(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert done.exit_code == 0, done.output
     assert "data: {source: prepared, path: out}" in done.output
     assert "share of tokens  of documents" in done.output
-    assert "100.0%        100.0%" in done.output
+    assert "100.0 %       100.0 %" in done.output
     assert "isoskill plan SPEC --minutes 15" in done.output
     assert "tokens asked for" not in done.output
     spec = _spec(Path("out"), model={"vocabulary": 280, "context": CONTEXT})

@@ -123,7 +123,7 @@ def column(page: Any, index: int) -> list[str]:
 
 
 def value(text: str) -> float:
-    """A number as the table shows it: 34.6k, 1e+11."""
+    """A number as the table shows it: 34.6k, 1e11."""
     unit = {"k": 1e3, "M": 1e6, "B": 1e9}.get(text[-1:], 1.0)
     return float(text.rstrip("kMB")) * unit
 

@@ -41,8 +41,12 @@ def test_a_grid_and_a_sentence_keep_to_the_screen(monkeypatch):
     assert text.grid(head, rows) == [
         "code", "  best size: 214M", "  tokens: 7.8B", "facts", "  best size: 2.7B",
     ]  # fmt: skip
-    assert text.fitted("* a sentence of some length").splitlines() == [
-        "* a sentence of some", "  length",
+    assert text.fitted("* a sentence of some length\nand more").splitlines() == [
+        "* a sentence of some", "  length", "and more",
+    ]  # fmt: skip
+    assert text.fitted("known to within ±22 %") == "known to within\n  ±22 %"
+    assert text.named("spent", "1e9 of 2e9 FLOPs").splitlines() == [
+        "spent     1e9 of 2e9", "          FLOPs",
     ]  # fmt: skip
 
 
@@ -53,4 +57,7 @@ def test_intervals_and_money_in_words():
     assert text.within(math.nan) == "unknown"
     assert (text.money(52_662.6), text.money(3.724)) == ("52,663", "3.72")
     assert text.between((1e-200, 1e200)) == "–"
-    assert text.number(5e9) == "5e9"
+    assert [text.ratio(v) for v in (0.0947, 7.66, 20, 3210.9)] == ["0.095", "7.7", "20", "3,211"]
+    assert (text.number(5e9), text.percent(0.284), text.percent(0.284, 1)) == (
+        "5e9", "28 %", "28.4 %",
+    )  # fmt: skip

@@ -28,6 +28,7 @@ from fitting.datamix.shares import (
 from fitting.errors import FittingError
 from fitting.values import Z90
 from sweeper.analysis.studies.source import Source, Study, records
+from sweeper.text import number
 
 JOINT, PARABOLA = "joint", "parabola"
 
@@ -241,23 +242,23 @@ def _excludes_zero(row: Mapping[str, Any]) -> bool:
 def _slope(row: Mapping[str, Any]) -> str:
     found = "clear" if _excludes_zero(row) else "cannot be told from none"
     return (
-        f"At {row['flops']:.3g} FLOPs {row['skill']}’s optimum changes by {row['slope']:+.2f} in "
-        f"ln p* per unit of the share of {row['class']} (90 % {row['low']:+.2f} to "
-        f"{row['high']:+.2f}, {row['mixes']} mixes): {found}."
+        f"At {number(row['flops'])} FLOPs {row['skill']}’s optimum changes by "
+        f"{row['slope']:+.2f} in ln p* per unit of the share of {row['class']} (90 % "
+        f"{row['low']:+.2f} to {row['high']:+.2f}, {row['mixes']} mixes): {found}."
     )
 
 
 def _difference(row: Mapping[str, Any]) -> str:
     same = "differ" if _excludes_zero(row) else "cannot be told apart"
     return (
-        f"The responses of {row['first']} and {row['second']} {same} at {row['flops']:.3g} FLOPs "
-        f"(difference {row['difference']:+.2f}, 90 % {row['low']:+.2f} to {row['high']:+.2f}, "
-        f"p = {row['p_value']:.2g})."
+        f"The responses of {row['first']} and {row['second']} {same} at "
+        f"{number(row['flops'])} FLOPs (difference {row['difference']:+.2f}, 90 % "
+        f"{row['low']:+.2f} to {row['high']:+.2f}, p = {row['p_value']:.2g})."
     )
 
 
 def _alignment(row: Mapping[str, Any]) -> str:
-    where = f"{row['over']}/{row['under']} at {row['flops']:.3g} FLOPs, {row['method']}"
+    where = f"{row['over']}/{row['under']} at {number(row['flops'])} FLOPs, {row['method']}"
     if not math.isfinite(row["ratio"]):
         return f"No aligning ratio of {where}: {row['reason']}"
     high = f"{row['high']:.2g}" if math.isfinite(row["high"]) else "any"
@@ -271,5 +272,6 @@ def _alignment(row: Mapping[str, Any]) -> str:
 def _cost(row: Mapping[str, Any]) -> str:
     return (
         f"There {row['skill']}’s best loss changes by {row['cost']:+.3f} nats against the "
-        f"reference mix (90 % {row['low']:+.3f} to {row['high']:+.3f}, {row['flops']:.3g} FLOPs)."
+        f"reference mix (90 % {row['low']:+.3f} to {row['high']:+.3f}, "
+        f"{number(row['flops'])} FLOPs)."
     )

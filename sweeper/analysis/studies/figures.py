@@ -25,6 +25,7 @@ from fitting.values import Z90
 from sweeper.analysis.studies.datamix import JOINT, PARABOLA, DatamixStudy
 from sweeper.analysis.studies.skills import SkillsStudy
 from sweeper.analysis.studies.validation import ValidationStudy
+from sweeper.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +83,10 @@ def _datamix(study: DatamixStudy) -> list[Drawn]:
     drawn = []
     for flops in budgets:
         own = study.optima[study.optima["flops"] == flops]
-        tail = f"-{flops:.3g}" if len(budgets) > 1 else ""
+        tail = f"-{number(flops)}" if len(budgets) > 1 else ""
         for draw, caption in captions.items():
             name = draw.__name__.strip("_").replace("_", "-") + tail
-            drawn.append(Drawn(name, draw(study, own, flops), caption.format(f"{flops:.3g}")))
+            drawn.append(Drawn(name, draw(study, own, flops), caption.format(f"{number(flops)}")))
     return drawn
 
 
@@ -186,7 +187,7 @@ def _optimum_by_weight(study: ValidationStudy, weight: str) -> Figure:
         own = rows.sort_values("share")
         ratio, top = np.exp(own["log_ratio"]).to_numpy(), own.iloc[-1]
         axes.plot(own["share"], ratio, color=colour, marker=MARKERS[i % len(MARKERS)],
-                  markersize=4, label=f"{flops:.3g}")  # fmt: skip
+                  markersize=4, label=f"{number(flops)}")  # fmt: skip
         ends = ratio[-1:] * top["low"] / top["params"], ratio[-1:] * top["high"] / top["params"]
         at = [1.03 + 0.015 * i]
         _bars(axes, at, ratio[-1:], ends, i, fmt="none", color=colour, elinewidth=0.9)

@@ -30,6 +30,7 @@ from fitting.errors import FittingError
 from fitting.regression import fit_parabola
 from fitting.values import Z90, FloatArray
 from sweeper.analysis.studies.source import Source, Study, require_measured
+from sweeper.text import percent
 
 SHARES = tuple(np.linspace(0.0, 1.0, 6))
 """Weights of the first of two losses in the guarded sweep (assumption: p* is nearly a line)."""
@@ -71,7 +72,7 @@ class ValidationStudy(Study):
                 f"The worst choice: sizing by {worst['candidate']} for {worst['skill']} at "
                 f"{worst['flops']:.3g} FLOPs trains {math.exp(worst['log_ratio']):.2f} times the "
                 f"size it wants, costs {worst['excess']:.4f} nats and wastes "
-                f"{worst['wasted']:.0%} of the FLOPs."
+                f"{percent(worst['wasted'])} of the FLOPs."
             )
         if len(self.stand_ins):
             best = self.stand_ins.iloc[0]

@@ -183,9 +183,9 @@ def test_a_continuum_of_flops_is_not_one_budget() -> None:
 @pytest.mark.parametrize(
     ("params", "tokens", "said"),
     [
-        ([1e7, 2e7, 4e7], [5e8] * 3, "every row has 5e+08 tokens"),
+        ([1e7, 2e7, 4e7], [5e8] * 3, "every row has 500M tokens"),
         ([1e7, 2e7, 4e7], [2e8, 4e8, 8e8], "again on 5 and on 80 tokens per param"),
-        ([1e7] * 3, [2e8, 4e8, 8e8], "every row has 1e+07 params"),
+        ([1e7] * 3, [2e8, 4e8, 8e8], "every row has 10M params"),
         ([1e7], [2e8], "one training tells no optimum"),
     ],
 )

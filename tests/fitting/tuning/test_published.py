@@ -32,7 +32,7 @@ def test_value_and_interval() -> None:
 
 def test_outside_the_range_is_a_warning() -> None:
     far = LAW.at(1e10, 1e10)
-    assert far.extrapolates == pytest.approx(10) and "params 1e+10" in far.warning
+    assert far.extrapolates == pytest.approx(10) and "params 1e10" in far.warning
     low = LAW.at(1e8, 1e8)
     assert low.extrapolates == pytest.approx(10) and "tokens" in low.warning
     assert LAW.at(1e9, 1e9).extrapolates == 1  # the end of a range is inside

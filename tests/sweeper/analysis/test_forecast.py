@@ -83,12 +83,13 @@ def test_predict_reads_well(runs):
     assert "2 times beyond the data" in text and "half  " in text
     assert "Least lifetime cost" in text
     text = said("predict", runs, "--flops", "1e30", "--skill", "code", code=3)
-    assert "no number" in text and "2.5e+18 times beyond the data" in text and "nan" not in text
+    assert "no number" in text and "2.5e18 times beyond the data" in text and "nan" not in text
 
 
 def test_an_unreachable_loss_is_said(runs):
     options = ("--skill", "code", "--target-loss", "0.01")
-    assert "unreachable" in said("predict", runs, "--flops", "8e11", *options)
+    text = said("predict", runs, "--flops", "8e11", *options)
+    assert "no number: No allocation reaches a loss of 0.01" in text
 
 
 def test_money_moves_the_optimum_where_serving_is_dear(runs):
@@ -141,7 +142,7 @@ def test_test_time_optima_per_skill_from_a_file(runs, tmp_path):
     # Losses spread log-normally make no power of k, which that law says instead of an answer.
     assert both["nll"]["status"] == "misfit" and "law of pass@k" in both["nll"]["reason"]
     text = said("predict", runs, "--flops", "4e11", *options)
-    assert "T^2, pass@k: " in text and "loss of the best of k: no number: misfit" in text
+    assert "T^2, pass@k: " in text and "loss of the best of k: no number: " in text
 
 
 def test_the_run_is_written_for_trainables_and_for_transformers(runs, tmp_path):
@@ -197,7 +198,7 @@ def test_devices_of_a_worker_group_share_batch_and_hours(fits):
     group = Cluster(resources=(Resources(workers=4, gpus=1),), device="h100", mfu=0.3)
     sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, cluster=group)
     run = recommend(fits["code"], sweep, 4e11)
-    assert run.devices == 4 and "30%" in run.speed_source
+    assert run.devices == 4 and "30 %" in run.speed_source
     # A group takes 25 s to start, which such a toy never earns back.
     assert run.device_hours > 4 * 25 / 3600 > 4e11 / (989e12 * 0.3) / 3600
 

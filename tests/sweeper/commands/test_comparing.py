@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fitting import fit_skills
+from sweeper import text
 from sweeper.analysis.variants import Variant, compare
 from sweeper.cli import app
 from sweeper.errors import SpecError
@@ -37,12 +38,17 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(paths[0]), str(paths[1])
 
 
-def test_table_json_and_figure(files: tuple[str, str], tmp_path: Path) -> None:
+def test_table_json_and_figure(
+    files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figure = tmp_path / "gain.svg"
     said = CliRunner().invoke(app, ["compare", *files, "--figure", str(figure)])
     assert said.exit_code == 0, said.output
     assert "new against old" in said.output
     assert "better" in said.output
+    monkeypatch.setattr(text, "screen_width", lambda: 40)
+    narrow = CliRunner().invoke(app, ["compare", *files]).output
+    assert max(map(len, narrow.splitlines())) <= 40 and "  verdict: better" in narrow
     assert figure.read_text().startswith("<?xml")
     told = CliRunner().invoke(app, ["compare", files[0], f"gain={files[1]}", "--json"])
     one = json.loads(told.output)["variants"]["gain"]["code"]

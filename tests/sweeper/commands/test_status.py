@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sweeper import Allocation, Results, Sweep
+from sweeper import Allocation, Results, Sweep, text
 from sweeper.cli import app
+from sweeper.commands import status
 from sweeper.commands.status import render, snapshot, watch
 from sweeper.driver.driver import Start
 from sweeper.driver.pulse import Pulse, TimeLeft
@@ -72,10 +73,10 @@ def test_a_dead_drivers_sweep_says_how_to_go_on(running):
     assert values["left_s"] is None
     assert values["in_training"][0]["share"] == pytest.approx(0.25, rel=1e-3)  # as last noted
     assert values["in_training"][0]["tokens_per_s"] is None
-    text = _drawn(values)
-    assert "the same `isoskill run` goes on with it" in text
-    assert "worker-died doing killed by signal 9" in text
-    assert "and more" not in text
+    shown = _drawn(values)
+    assert "the same `isoskill run` goes on with it" in shown
+    assert "worker-died doing killed by signal 9" in shown
+    assert "and more" not in shown
 
 
 def test_an_ended_trial_is_forgotten(running):
@@ -171,6 +172,20 @@ def test_the_command_prints_both_forms(running):
     values = json.loads(CliRunner().invoke(app, ["status", str(directory.root), "--json"]).output)
     assert values["trials"] == {"finished": 1, "running": 1}
     assert values["events"][0]["kind"] == "worker-died"
+
+
+def test_a_narrow_screen_shows_all(running, monkeypatch):
+    monkeypatch.setattr(text, "screen_width", lambda: 40)
+    monkeypatch.setattr(status, "screen_width", lambda: 40)
+    rows = [
+        {"skill": "validation/function-bodies", "flops": c, "params": 1.47e4, "low": low,
+         "high": 3e4, "status": "ok"} for c, low in ((1e11, 1e4), (1.8e11, 5e3))
+    ]  # fmt: skip
+    values = snapshot(Results(running[0].root)) | {"optima": rows, "warnings": ["a word " * 9]}
+    said = render(values).plain
+    assert max(map(len, said.splitlines())) <= 40 and "…" not in said
+    assert "validation/function-bodies\n  1e11 FLOPs: 14.7k ±73 %" in said
+    assert "1.8e11 FLOPs: 14.7k within a factor" in said
 
 
 def _drawn(values):

@@ -123,7 +123,7 @@ def test_eight_gpus_for_two_weeks(runs: Path) -> None:
     assert half["params"] < one["params"] < double["params"]
     assert one["memory"]["holds"] and one["memory"]["state_bytes"] == 16 * one["params"]
     text = say("predict", runs, *asked)
-    assert "3.83e+21 FLOPs" in text and "over all 8 it is" in text
+    assert "3.83e21 FLOPs" in text and "over all 8 it is" in text
     alone = say("predict", runs, "--gpus", "1", "--device", "rtx4090", "--days", "300")
     assert "do not hold it" in alone
 

@@ -21,6 +21,6 @@ def test_a_line_holds_as_many_losses_as_fit(width, shown):
     start = SimpleNamespace(allocation=Allocation(1e11, 17_800, 937_000))
     line = progress._line("finished", start, record)
     assert line.startswith("[  0] C=1e11 p= 17.8k t=  937k    9.5 s")
-    assert line.endswith("50% spent")
+    assert line.endswith("50 % spent")
     assert sum(f"{name} 2.000" in line for name in names) == shown
     assert len(line) <= max(width, 53)

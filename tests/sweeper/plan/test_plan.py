@@ -34,7 +34,7 @@ def test_hours_money_and_wall_time_follow_from_the_stated_utilisation():
     assert found.price == pytest.approx(2 * hours, rel=0.01)
     longest = 4e19 / (989e12 * 0.2) / 3600
     assert found.wall_hours == pytest.approx(hours / 4 + longest / 2, rel=0.01)
-    assert "20% as stated" in found.speed
+    assert "20 % as stated" in found.speed
     grid = found.policies.set_index("policy").loc["grid"]
     assert grid["flops"] == pytest.approx(8 * 7e19)
     assert grid["price"] == pytest.approx(2 * 8 * 7e19 / (989e12 * 0.2) / 3600, rel=0.01)
@@ -147,7 +147,7 @@ def test_a_grid_says_what_it_will_train():
 
 def test_moved_shares_are_shown():
     moved = replace(SWEEP, data=Data(shares={"code": 0.3})).plan()
-    assert "builtin: knowledge 51% of tokens, code 30% of tokens, other 19% of" in str(moved)
+    assert "builtin: knowledge 51 % of tokens, code 30 % of tokens, other 19 % of" in str(moved)
 
 
 def test_a_longer_ladder_is_looked_at_whatever_the_devices(monkeypatch):

@@ -118,7 +118,7 @@ def test_other_resources_search_and_another_place_change_nothing(root, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budgets": (2e10,), "allowance": 2e11}, "budgets: 3 trials of 1e.10 FLOPs, and"),
+        ({"budgets": (2e10,), "allowance": 2e11}, "budgets: 3 trials of 1e10 FLOPs, and"),
         ({"data": Data(evaluation_documents=16, zipf=0.5)}, "data.zipf is 1.0 there and 0.5"),
         ({"train": Train(clip=2.0)}, "train.clip is 1.0 there and 2.0 here"),
         ({"flops": "exact"}, "flops is '6p' there and 'exact' here"),

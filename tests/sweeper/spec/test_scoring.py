@@ -60,7 +60,7 @@ def test_the_plan_says_what_scoring_adds_and_warns_where_it_is_much() -> None:
     assert "documents per class) adds 0.0" in str(plan) and not plan.warnings
     assert json.loads(plan.to_json())["scoring"]["most"] <= SHARE
     dear = _sweep(1e11, data=Data(evaluation_documents=512)).plan()
-    assert "scoring adds more than 3%" in str(dear)
+    assert "scoring adds more than 3 %" in str(dear)
     assert "; leave data.evaluation_documents out, name fewer" in dear.warnings[0]
     tiny = _sweep(2e9, sizes=Sizes(7e3, 4e4)).plan()
     assert tiny.scoring.documents == FEWEST and "; name fewer skills" in tiny.warnings[0]

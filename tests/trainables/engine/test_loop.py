@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert _without_clock(resumed) == expected
 
 
-@pytest.mark.parametrize("name", ["C=1e+18 p=124M t=1.3B seed=0", "../a/b"])
+@pytest.mark.parametrize("name", ["C=1e18 p=124M t=1.3B seed=0", "../a/b"])
 def test_what_a_worker_group_kept_is_found_whatever_its_run_was_called(
     record: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
