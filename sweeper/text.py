@@ -125,13 +125,17 @@ def fitted(text: str, *, indent: int | None = None, most: int = 10_000) -> str:
     return "\n".join(_broken(line, width, indent) for line in text.split("\n"))
 
 
+def bound(text: str) -> str:
+    """Words whose numbers no line break parts from their %."""
+    return re.sub(r"(?<=\d) (?=%)", "\xa0", text)
+
+
 def _broken(line: str, width: int, indent: int | None) -> str:
     if len(line) <= width:
         return line
     indent = len(line) - len(line.lstrip()) + 2 if indent is None else indent
-    bound = re.sub(r"(?<=\d) (?=%)", "\xa0", line)
     return textwrap.fill(
-        bound, width, subsequent_indent=" " * indent, break_long_words=False,
+        bound(line), width, subsequent_indent=" " * indent, break_long_words=False,
         break_on_hyphens=False,
     ).replace("\xa0", " ")  # fmt: skip
 

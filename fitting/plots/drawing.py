@@ -55,7 +55,7 @@ def light_to_dark(count: int) -> list[tuple[float, float, float, float]]:
     """Colours from light to dark that survive grey print (viridis without its palest part)."""
     from matplotlib import colormaps
 
-    return [colormaps["viridis"](0.85 * (1 - i / max(count - 1, 1))) for i in range(count)]
+    return [colormaps["viridis"](0.85 * s) for s in np.linspace(0, 1, count)[::-1]]
 
 
 LINE = 32

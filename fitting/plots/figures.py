@@ -33,7 +33,7 @@ from fitting.plots.drawing import (
     plain_numbers,
 )
 from fitting.plots.drawing import COLOURS as COLOURS
-from fitting.values import Z90, FloatArray, Optimum
+from fitting.values import Z90, FloatArray, Optimum, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def figure_isoflops(
     for i, (budget, colour) in enumerate(zip(budgets, light_to_dark(len(budgets)), strict=True)):
         curve = points[points[column] == budget].sort_values("params")
         one = known.get(_key(float(budget)))
-        label = f"{budget:.3g}" + ("" if one is None or one.ok else " (no optimum)")
+        label = number(budget) + ("" if one is None or one.ok else " (no optimum)")
         if i % every:
             label = "_"  # matplotlib leaves such labels out of the legend
         mark = MARKERS[i % len(MARKERS)]
@@ -96,12 +96,15 @@ def figure_ratios(comparisons: Mapping[str, Comparison]) -> Figure:
     Beside the last budget stands the mean over all.
     """
     figure, axes = one_panel(6.0, 4.2)
-    flops = np.concatenate([c.frame["flops"].to_numpy(float) for c in comparisons.values()])
+    shown = [name for name, one in comparisons.items() if len(one.frame)]
+    flops = np.array([c for one in comparisons.values() for c in one.frame["flops"]], float)
     low, high = (flops.min(), flops.max()) if len(flops) else (1.0, 1.0)
     gap = max(math.log(high / low) / 40, 0.02)  # of ln C, between skills and before the mean
     for i, (name, one) in enumerate(comparisons.items()):
+        if name not in shown:
+            continue
         colour, mark = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        shift = gap * (i - (len(comparisons) - 1) / 2)
+        shift = gap * (shown.index(name) - (len(shown) - 1) / 2)
         x, value, se = (one.frame[k].to_numpy(float) for k in ("flops", "log_ratio", "se"))
         _ratio_bars(axes, x * math.exp(shift), value, Z90 * se, colour, mark)
         if math.isfinite(one.pooled):
@@ -116,7 +119,7 @@ def figure_ratios(comparisons: Mapping[str, Comparison]) -> Figure:
     ticks = [r for r in _RATIOS if low < r < top]
     axes.set_yticks(ticks, [f"{r:g}" for r in ticks])
     budgets = sorted(set(flops))[:: math.ceil(len(set(flops)) / 6) or 1]
-    names = [f"{b:.3g}".replace("e+", "e") for b in budgets]
+    names = [number(b) for b in budgets]
     axes.set_xticks([*budgets, high * math.exp(8 * gap)], [*names, "mean"])
     axes.minorticks_off()
     axes.set_xlabel("training FLOPs")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.text import number
 
@@ -142,8 +144,8 @@ def ramp(count: int) -> list[tuple[str, str]]:
     from matplotlib.colors import to_hex
 
     viridis = colormaps["viridis"]
-    steps = [i / max(count - 1, 1) for i in range(count)]
-    return [(to_hex(viridis(0.85 * (1 - s))), to_hex(viridis(0.45 + 0.5 * s))) for s in steps]
+    steps = [float(s) for s in np.linspace(0, 1, count)[::-1]]
+    return [(to_hex(viridis(0.85 * s)), to_hex(viridis(0.95 - 0.5 * s))) for s in steps]
 
 
 def _scale(fits: Fits) -> dict[str, str]:

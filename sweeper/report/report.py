@@ -30,7 +30,7 @@ from sweeper.report import tables
 from sweeper.report.figures import COLOURS, figures, ramp, toggles
 from sweeper.spec.checks import MIN_STEPS
 from sweeper.spec.spec import Spec
-from sweeper.text import between, duration, number, percent
+from sweeper.text import between, bound, duration, number, percent
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -110,7 +110,7 @@ def _render(content: Mapping[str, Any], template: str, *, escape: bool) -> str:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = _cell
-    return environment.get_template(template).render(content)
+    return bound(environment.get_template(template).render(content))
 
 
 def _cell(text: object) -> str:

@@ -52,9 +52,9 @@ def _compared(outcome: Outcome) -> dict[str, Any]:
     caption = "Compute multiplier over training FLOPs; grey: no difference that counts."
     with style():
         drawn = svg(figure_multipliers(found), "compare", caption, skill_colours())
-    said = (f"{found.rule}.", *map(str, found.verdicts), *found.notes)
-    rows = found.frame.drop(columns=["reason"])
     answers = [f"{one.variant} by {one}." for one in found.verdicts]
+    said = (f"{found.rule[0].upper()}{found.rule[1:]}.", *found.notes)
+    rows = found.frame.drop(columns=["reason"])
     return {"reason": "", "said": said, "figures": [(drawn, caption)], "answers": answers,
             "tables": {"Multipliers": _table(rows)}}  # fmt: skip
 

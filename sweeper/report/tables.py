@@ -14,7 +14,7 @@ from sweeper.analysis.conclusions import exponent_interval, status_word
 from sweeper.budget import Allocation
 from sweeper.driver.faults import RESPONSES
 from sweeper.spec.spec import AGGREGATE, Spec
-from sweeper.text import between, number, percent, si, size
+from sweeper.text import between, number, percent, ratio, si, size
 
 if TYPE_CHECKING:
     from fitting import Fits, Optimum, PowerLaw
@@ -114,7 +114,7 @@ def optima(fits: Fits, colours: Mapping[str, str], budgets: list[float]) -> Tabl
             best = fits[skill].at(flops)
             rows.append((
                 _skill(skill, colours, i, len(budgets)), number(flops), size(best.params),
-                between(best.interval), size(best.tokens), number(best.tokens / best.params),
+                between(best.interval), size(best.tokens), ratio(best.tokens / best.params),
                 _status(best),
             ))  # fmt: skip
     return table(rows, "skill", "budget|n", "params p*|n", "90 % interval|n ci", "tokens t*|n",
@@ -213,12 +213,13 @@ def every_trial(trials: pd.DataFrame, seen: pd.DataFrame, skills: list[str]) -> 
 
 
 def _trial_cells(place: int, trial: Mapping[str, Any]) -> list[Cell]:
+    each = trial["tokens"] / trial["params"]
     cells = [
         _numeric(place, "d"),
         Cell(number(trial["flops"])),
         Cell(si(trial["params"]), sort=f"{trial['params']:.0f}"),
         Cell(si(trial["tokens"]), sort=f"{trial['tokens']:.0f}"),
-        _numeric(trial["tokens"] / trial["params"], ".3g"),
+        Cell(ratio(each), sort=f"{each:.6g}"),
         _numeric(trial["seed"], "d"),
     ]
     if "wall_s" in trial:

@@ -17,6 +17,7 @@ from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface
+from fitting.plots.drawing import light_to_dark
 from fitting.reading.observations import prepare
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
 from fitting.values import Optimum
@@ -71,7 +72,7 @@ def test_every_optimum_has_a_cross_and_unusable_ones_are_named(fits: dict[str, F
     figure = plots.figure_isoflops(one.observations, flawed)
     assert crosses(figure, "#C1121F") == 8
     labels = [t.get_text() for t in figure.axes[0].get_legend().get_texts()]
-    assert labels[0] == "6e+18 (no optimum)"
+    assert labels[0] == "6e18 (no optimum)"
 
 
 def test_crosses_lie_on_their_curves(fits: dict[str, Fit]) -> None:
@@ -160,6 +161,13 @@ def test_ratios_by_budget(fits: dict[str, Fit]) -> None:
     labels = [t.get_text() for t in axes.get_legend().get_texts()]
     assert labels == ["code: mean 0.92", "knowledge: mean 1.12"]
     assert axes.get_xticklabels()[-1].get_text() == "mean"
+    # A skill without an optimum moves no other's points, and leaves every colour its skill.
+    none = compare_optima([replace(o, status=Status.FLAT) for o in fits["code"].optima], aggregate)
+    one = {"code": none, "knowledge": comparisons["knowledge"]}
+    (alone,) = plots.figure_ratios(one).axes
+    line = next(line for line in alone.lines if len(line.get_xdata()) == 9)
+    assert list(line.get_xdata()) == [o.flops for o in aggregate]
+    assert line.get_color() == plots.COLOURS[1]
 
 
 def test_no_cross_beyond_the_sizes_trained(fits: dict[str, Fit]) -> None:
@@ -170,3 +178,7 @@ def test_no_cross_beyond_the_sizes_trained(fits: dict[str, Fit]) -> None:
     for params, crosses in ((2e8, 1), (9e9, 0)):
         (axes,) = plots.figure_isoflops(points, [replace(own[0], params=params)]).axes
         assert sum(line.get_marker() == "x" for line in axes.lines) == crosses
+
+
+def test_a_single_budget_is_drawn_dark() -> None:
+    assert light_to_dark(1) == light_to_dark(3)[-1:]
