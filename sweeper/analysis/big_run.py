@@ -85,14 +85,14 @@ class Run:
         ]  # fmt: skip
         lines = [
             *parts,
-            ("takes", f"{number(self.device_hours)} {self.device} hours on {self.devices} device(s) "
-                      f"({self.speed_source}){each}{money}"),
+            ("takes", f"{number(self.device_hours)} {self.device} hours on {self.devices} "
+                      f"device(s) ({self.speed_source}){each}{money}"),
             *expected,
             *(("warning", warning) for warning in self.warnings),
         ]  # fmt: skip
         return "\n".join([
-            f"the run for {self.skill} on {number(flops)} FLOPs: {si(params)} params on {si(tokens)} "
-            f"tokens ({ratio(tokens / params)} per param)",
+            f"the run for {self.skill} on {number(flops)} FLOPs: {si(params)} params on "
+            f"{si(tokens)} tokens ({ratio(tokens / params)} per param)",
             *(f"  {name:<9} {text}" for name, text in lines),
         ])  # fmt: skip
 

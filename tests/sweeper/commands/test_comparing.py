@@ -115,7 +115,7 @@ def test_the_spec_says_which_variant_of_a_sweep_is_the_reference(tmp_path: Path)
     outcome = Outcome(spec, rows, None)
     assert [one.name for one in of_sweep("", outcome)] == ["old", "new"]
     (section,) = [s for s in sections(outcome) if s["name"] == "compare"]
-    assert any("better" in line for line in section["said"])
+    assert any("better" in line for line in section["answers"])
     assert "<svg" in section["figures"][0][0]
     page = write(outcome, tmp_path / "report.md", fit_skills(rows)).read_text()
     assert "* new by code" in page.split("## What the sweep says")[1].lstrip().splitlines()[0]
