@@ -1,10 +1,10 @@
-"""Laws of learning rate and batch size: published ones, and the form that ours take.
+"""Laws of learning rate and batch size: Step Law, and the form that ours take.
 
 Legend: p = params, t = tokens, C = flops = 6 p t; logarithms natural; rates per step (AdamW),
 batches in tokens.
 
-Published laws hold for their own optimiser, schedule and count of params; each says what it
-counts and where it was measured. Our own come from `fitting.fit_points`.
+Step Law holds for its own optimiser, schedule and count of params. Our own laws come from
+`fitting.fit_points`; other published rules are in `trainables.recipe`, which trains by them.
 """
 
 from __future__ import annotations
@@ -143,44 +143,6 @@ class Rule:
     batch_tokens: HyperparameterLaw
 
 
-def _of_flops(
-    quantity: Quantity,
-    coefficient: float,
-    exponent: float,
-    flops: tuple[float, float],
-    source: str,
-) -> HyperparameterLaw:
-    """A law printed as a power of C, written in params and tokens by C = 6 p t."""
-    scaled = coefficient * FLOPS_PER_PARAM_TOKEN**exponent
-    return HyperparameterLaw(
-        quantity, scaled, exponent, exponent, flops_range=flops, source=source
-    )
-
-
-_DEEPSEEK = (
-    "DeepSeek LLM (arXiv 2401.02954, equation 1): AdamW, multi-step schedule, C = M t with M the "
-    "non-embedding FLOPs per token, attention included; near-optimal within .25 % of the loss"
-)
-DEEPSEEK = Rule(
-    _of_flops("learning_rate", 0.3118, -0.1250, (1e17, 1e20), _DEEPSEEK),
-    _of_flops("batch_tokens", 0.2920, 0.3271, (1e17, 1e20), _DEEPSEEK),
-)
-"""Grids at 1e17 to 2e19 FLOPs, checked at 1e20."""
-
-_PORIAN = (
-    "Porian et al. 2024 (arXiv 2406.19146): AdamW, weight decay 1e-4, constant rate, sequences of "
-    "2048; params are linear layers and head, not the embedding; beta2 .99 or .999 for batches up "
-    "to 128 sequences"
-)
-_PORIAN_SIZES = (25e6, 110e6)  # sizes their laws were fitted on
-PORIAN = Rule(
-    HyperparameterLaw("learning_rate", 3.7, -0.36, params_range=_PORIAN_SIZES, source=_PORIAN),
-    HyperparameterLaw(
-        "batch_tokens", 0.00037 * 2048, 0.703, params_range=_PORIAN_SIZES, source=_PORIAN
-    ),
-)
-"""Tuned near 20 tokens per parameter."""
-
 _STEP = (
     "Step Law (Li et al. 2025, arXiv 2503.04715): AdamW, cosine to a fixed final rate of 1e-5, "
     "sequences of 2048, dense models; params without embeddings. Constants: mean and covariance "
@@ -204,6 +166,3 @@ STEP_LAW = Rule(
     ),
 )
 """Seventeen allocations of .21 to 1.07 B params on 4 to 100 B tokens, about 110 trials each."""
-
-PUBLISHED = {"deepseek": DEEPSEEK, "porian": PORIAN, "step-law": STEP_LAW}
-"""By name."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fitting.tuning.published import DEEPSEEK, PORIAN, STEP_LAW
+from fitting.tuning.published import STEP_LAW
+from trainables.families import Model
+from trainables.recipe import deepseek_batch, recipe
+from trainables.shapes import solve
+from trainables.training import Train
 
 
 def deepseek_flops(layers: int, width: int, context: int, tokens: float) -> float:
@@ -12,24 +16,20 @@ def deepseek_flops(layers: int, width: int, context: int, tokens: float) -> floa
     return (72 * layers * width**2 + 12 * layers * width * context) * tokens
 
 
-def test_deepseek_rule_at_round_budgets() -> None:
-    assert DEEPSEEK.learning_rate(1, 1e20 / 6) == pytest.approx(0.3118 * 10**-2.5)
-    assert DEEPSEEK.batch_tokens(1, 1e20 / 6) == pytest.approx(0.2920 * 10**6.542)
-
-
 def test_deepseek_models_were_trained_by_their_rule() -> None:
-    """7 B: 4.2e-4, 2304 sequences of 4096; 67 B: 3.2e-4, 4608 (table 2), both on 2 T tokens."""
+    """7 B: 2304 sequences of 4096; 67 B: 4608 (table 2), both on 2 T tokens."""
     small = deepseek_flops(30, 4096, 4096, 2e12)
     large = deepseek_flops(95, 8192, 4096, 2e12)
-    assert DEEPSEEK.learning_rate(1, small / 6) == pytest.approx(4.2e-4, rel=0.03)
-    assert DEEPSEEK.learning_rate(1, large / 6) == pytest.approx(3.2e-4, rel=0.03)
-    assert DEEPSEEK.batch_tokens(1, small / 6) == pytest.approx(2304 * 4096, rel=0.1)
-    assert DEEPSEEK.batch_tokens(1, large / 6) == pytest.approx(4608 * 4096, rel=0.1)
+    assert deepseek_batch(small) == pytest.approx(2304 * 4096, rel=0.1)
+    assert deepseek_batch(large) == pytest.approx(4608 * 4096, rel=0.1)
+    assert deepseek_batch(1e20) == pytest.approx(0.2920 * 10**6.542)
 
 
 def test_porian_rule_at_a_hundred_million() -> None:
-    assert float(PORIAN.learning_rate(1e8, 2e9)) == pytest.approx(4.9e-3, rel=0.01)
-    assert float(PORIAN.batch_tokens(1e8, 2e9)) / 2048 == pytest.approx(156, rel=0.01)
+    shape = solve(1e8, Model(vocabulary=32_000, context=2048))
+    found = recipe(Train(rule="porian"), shape, 2_000_000_000)
+    assert found.learning_rate == pytest.approx(4.9e-3, rel=0.01)
+    assert found.batch == pytest.approx(156, rel=0.02)
 
 
 def test_step_law_at_its_two_grids() -> None:
