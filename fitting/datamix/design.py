@@ -16,6 +16,7 @@ import numpy as np
 
 from fitting.datamix.curves import DesignPoints, Member, evaluate
 from fitting.datamix.joint import MixFit
+from fitting.mixture.design import Projected
 from fitting.values import Z90, FloatArray
 
 GUARD_WEIGHT = 0.5
@@ -23,44 +24,6 @@ GUARD_WEIGHT = 0.5
 `fitting.mixture.design`."""
 
 GUARD = 1.0
-
-
-@dataclass
-class _Projected:
-    """One member of every skill: covariances projected on candidates and targets.
-
-    Attributes:
-        rows: (S, n, P) gradients of the candidates' losses.
-        covariance: (S, n, P) rows times V.
-        noise: (S,) variance of one loss.
-        targets: (S, T, P) gradients of the targets.
-        projected: (S, T, P) targets times V.
-    """
-
-    weight: FloatArray
-    rows: FloatArray
-    covariance: FloatArray
-    noise: FloatArray
-    targets: FloatArray
-    projected: FloatArray
-
-    def gains(self, square: float, weight: FloatArray) -> FloatArray:
-        """Fall of ln(tolerance^2 + variance), weighted over targets, of each candidate, (n,)."""
-        covariance = np.einsum("snp,stp->snt", self.covariance, self.targets)
-        own = np.einsum("snp,snp->sn", self.covariance, self.rows) + self.noise[:, None]
-        variance = np.einsum("stp,stp->st", self.projected, self.targets)[:, None, :]
-        left = np.maximum(variance - covariance**2 / own[:, :, None], 0.0)
-        fall = np.log((square + variance) / (square + left)) @ weight
-        return np.asarray(self.weight @ fall)
-
-    def observe(self, i: int) -> None:
-        """Take candidate ``i`` as trained."""
-        own = np.einsum("sp,sp->s", self.covariance[:, i], self.rows[:, i]) + self.noise
-        scaled = self.covariance[:, i] / own[:, None]
-        along = np.einsum("snp,sp->sn", self.covariance, self.rows[:, i])
-        projected = np.einsum("stp,sp->st", self.projected, self.rows[:, i])
-        self.covariance = self.covariance - along[:, :, None] * scaled[:, None, :]
-        self.projected = self.projected - projected[:, :, None] * scaled[:, None, :]
 
 
 @dataclass(frozen=True)
@@ -127,22 +90,22 @@ def choose_mixes(
     weight = targets(next(iter(fits.values())))[1]
     chosen: list[int] = []
     while len(chosen) < n:
-        gain = sum(s.gains(square, weight) for s in states) / candidates.cost
+        gain = sum(own @ (s.falls(square) @ weight) for own, s in states) / candidates.cost
         gain = np.where(candidates.points.flops <= remaining, gain, -1.0)
         best = int(np.argmax(gain)) if len(gain) else -1
         if best < 0 or gain[best] <= 0:
             break
         chosen.append(best)
         remaining -= float(candidates.points.flops[best])
-        for state in states:
-            state.observe(best)
+        for _, state in states:
+            state.learn(best)
     return chosen
 
 
 def _projected(
     fits: Sequence[MixFit], points: DesignPoints, pending: DesignPoints
-) -> list[_Projected]:
-    """Covariances of each member, with the trials in training counted, projected."""
+) -> list[tuple[FloatArray, Projected]]:
+    """Weights (S,) of each member, and its covariances with the trials in training counted."""
     wanted = np.stack([targets(fit)[0] for fit in fits])
     found = []
     for i, member in enumerate(fits[0].members):
@@ -153,10 +116,10 @@ def _projected(
             [evaluate(m.theta, fit.grid, points)[1] for m, fit in zip(own, fits, strict=True)]
         )
         after = [_after(m, fit, pending) for m, fit in zip(own, fits, strict=True)]
-        covariance, noise = np.stack(after), np.array([m.noise**2 for m in own])
-        found.append(
-            _Projected(weight, rows, rows @ covariance, noise, wanted, wanted @ covariance)
-        )
+        covariance = np.stack(after)
+        noise = np.array([m.noise**2 for m in own])[:, None] * np.ones(rows.shape[1])
+        parts = rows, rows @ covariance, noise, wanted, wanted @ covariance
+        found.append((weight, Projected(1.0, *parts)))
     return found
 
 

@@ -78,8 +78,8 @@ class Candidates:
 
 
 @dataclass
-class _Projected:
-    """One component's covariance, projected on candidates and targets.
+class Projected:
+    """One member's covariance, projected on candidates and targets.
 
     Attributes:
         weight: share in the score.
@@ -101,16 +101,16 @@ class _Projected:
     def __post_init__(self) -> None:
         self.own = np.einsum("snp,snp->sn", self.spread, self.rows)
 
-    def gains(self, square: float) -> FloatArray:
-        """Mean fall of ln(tolerance^2 + variance) over skills and targets, (n,)."""
+    def falls(self, square: float) -> FloatArray:
+        """Fall of ln(tolerance^2 + variance) by each candidate, (S, n, T)."""
         covariance = self.spread @ np.swapaxes(self.aims, 1, 2)
         variance = np.einsum("stp,stp->st", self.aim_spread, self.aims)[:, None, :]
         fall = covariance**2 / (self.noise + self.own)[:, :, None]
         left = np.maximum(variance - fall, 0.0)
-        return np.asarray(np.log((square + variance) / (square + left)).mean(axis=(0, 2)))
+        return np.asarray(np.log((square + variance) / (square + left)))
 
     def joint_gain(self, block: list[int], square: float) -> float:
-        """As `gains`, for several candidates together."""
+        """Mean of `falls` over skills and targets, for several candidates together."""
         spread = self.spread[:, block]
         covariance = spread @ np.swapaxes(self.aims, 1, 2)
         between = spread @ np.swapaxes(self.rows[:, block], 1, 2)
@@ -215,7 +215,7 @@ def narrowing(fit: Guarded, trials: Candidates, goal: Goal, *, pending: Candidat
 
 
 def _best(
-    members: Sequence[_Projected],
+    members: Sequence[Projected],
     candidates: Candidates,
     blocks: Sequence[list[int]],
     goal: Goal,
@@ -227,7 +227,7 @@ def _best(
     One trial on a budget of its own level teaches next to nothing of its optimum, three do: where
     a block of trials on one budget is worth more per FLOP than any single one, it is begun.
     """
-    single = sum(b.weight * b.gains(square) for b in members) * candidates.chance
+    single = sum(b.weight * b.falls(square).mean(axis=(0, 2)) for b in members) * candidates.chance
     worth = single / (candidates.cost + goal.overhead)
     worth = np.where(candidates.reserved <= remaining, worth, -1.0)
     best, most = int(np.argmax(worth)), float(worth.max())
@@ -266,7 +266,7 @@ def _blocks(fit: Guarded, candidates: Candidates) -> list[list[int]]:
     return blocks
 
 
-def _square(fit: Guarded, members: Sequence[_Projected], goal: Goal) -> float:
+def _square(fit: Guarded, members: Sequence[Projected], goal: Goal) -> float:
     """The variance of ln p* from which on a fall counts by its ratio; below, by its size.
 
     While a law is believed, cheap budgets teach about all others, and the wanted variance rules.
@@ -279,7 +279,7 @@ def _square(fit: Guarded, members: Sequence[_Projected], goal: Goal) -> float:
     return max(goal.square, float(_variance(members).mean()))
 
 
-def _variance(members: Sequence[_Projected]) -> FloatArray:
+def _variance(members: Sequence[Projected]) -> FloatArray:
     """Variance of ln p* within components, (S, T)."""
     total = sum(b.weight for b in members)
     parts = [b.weight * np.einsum("stp,stp->st", b.aim_spread, b.aims) for b in members]
@@ -354,7 +354,7 @@ def _shares(fit: Guarded) -> FloatArray:
 
 def _projected(
     fit: Guarded, candidates: Candidates, pending: Candidates, targets: Sequence[float]
-) -> list[_Projected]:
+) -> list[Projected]:
     """Covariances of the components that matter, with the pending trials counted, projected."""
     members = zip(fit.components, _shares(fit), strict=True)
     return [
@@ -371,7 +371,7 @@ def _project(
     candidates: Candidates,
     pending: Candidates,
     targets: Sequence[float],
-) -> _Projected:
+) -> Projected:
     covariance = component.covariance
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
@@ -381,7 +381,7 @@ def _project(
     rows = component.jacobian(candidates.log_params, candidates.flops)
     aims = component.target(np.asarray(targets, float))
     noise = _noise(fit, component, candidates)
-    return _Projected(share, rows, rows @ covariance, noise, aims, aims @ covariance)
+    return Projected(share, rows, rows @ covariance, noise, aims, aims @ covariance)
 
 
 def _noise(fit: Guarded, component: Component, places: Candidates) -> FloatArray:
