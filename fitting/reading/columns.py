@@ -174,7 +174,7 @@ def _require(sheet: Sheet, choice: Choice) -> None:
     letters = {h.column for h in sheet.headers if h.key in ("l", "d")}
     width = " ('D' beside 'L' was taken for width and layers)" if {"L", "D"} <= letters else ""
     raise TableError(
-        f"missing columns {', '.join(said)}: two of flops, params, tokens are needed beside the "
+        f"missing columns {', '.join(said)}: two of flops, params, tokens are needed besides the "
         f"loss; the table has {quoted(sheet.names[:30])}{width}. Name them by --columns "
         f"{missing[0]}=COLUMN, or give a number that holds for every row, such as --columns "
         f"{missing[0]}={'1e19' if missing[0] == 'flops' else '2e9'}"

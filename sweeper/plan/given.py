@@ -258,7 +258,7 @@ class _Maker:
         """The sweep of the largest top budget that fits the time, and the corpus."""
 
         def fits(top: float) -> Spec | None:
-            tried = self.kindly(top, span)
+            tried = self.spec_or_none(top, span)
             if tried is None or repeated(tried) or self.seconds(tried, measured) > seconds:
                 return None
             return tried
@@ -266,7 +266,7 @@ class _Maker:
         found, top = None, LEAST
         while top < MOST:
             tried = fits(top)
-            if tried is None and (found is not None or self.kindly(top, span) is not None):
+            if tried is None and (found is not None or self.spec_or_none(top, span) is not None):
                 break
             found, top = tried or found, top * STEP
         if found is None:
@@ -286,7 +286,7 @@ class _Maker:
         more = (seconds - around) / max(self.seconds(spec, measured) - around, 1)
         return self.spec(spec.budgets[-1], span, min(more, MOST_TIMES)) if more > 1.1 else spec
 
-    def kindly(self, top: float, span: float) -> Spec | None:
+    def spec_or_none(self, top: float, span: float) -> Spec | None:
         """The sweep up to a top budget, or None where it cannot be."""
         try:
             return self.spec(top, span)
@@ -306,7 +306,7 @@ class _Maker:
         span = spec.budgets[-1] / spec.budgets[0]
         if span < 0.9 * SPANS[0]:
             said.append(f"a decade of budgets does not fit: a factor of {span:.2g}")
-        bigger = self.kindly(spec.budgets[-1] * STEP, span)
+        bigger = self.spec_or_none(spec.budgets[-1] * STEP, span)
         if bigger is None:
             said.append(
                 "the sizes end the ladder: above it, optima lie beyond the largest; what time is "
