@@ -25,7 +25,7 @@ Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def check(variants: Variants, mixes: object, search: SearchSettings) -> None:
-    """Refuse variants together with mixes, of unknown sections, or that the search does not know."""
+    """Refuse variants with mixes, of unknown sections, or that the search does not know."""
     if variants and mixes:
         raise SpecError(
             "variants: a sweep has mixes or variants, not both; write each mix as a variant, "
