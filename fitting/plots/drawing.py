@@ -7,7 +7,7 @@ and shares run along a light-to-dark scale with a marker each, so that grey prin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,6 +141,11 @@ def legend_above(axes: Axes, title: str, *, columns: int) -> None:
         title=title, fontsize=8, title_fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0),
         frameon=False, ncols=columns,
     )  # fmt: skip
+
+
+def few(values: Sequence[float], most: int = 6) -> Sequence[float]:
+    """Some of an axis' budgets, evenly, so that their labels do not run into each other."""
+    return values[:: math.ceil(len(values) / most) or 1]
 
 
 def _size(value: float) -> str:

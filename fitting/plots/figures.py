@@ -22,6 +22,7 @@ from fitting.plots.drawing import (
     draw_curve,
     draw_mark,
     draw_path,
+    few,
     finish_axes,
     finish_params_axis,
     legend_above,
@@ -118,7 +119,7 @@ def figure_ratios(comparisons: Mapping[str, Comparison]) -> Figure:
     low, top = axes.get_ylim()
     ticks = [r for r in _RATIOS if low < r < top]
     axes.set_yticks(ticks, [f"{r:g}" for r in ticks])
-    budgets = sorted(set(flops))[:: math.ceil(len(set(flops)) / 6) or 1]
+    budgets = few(sorted(set(flops)))
     names = [number(b) for b in budgets]
     axes.set_xticks([*budgets, high * math.exp(8 * gap)], [*names, "mean"])
     axes.minorticks_off()

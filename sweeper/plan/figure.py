@@ -28,7 +28,7 @@ def draw(
         raise SpecError("figure: plan with simulate=True (--simulate) for the trials to draw")
     from fitting.plots.drawing import new_figure
 
-    figure = new_figure(9.0, 4.0)
+    figure = new_figure(10.0, 4.0)
     left, right = figure.subplots(1, 2)
     _trials(left, table, simulated)
     _intervals(right, expected)
@@ -38,7 +38,12 @@ def draw(
 
 def _trials(axes: Any, rows: pd.DataFrame, simulated: pd.DataFrame) -> None:
     """Tokens against params: a line and its sizes per budget, a simulated sweep's trials on it."""
-    from fitting.plots.drawing import finish_params_axis, light_to_dark, plain_numbers
+    from fitting.plots.drawing import (
+        finish_params_axis,
+        legend_beside,
+        light_to_dark,
+        plain_numbers,
+    )
 
     colours = light_to_dark(len(rows))
     for colour, row in zip(colours, rows.itertuples(), strict=True):
@@ -48,7 +53,7 @@ def _trials(axes: Any, rows: pd.DataFrame, simulated: pd.DataFrame) -> None:
         own = simulated[simulated["flops"] == row.flops]
         counts = own.groupby(["params", "tokens"]).size().reset_index(name="n")
         axes.scatter(
-            counts["params"], counts["tokens"], s=22 * counts["n"], color=colour, alpha=0.8,
+            counts["params"], counts["tokens"], s=22 * counts["n"] ** 0.5, color=colour, alpha=0.8,
             edgecolor="white", linewidth=0.4, label=f"{number(row.flops)}: {len(own)}",
         )  # fmt: skip
     axes.plot(rows["params"], rows["tokens"], "k+", markersize=8, label="guessed optimum")
@@ -56,12 +61,12 @@ def _trials(axes: Any, rows: pd.DataFrame, simulated: pd.DataFrame) -> None:
     finish_params_axis(axes, f"{len(simulated)} trials of a simulated sweep")
     axes.set_ylabel("tokens")
     plain_numbers(axes.yaxis)
-    axes.legend(title="FLOPs: trials", fontsize=7, title_fontsize=7)
+    legend_beside(axes, "FLOPs: trials")
 
 
 def _intervals(axes: Any, expected: pd.DataFrame) -> None:
     """Half-width of each skill's 90 % interval of p*, in per cent, by budget."""
-    from fitting.plots.drawing import COLOURS, literal, plain
+    from fitting.plots.drawing import COLOURS, few, literal, plain
 
     for i, skill in enumerate(expected["by_skill"].iloc[0]):
         widths = [100 * (math.exp(by[skill]) - 1) for by in expected["by_skill"]]
@@ -70,7 +75,8 @@ def _intervals(axes: Any, expected: pd.DataFrame) -> None:
             linewidth=1, label=literal(skill),
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xticks(expected["flops"], [number(c) for c in expected["flops"]])
+    ticks = few(list(expected["flops"]))
+    axes.set_xticks(ticks, [number(c) for c in ticks])
     axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel("budget, FLOPs")

@@ -174,7 +174,7 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
             "guess p*": [si(v) for v in table["params"]],
             "tokens": [si(v) for v in table["tokens"]],
             "t/p": [ratio(v) for v in table["tokens_per_param"]],
-            "steps": [_known(v, "{:.0f}".format) for v in table["steps"]],
+            "steps": [_known(v, "{:,.0f}".format) for v in table["steps"]],
             "memory": [_known(v, gigabytes) for v in table["memory_bytes"]],
             "time": [duration(3600 * v) for v in table["hours"]],
         }

@@ -17,7 +17,7 @@ from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface
-from fitting.plots.drawing import light_to_dark
+from fitting.plots.drawing import few, light_to_dark
 from fitting.reading.observations import prepare
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
 from fitting.values import Optimum
@@ -182,3 +182,7 @@ def test_no_cross_beyond_the_sizes_trained(fits: dict[str, Fit]) -> None:
 
 def test_a_single_budget_is_drawn_dark() -> None:
     assert light_to_dark(1) == light_to_dark(3)[-1:]
+
+
+def test_labels_of_many_budgets_have_room() -> None:
+    assert [list(few(range(n))) for n in (0, 3, 9)] == [[], [0, 1, 2], [0, 2, 4, 6, 8]]
