@@ -36,6 +36,7 @@ MUCH_MORE = 10.0
 who has a tenth of what it takes does not wait for it)."""
 
 _STATUS_WORDS = {
+    Status.EDGE: "at the edge",
     Status.FLAT: "flat within noise",
     Status.NO_INTERIOR_MINIMUM: "no minimum",
     Status.NOT_IDENTIFIED: "not determined",

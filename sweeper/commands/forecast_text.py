@@ -190,7 +190,7 @@ def _serving(one: Values) -> str:
     known = f"90 %: {si(low)} to {si(high)}" if high < float("inf") else "no interval"
     reach = (
         f"{si(one['params'])} params ({known}) on {si(one['tokens'])} tokens reach "
-        f"{one['loss']:.4g} nats for {one['cost']:.3g} {_unit(one)}"
+        f"{one['loss']:.4g} nats for {number(one['cost'])} {_unit(one)}"
     )
     if not one["demand_tokens"]:
         return f"{reach}{_beyond(one)}"

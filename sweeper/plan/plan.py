@@ -210,7 +210,7 @@ def _why(row: Any) -> str:
     if math.isnan(row.memory_bytes):
         return "as cluster.resources says: the memory of a user's models is not known"
     need = f"{gigabytes(row.memory_bytes)} of {gigabytes(row.device_bytes)}"
-    return f"the largest needs {need}{', recomputing blocks' if row.recompute else ''}"
+    return f"the largest needs at least {need}{', recomputing blocks' if row.recompute else ''}"
 
 
 def _wall(plan: Plan) -> str:

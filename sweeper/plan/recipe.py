@@ -152,7 +152,8 @@ def _model(spec: Spec, top: TrialConfig) -> Line:
     share = model.vocabulary * shape.width / shape.params_with_head
     value = (
         f"{model.family}, {si(spec.space.params[0])} to {si(spec.space.params[-1])} params; "
-        f"vocabulary {model.vocabulary}, {percent(share)} of the params at the largest optimum"
+        f"vocabulary {model.vocabulary}, {number(100 * share, 2)} % of the "
+        "params at the largest optimum"
     )
     doubt, coefficient, exponent = "", *VOCABULARY
     best = coefficient * spec.budgets[-1] ** exponent / shape.width

@@ -65,7 +65,7 @@ class Request:
         file: where it will be written: its stem names the sweep.
         hours: of the sweep, on all devices; None for what is usual of the kind.
         allowance: FLOPs instead of hours.
-        device: what it runs on; this machine's own for a trainer or a table, else an H100.
+        device: what it runs on; this machine's own for a trainer, else an H100.
         gpus: how many of them; None for 8 of a cluster, else 1.
         data: a prepared corpus; empty for the built-in documents.
         command: of a trainer.
@@ -91,7 +91,7 @@ class Request:
             if value is not None and not 0 < value < math.inf:
                 raise SpecError(f"--{name} {value:g}: give a number above 0")
         if not self.device:
-            here = self.kind in ("trainer", "table") and self.gpus is None
+            here = self.kind == "trainer" and self.gpus is None
             object.__setattr__(self, "device", local() if here else "h100")
         if self.gpus is None:
             object.__setattr__(self, "gpus", 8 if self.kind == "cluster" else 1)

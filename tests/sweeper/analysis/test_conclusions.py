@@ -114,7 +114,8 @@ def test_every_skill_is_set_against_the_aggregate_and_the_law_is_named() -> None
 def test_optima_that_forbid_a_number_are_named_and_not_compared() -> None:
     said = conclusions(fits(stub(1.5), stub(0.7, status=Status.EDGE)), "validation")
 
-    assert said[0] == "knowledge and code cannot be compared yet: code has no optimum (edge)."
+    words = "knowledge and code cannot be compared yet: code has no optimum (at the edge)."
+    assert said[0] == words
     assert not any("code’s optimum" in sentence for sentence in said)
     assert said[-1].startswith("code has no optimum to plan with at 1e11, 2e11, 4e11 FLOPs: ")
     assert said[-1].endswith("train sizes beyond it.")

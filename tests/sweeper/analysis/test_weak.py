@@ -46,13 +46,14 @@ def test_a_sound_skill_is_not_named() -> None:
     [
         # Random digits: their frequencies are learned at once, and then nothing.
         (lambda p, t, rng: math.log(10) + 0.004 * rng.standard_normal(p.size), "nothing of it is"),
+        (lambda p, t, rng: 2 - 2e-5 * np.log(p * t), "its loss does not fall"),  # by 0.0 %
         (lambda p, t, rng: 6.3 + 0.1 * rng.standard_normal(p.size), "no better than guessing"),
         (
             lambda p, t, rng: _sound(p, t, rng) + np.random.default_rng(1).normal(0, 4, p.size),
             "noise hides",
         ),
     ],
-    ids=["unlearnable", "uniform", "noisy"],
+    ids=["unlearnable", "unmoved", "uniform", "noisy"],
 )
 def test_a_skill_that_says_nothing_is_named_with_the_reason(losses: Losses, said: str) -> None:
     found = _weak(_table(code=_sound, odd=losses), vocabulary=512)

@@ -56,6 +56,7 @@ def test_a_table_gives_a_spec_that_goes_on_from_it(folder):
     said("init", "table", "--runs", "runs.csv", "--out", "s.yaml")
     spec = yaml.safe_load((folder / "s.yaml").read_text())
     assert [float(b) for b in spec["budgets"]] == [3e18, 1e19, 3e19]
+    assert spec["cluster"]["device"] == "h100"  # such budgets are no CPU's
     assert spec["trainer"]["skills"] == {"code": "code", "validation": "aggregate"}
     assert "1e+19" not in (folder / "s.yaml").read_text()
     assert json.loads(said("plan", "s.yaml", "--pilot", "runs.csv", "--json"))["allowance"] == 2e20

@@ -72,7 +72,7 @@ def test_an_optimum_beyond_the_sizes_of_its_budget_is_marked(tmp_path: Path) -> 
     small = table["N"] < 0.4 * (flops.max() / 120) ** 0.5
     table[(flops < 0.9 * flops.max()) | small].to_csv(tmp_path / "cut.csv", index=False)
     text = say("fit", tmp_path / "cut.csv")
-    assert "(edge)" in text and "lies above the sizes trained" in text
+    assert "(at the edge)" in text and "lies above the sizes trained" in text
 
 
 def test_columns_and_where(tmp_path: Path) -> None:
