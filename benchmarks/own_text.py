@@ -227,6 +227,9 @@ def size_at(fits: Any, aggregate: str, flops: float) -> float:
 
 def one_check(wanted: tuple[str, int, float, float]) -> list[dict[str, Any]]:
     """One training, in this process: its losses by skill."""
+    import torch
+
+    torch.set_num_threads(1)  # as trials of a sweep on a CPU
     folder, number, flops, params = wanted
     spec = Results(folder).sweep
     allocation = spec.space.allocation(flops, params, seed=SEED + number)

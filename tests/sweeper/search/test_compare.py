@@ -113,15 +113,28 @@ def test_gains_fall_once_a_trial_is_in_training() -> None:
     assert 0 < again < alone < 1
 
 
-def test_slots_wait_while_what_is_in_training_is_expected_to_decide() -> None:
+def test_slots_wait_while_what_is_in_training_is_expected_to_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     table, search = sweep(1.15), CompareSearch(SearchSettings(), spaces())
-    assert table.attrs["finished"].reason == "decided"
-    last = int(table["trial_id"].max())
-    near, far = table[table["trial_id"] < last], table[table["trial_id"] < last - 1]
-    training = [s.allocation(LADDER[-1], 7e8, seed) for s in spaces().values() for seed in (8, 9)]
-    assert search.propose(near, [], 1e22, 3) != []
-    assert search.propose(near, training, 1e22, 3) == []
-    assert search.propose(far, training, 1e22, 3) != []
+    before = table[table["trial_id"] < int(table["trial_id"].max())]
+    training = [spaces()["new"].allocation(LADDER[-1], 7e8, seed=9)]
+    for share, waits in ((1.0, False), (0.1, True)):
+        monkeypatch.setattr(aim, "left", lambda *_, share=share: share)
+        assert (search.propose(before, training, 1e22, 3) == []) is waits
+    assert search.propose(before, [], 1e22, 3) != []  # nothing to wait for
+
+
+def test_less_is_left_the_more_is_in_training() -> None:
+    table = sweep(1.1, share=0.08)
+    frames = {n: table[table["mix"] == n] for n in ("base", "new")}
+    joint = fit_joint(VariantTrials.of(frames, ["code"]), ladder=LADDER)
+    pending = aim.Trial(np.array([], dtype=int), np.array([]), np.array([]))
+    shares = []
+    for size in (3e8, 6e8, 1.2e9):
+        pending = aim.added(pending, 1, math.log(size), math.log(6e19))
+        shares.append(aim.left(joint, pending, 1, 0, 6e19))
+    assert 1 > shares[0] > shares[1] > shares[2] > 0
 
 
 def test_a_spec_asks_for_it() -> None:
