@@ -110,7 +110,7 @@ def test_silence_is_judged_by_a_trials_own_pace_and_twice_as_patiently_each_time
     start = SimpleNamespace(hangs=0)
     watched = Watched(start, 0.0)
     for now[0] in (1.0, 2.0, 5.0, 6.0):
-        watched.heard()
+        watched.reported()
     assert watched.patience_s(2.0) == pytest.approx(SLOWER * 3.0)
     assert watched.patience_s(100.0) == 100.0
     start.hangs = 2
