@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
+from dataclasses import replace
 from datetime import date
 from itertools import combinations, product
 from pathlib import Path
@@ -27,7 +28,7 @@ from scipy.optimize import minimize_scalar
 from worlds import LADDER, WORLDS, world
 
 from fitting import compare_optima, compare_skills, fit_skills
-from fitting.compare.optima import pool_laws
+from fitting.compare.optima import Comparison, pool_laws
 from fitting.values import Z90
 from trainables.progress import counted
 from trainables.simulated import SURFACES
@@ -65,13 +66,30 @@ def sweep(budgets: tuple[float, ...], noise: float, shared: float, seed: int) ->
 def intervals(table: pd.DataFrame, one: str, other: str) -> dict[str, tuple[float, float]]:
     """90 % intervals of ln ratio by way of getting them."""
     fits = fit_skills(table)
-    averaged = compare_optima(fits[one].optima, fits[other].optima, pooling="precision")
+    averaged = by_precision(compare_optima(fits[one].optima, fits[other].optima))
     return {
         "joint": fits.compare(one, other).interval(),
         "laws": pool_laws(averaged, fits[one].law, fits[other].law).interval(),
         "averaged": averaged.interval(),
-        "paired": compare_skills(table, one, other, pooling="precision").interval(),
+        "paired": by_precision(compare_skills(table, one, other)).interval(),
     }
+
+
+def by_precision(found: Comparison) -> Comparison:
+    """Pooled with weights 1 / (se^2 + scatter^2) instead of by the plain mean.
+
+    The scatter is that of DerSimonian and Laird (1986); the spread of the residuals sets the scale
+    of the error, at least that of se (Hartung and Knapp 2001).
+    """
+    value, se = (found.frame[name].to_numpy(float) for name in ("log_ratio", "se"))
+    if len(value) < 2:
+        return found
+    w = 1 / se**2
+    excess = float(w @ (value - w @ value / w.sum()) ** 2) - (len(value) - 1)
+    w = 1 / (se**2 + max(excess / float(w.sum() - w @ w / w.sum()), 0.0))
+    mean = float(w @ value / w.sum())
+    scale = max(float(w @ (value - mean) ** 2) / (len(value) - 1), 1.0)
+    return replace(found, pooled=mean, se=math.sqrt(scale / float(w.sum())))
 
 
 def measure(sweeps: int, noise: float) -> pd.DataFrame:

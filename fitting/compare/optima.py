@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -31,8 +30,6 @@ from fitting.regression import (
 )
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
 
-Pooling = Literal["equal", "precision"]
-
 MANY = 60
 """Degrees of freedom from which intervals are taken for normal ones: within 2 %."""
 
@@ -49,7 +46,6 @@ class Comparison:
         p_value: two-sided test of pooled = 0.
         scatter: standard deviation of the log ratios between budgets beyond their own errors.
         excluded: budgets without a log ratio, columns flops and reason.
-        pooling: "equal" or "precision".
     """
 
     frame: pd.DataFrame
@@ -59,7 +55,6 @@ class Comparison:
     p_value: float
     scatter: float
     excluded: pd.DataFrame
-    pooling: Pooling = "equal"
 
     @property
     def ratio(self) -> float:
@@ -80,12 +75,14 @@ class Comparison:
 
 
 def compare_optima(
-    skill: Sequence[Optimum],
-    aggregate: Sequence[Optimum] | PowerLaw,
-    *,
-    pooling: Pooling = "equal",
+    skill: Sequence[Optimum], aggregate: Sequence[Optimum] | PowerLaw
 ) -> Comparison:
     """Compare optima budget by budget, taking their errors as independent.
+
+    Pooled is the plain mean over budgets (Figure 1c of arXiv 2503.10061). Optima that one fit gave
+    to all budgets (method "guarded" or "surface") have errors in common: pooled over eight guarded
+    budgets, nominal 90 % intervals covered as little as 65 %
+    (benchmarks/results/ratio_intervals.md): `Fits.compare` knows what they share.
 
     Where both were measured on the same trials `compare_skills` is sharper.
 
@@ -94,12 +91,6 @@ def compare_optima(
         aggregate: optima at the same budgets, or a law of params such as
             `fitting.reference.LLAMA3_PARAMS`, whose own error is common to all budgets and is
             added to the pooled one.
-        pooling: "equal", the plain mean over budgets (Figure 1c of arXiv 2503.10061), or
-            "precision", weights 1 / (se^2 + scatter^2). Both take the budgets' errors as
-            independent. Those of optima that one fit gave to all budgets (method "guarded" or
-            "surface") are not: pooled over eight guarded budgets, nominal 90 % intervals covered
-            as little as 65 % (benchmarks/results/ratio_intervals.md): `Fits.compare` knows what
-            they share.
     """
     rows, lost, single = [], [], math.inf
     for one in skill:
@@ -116,16 +107,10 @@ def compare_optima(
     if isinstance(aggregate, PowerLaw) and rows:
         middle = math.exp(float(np.mean([math.log(r[0]) for r in rows])))
         common = float(np.nan_to_num(aggregate.log_se(middle)))
-    return _pool(rows, lost, pooling, common, single)
+    return _pool(rows, lost, common, single)
 
 
-def compare_skills(
-    table: Table,
-    skill: str,
-    aggregate: str,
-    *,
-    pooling: Pooling = "equal",
-) -> Comparison:
+def compare_skills(table: Table, skill: str, aggregate: str) -> Comparison:
     """Compare two skills' parabolas on the trials that measured both.
 
     One trial's error shows in both losses; the residuals' covariance goes into the standard
@@ -135,7 +120,6 @@ def compare_skills(
         table: observations of both skills.
         skill: name of the skill.
         aggregate: name of the skill that serves as aggregate, e.g. a validation loss.
-        pooling: as in `compare_optima`.
 
     Raises:
         TableError: one of the names is not in the table.
@@ -154,7 +138,7 @@ def compare_skills(
         se = _paired_se(ln_p, losses)
         rows.append((budget, one.params, other.params, math.log(one.params / other.params), se))
         single = float(len(ln_p) - 3)
-    return _pool(rows, lost, pooling, 0.0, single)
+    return _pool(rows, lost, 0.0, single)
 
 
 def pool(
@@ -266,7 +250,6 @@ def _paired_se(ln_p: FloatArray, losses: FloatArray) -> float:
 def _pool(
     rows: list[tuple[float, float, float, float, float]],
     lost: list[tuple[float, str]],
-    pooling: Pooling,
     common: float,
     single: float,
 ) -> Comparison:
@@ -274,7 +257,7 @@ def _pool(
     names = ["flops", "skill_params", "aggregate_params", "log_ratio", "se"]
     frame = pd.DataFrame(rows, columns=names)
     value, se = frame["log_ratio"].to_numpy(dtype=float), frame["se"].to_numpy(dtype=float)
-    mean, error, dof, scatter = _mean(value, se, pooling, single)
+    mean, error, dof, scatter = _mean(value, se, single)
     error = math.hypot(error, common)
     return Comparison(
         frame=frame,
@@ -284,34 +267,16 @@ def _pool(
         p_value=p_value(mean, error, dof),
         scatter=scatter,
         excluded=pd.DataFrame(lost, columns=["flops", "reason"]),
-        pooling=pooling,
     )
 
 
-def _mean(
-    value: FloatArray, se: FloatArray, pooling: Pooling, single: float
-) -> tuple[float, float, float, float]:
+def _mean(value: FloatArray, se: FloatArray, single: float) -> tuple[float, float, float, float]:
     """Mean, its standard error, degrees of freedom, scatter between budgets."""
     n = len(value)
     if n == 0:
         return math.nan, math.nan, 0.0, math.nan
     if n == 1:
         return float(value[0]), float(se[0]), single, math.nan
-    if pooling == "equal":
-        spread = float(value.std(ddof=1))
-        scatter = math.sqrt(max(spread**2 - float(np.mean(np.nan_to_num(se) ** 2)), 0.0))
-        return float(value.mean()), spread / math.sqrt(n), float(n - 1), scatter
-    scatter = _scatter(value, se)
-    w = 1 / (se**2 + scatter**2)
-    mean = float(w @ value / w.sum())
-    # Hartung and Knapp 2001: the spread of the residuals sets the scale, at least that of se.
-    scale = max(float(w @ (value - mean) ** 2) / (n - 1), 1.0)
-    return mean, math.sqrt(scale / float(w.sum())), float(n - 1), scatter
-
-
-def _scatter(value: FloatArray, se: FloatArray) -> float:
-    """Scatter between budgets by moments (DerSimonian and Laird 1986)."""
-    w = 1 / se**2
-    mean = float(w @ value / w.sum())
-    excess = float(w @ (value - mean) ** 2) - (len(value) - 1)
-    return math.sqrt(max(excess / float(w.sum() - w @ w / w.sum()), 0.0))
+    spread = float(value.std(ddof=1))
+    scatter = math.sqrt(max(spread**2 - float(np.mean(np.nan_to_num(se) ** 2)), 0.0))
+    return float(value.mean()), spread / math.sqrt(n), float(n - 1), scatter

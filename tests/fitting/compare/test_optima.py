@@ -42,13 +42,12 @@ def test_exact_ratio_is_recovered() -> None:
     assert found.excluded.empty
 
 
-@pytest.mark.parametrize("pooling", ["equal", "precision"])
-def test_pooled_interval_and_test_hold(pooling: str) -> None:
+def test_pooled_interval_and_test_hold() -> None:
     hits = 0
     p_values = []
     for seed in range(100):
         data = table(0.1, noise=0.002, shared=0.004, seed=seed)
-        found = compare_skills(data, "facts", "all", pooling=pooling)  # type: ignore[arg-type]
+        found = compare_skills(data, "facts", "all")
         low, high = found.interval()
         hits += low < 0.1 < high
         p_values.append(found.p_value)
@@ -107,7 +106,7 @@ def test_external_law_adds_its_own_error_once() -> None:
     assert sharp.se < found.se
 
 
-def test_precision_weights_lean_on_the_sure_budgets() -> None:
+def test_every_budget_counts_the_same() -> None:
     value = [0.1, 0.1, 0.1, 0.1, 0.5]
     errors = [0.01] * 4 + [0.5]
     skill = [
@@ -115,7 +114,6 @@ def test_precision_weights_lean_on_the_sure_budgets() -> None:
     ]
     base = [optimum(c, 1e8, 1e-9) for c in BUDGETS]
     assert compare_optima(skill, base).pooled == pytest.approx(0.18)
-    assert compare_optima(skill, base, pooling="precision").pooled == pytest.approx(0.1, abs=1e-3)
     assert "5 budgets" in str(compare_optima(skill, base))
 
 
