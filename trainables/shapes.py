@@ -97,7 +97,7 @@ def solve(
     if best is None or best.missed > FAR:
         near = "none is near" if best is None else f"the nearest is {best.describe(count)}"
         raise ValueError(
-            f"size {params:.4g} cannot be built: {near}; raise the size, or lower "
+            f"size {params:,.0f} cannot be built: {near}; raise the size, or lower "
             "model.vocabulary, model.layers or model.min_layers"
         )
     return best.shape

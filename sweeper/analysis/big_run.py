@@ -277,7 +277,7 @@ def _warnings(trial: TrialConfig, extrapolates: float) -> tuple[str, ...]:
     """How far the run lies from what was measured."""
     said = []
     if extrapolates > 1:
-        said.append(f"the budget lies {extrapolates:.3g} times beyond the largest one trained")
+        said.append(f"the budget lies {number(extrapolates)} times beyond the largest one trained")
     law, params = trial.train.law, trial.shape.params_with_head
     for name, power in (("learning_rate", law.learning_rate), ("batch", law.batch)):
         beyond = 1.0 if power is None else power.beyond(params, trial.tokens)

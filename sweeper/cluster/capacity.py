@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from sweeper.errors import ClusterError
 from sweeper.spec.placement import Resources
 from sweeper.spec.sections import Cluster
+from sweeper.text import si
 
 CAPACITY_S = 5.0
 """Seconds for which the cluster's size is believed; nodes may join and leave."""
@@ -63,7 +64,7 @@ class Capacity:
             return  # a node was lost; another may come
         name, amount = next(iter(short.items()))
         raise ClusterError(
-            f"cluster.resources: trials from {wanted.from_params:.3g} params need {amount:g} "
+            f"cluster.resources: trials from {si(wanted.from_params)} params need {amount:g} "
             f"{name}, the cluster has {total.get(name, 0.0):g}; add nodes or ask for less"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +11,7 @@ from sweeper.errors import SpecError
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.report.tables import Column, Table, table
 from sweeper.search.build import compares
+from sweeper.text import number
 
 if TYPE_CHECKING:
     from sweeper.record.record import Outcome
@@ -85,6 +85,4 @@ def _table(rows: pd.DataFrame) -> Table:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if math.isfinite(value) else "–"
-    return str(value)
+    return number(value) if isinstance(value, float) else str(value)

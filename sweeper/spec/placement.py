@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from sweeper.budget import Space
 from sweeper.spec.devices import Device
 from sweeper.spec.roofline import Timing, step, trial_s
-from sweeper.text import gigabytes, si
+from sweeper.text import gigabytes, number, si
 from trainables.families import Shape
 from trainables.families.memory import (
     CPU_MICRO_TOKENS,
@@ -345,9 +345,9 @@ def _check(
         needed = need(shapes[max(sizes)], train, device, rule).total
         if rule.gpus and needed > room:
             raise ValueError(
-                f"cluster.resources: the rule from_params={rule.from_params:g} gives each worker "
-                f"{gigabytes(room)} of a GPU, a trial of {si(max(sizes))} params needs about "
-                f"{gigabytes(needed)}; give it more gpus or workers, or leave out the rules"
+                f"cluster.resources: the rule from_params={number(rule.from_params)} gives each "
+                f"worker {gigabytes(room)} of a GPU, a trial of {si(max(sizes))} params needs "
+                f"about {gigabytes(needed)}; give it more gpus or workers, or leave out the rules"
             )
 
 

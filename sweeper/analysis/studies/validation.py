@@ -30,7 +30,7 @@ from fitting.errors import FittingError
 from fitting.regression import fit_parabola
 from fitting.values import Z90, FloatArray
 from sweeper.analysis.studies.source import Source, Study, require_measured
-from sweeper.text import percent
+from sweeper.text import number, percent
 
 SHARES = tuple(np.linspace(0.0, 1.0, 6))
 """Weights of the first of two losses in the guarded sweep (assumption: p* is nearly a line)."""
@@ -70,8 +70,8 @@ class ValidationStudy(Study):
             worst = known.loc[known["wasted"].idxmax()]
             said.append(
                 f"The worst choice: sizing by {worst['candidate']} for {worst['skill']} at "
-                f"{worst['flops']:.3g} FLOPs trains {math.exp(worst['log_ratio']):.2f} times the "
-                f"size it wants, costs {worst['excess']:.4f} nats and wastes "
+                f"{number(worst['flops'])} FLOPs trains {math.exp(worst['log_ratio']):.2f} times "
+                f"the size it wants, costs {worst['excess']:.4f} nats and wastes "
                 f"{percent(worst['wasted'])} of the FLOPs."
             )
         if len(self.stand_ins):
@@ -265,7 +265,7 @@ def _range(rows: pd.DataFrame) -> str:
     def shown(row: Mapping[str, Any]) -> str:
         high = f"{100 * math.expm1(row['high']):.0f}" if math.isfinite(row["high"]) else "any"
         return (
-            f"{100 * math.expm1(row['log_ratio']):.0f} % at {row['flops']:.3g} FLOPs (90 % "
+            f"{100 * math.expm1(row['log_ratio']):.0f} % at {number(row['flops'])} FLOPs (90 % "
             f"{100 * math.expm1(row['low']):.0f} to {high} %, from {row['smallest']} to "
             f"{row['largest']})"
         )
