@@ -79,7 +79,8 @@ def _of_component(
 ) -> SkillGap:
     """The log ratios if one component were the truth."""
     aims = component.target(flops)[pair]
-    spread = aims @ component.covariance[pair]
+    doubt = component.doubt[pair]
+    spread = aims @ (component.covariance[pair] - doubt @ np.swapaxes(doubt, 1, 2))
     own = spread @ np.swapaxes(aims, 1, 2)
     # The vertex is the third parameter: what a budget off the nodes may add moves it alone.
     unseen = aims[:, :, 2] ** 2 * component.unseen_variance(flops)
@@ -89,6 +90,9 @@ def _of_component(
     wide = t90(component.dof[pair])
     covariance = own[0] * wide[0] ** 2 + own[1] * wide[1] ** 2
     covariance = covariance - (cross + cross.T) * wide.prod()
+    # What all skills follow alike drops out as far as both follow it.
+    apart = aims[0] @ doubt[0] * wide[0] - aims[1] @ doubt[1] * wide[1]
+    covariance = covariance + apart @ apart.T
     mean = component.vertex(flops)[pair]
     return SkillGap(np.asarray(mean[0] - mean[1]), np.asarray(covariance))
 
@@ -97,7 +101,7 @@ def _evidence_rows(fit: Guarded, component: Component) -> FloatArray:
     """Gradients (S, T, P) of the losses in their own errors: their squares sum to the data's
     part of the component's precision."""
     seen = fit.measured
-    present = np.isfinite(seen.loss) * 1.0
+    present = np.isfinite(seen.loss) * fit.counts
     residual = np.nan_to_num(_residual(fit, component))
     own = component.scale[:, None] * component.blur(seen.log_params, np.exp(seen.log_flops))
     weights = robust_weights(residual / own, present)

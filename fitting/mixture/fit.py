@@ -45,6 +45,7 @@ class Guarded:
         convention: how the table counts FLOPs.
         data_flops: (least, largest) budget with data.
         measured: the trials fitted, after merging neighbours where there are very many.
+        counts: (S, T) what each of them counted for, see `Problem.counts`.
     """
 
     skills: tuple[str, ...]
@@ -57,6 +58,7 @@ class Guarded:
     convention: Convention
     data_flops: tuple[float, float]
     measured: Trials = field(repr=False)
+    counts: FloatArray = field(repr=False)
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
@@ -191,6 +193,7 @@ def fit_guarded(
         convention=trials.convention,
         data_flops=(float(flops.min()), float(flops.max())),
         measured=trials,
+        counts=problem.counts,
     )
 
 

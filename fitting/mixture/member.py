@@ -49,7 +49,9 @@ class Component:
     Attributes:
         discrepancy: what it may depart by, and where.
         theta: (S, P) posterior maximum; layout in `fitting.mixture.vertex_form`.
-        precision: (S, P, P) J'WJ + prior at the maximum.
+        precision: (S, P, P) J'WJ + prior at the maximum, less what `doubt` adds to its inverse.
+        doubt: (S, P, J) root of what not knowing what skills have in common adds to the
+            covariance; J = 0 without.
         scale: (S,) error scale of one loss, nats.
         dof: (S,) observations less effective parameters.
         log_evidence: (S,).
@@ -62,6 +64,7 @@ class Component:
     discrepancy: Discrepancy
     theta: FloatArray
     precision: FloatArray
+    doubt: FloatArray
     scale: FloatArray
     dof: FloatArray
     log_evidence: FloatArray

@@ -45,7 +45,7 @@ def pooled(
     solve: Callable[[Prior], Posterior],
     share: Callable[[Posterior], float],
     mu: FloatArray,
-) -> tuple[Posterior, float, FloatArray]:
+) -> tuple[Posterior, float, FloatArray, FloatArray]:
     """Posterior with the common vector integrated out.
 
     Args:
@@ -54,7 +54,7 @@ def pooled(
 
     Returns:
         The posterior, widened by the doubt of mu; the log evidence that integrating adds beyond
-        the skills' own; and mu.
+        the skills' own; mu; and the root (B, P, J) of what was added to the covariances.
     """
     found = solve(moved(prior, pool, mu))
     for _ in range(ROUNDS):
@@ -71,7 +71,9 @@ def pooled(
     total = pool.precision + weight * inner
     logdet = np.linalg.slogdet(pool.precision)[1] - np.linalg.slogdet(total)[1]
     extra = 0.5 * float(logdet) - 0.5 * float(mu @ pool.precision @ mu)
-    return _widened(pool, prior, found, total), extra, mu
+    doubt = _doubt(pool, prior, found, total)
+    covariance = np.linalg.inv(found.precision) + doubt @ np.swapaxes(doubt, 1, 2)
+    return replace(found, precision=np.asarray(np.linalg.inv(covariance))), extra, mu, doubt
 
 
 def moved(prior: Prior, pool: Pool, mu: FloatArray) -> Prior:
@@ -93,10 +95,9 @@ def _information(
     return inner, np.einsum("b,bij,bj->i", unit, own, away)
 
 
-def _widened(pool: Pool, prior: Prior, found: Posterior, total: FloatArray) -> Posterior:
-    """Add the doubt of mu to every skill's covariance."""
+def _doubt(pool: Pool, prior: Prior, found: Posterior, total: FloatArray) -> FloatArray:
+    """Root (B, P, J) of what the doubt of mu adds to every skill's covariance."""
     covariance = np.linalg.inv(found.precision)
     follow = covariance[:, :, pool.block] @ prior.precision[:, pool.block, pool.block]
     follow = follow * pool.unit[:, None, None]
-    covariance = covariance + follow @ np.linalg.inv(total) @ np.swapaxes(follow, 1, 2)
-    return replace(found, precision=np.asarray(np.linalg.inv(covariance)))
+    return np.asarray(follow @ np.linalg.cholesky(np.linalg.inv(total)))

@@ -204,8 +204,9 @@ class Problem:
         def share(found: Posterior) -> float:
             return self.share(self.component(like, found, 0))
 
-        found, extra, mu = pooled(pool, prior, solve, share, mu)
-        return replace(self.component(like, found, 0), common=mu, common_evidence=extra)
+        found, extra, mu, doubt = pooled(pool, prior, solve, share, mu)
+        one = self.component(like, found, 0)
+        return replace(one, common=mu, common_evidence=extra, doubt=doubt)
 
     def component(self, like: Discrepancy, found: Posterior, first: int) -> Component:
         """Cut one component out of the batch."""
@@ -214,6 +215,7 @@ class Problem:
             discrepancy=like,
             theta=found.theta[part],
             precision=found.precision[part],
+            doubt=np.empty((*found.theta[part].shape, 0)),
             scale=found.scale[part],
             dof=found.dof[part],
             log_evidence=found.log_evidence[part],

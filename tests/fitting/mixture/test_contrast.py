@@ -64,6 +64,21 @@ def test_what_is_common_narrows_the_difference_and_only_that() -> None:
     np.testing.assert_allclose(separate[0], separate[1], rtol=0.5)
 
 
+def test_repeats_have_no_more_in_common_than_they_count_for() -> None:
+    # Repeats of one allocation share what the surface lacks there: each counts for less.
+    rng = np.random.default_rng(0)
+    both = table(0.9, 0)
+    bump = 0.03 * rng.standard_normal(27)[both["trial_id"].astype(int)]
+    least = both[both["flops"] == BUDGETS[0]]
+    copies = [least.assign(trial_id=[f"{t}-{k}" for t in least["trial_id"]]) for k in range(9)]
+    both = pd.concat([both.assign(loss=both["loss"] + bump),
+                      *(c.assign(loss=c["loss"] + bump[c.index]) for c in copies)])  # fmt: skip
+    fit = fit_guarded(both, ladder=BUDGETS)
+    assert fit.counts.min() < 0.5
+    gap = skill_gap(fit, "facts", "all", BUDGETS).covariance
+    assert np.linalg.eigvalsh(gap).min() > 0
+
+
 def test_skills_of_different_trials_have_nothing_in_common() -> None:
     both = table(0.8, 0)
     trial = both["trial_id"].astype(int)
