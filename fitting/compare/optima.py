@@ -162,20 +162,27 @@ def pool_gap(found: Comparison, gap: SkillGap) -> Comparison:
     n = len(found.frame)
     if not n:
         return found
-    mean, error = float(gap.value.mean()), math.sqrt(float(gap.covariance.sum())) / n
+    mean, variance = float(gap.value.mean()), float(gap.covariance.sum())
+    # Of two all but equal skills rounding may leave less than nothing: then it is not known.
+    error = math.sqrt(variance) / n if variance >= 0 else math.nan
     scatter = math.nan
     if n > 1:
         chance = (np.trace(gap.covariance) - gap.covariance.sum() / n) / (n - 1)
         scatter = math.sqrt(max(float(gap.value.var(ddof=1) - chance), 0.0))
     return replace(
         found,
-        frame=found.frame.assign(se=np.sqrt(np.diag(gap.covariance))),
+        frame=found.frame.assign(se=_root(np.diag(gap.covariance))),
         pooled=mean,
         se=error,
         dof=math.inf,
         p_value=p_value(mean, error, math.inf),
         scatter=scatter,
     )
+
+
+def _root(variance: FloatArray) -> FloatArray:
+    """Standard errors, NaN where rounding left less than nothing."""
+    return np.sqrt(np.where(variance >= 0, variance, math.nan))
 
 
 def pool_laws(found: Comparison, skill: PowerLaw, aggregate: PowerLaw) -> Comparison:

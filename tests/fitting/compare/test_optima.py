@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting.compare.optima import compare_optima, compare_skills
+from fitting.compare.optima import compare_optima, compare_skills, pool_gap
 from fitting.errors import FittingError, Status, TableError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
+from fitting.mixture.contrast import SkillGap
 from fitting.values import Optimum
 
 BUDGETS = np.array([6e18, 1e19, 3e19, 6e19, 1e20])
@@ -76,6 +77,17 @@ def test_pairing_uses_what_a_trial_has_in_common() -> None:
     rms = float(np.sqrt(np.mean(np.square(errors))))
     assert np.sqrt(np.mean(np.square(claimed))) == pytest.approx(rms, rel=0.15)
     assert np.mean(independent) > 1.4 * np.mean(claimed)
+
+
+def test_less_than_no_variance_leaves_the_ratio_without_an_interval() -> None:
+    """Two all but equal skills of one sweep: rounding left -1e-18, and the report did not come."""
+    found = compare_skills(table(0.2), "facts", "all")
+    n = len(found.frame)
+    gap = SkillGap(np.full(n, 0.1), np.full((n, n), -1e-18))
+    pooled = pool_gap(found, gap)
+    assert pooled.ratio == pytest.approx(math.exp(0.1))
+    assert all(math.isnan(end) for end in pooled.interval())
+    assert pooled.frame["se"].isna().all()
 
 
 def test_unusable_budgets_are_listed() -> None:
