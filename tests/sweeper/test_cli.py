@@ -69,6 +69,10 @@ def test_plan_says_what_intervals_to_expect(spec):
     assert "best sizes to within ±" in said("plan", spec, "--simulate")
 
 
+def test_help_says_whole_what_every_command_does():
+    assert "..." not in said("--help").partition("Commands:")[2]
+
+
 def test_skills_lists_the_defaults(spec):
     rows = json.loads(said("skills", "--json"))
     assert {"knowledge", "code", "validation"} <= {row["name"] for row in rows if row["default"]}

@@ -188,6 +188,12 @@ def test_nothing_is_wider_than_the_page(opened: Opener) -> None:
         assert page.evaluate(wide) == 0
 
 
+def test_the_answer_needs_no_scrolling_on_a_phone(opened: Opener) -> None:
+    page = opened(PHONE)
+    forest = "document.querySelector('.forest').closest('.wide')"
+    assert page.evaluate(f"{forest}.scrollWidth - {forest}.clientWidth") == 0
+
+
 def test_paper_shows_everything_in_black_on_white(opened: Opener) -> None:
     page = opened(scheme="dark")
     pages = page.pdf().count(b"/Type /Page\n")  # printing says so to the page, which opens folds
