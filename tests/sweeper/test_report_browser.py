@@ -189,7 +189,7 @@ def test_nothing_is_wider_than_the_page(opened: Opener) -> None:
 
 
 def test_the_answer_needs_no_scrolling_on_a_phone(opened: Opener) -> None:
-    page = opened(PHONE)
+    page = opened((390, 844))
     forest = "document.querySelector('.forest').closest('.wide')"
     assert page.evaluate(f"{forest}.scrollWidth - {forest}.clientWidth") == 0
 
