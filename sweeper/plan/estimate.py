@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 LONGEST = 1.5
 """A trial that lasts longer than all others together by this factor is warned of (assumption)."""
 
-THINNING = 1 / 3
-"""Searches train in proportion to C^-THINNING on a budget C: 10, 5 and 5 trials in the demo, 12 to
-13, 9 to 12 and 6 over decades of budgets on own text (sweeps kept while measuring)."""
+THINNING = 0.6
+"""Searches train in proportion to C^-THINNING on a budget C: of .45 to 1.1 in the demo and in four
+sweeps of own text (benchmarks/results/own_text.md)."""
 
 AROUND_S = {"cpu": 25.0, "gpu": 60.0}
 """Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
@@ -140,11 +140,11 @@ def side_by_side(spec: Spec, devices: Sequence[str]) -> pd.DataFrame:
 
 
 def _wall_hours(spec: Spec, table: pd.DataFrame, hours: float, devices: int) -> float:
-    """Device-hours shared among the devices; the last trials leave half of them idle."""
+    """Device-hours shared among the devices, and the closing check, which trains alone."""
     if not devices:
         return math.nan
     longest = float(table["wall_hours"].iloc[-1])
-    return around_s(spec) / 3600 + max(hours / devices + longest / 2, longest)
+    return around_s(spec) / 3600 + hours / devices + longest * (devices > 1)
 
 
 def around_s(spec: Spec) -> float:
