@@ -14,7 +14,7 @@ from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.plan.plan import Plan
 from sweeper.plan.recipe import recipe_lines
-from sweeper.plan.speed import Speed, devices_at_hand, held, measured_in, speed_of, trained
+from sweeper.plan.speed import NEAR, Speed, devices_at_hand, held, measured_in, speed_of, trained
 from sweeper.plan.warnings import cautions
 from sweeper.record.record import Record
 from sweeper.search.grid import GridSearch
@@ -37,10 +37,6 @@ sweeps of own text (benchmarks/results/own_text.md)."""
 AROUND_S = {"cpu": 25.0, "gpu": 60.0}
 """Seconds of a sweep before the first and after the last training: Ray, processes, fits, report
 (assumption; a first run on a CPU under load took about as much)."""
-
-NEAR = 3.0
-"""Trials of a budget are counted within this factor of the guessed optimum (assumption: where a
-search puts most of them)."""
 
 
 def plan(

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.budget import Allocation
-from sweeper.plan.speed import Speed, devices_at_hand, trained
+from sweeper.plan.speed import NEAR, Speed, devices_at_hand, trained
 from sweeper.spec.roofline import TRIAL_S
 from sweeper.spec.sections import Cluster
 from sweeper.spec.spec import Spec
@@ -66,11 +66,16 @@ def timed(spec: Spec, memory: Path | None = None) -> pd.DataFrame | None:
 
 
 def _places(spec: Spec) -> list[Allocation]:
-    """The guessed optima of the least and the largest budget, and one between."""
-    ends = (spec.budgets[0], math.sqrt(spec.budgets[0] * spec.budgets[-1]), spec.budgets[-1])
-    guesses = [math.sqrt(flops / 6 / spec.search.tokens_per_param) for flops in ends]
-    flops = (spec.budgets[0], spec.budgets[len(spec.budgets) // 2], spec.budgets[-1])
-    return [spec.space.allocation(c, g) for c, g in zip(flops, guesses, strict=True)]
+    """The guessed optima of the least and the largest budget, and a small size near the first.
+
+    Small sizes have the longest trials of a budget: their speed decides how long cheap ones take.
+    """
+    least, most = (
+        (flops, math.sqrt(flops / 6 / spec.search.tokens_per_param))
+        for flops in (spec.budgets[0], spec.budgets[-1])
+    )
+    wanted = ((least[0], least[1] / NEAR), least, most)
+    return [spec.space.allocation(flops, params) for flops, params in wanted]
 
 
 def _key(spec: Spec) -> str:

@@ -23,6 +23,11 @@ MIN_MEASURED = 3
 """Finished trials from which a speed is read off (assumption)."""
 
 
+NEAR = 5.0
+"""Trials of a budget are counted, and timed, within this factor of the guessed optimum: searches
+of own text go down to a fifth, where a FLOP takes longest (benchmarks/results/own_text.md)."""
+
+
 @dataclass(frozen=True)
 class Correction:
     """What trials took over what was worked out, by size: coefficient * params^exponent.
