@@ -219,8 +219,8 @@ def _deciding(c: Contrast, spent: float) -> str:
             f"than {most:.2f} times, so one size serves both as well as is known."
         )
     return (
-        f" About {number((factor - 1) * spent, 2)} FLOPs more ({factor:.2g} times the "
-        f"{number(spent, 2)} spent) would decide it, if the ratio stays."
+        f" About {number((factor - 1) * spent, 2)} FLOPs more, {factor:.2g} times the "
+        f"{number(spent, 2)} spent in all, would decide it, if the ratio stays."
     )
 
 
