@@ -369,7 +369,7 @@ def _shared_notes(fit: Joint) -> tuple[str, ...]:
     part = fit.members[0].common
     if pairs:
         notes.append(
-            f"{pairs} allocations (or seeds of one) were trained more than once: "
+            f"{pairs} allocations (or seeds of one) have several trials, of one variant or two: "
             f"{100 * part:.0f} % of the variance of their errors is common"
             + ", and drops out of differences"
             * (part > 0)
