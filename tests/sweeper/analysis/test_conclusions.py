@@ -89,7 +89,9 @@ def test_wide_intervals_make_the_same_ratio_suggestive_only() -> None:
 
     assert "suggestive" in said[0]
     # ln 1.875 = .629; the interval's half is 1.645 x .5 x sqrt(2 / 3) = .672, so 1.14 times.
-    deciding = "1.4e11 FLOPs more, 1.1 times the 1e12 spent in all, would decide it, if the ratio stays."
+    deciding = (
+        "1.4e11 FLOPs more, 1.1 times the 1e12 spent in all, would decide it, if the ratio stays."
+    )
     assert said[0].endswith(deciding)
     assert not any("clear" in sentence for sentence in said)
 
