@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sweeper.budget import Allocation, Space, next_seed
+from sweeper.budget import Allocation, Space
+from sweeper.search.grid import take
 from sweeper.search.history import GOLDEN, allocations, first_guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
@@ -41,16 +42,8 @@ class ZoomSearch:
     ) -> list[Allocation] | Finished:
         """Return the next sizes; see `sweeper.search.protocol.Search`."""
         known = [*allocations(observations), *pending]
-        chosen: list[Allocation] = []
-        missing = 0
-        for flops, size in self._missing(observations, known):
-            missing += 1
-            if flops <= remaining_flops:
-                seed = next_seed([*known, *chosen], flops, size)
-                chosen.append(self.space.allocation(flops, size, seed))
-                remaining_flops -= flops
-            if len(chosen) == n:
-                return chosen
+        points = self._missing(observations, known)
+        chosen, missing = take(self.space, points, known, remaining_flops, n)
         if chosen or pending:
             return chosen
         if missing:

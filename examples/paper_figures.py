@@ -16,6 +16,7 @@ from fitting.isoflop import fit_isoflop
 from fitting.plots.drawing import (
     COLOURS,
     MARKERS,
+    SHORT_NAME,
     SKILL_MARK,
     draw_curve,
     draw_mark,
@@ -32,8 +33,6 @@ from fitting.plots.drawing import (
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
 
 
 def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.05) -> Figure:
@@ -61,7 +60,7 @@ def figure_residuals(comparisons: Mapping[str, Comparison], *, width: float = 0.
     axes.set_ylabel("budgets")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     longest = max(len(name) for name in comparisons)
-    columns = min(len(comparisons), 3 if longest <= _SHORT_NAME else 1)
+    columns = min(len(comparisons), 3 if longest <= SHORT_NAME else 1)
     legend_above(axes, "line: mean, band: 90 % interval", columns=columns)
     plain(axes)
     return figure

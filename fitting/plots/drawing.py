@@ -24,6 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Okabe and Ito 2008, "Color Universal Design"; without black, which marks the aggregate."""
 
 MARKERS = "osD^vP<>Xhp*d"
+SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
 SKILL_MARK, AGGREGATE_MARK = "#C1121F", "black"
 _DPI = 200
 

@@ -18,6 +18,7 @@ from fitting.laws.powerlaw import PowerLaw
 from fitting.plots.drawing import (
     AGGREGATE_MARK,
     MARKERS,
+    SHORT_NAME,
     SKILL_MARK,
     draw_curve,
     draw_mark,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 _LEGEND_ROWS = 16
 _RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 2.0, 3.0, 5.0, 10.0)
-_SHORT_NAME = 14  # letters of a name with which three fit side by side above a figure
 
 
 def figure_isoflops(
@@ -126,7 +126,7 @@ def figure_ratios(comparisons: Mapping[str, Comparison]) -> Figure:
     axes.set_xlabel("training FLOPs")
     axes.set_ylabel("optimum over the aggregate's")
     longest = max((len(name) for name in comparisons), default=0)
-    legend_above(axes, "", columns=min(len(comparisons), 3 if longest <= _SHORT_NAME else 1))
+    legend_above(axes, "", columns=min(len(comparisons), 3 if longest <= SHORT_NAME else 1))
     plain(axes)
     return figure
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,27 @@ from sweeper.budget import Allocation, Space, next_seed
 from sweeper.search.history import allocations, first_guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
+
+
+def take(
+    space: Space,
+    points: Iterable[tuple[float, int]],
+    known: Sequence[Allocation],
+    remaining: float,
+    n: int,
+) -> tuple[list[Allocation], int]:
+    """The first ``n`` points (flops, size) that can be paid, and how many were looked at."""
+    chosen: list[Allocation] = []
+    missing = 0
+    for flops, size in points:
+        missing += 1
+        if flops <= remaining:
+            seed = next_seed([*known, *chosen], flops, size)
+            chosen.append(space.allocation(flops, size, seed))
+            remaining -= flops
+        if len(chosen) == n:
+            break
+    return chosen, missing
 
 
 @dataclass(frozen=True)
@@ -31,17 +52,10 @@ class GridSearch:
     ) -> list[Allocation] | Finished:
         """Return the next sizes of the grid; see `sweeper.search.protocol.Search`."""
         known = [*allocations(observations), *pending]
-        chosen: list[Allocation] = []
-        missing = 0
-        for flops in self.space.budgets:
-            for size in self._missing(observations, known, flops):
-                missing += 1
-                if flops <= remaining_flops:
-                    seed = next_seed([*known, *chosen], flops, size)
-                    chosen.append(self.space.allocation(flops, size, seed))
-                    remaining_flops -= flops
-                if len(chosen) == n:
-                    return chosen
+        points = (
+            (c, size) for c in self.space.budgets for size in self._missing(observations, known, c)
+        )
+        chosen, missing = take(self.space, points, known, remaining_flops, n)
         if chosen or pending:
             return chosen
         if missing:
