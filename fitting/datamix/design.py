@@ -16,7 +16,7 @@ import numpy as np
 
 from fitting.datamix.curves import DesignPoints, Member, evaluate
 from fitting.datamix.joint import MixFit
-from fitting.mixture.design import Projected
+from fitting.mixture.design import Crowd, Projected
 from fitting.values import Z90, FloatArray
 
 GUARD_WEIGHT = 0.5
@@ -118,8 +118,9 @@ def _projected(
         after = [_after(m, fit, pending) for m, fit in zip(own, fits, strict=True)]
         covariance = np.stack(after)
         noise = np.array([m.noise**2 for m in own])[:, None] * np.ones(rows.shape[1])
-        parts = rows, rows @ covariance, noise, wanted, wanted @ covariance
-        found.append((weight, Projected(1.0, *parts)))
+        alone, aims = Crowd.alone(rows.shape[1]), wanted @ covariance
+        state = Projected(1.0, rows, rows @ covariance, noise, alone, wanted, aims)
+        found.append((weight, state))
     return found
 
 

@@ -3,7 +3,8 @@
 The optimum of a budget is (nearly) linear in the parameters of a component of the guarded fit,
 with gradient g, and one trial's loss is linear with gradient j. Its outcome is not needed to know
 what it teaches: with V the covariance of the parameters, it lowers the variance g'Vg of ln p* by
-(g'Vj)^2 / (s^2 + j'Vj). Trials in training count the same way.
+(g'Vj)^2 / (s^2 + j'Vj). Trials in training count the same way. A repeat of an allocation teaches
+less than the trial before it, as the fit counts it for less.
 
 Legend: S = skills, n = candidates, T = targets (budgets whose optima are wanted), P = parameters;
 p = params, C = flops; logarithms natural, losses in nats.
@@ -12,9 +13,10 @@ p = params, C = flops; logarithms natural, losses in nats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fitting.mixture.discrepancy import NEAR
 from fitting.mixture.fit import Guarded
@@ -37,6 +39,12 @@ BLOCK = 3
 
 GIVEN_UP = 0.5
 """Share of such members from which budgets are explored one by one."""
+
+MOST_ALIKE = 0.95
+"""Of repeats: a second one never teaches nothing at all (assumption)."""
+
+SAME_PLACE = 1e-4
+"""Ln p and ln C within which two trials are one allocation."""
 
 _RIDGE = 1e-12
 
@@ -77,6 +85,39 @@ class Candidates:
         return len(self.log_params)
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """How often places were trained before, and what that costs a repeat.
+
+    Of m trials of one allocation, correlated by r, the fit counts m / (1 + (m - 1) r): the next
+    one adds as much as a trial of its own place with a variance `factor` times as great would.
+
+    Attributes:
+        before: (n,) trials there, ended or to come.
+        same: (n, n) which candidates are one place.
+        alike: (S,) r.
+    """
+
+    before: FloatArray
+    same: npt.NDArray[np.bool_]
+    alike: FloatArray
+
+    @property
+    def factor(self) -> FloatArray:
+        """(S, n)."""
+        r = np.minimum(self.alike, MOST_ALIKE)[:, None]
+        return np.asarray((1 + self.before * r) * (1 + (self.before - 1) * r) / (1 - r))
+
+    @classmethod
+    def alone(cls, n: int) -> Crowd:
+        """Every candidate a place of its own that teaches as much each time."""
+        return cls(np.zeros(n), np.eye(n, dtype=bool), np.zeros(1))
+
+    def after(self, i: int) -> Crowd:
+        """With candidate ``i`` trained once more."""
+        return replace(self, before=self.before + self.same[i])
+
+
 @dataclass
 class Projected:
     """One member's covariance, projected on candidates and targets.
@@ -85,7 +126,8 @@ class Projected:
         weight: share in the score.
         rows: (S, n, P) gradients of the candidates' losses.
         spread: (S, n, P) rows times V.
-        noise: (S, n) variance of one loss there.
+        single: (S, n) variance of one loss there.
+        crowd: how often each was trained before.
         aims: (S, T, P) gradients of the targets.
         aim_spread: (S, T, P) aims times V.
     """
@@ -93,13 +135,16 @@ class Projected:
     weight: float
     rows: FloatArray
     spread: FloatArray
-    noise: FloatArray
+    single: FloatArray
+    crowd: Crowd
     aims: FloatArray
     aim_spread: FloatArray
     own: FloatArray = field(init=False)
+    noise: FloatArray = field(init=False)
 
     def __post_init__(self) -> None:
         self.own = np.einsum("snp,snp->sn", self.spread, self.rows)
+        self.noise = self.single * self.crowd.factor
 
     def falls(self, square: float) -> FloatArray:
         """Fall of ln(tolerance^2 + variance) by each candidate, (S, n, T)."""
@@ -129,6 +174,8 @@ class Projected:
         self.spread = self.spread - along[:, :, None] * scaled[:, None, :]
         self.aim_spread = self.aim_spread - aimed[:, :, None] * scaled[:, None, :]
         self.own = np.einsum("snp,snp->sn", self.spread, self.rows)
+        self.crowd = self.crowd.after(i)
+        self.noise = self.single * self.crowd.factor
 
 
 @dataclass(frozen=True)
@@ -356,12 +403,26 @@ def _projected(
     fit: Guarded, candidates: Candidates, pending: Candidates, targets: Sequence[float]
 ) -> list[Projected]:
     """Covariances of the components that matter, with the pending trials counted, projected."""
-    members = zip(fit.components, _shares(fit), strict=True)
+    seen = fit.measured.log_params, fit.measured.log_flops
+    to_come = pending.log_params, np.log(pending.flops)
+    places = candidates.log_params, np.log(candidates.flops)
+    earlier = np.tril(_same(to_come, to_come), -1).sum(1)
+    waiting = Crowd(_same(to_come, seen).sum(1) + earlier, _same(to_come, to_come), fit.alike)
+    before = _same(places, seen).sum(1) + _same(places, to_come).sum(1)
+    crowd = Crowd(before, _same(places, places), fit.alike)
     return [
-        _project(fit, component, float(share), candidates, pending, targets)
-        for component, share in members
+        _project(fit, component, float(share), candidates, pending, targets, waiting, crowd)
+        for component, share in zip(fit.components, _shares(fit), strict=True)
         if share > LEAST_SHARE
     ]
+
+
+def _same(
+    one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]
+) -> npt.NDArray[np.bool_]:
+    """(n, m) whether places, ln p and ln C, are the same allocation."""
+    near = [np.abs(a[:, None] - b) < SAME_PLACE for a, b in zip(one, other, strict=True)]
+    return np.asarray(near[0] & near[1])
 
 
 def _project(
@@ -371,17 +432,19 @@ def _project(
     candidates: Candidates,
     pending: Candidates,
     targets: Sequence[float],
+    waiting: Crowd,
+    crowd: Crowd,
 ) -> Projected:
     covariance = component.covariance
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
-        scaled = rows / _noise(fit, component, pending)[:, :, None]
+        scaled = rows / (_noise(fit, component, pending) * waiting.factor)[:, :, None]
         precision = component.precision + np.swapaxes(rows, 1, 2) @ scaled
         covariance = np.asarray(np.linalg.inv(precision))
     rows = component.jacobian(candidates.log_params, candidates.flops)
     aims = component.target(np.asarray(targets, float))
-    noise = _noise(fit, component, candidates)
-    return Projected(share, rows, rows @ covariance, noise, aims, aims @ covariance)
+    single = _noise(fit, component, candidates)
+    return Projected(share, rows, rows @ covariance, single, crowd, aims, aims @ covariance)
 
 
 def _noise(fit: Guarded, component: Component, places: Candidates) -> FloatArray:

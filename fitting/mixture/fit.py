@@ -46,6 +46,7 @@ class Guarded:
         data_flops: (least, largest) budget with data.
         measured: the trials fitted, after merging neighbours where there are very many.
         counts: (S, T) what each of them counted for, see `Problem.counts`.
+        alike: (S,) correlation of the errors of repeats of one allocation.
     """
 
     skills: tuple[str, ...]
@@ -59,6 +60,7 @@ class Guarded:
     data_flops: tuple[float, float]
     measured: Trials = field(repr=False)
     counts: FloatArray = field(repr=False)
+    alike: FloatArray = field(repr=False)
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
@@ -194,6 +196,7 @@ def fit_guarded(
         data_flops=(float(flops.min()), float(flops.max())),
         measured=trials,
         counts=problem.counts,
+        alike=problem.alike_or_usual,
     )
 
 

@@ -49,6 +49,11 @@ LEAST_UNIT = 0.1
 """Least unit that noise is expected in, of a skill's median loss: one budget's losses range over
 little, and are as noisy as a ladder's (noise of .2 % of a loss, assumption)."""
 
+ALIKE, ALIKE_TRIALS = 0.3, 4.0
+"""Share of the errors round a fit that repeats of one allocation have in common, and the repeats
+that this belief counts for: .03 to .36 in four sweeps on own text and .2 to .6 of the built-in
+skills (benchmarks/own_text.py), by 15 to 23 repeats of one allocation."""
+
 Earlier = tuple[tuple[str, ...], Component]
 """The skills of an earlier fit and one of its components."""
 
@@ -64,7 +69,7 @@ class Problem:
     trials: Trials
     nodes: FloatArray
     alike: FloatArray | None = None
-    """(S,) correlation of the errors of repeats of one allocation; None without repeats."""
+    """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
     @cached_property
     def origin(self) -> tuple[float, float]:
@@ -104,12 +109,16 @@ class Problem:
             np.repeat([k.kind.reach for k in likes], len(self.spread)),
         )
 
+    @property
+    def alike_or_usual(self) -> FloatArray:
+        """(S,) the correlation, or what is believed without repeats."""
+        return np.full(len(self.spread), ALIKE) if self.alike is None else self.alike
+
     @cached_property
     def counts(self) -> FloatArray:
         """(S, n) what each trial counts for: repeats of one allocation less than a trial each."""
-        if self.alike is None:
-            return np.ones_like(self.trials.loss)
-        return np.asarray(1 / (1 + (self.trials.repeats() - 1) * self.alike[:, None]))
+        alone = self.trials.repeats() - 1
+        return np.asarray(1 / (1 + alone * self.alike_or_usual[:, None]))
 
     def with_repeats(self, plain: Component) -> Problem:
         """The same, knowing how much of the errors round a fit is common to repeats.
@@ -128,7 +137,8 @@ class Problem:
         within = np.nansum(((z - means) ** 2)[:, many], 1)
         free = max((1 - 1 / counts[many]).sum(), 1e-9)
         total = np.nanmean(z[:, many] ** 2, 1)
-        alike = np.clip(1 - within / free / np.maximum(total, 1e-12), 0.0, 1.0)
+        found = np.clip(1 - within / free / np.maximum(total, 1e-12), 0.0, 1.0)
+        alike = (free * found + ALIKE_TRIALS * ALIKE) / (free + ALIKE_TRIALS)
         return replace(self, alike=alike)
 
     def discrepancy(self, kind: Kind) -> Discrepancy:

@@ -33,6 +33,7 @@ _NEARLY = 1.5  # times the tolerance: above, the whole mixture is not asked (ass
 _RISK_LOG_PARAMS = 0.4  # a failure speaks against sizes within this (assumption)
 _RISK_LOG_FLOPS = 1.0  # and budgets within this (assumption)
 _TRIES = 2  # a place where this many trials failed and none succeeded is given up (assumption)
+_SAME = (0.5, 0.01)  # of `_RISK_LOG_PARAMS`: a neighbour may work where a size itself never does
 _RISK_PRIOR = 0.5  # trials' worth of belief that training succeeds (assumption)
 
 
@@ -90,10 +91,12 @@ class FitState:
         near = np.exp(-0.5 * (size**2 + budget**2))
         lost = near @ self.failed[:, 2]
         chance = 1 - lost / (near.sum(axis=1) + _RISK_PRIOR)
-        same = (np.abs(size) < 0.5) & (np.abs(budget) < 0.01)
-        failures = same @ self.failed[:, 2]
-        always_failing = (failures >= _TRIES) & (failures == same.sum(axis=1))
-        return np.asarray(np.where(always_failing, 0.0, chance))
+        given_up = np.zeros(len(chance), bool)
+        for reach in _SAME:
+            same = (np.abs(size) < reach) & (np.abs(budget) < 0.01)
+            failures = same @ self.failed[:, 2]
+            given_up |= (failures >= _TRIES) & (failures == same.sum(axis=1))
+        return np.asarray(np.where(given_up, 0.0, chance))
 
     def cost_ratio(self, space: Space, flops: float) -> float:
         """FLOPs that finished trials of a budget spent over what was planned; 1 if unknown."""
