@@ -5,8 +5,9 @@
 Sweeps are drawn from the 192 trainings of examples/07_confirm: twelve worlds (built-in corpora and
 Python source), in each 11 trainings on 1e11 FLOPs and 5 on 4e11, all skills measured. A skill's
 curve is a valley common to both budgets, k2 u^2 + k3 u^3 + k4 u^4 with u = ln p - m, each budget
-with a level and an m of its own; 2e11 lies half way. A trial's losses are the curves' and what one
-of the world's trainings leaves over, drawn at random, of all skills together. The truth is m. Each
+with a level and an m of its own; 2e11 lies half way. A trial's losses are the curves' and what the
+world's trainings leave over, of all skills together: one draw for the allocation, which its
+repeats share, and one for the trial, as `ALIKE` says. The truth is m. Each
 policy has the same allowance, in shares W of eight sizes on each budget, and the same fit judges.
 """
 
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -42,6 +44,12 @@ SPACE = Space(BUDGETS, SIZES, tuple(6.0 * p for p in SIZES))
 GRID_FLOPS = 8 * sum(BUDGETS)
 ALLOWANCES = (0.3, 0.5, 1.0)
 POLICIES = ("adaptive", "zoom", "grid")
+ALIKE = 0.3
+"""Correlation of what repeats of an allocation leave over: .3 to .36 in sweeps on own text, by 4
+to 23 repeats (benchmarks/own_text.py)."""
+
+COLUMNS = ["policy", "W", "world", "replicate", "skill", "square", "trials", "within", "repeats"]
+
 LEAST_BEND = 0.02
 """k2 in nats from which a curve has an optimum to look for: code is nearly flat in some worlds."""
 
@@ -92,10 +100,11 @@ class Valley:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One world's curves by skill, and what its trainings leave over, (trainings, skills)."""
+    """One world's curves by skill, what its trainings leave over (trainings, skills), a seed."""
 
     valleys: Mapping[str, Valley]
     rests: np.ndarray
+    seed: int = 0
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> Drawn:
@@ -116,7 +125,9 @@ class Drawn:
 
     def loss(self, a: Allocation, rng: np.random.Generator) -> Mapping[str, float]:
         """What one trial measures."""
-        rest = self.rests[rng.integers(len(self.rests))]
+        shared = np.random.default_rng([self.seed, a.params, round(a.flops / BUDGETS[0])])
+        own, common = (self.rests[r.integers(len(self.rests))] for r in (rng, shared))
+        rest = math.sqrt(ALIKE) * common + math.sqrt(1 - ALIKE) * own
         mean = [v.loss(math.log(a.params), a.flops) for v in self.valleys.values()]
         return dict(zip(self.valleys, mean + rest, strict=True))
 
@@ -150,8 +161,9 @@ def judge(replicates: int) -> pd.DataFrame:
     ]
     for name, share, i, world, seed in counted(todo, "sweeps"):
         skills = tuple(world.valleys)
+        drawn = replace(world, seed=seed)
         table = run(
-            policy(name, share, skills), SPACE, world.loss, skills=skills,
+            policy(name, share, skills), SPACE, drawn.loss, skills=skills,
             allowance=share * GRID_FLOPS, seed=seed,
         )  # fmt: skip
         fit = fit_guarded(table, ladder=BUDGETS)
@@ -161,37 +173,52 @@ def judge(replicates: int) -> pd.DataFrame:
             min(abs(v.log_optimum(c) - math.log(p)) for v in world.valleys.values())
             for c, p in trials.itertuples(index=False)
         ]
+        repeats = 1 - len(trials.drop_duplicates()) / len(trials)
         for skill, valley in world.valleys.items():
             truth = np.array([valley.log_optimum(c) for c in BUDGETS])
             square = float(((found[skill] - truth) ** 2).mean())
             within = float((np.array(away) <= 1).mean())
-            rows.append((name, share, f"{i}-{seed}", skill, square, len(trials), within))
-    return pd.DataFrame(
-        rows, columns=["policy", "W", "replicate", "skill", "square", "trials", "within"]
-    )
+            repeats = 1 - len(trials.drop_duplicates()) / len(trials)
+            rows.append((name, share, i, seed, skill, square, len(trials), within, repeats))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def page(found: pd.DataFrame) -> Iterator[str]:
     """Errors with 90 % intervals over worlds, in Markdown."""
-    worst = found.groupby(["policy", "W", "replicate"])["square"].max()
+    cells = ["policy", "W", "world", "replicate"]
+    every = found.groupby(cells)["square"].mean().groupby(cells[:3]).mean()
+    worst = found.groupby(cells)["square"].max().groupby(cells[:3]).mean()
     yield "# The search on our own trainings\n"
-    yield f"{date.today()}, `python benchmarks/live.py`, 2 shared CPU cores; "
-    yield f"{found['replicate'].nunique()} sweeps per cell.\n"
-    yield "| W | policy | trials | rms of ln p* | worst skill of each sweep | within 1 |"
-    yield "|---|---|---|---|---|---|"
+    yield f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, 2 shared "
+    yield f"CPU cores; {found['replicate'].nunique()} sweeps in each of {found['world'].nunique()}"
+    yield "worlds per cell, seeds from 0. Intervals: 90 %, worlds drawn anew.\n"
+    yield "| W | policy | trials | repeats | rms of ln p* | worst skill of each sweep "
+    yield "| its square over the adaptive search's | within 1 |"
+    yield "|---|---|---|---|---|---|---|---|"
     for (share, name), rows in found.groupby(["W", "policy"], sort=False):
-        every = rows.groupby("replicate")["square"].mean().to_numpy()
-        cells = [_rms(each) for each in (every, worst[name, share].to_numpy())]
+        square = worst[name, share].to_numpy()
+        ratio = _ratio(square, worst["adaptive", share].to_numpy())
         yield (
-            f"| {share} | {name} | {rows['trials'].mean():.0f} | {cells[0]} | {cells[1]} "
-            f"| {rows['within'].mean():.2f} |"
+            f"| {share} | {name} | {rows['trials'].mean():.0f} | {rows['repeats'].mean():.2f} "
+            f"| {_rms(every[name, share].to_numpy())} | {_rms(square)} "
+            f"| {ratio} | {rows['within'].mean():.2f} |"
         )
 
 
+def _drawn(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(count, size=(2000, count))
+
+
 def _rms(square: np.ndarray) -> str:
-    drawn = square[np.random.default_rng(0).integers(len(square), size=(1000, len(square)))]
-    low, high = np.sqrt(np.quantile(drawn.mean(1), [0.05, 0.95]))
+    low, high = np.sqrt(np.quantile(square[_drawn(len(square))].mean(1), [0.05, 0.95]))
     return f"{math.sqrt(square.mean()):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _ratio(square: np.ndarray, other: np.ndarray) -> str:
+    draws = _drawn(len(square))
+    ratios = square[draws].mean(1) / other[draws].mean(1)
+    low, high = np.quantile(ratios, [0.05, 0.95])
+    return f"{square.mean() / other.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.worlds import LADDER, world
 from fitting.mixture.design import (
     Candidates,
+    Crowd,
     Goal,
     _blocks,
     _projected,
@@ -64,6 +65,31 @@ def test_several_at_once_equal_one_after_the_other_in_training(fit: Guarded) -> 
         one_by_one += ask(fit, places(), 1, pending=training)
     assert together == one_by_one
     assert len(set(together)) > 1
+
+
+def test_repeats_are_worth_what_the_fit_counts_them_for(fit: Guarded) -> None:
+    """Precisions of single trials, each with its factor, add up to m / (1 + (m - 1) r)."""
+    alike = np.array([0.0, 0.3, 0.9])
+    crowd, summed = Crowd(np.zeros(1), np.ones((1, 1), bool), alike), np.zeros(3)
+    for trained in range(1, 6):
+        summed += 1 / crowd.factor[:, 0]
+        assert summed == pytest.approx(trained / (1 + (trained - 1) * alike))
+        crowd = crowd.after(0)
+
+
+def test_a_place_trained_often_is_left_for_others(fit: Guarded) -> None:
+    """What repeats have in common, no seed averages out; without it a place stays as good."""
+    best = ask(fit, places(), 1)[0]
+    seen, here = fit.measured, at(places(), [best] * 10)
+    crowded = replace(
+        seen,
+        log_params=np.concatenate([seen.log_params, here.log_params]),
+        log_flops=np.concatenate([seen.log_flops, np.log(here.flops)]),
+        loss=np.pad(seen.loss, ((0, 0), (0, 10)), constant_values=np.nan),
+    )
+    for alike in (0.0, 0.3):
+        known = replace(fit, measured=crowded, alike=np.full(len(fit.skills), alike))
+        assert (ask(known, places(), 1)[0] == best) == (alike == 0.0)
 
 
 def test_gain_is_the_fall_of_variance_that_the_trial_brings(fit: Guarded) -> None:
