@@ -74,7 +74,9 @@ class AdaptiveSearch:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
         selection = Selection(self.space, ended, pending, remaining_flops, n)
-        selection.take(opening.missing(self.space, self.settings, selection.known))
+        planned = remaining_flops + sum(a.flops for a in selection.known)
+        first = opening.missing(self.space, self.settings, selection.known, allowance=planned)
+        selection.take(first)
         state = self._fitted(observations)
         if state is None:
             return self._widen_opening(selection)

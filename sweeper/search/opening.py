@@ -21,8 +21,18 @@ REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
 
 
+SHARE = 0.5
+"""Share of the allowance that the opening may take: where all of it is more, the cheapest budget
+alone is opened, and what it says chooses the rest (benchmarks/live.py)."""
+
+
 def missing(
-    space: Space, settings: SearchSettings, known: Sequence[Allocation], *, more: int = 0
+    space: Space,
+    settings: SearchSettings,
+    known: Sequence[Allocation],
+    *,
+    allowance: float = math.inf,
+    more: int = 0,
 ) -> list[tuple[float, int]]:
     """Points (flops, size) of the opening that no trial stands for yet, cheapest budget first.
 
@@ -30,11 +40,14 @@ def missing(
 
     Args:
         settings: the guess of the first optimum and the reach.
+        allowance: FLOPs of the whole sweep.
         more: further points wanted where slots are free before losses are known.
     """
     points: list[tuple[float, int]] = []
     budgets = [flops for flops in space.budgets if space.allowed(flops)][:BUDGETS]
-    planned = len(budgets) * SIZES + REPEATS
+    small = SIZES * sum(budgets) + REPEATS * sum(budgets[:1]) > SHARE * allowance
+    budgets, repeats = (budgets[:1], 0) if small else (budgets, REPEATS)
+    planned = len(budgets) * SIZES + repeats
     rounds = 1
     if more:
         rounds += math.ceil((len(known) + more) / planned)
@@ -44,7 +57,7 @@ def missing(
             points += [(flops, size) for size in sizes]
         if round_ == 0 and budgets:
             middle = _sizes(space, settings, budgets[0], 0)[SIZES // 2]
-            points += [(budgets[0], middle)] * REPEATS
+            points += [(budgets[0], middle)] * repeats
     return _unmatched(points, known)
 
 
