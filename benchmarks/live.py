@@ -189,11 +189,13 @@ def page(found: pd.DataFrame) -> Iterator[str]:
     every = found.groupby(cells)["square"].mean().groupby(cells[:3]).mean()
     worst = found.groupby(cells)["square"].max().groupby(cells[:3]).mean()
     yield "# The search on our own trainings\n"
-    yield f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, 2 shared "
+    yield f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, 2 shared"
     yield f"CPU cores; {found['replicate'].nunique()} sweeps in each of {found['world'].nunique()}"
     yield "worlds per cell, seeds from 0. Intervals: 90 %, worlds drawn anew.\n"
-    yield "| W | policy | trials | repeats | rms of ln p* | worst skill of each sweep "
-    yield "| its square over the adaptive search's | within 1 |"
+    yield (
+        "| W | policy | trials | repeats | rms of ln p* | worst skill of each sweep "
+        "| its square over the adaptive search's | within 1 |"
+    )
     yield "|---|---|---|---|---|---|---|---|"
     for (share, name), rows in found.groupby(["W", "policy"], sort=False):
         square = worst[name, share].to_numpy()

@@ -120,9 +120,12 @@ class AdaptiveSearch:
             detail = f"{len(selection.ended)} trials have ended, too few of them with losses."
             return selection.answer("nothing-helps", lambda: detail)
         planned = sum(a.flops for a in selection.known)
-        room = UNINFORMED_SHARE * (planned + selection.remaining) - planned
+        whole = planned + selection.remaining
+        room = UNINFORMED_SHARE * whole - planned
         known, free = selection.known, selection.free
-        for flops, size in opening.missing(self.space, self.settings, known, more=free):
+        for flops, size in opening.missing(
+            self.space, self.settings, known, allowance=whole, more=free
+        ):
             if flops <= room or not selection.training:
                 selection.take([(flops, size)])
                 room -= flops

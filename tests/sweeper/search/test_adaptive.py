@@ -127,6 +127,13 @@ def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
     assert len(sizes) == 7 and len(set(sizes)) == 5
 
 
+def test_small_allowance_opens_the_cheapest_budget_alone() -> None:
+    whole = sum(flops for flops, _ in missing(SPACE, SearchSettings(), []))
+    points = missing(SPACE, SearchSettings(), [], allowance=1.9 * whole)
+    assert [flops for flops, _ in points] == [LADDER[0]] * 5
+    assert len(missing(SPACE, SearchSettings(), [], allowance=2.1 * whole)) == 12
+
+
 def test_opening_spreads_over_what_can_be_built() -> None:
     few = tuple(p for p in SIZES if 1e8 <= p <= 4e8)
     points = missing(Space(LADDER, few, tuple(6.0 * p for p in few)), SearchSettings(), [])
