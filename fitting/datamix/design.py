@@ -16,7 +16,8 @@ import numpy as np
 
 from fitting.datamix.curves import DesignPoints, Member, evaluate
 from fitting.datamix.joint import MixFit
-from fitting.mixture.design import Crowd, Projected
+from fitting.mixture.crowd import Crowd
+from fitting.mixture.design import Projected
 from fitting.values import Z90, FloatArray
 
 GUARD_WEIGHT = 0.5

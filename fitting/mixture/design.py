@@ -13,11 +13,11 @@ p = params, C = flops; logarithms natural, losses in nats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from fitting.mixture.crowd import Crowd, crowds
 from fitting.mixture.discrepancy import NEAR
 from fitting.mixture.fit import Guarded
 from fitting.mixture.lack_of_fit import ODDS, odds_against
@@ -39,12 +39,6 @@ BLOCK = 3
 
 GIVEN_UP = 0.5
 """Share of such members from which budgets are explored one by one."""
-
-MOST_ALIKE = 0.95
-"""Of repeats: a second one never teaches nothing at all (assumption)."""
-
-SAME_PLACE = 1e-4
-"""Ln p and ln C within which two trials are one allocation."""
 
 _RIDGE = 1e-12
 
@@ -83,39 +77,6 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.log_params)
-
-
-@dataclass(frozen=True)
-class Crowd:
-    """How often places were trained before, and what that costs a repeat.
-
-    Of m trials of one allocation, correlated by r, the fit counts m / (1 + (m - 1) r): the next
-    one adds as much as a trial of its own place with a variance `factor` times as great would.
-
-    Attributes:
-        before: (n,) trials there, ended or to come.
-        same: (n, n) which candidates are one place.
-        alike: (S,) r.
-    """
-
-    before: FloatArray
-    same: npt.NDArray[np.bool_]
-    alike: FloatArray
-
-    @property
-    def factor(self) -> FloatArray:
-        """(S, n)."""
-        r = np.minimum(self.alike, MOST_ALIKE)[:, None]
-        return np.asarray((1 + self.before * r) * (1 + (self.before - 1) * r) / (1 - r))
-
-    @classmethod
-    def alone(cls, n: int) -> Crowd:
-        """Every candidate a place of its own that teaches as much each time."""
-        return cls(np.zeros(n), np.eye(n, dtype=bool), np.zeros(1))
-
-    def after(self, i: int) -> Crowd:
-        """With candidate ``i`` trained once more."""
-        return replace(self, before=self.before + self.same[i])
 
 
 @dataclass
@@ -403,39 +364,25 @@ def _projected(
     fit: Guarded, candidates: Candidates, pending: Candidates, targets: Sequence[float]
 ) -> list[Projected]:
     """Covariances of the components that matter, with the pending trials counted, projected."""
-    seen = fit.measured.log_params, fit.measured.log_flops
-    to_come = pending.log_params, np.log(pending.flops)
-    places = candidates.log_params, np.log(candidates.flops)
-    earlier = np.tril(_same(to_come, to_come), -1).sum(1)
-    waiting = Crowd(_same(to_come, seen).sum(1) + earlier, _same(to_come, to_come), fit.alike)
-    before = _same(places, seen).sum(1) + _same(places, to_come).sum(1)
-    crowd = Crowd(before, _same(places, places), fit.alike)
+    seen = fit.measured.log_params, np.exp(fit.measured.log_flops)
+    to_come, offered = ((c.log_params, c.flops) for c in (pending, candidates))
+    waiting, crowd = crowds(seen, to_come, offered, fit.alike)
     return [
-        _project(fit, component, float(share), candidates, pending, targets, waiting, crowd)
+        _project(fit, component, float(share), (candidates, crowd), (pending, waiting), targets)
         for component, share in zip(fit.components, _shares(fit), strict=True)
         if share > LEAST_SHARE
     ]
-
-
-def _same(
-    one: tuple[FloatArray, FloatArray], other: tuple[FloatArray, FloatArray]
-) -> npt.NDArray[np.bool_]:
-    """(n, m) whether places, ln p and ln C, are the same allocation."""
-    near = [np.abs(a[:, None] - b) < SAME_PLACE for a, b in zip(one, other, strict=True)]
-    return np.asarray(near[0] & near[1])
 
 
 def _project(
     fit: Guarded,
     component: Component,
     share: float,
-    candidates: Candidates,
-    pending: Candidates,
+    offered: tuple[Candidates, Crowd],
+    training: tuple[Candidates, Crowd],
     targets: Sequence[float],
-    waiting: Crowd,
-    crowd: Crowd,
 ) -> Projected:
-    covariance = component.covariance
+    covariance, (candidates, crowd), (pending, waiting) = component.covariance, offered, training
     if len(pending):
         rows = component.jacobian(pending.log_params, pending.flops)
         scaled = rows / (_noise(fit, component, pending) * waiting.factor)[:, :, None]

@@ -20,7 +20,6 @@ BUDGETS = 2
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
 
-
 SHARE = 0.5
 """Share of the allowance that the opening may take: where all of it is more, the cheapest budget
 alone is opened, and what it says chooses the rest (benchmarks/live.py)."""

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.worlds import LADDER, world
+from fitting.mixture.crowd import Crowd
 from fitting.mixture.design import (
     Candidates,
-    Crowd,
     Goal,
     _blocks,
     _projected,
