@@ -75,8 +75,8 @@ class AdaptiveSearch:
         ended = allocations(observations)
         selection = Selection(self.space, ended, pending, remaining_flops, n)
         planned = remaining_flops + sum(a.flops for a in selection.known)
-        first = opening.missing(self.space, self.settings, selection.known, allowance=planned)
-        selection.take(first)
+        points = opening.missing(self.space, self.settings, selection.known, allowance=planned)
+        selection.take(points)
         state = self._fitted(observations)
         if state is None:
             return self._widen_opening(selection)
