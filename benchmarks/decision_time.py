@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--write", action="store_true", help="keep the table in results/")
     args = parser.parse_args()
-    measure(30, 2)  # imports and caches
+    measure(100, 20)  # imports, caches, and memory that a driver of hours has, too
     lines = [
         "# CPU seconds of one decision", "",
         f"Written {date.today()} by `OMP_NUM_THREADS=1 python benchmarks/decision_time.py`, one "
