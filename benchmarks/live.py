@@ -7,8 +7,8 @@ Python source), in each 11 trainings on 1e11 FLOPs and 5 on 4e11, all skills mea
 curve is a valley common to both budgets, k2 u^2 + k3 u^3 + k4 u^4 with u = ln p - m, each budget
 with a level and an m of its own; 2e11 lies half way. A trial's losses are the curves' and what the
 world's trainings leave over, of all skills together: one draw for the allocation, which its
-repeats share, and one for the trial, as `ALIKE` says. The truth is m. Each
-policy has the same allowance, in shares W of eight sizes on each budget, and the same fit judges.
+repeats share, and one for the trial, as `ALIKE` says. The truth is m. Each policy has the same
+allowance, in shares W of eight sizes on each budget, and the same fit judges.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ GRID_FLOPS = 8 * sum(BUDGETS)
 ALLOWANCES = (0.3, 0.5, 1.0)
 POLICIES = ("adaptive", "zoom", "grid")
 ALIKE = 0.3
-"""Correlation of what repeats of an allocation leave over: .3 to .36 in sweeps on own text, by 4
-to 23 repeats (benchmarks/own_text.py)."""
+"""Correlation of what repeats of an allocation leave over: medians of .29 to .37 over the skills
+of three sweeps on own text (benchmarks/results/own_text.md)."""
 
 COLUMNS = ["policy", "W", "world", "replicate", "skill", "square", "trials", "within", "repeats"]
 
@@ -178,7 +178,6 @@ def judge(replicates: int) -> pd.DataFrame:
             truth = np.array([valley.log_optimum(c) for c in BUDGETS])
             square = float(((found[skill] - truth) ** 2).mean())
             within = float((np.array(away) <= 1).mean())
-            repeats = 1 - len(trials.drop_duplicates()) / len(trials)
             rows.append((name, share, i, seed, skill, square, len(trials), within, repeats))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -231,7 +230,8 @@ def main() -> None:
     text = "\n".join(page(judge(args.replicates)))
     print(text)
     if args.write:
-        PAGE.write_text(text + "\n")
+        reading = "".join(PAGE.read_text().partition("## Reading")[1:])  # written by hand
+        PAGE.write_text(text + "\n\n" + reading)
 
 
 if __name__ == "__main__":

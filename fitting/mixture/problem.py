@@ -51,8 +51,8 @@ little, and are as noisy as a ladder's (noise of .2 % of a loss, assumption)."""
 
 ALIKE, ALIKE_TRIALS = 0.3, 4.0
 """Share of the errors round a fit that repeats of one allocation have in common, and the repeats
-that this belief counts for: .33 to .36 in three sweeps on own text (4 to 23 repeats of one
-allocation), .04 to .29 of the built-in skills (15), see benchmarks/results/own_text.md."""
+that this belief counts for: medians of .29 to .37 over the skills of three sweeps on own text
+(4 to 23 repeats of one allocation), .12 of built-in skills (15), benchmarks/results/own_text."""
 
 Earlier = tuple[tuple[str, ...], Component]
 """The skills of an earlier fit and one of its components."""

@@ -74,9 +74,8 @@ class AdaptiveSearch:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
         selection = Selection(self.space, ended, pending, remaining_flops, n)
-        planned = remaining_flops + sum(a.flops for a in selection.known)
-        points = opening.missing(self.space, self.settings, selection.known, allowance=planned)
-        selection.take(points)
+        known, allowance = selection.known, selection.allowance
+        selection.take(opening.missing(self.space, self.settings, known, allowance=allowance))
         state = self._fitted(observations)
         if state is None:
             return self._widen_opening(selection)
@@ -119,9 +118,8 @@ class AdaptiveSearch:
         if len(selection.ended) >= MOST_WITHOUT_FIT:
             detail = f"{len(selection.ended)} trials have ended, too few of them with losses."
             return selection.answer("nothing-helps", lambda: detail)
-        planned = sum(a.flops for a in selection.known)
-        whole = planned + selection.remaining
-        room = UNINFORMED_SHARE * whole - planned
+        whole = selection.allowance
+        room = selection.remaining - (1 - UNINFORMED_SHARE) * whole
         known, free = selection.known, selection.free
         for flops, size in opening.missing(
             self.space, self.settings, known, allowance=whole, more=free

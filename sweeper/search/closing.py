@@ -130,8 +130,7 @@ def _proof_sizes(
     first = skills.index(AGGREGATE) if AGGREGATE in skills else int(se.argmin())
     widest = int(np.where(se < UNKNOWN, se, 0.0).argmax())
     apart = abs(mean[first] - mean[widest]) > NEAR - MARGIN
-    whole = selection.remaining + sum(a.flops for a in selection.known)
-    second = apart and flops <= SECOND_SHARE * whole
+    second = apart and flops <= SECOND_SHARE * selection.allowance
     picked = [first, widest] if second else [first]
     return list(dict.fromkeys(selection.nearest(flops, float(mean[i])) for i in picked))
 

@@ -41,7 +41,7 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     for flops in reversed([c for c in selection.space.budgets[2:] if selection.space.allowed(c)]):
         below = sum(a.flops for a in selection.known if a.flops < 0.99 * flops)
         missing = CHECK_TRIALS - _sound(state, selection, flops)
-        due = converged or below >= SHARE * (spent + selection.remaining)
+        due = converged or below >= SHARE * selection.allowance
         room = missing + (missing > 1)  # a check that lacks one trial is completed all the same
         if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
             return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]

@@ -43,6 +43,11 @@ class Selection:
         """Trials whose outcome is to come."""
         return [*self.pending, *self.chosen]
 
+    @property
+    def allowance(self) -> float:
+        """FLOPs of the whole sweep, as far as known: trials at their budgets, and what remains."""
+        return sum(a.flops for a in self.known) + self.remaining
+
     def budgets(self) -> list[float]:
         """Budgets on which a trial can be afforded."""
         return [c for c in self.space.budgets if c <= self.remaining and self.space.allowed(c)]

@@ -67,7 +67,7 @@ def test_several_at_once_equal_one_after_the_other_in_training(fit: Guarded) -> 
     assert len(set(together)) > 1
 
 
-def test_repeats_are_worth_what_the_fit_counts_them_for(fit: Guarded) -> None:
+def test_repeats_are_worth_what_the_fit_counts_them_for() -> None:
     """Precisions of single trials, each with its factor, add up to m / (1 + (m - 1) r)."""
     alike = np.array([0.0, 0.3, 0.9])
     crowd, summed = Crowd(np.zeros(1), np.ones((1, 1), bool), alike), np.zeros(3)
