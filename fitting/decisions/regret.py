@@ -6,7 +6,8 @@ Legend: p = params, t = tokens, C = flops = 6 p t; losses in nats.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -49,8 +50,8 @@ def cost_of_choice(
     best = _optimum(model, flops)
     for factor in factors:
         check_positive(factors=factor)
-    rows = [_row(model, best, flops, factor * best.params) for factor in factors]
-    return pd.DataFrame(rows)
+    least = least_losses(model, flops)
+    return pd.DataFrame([_row(model, best, least, factor * best.params) for factor in factors])
 
 
 def cost_of_overtraining(
@@ -63,36 +64,47 @@ def cost_of_overtraining(
         FittingError: flops or a ratio is not positive and finite.
     """
     check_positive(flops=flops)
-    best = _optimum(model, flops)
+    best, least = _optimum(model, flops), least_losses(model, flops)
     rows = []
     for ratio in tokens_per_param:
         check_positive(tokens_per_param=ratio)
         params = _balanced(_convention(model), flops, ratio)
-        rows.append({"tokens_per_param": ratio, **_row(model, best, flops, params)})
+        rows.append({"tokens_per_param": ratio, **_row(model, best, least, params)})
     return pd.DataFrame(rows)
 
 
-def equivalent_flops(model: Model, loss: float, *, at_most: float) -> float:
-    """The budget whose optimum has this loss, sought below ``at_most``.
+def least_losses(model: Model, flops: float) -> Callable[[float], float]:
+    """Loss of the best allocation over ln of a share of a budget, each worked out once."""
+
+    @cache
+    def least(log_share: float) -> float:
+        best = _optimum(model, flops * math.exp(log_share))
+        return _loss(model, best.params, best.tokens)
+
+    return least
+
+
+def equivalent_share(least: Callable[[float], float], loss: float) -> float:
+    """The share of a budget whose optimum has this loss.
+
+    Args:
+        least: see `least_losses`.
+        loss: nats.
 
     Returns:
-        ``at_most`` where its optimum is not better than ``loss``; a millionth of it where even
-        that budget's optimum is better.
+        1 where the whole budget's optimum is not better than ``loss``; a millionth where even
+        that share's optimum is better.
     """
     from scipy.optimize import brentq
 
-    def gap(log_share: float) -> float:
-        best = _optimum(model, at_most * math.exp(log_share))
-        return _loss(model, best.params, best.tokens) - loss
-
-    if gap(0.0) >= 0:
-        return at_most
+    if least(0.0) >= loss:
+        return 1.0
     low = high = 0.0
-    while gap(low) < 0:
+    while least(low) < loss:
         if low <= math.log(_LEAST_FRACTION):
-            return at_most * math.exp(low)
+            return math.exp(low)
         low, high = max(2 * low - 0.5, math.log(_LEAST_FRACTION)), low
-    return at_most * math.exp(brentq(gap, low, high, xtol=1e-7))
+    return math.exp(brentq(lambda share: least(share) - loss, low, high, xtol=1e-7))
 
 
 def _convention(model: Model) -> Convention:
@@ -108,14 +120,15 @@ def _balanced(convention: Convention, flops: float, ratio: float) -> float:
     return params
 
 
-def _row(model: Model, best: Optimum, flops: float, params: float) -> dict[str, float]:
-    tokens = float(_convention(model).tokens(flops, params))
+def _row(
+    model: Model, best: Optimum, least: Callable[[float], float], params: float
+) -> dict[str, float]:
+    tokens = float(_convention(model).tokens(best.flops, params))
     loss = _loss(model, params, tokens)
-    same = equivalent_flops(model, loss, at_most=flops)
+    share = equivalent_share(least, loss)
     return {
         "factor": params / best.params, "params": params, "tokens": tokens, "loss": loss,
-        "excess": loss - _loss(model, best.params, best.tokens), "equivalent_flops": same,
-        "wasted": 1.0 - same / flops,
+        "excess": loss - least(0.0), "equivalent_flops": share * best.flops, "wasted": 1.0 - share,
     }  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from fitting.decisions.regret import (
     FACTORS,
     cost_of_choice,
     cost_of_overtraining,
-    equivalent_flops,
+    equivalent_share,
+    least_losses,
 )
 from fitting.errors import FitError, FittingError, Status
 from fitting.laws.surface import Surface
@@ -51,8 +52,9 @@ def test_overtraining_is_the_same_cost_by_another_name() -> None:
 
 
 def test_a_hopeless_choice_ends_at_the_least_share() -> None:
-    assert equivalent_flops(SURFACE, 1e9, at_most=1e21) == pytest.approx(1e15)
-    assert equivalent_flops(SURFACE, 1.0, at_most=1e21) == 1e21
+    least = least_losses(SURFACE, 1e21)
+    assert equivalent_share(least, 1e9) == pytest.approx(1e-6)
+    assert equivalent_share(least, 1.0) == 1.0
 
 
 def test_a_skill_of_a_fitted_table() -> None:
