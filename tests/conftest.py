@@ -70,12 +70,10 @@ def pytest_addoption(parser):
     )
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Two processes share the tests by file; all that start Ray are one's, with one cluster."""
-    for item in items:
-        ray = item.get_closest_marker("ray") or "ray_cluster" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else str(item.path)))
+    """Files with Ray's tests come first: they take longest, and would end alone on one process."""
+    slow = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
