@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from sweeper.cli import app
+from sweeper.cli import app, main
 
 SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
 
@@ -41,7 +41,23 @@ def said(*arguments):
     return result.output
 
 
-def refused(*arguments):
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """What the console says of a mistake, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["isoskill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2, said
+        return said
+
+    return run
+
+
+def refused_alone(*arguments):
+    """The same in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "sweeper", *map(str, arguments)], capture_output=True, text=True
     )
@@ -66,7 +82,8 @@ def test_plan_says_what_intervals_to_expect(spec):
     plan = json.loads(said("plan", spec, "--json", "--simulate"))
     assert [row["flops"] for row in plan["expected"]] == [1e11, 2e11, 4e11]
     assert all(0 < row["half_width"] < 1 for row in plan["expected"])
-    assert "best sizes to within ±" in said("plan", spec, "--simulate")
+    text = said("plan", spec, "--simulate", "--set", "allowance=2e12")
+    assert "best sizes to within ±" in text
 
 
 def test_help_says_whole_what_every_command_does():
@@ -94,9 +111,9 @@ def test_fit_and_predict_work_on_anybodys_table(runs):
     assert "params on" in said("predict", runs, "--flops", "1e21", "--skill", "code")
 
 
-def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs):
+def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs, refused):
     spec.write_text(SPEC + "serch: {}\n")
-    assert "did you mean 'search'" in refused("plan", spec)
+    assert "did you mean 'search'" in refused("plan", spec) == refused_alone("plan", spec)
     assert "absent.yaml: no such file" in refused("run", tmp_path / "absent.yaml")
     assert "no sweep here" in refused("status", tmp_path)
     assert "did you mean 'code'" in refused("predict", runs, "--flops", "1e19", "--skill", "cod")
@@ -107,7 +124,7 @@ def test_mistakes_end_with_one_message_and_code_2(tmp_path, spec, runs):
 
 def test_no_ray_at_the_address_is_said_at_once(tmp_path, spec):
     nowhere = ("--set", "cluster.address=127.0.0.1:1")
-    said = refused("run", spec, "--out", tmp_path / "a", *nowhere)
+    said = refused_alone("run", spec, "--out", tmp_path / "a", *nowhere)
     assert "nothing answers there" in said
     assert "ray start --head" in said
 
@@ -138,7 +155,7 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
         assert dashboard == "http://127.0.0.1:1"
 
 
-def test_a_directory_of_another_spec_is_refused(tmp_path, spec):
+def test_a_directory_of_another_spec_is_refused(tmp_path, spec, refused):
     from sweeper import Sweep
     from sweeper.record.directory import Directory
     from sweeper.record.ledger import Ledger
@@ -172,13 +189,13 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
     assert "1 failed" in said("status", tmp_path)
 
 
-def test_a_table_without_losses_is_refused(tmp_path):
+def test_a_table_without_losses_is_refused(tmp_path, refused):
     path = tmp_path / "runs.csv"
     path.write_text("params,tokens\n1,2\n")
     assert "loss" in refused("fit", path)
 
 
-def test_tuning_a_foreign_trainer_is_refused_in_words(tmp_path):
+def test_tuning_a_foreign_trainer_is_refused_in_words(tmp_path, refused):
     spec = tmp_path / "mine.yaml"
     spec.write_text(
         "budgets: [1e18, 3e18]\nallowance: 1e20\ntrainer: {skills: {code: code}}\n"
@@ -187,7 +204,7 @@ def test_tuning_a_foreign_trainer_is_refused_in_words(tmp_path):
     assert "not with a trainer of yours" in refused("tune", spec)
 
 
-def test_a_number_that_is_none_is_refused_in_words(spec):
+def test_a_number_that_is_none_is_refused_in_words(spec, refused):
     assert "allowance: write a number, such as 1e18, got 'abc'" in refused(
         "plan", spec, "--set", "allowance=abc"
     )

@@ -7,7 +7,6 @@ import math
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,27 +132,30 @@ def damage(path: Path) -> None:
 
 
 KILLED = """
-import json, sys
+import json, os, signal, sys
 from pathlib import Path
 from trainables.engine import loop
 from trainables.config import TrialConfig
 
+def killed(report):
+    if report["step"] > 30:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 loop.SAVING_SHARE = float("inf")
-loop.train(TrialConfig.from_dict(json.loads(sys.argv[1])), loop.LocalContext(Path(sys.argv[2])))
+loop.REPORT_EVERY_S = 0.0
+context = loop.LocalContext(Path(sys.argv[2]), on_report=killed)
+loop.train(TrialConfig.from_dict(json.loads(sys.argv[1])), context)
 """
 
 
 def test_a_killed_trial_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    # Long enough to be killed half way, wherever the machine is by then.
-    config = replace(CONFIG, tokens=480 * 600, train=Train(checkpoint_every_s=1e-6))
+    config = replace(CONFIG, train=Train(checkpoint_every_s=1e-6))
     arguments = [json.dumps(config.to_dict()), str(tmp_path / "killed")]
-    process = subprocess.Popen([sys.executable, "-c", KILLED, *arguments])
-    while len(checkpoints(tmp_path / "killed")) < 2 and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert len(checkpoints(tmp_path / "killed")) == 2
     resumed = train(config, LocalContext(tmp_path / "killed"))
-    assert 0 < resumed["resumed_at_step"] < 600
+    assert resumed["resumed_at_step"] == 40
     whole = train(config, LocalContext(tmp_path / "whole"))
     assert resumed["losses"] == whole["losses"]
     last = [checkpoints(tmp_path / name)[0] for name in ("killed", "whole")]
