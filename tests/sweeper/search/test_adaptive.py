@@ -183,16 +183,27 @@ def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
     assert asked[0].seed not in set(table.loc[bad, "seed"])
 
 
-@pytest.mark.parametrize(("left", "points"), [(3.9, 0), (4.0, 3)])
-def test_the_check_leaves_room_to_repeat_a_trial(
-    toy: pd.DataFrame, left: float, points: int
+@pytest.mark.parametrize(
+    ("larger", "begun", "left", "points"),
+    [
+        ((), 0, 3.9, 0),
+        ((), 0, 4.0, 3),
+        ((8e11,), 0, 4.9, 0),
+        ((8e11,), 0, 5.0, 3),
+        ((8e11,), 1, 2.9, 0),
+        ((8e11,), 1, 3.0, 2),
+    ],
+)
+def test_the_check_leaves_room_for_what_its_budget_needs(
+    toy: pd.DataFrame, larger: tuple[float, ...], begun: int, left: float, points: int
 ) -> None:
-    """Else one that goes bad at its end would be the last word on the law."""
-    top = TOY.budgets[-1]
-    below = toy[toy["flops"] < top]
-    state = fit_state(below, TOY)
+    """Room to repeat a trial that goes bad; below the ladder's largest, for a whole new budget."""
+    top, space = TOY.budgets[-1], replace(TOY, budgets=(*TOY.budgets, *larger))
+    first = toy.loc[toy["flops"] == top, "trial_id"].unique()[:begun]
+    table = toy[(toy["flops"] < top) | toy["trial_id"].isin(first)]
+    state = fit_state(table, space)
     assert state is not None
-    selection = Selection(TOY, allocations(below), [], remaining=left * top, free=4)
+    selection = Selection(space, allocations(table), [], remaining=left * top, free=4)
     asked = safeguards.check(state, selection, converged=True)
     assert [flops for flops, _ in asked] == [top] * points
 
