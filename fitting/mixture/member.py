@@ -128,7 +128,7 @@ class Component:
         vertex = self.theta[:, 2, None] + a * log_flops
         layout, weights = self.layout, self.discrepancy.effects_at(log_flops)[0]
         curvature = np.zeros_like(vertex)
-        if layout.nodes:
+        if layout.nodes:  # a skewness turns round the vertex: with bends no member has one
             vertex = vertex + self.theta[:, layout.effect_slice(0)] @ weights[0].T
             curvature = self.theta[:, layout.effect_slice(2)] @ weights[2].T
         place, slope = self._settle(log_flops, vertex, curvature)

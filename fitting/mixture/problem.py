@@ -7,7 +7,7 @@ logarithms natural.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from fitting.mixture.discrepancy import Discrepancy, Kind, bend_functions, bend_
 from fitting.mixture.laplace import Data, Posterior, Prior, maximise
 from fitting.mixture.member import Component
 from fitting.mixture.pooling import Pool, pooled
-from fitting.mixture.vertex_form import EFFECTS, N_GLOBAL, Groups, Rows, exponents
+from fitting.mixture.vertex_form import N_GLOBAL, Groups, Rows, exponents
 from fitting.values import FloatArray
 
 PRIOR_SD = {
@@ -88,7 +88,7 @@ class Problem:
         log_flops = self.trials.log_flops - self.origin[1]
         log_params = self.trials.log_params - self.origin[0]
         hats = hat_weights(log_flops, like.nodes)
-        each = np.broadcast_to(hats, (len(EFFECTS), *hats.shape))
+        each = np.broadcast_to(hats, (like.layout.effects, *hats.shape))
         bends = bend_functions(log_params, like.knots)[0]
         patterns, group = np.unique(hats, axis=0, return_inverse=True)
         group = group.reshape(-1)
@@ -98,7 +98,7 @@ class Problem:
         loss = np.tile(self.trials.loss[:, order], (copies, 1))
         usual = LEAST_UNIT * np.abs(np.nanmedian(self.trials.loss, 1))
         unit = np.tile(np.maximum(self.spread, usual), copies)
-        groups = Groups(tuple(starts.tolist()), patterns)
+        groups = Groups(tuple(starts.tolist()), patterns, like.layout.effects)
         return Data(
             rows,
             groups,
@@ -172,13 +172,25 @@ class Problem:
         plain: Component | None,
         warm: Mapping[str, Earlier],
     ) -> tuple[Component, ...]:
-        """Fit components that share a layout, all skills and kinds in one batch.
+        """Fit components, all skills and all kinds that share a layout in one batch.
 
         Args:
             likes: what each component may depart by.
             plain: fitted plain surface to start from.
             warm: by name, each component of an earlier fit and the skills of that fit.
         """
+        layouts = dict.fromkeys(like.layout for like in likes)
+        batches = [[like for like in likes if like.layout == layout] for layout in layouts]
+        found = {c.name: c for batch in batches for c in self._batch(batch, plain, warm)}
+        return tuple(found[like.kind.name] for like in likes)
+
+    def _batch(
+        self,
+        likes: Sequence[Discrepancy],
+        plain: Component | None,
+        warm: Mapping[str, Earlier],
+    ) -> Iterator[Component]:
+        """Of one layout."""
         priors = [self.prior(like) for like in likes]
         starts = [self.start(k, p, plain, warm) for k, p in zip(likes, priors, strict=True)]
         found = maximise(
@@ -190,9 +202,8 @@ class Problem:
             np.concatenate([theta for theta, _ in starts]),
             np.concatenate([scale for _, scale in starts]),
         )
-        return tuple(
-            self.component(like, found, i * len(self.spread)) for i, like in enumerate(likes)
-        )
+        for i, like in enumerate(likes):
+            yield self.component(like, found, i * len(self.spread))
 
     def solve_pooled(
         self, like: Discrepancy, plain: Component, warm: Mapping[str, Earlier]

@@ -5,14 +5,16 @@ E + A p^-alpha + B t^-beta on isoFLOP curves, with ln p* itself as a parameter:
     u = ln p - m - a c - d(C)                 distance from the vertex of budget C
     q = a e^(-alpha u) + (1 - a) e^(beta u)   relative loss along the curve, 1 at its minimum
     G = R0 e^(-gamma c)                       reducible loss at the optimum
-    L = E + G { e^e(C) + e^r(C) [q + K3 k3 u^3 + K4 k4 u^4 - 1] } + z f(ln p),  E = L0 - R0
+    L = E + G { e^e(C) + e^r(C) [q + K3 (k3 + s(C)) u^3 + K4 k4 u^4 - 1] } + z f(ln p)
+    E = L0 - R0
     ln p*(C) = m + a c + d(C)                 where z = 0, else the least L on the budget
 
     alpha = (1-a) S,  beta = a S,  gamma = a (1-a) S,  c = ln C - reference
 
-The effects d, e, r are values on the nodes of a ladder of budgets, k3 and k4 one number each, and
-z the bends of a loss that depends on size alone (a learning rate mistuned for large models, say):
-the discrepancy between the law and the world. Without them this is the plain surface.
+The effects d, e, r and, where a member has it, s are values on the nodes of a ladder of budgets,
+k3 and k4 one number each, and z the bends of a loss that depends on size alone (a learning rate
+mistuned for large models, say): the discrepancy between the law and the world. Without them this
+is the plain surface.
 
 Legend: p = params, t = tokens, C = flops; B = batch (components x skills), n = rows (trials),
 P = parameters, K = nodes, J = bends; logarithms are natural.
@@ -32,6 +34,8 @@ optimum of the reference budget, is known far better than E, of which R0 is the 
 
 SHAPES = ("skew", "quartic")
 EFFECTS = ("drift", "level", "curvature")
+"""Of every member but the plain surface; some have a skewness by budget as a fourth."""
+
 N_GLOBAL = len(GLOBALS)
 N_LOCAL = N_GLOBAL + len(SHAPES)
 
@@ -59,15 +63,17 @@ def blur(distance: FloatArray, reach: FloatArray | float) -> FloatArray:
 
 @dataclass(frozen=True)
 class Layout:
-    """Places of the parameters: five of the law, k3, k4, z (J), d (K), e (K), r (K).
+    """Places of the parameters: five of the law, k3, k4, z (J), d, e, r and perhaps s (K each).
 
     Attributes:
         nodes: K; 0 is the plain surface, which has the first five only.
         bends: J.
+        effects: 3, or 4 with the skewness, whose place is the last.
     """
 
     nodes: int
     bends: int = 0
+    effects: int = len(EFFECTS)
 
     @property
     def shared(self) -> int:
@@ -77,7 +83,7 @@ class Layout:
     @property
     def width(self) -> int:
         """P."""
-        return self.shared + len(EFFECTS) * self.nodes
+        return self.shared + self.effects * self.nodes
 
     @property
     def bend_slice(self) -> slice:
@@ -85,14 +91,14 @@ class Layout:
         return slice(N_LOCAL, N_LOCAL + self.bends)
 
     def effect_slice(self, index: int) -> slice:
-        """Place of effect number `index` (drift, level, curvature)."""
+        """Place of effect number `index` (drift, level, curvature, skewness)."""
         start = self.shared + index * self.nodes
         return slice(start, start + self.nodes)
 
     @property
     def effect_columns(self) -> list[int]:
-        """Local columns whose derivatives d, e, r share: d moves the vertex as m does."""
-        return [2, self.shared, self.shared + 1]
+        """Local columns whose derivatives d, e, r, s share: d moves the vertex as m does."""
+        return [2, self.shared, self.shared + 1, N_GLOBAL][: self.effects]
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Rows:
     Attributes:
         log_params: (n,) ln p less its reference.
         log_flops: (n,) ln C less its reference.
-        hats: (3, n, K) weight of each node in a row's d, e, r; (3, n, 0) for the plain surface.
+        hats: (effects, n, K) weight of each node in a row's effects; K is 0 for the plain surface.
         bends: (n, J) loss per unit of each bend z.
     """
 
@@ -114,7 +120,7 @@ class Rows:
     @property
     def layout(self) -> Layout:
         """Which parameters these rows have."""
-        return Layout(self.hats.shape[2], self.bends.shape[1])
+        return Layout(self.hats.shape[2], self.bends.shape[1], self.hats.shape[0])
 
     def __len__(self) -> int:
         return len(self.log_params)
@@ -135,7 +141,7 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray, Floa
 
     Returns:
         Loss (B, n), and derivatives (N, B, n) by L0, ln R0, m, logit a, ln S, and with effects
-        k3, k4, z, e, r as well; the derivative by d(C) is the one by m; and u (B, n).
+        k3, k4, z, e, r as well; those by d(C) and s(C) are the ones by m and k3; and u (B, n).
     """
     layout, nodes = rows.layout, rows.layout.nodes
     slope, alpha, beta, gamma = (v[:, None] for v in exponents(theta))
@@ -180,16 +186,16 @@ def surface(theta: FloatArray, rows: Rows) -> tuple[FloatArray, FloatArray, Floa
 
 
 def _discrepancy(theta: FloatArray, rows: Rows) -> tuple[FloatArray, ...]:
-    """Effects d, e, r at the rows (B, n), and k3, k4 (B, 1); zeros for the plain surface."""
+    """Effects d, e, r and k3 + s at the rows (B, n), and k4 (B, 1); zeros without any."""
     layout = rows.layout
     if layout.nodes == 0:
         zero = np.zeros((1, 1))
         return zero, zero, zero, zero, zero
-    drift, level, curvature = (
+    drift, level, curvature, *more = (
         theta[:, layout.effect_slice(i)] @ hats.T for i, hats in enumerate(rows.hats)
     )
     level, curvature = (np.clip(v, -5.0, 5.0) for v in (level, curvature))
-    return drift, level, curvature, theta[:, 5, None], theta[:, 6, None]
+    return drift, level, curvature, theta[:, 5, None] + sum(more), theta[:, 6, None]
 
 
 def jacobian(local: FloatArray, rows: Rows) -> FloatArray:
@@ -212,10 +218,12 @@ class Groups:
     Attributes:
         starts: (g + 1,) bounds of each run of rows.
         hats: (g, K) hat weights of each run.
+        effects: how many have them.
     """
 
     starts: tuple[int, ...]
     hats: FloatArray
+    effects: int = len(EFFECTS)
 
 
 def normal_sums(
@@ -241,7 +249,7 @@ def normal_sums(
     pulls = np.stack(
         [np.einsum("bjn,bn->bj", weighted[:, :, i:j], residual[:, i:j]) for i, j in runs], axis=-1
     )
-    layout = Layout(nodes, len(local) - N_LOCAL - 2)
+    layout = Layout(nodes, len(local) - N_LOCAL - 2, groups.effects)
     return _assemble(sums, groups.hats, layout), _assemble_gradient(pulls, groups.hats, layout)
 
 
@@ -255,8 +263,9 @@ def _assemble(sums: FloatArray, hats: FloatArray, layout: Layout) -> FloatArray:
     out[:, :shared, shared:] = cross.reshape(batch, shared, -1)
     out[:, shared:, :shared] = np.swapaxes(out[:, :shared, shared:], 1, 2)
     pairs = np.einsum("gk,gl->gkl", hats, hats).reshape(len(hats), -1)
-    block = (sums[:, effects][:, :, effects] @ pairs).reshape(batch, 3, 3, nodes, nodes)
-    whole = out[:, shared:, shared:].reshape(batch, 3, nodes, 3, nodes)
+    count = layout.effects
+    block = (sums[:, effects][:, :, effects] @ pairs).reshape(batch, count, count, nodes, nodes)
+    whole = out[:, shared:, shared:].reshape(batch, count, nodes, count, nodes)
     whole[...] = np.swapaxes(block, 2, 3)
     return out
 
