@@ -176,7 +176,7 @@ def fit_guarded(
     for like in likes:
         if like.kind.bent:
             found[like.kind.name] = problem.solve_pooled(like, plain[0], before)
-    members = tuple(found[kind.name] for kind in components)
+    members = problem.widened([found[kind.name] for kind in components])
     evidence = np.stack(
         [c.log_evidence + c.common_evidence / len(c.log_evidence) for c in members]
     )

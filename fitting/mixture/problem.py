@@ -54,6 +54,12 @@ ALIKE, ALIKE_TRIALS = 0.3, 4.0
 that this belief counts for: medians of .29 to .37 over the skills of three sweeps on own text
 (4 to 23 repeats of one allocation), .12 of built-in skills (15), benchmarks/results/own_text."""
 
+NEIGHBOURS = 0.6
+"""Ln p within which two sizes of a budget are neighbours (assumption)."""
+
+FEWEST_PAIRS = 20
+"""Neighbours that tell whether errors lean; of a smaller table nothing is said (assumption)."""
+
 Earlier = tuple[tuple[str, ...], Component]
 """The skills of an earlier fit and one of its components."""
 
@@ -140,6 +146,50 @@ class Problem:
         found = np.clip(1 - within / free / np.maximum(total, 1e-12), 0.0, 1.0)
         alike = (free * found + ALIKE_TRIALS * ALIKE) / (free + ALIKE_TRIALS)
         return replace(self, alike=alike)
+
+    def widened(self, members: Sequence[Component]) -> tuple[Component, ...]:
+        """The same, less sure where errors of neighbouring sizes are alike.
+
+        They are where curves have not quite the form of any member, or where points of one
+        training stand for several budgets. Such a table tells less than as many trials with
+        errors of their own, by the factor of an autoregression of first order.
+        """
+        alike = self.neighbours(members)
+        if not alike.any():
+            return tuple(members)
+        share = ((1 - alike) / (1 + alike))[:, None, None]
+        known = [self.prior(c.discrepancy).precision for c in members]
+        return tuple(
+            replace(c, precision=prior + share * (c.precision - prior))
+            for c, prior in zip(members, known, strict=True)
+        )
+
+    def neighbours(self, members: Sequence[Component]) -> FloatArray:
+        """(S,) correlation of the errors of neighbouring sizes, round each skill's best member.
+
+        0 where it is not certain, and for the plain surface alone, round which all tables lean.
+        """
+        trials, none = self.trials, np.zeros(len(self.spread))
+        budget = np.round(trials.log_flops, 2)
+        order = np.lexsort((trials.log_params, budget))
+        gap, same = np.diff(trials.log_params[order]), np.diff(budget[order]) == 0
+        pairs = np.flatnonzero(same & (gap > 1e-3) & (gap < NEIGHBOURS))
+        if len(pairs) < FEWEST_PAIRS or all(c.discrepancy.kind.plain for c in members):
+            return none
+        places = trials.log_params, np.exp(trials.log_flops)
+        best = np.stack([c.log_evidence for c in members]).argmax(0)
+        z = np.empty_like(trials.loss)
+        for i in np.unique(best):
+            mine, member = best == i, members[i]
+            scale = member.scale[mine, None] * member.blur(*places)[mine]
+            z[mine] = (trials.loss[mine] - member.loss_hat(*places)[mine]) / scale
+        z = np.clip(z[:, order], -3, 3)
+        one, other = z[:, pairs], z[:, pairs + 1]
+        count = np.maximum(np.isfinite(one * other).sum(1), 1)
+        square = np.nansum(one**2 + other**2, 1) / 2
+        found = np.nansum(one * other, 1) / np.maximum(square, 1e-12)
+        certain = (count >= FEWEST_PAIRS) & (found > 2 / np.sqrt(count))
+        return np.where(certain, found, none)
 
     def discrepancy(self, kind: Kind) -> Discrepancy:
         """A kind laid over this table."""

@@ -116,6 +116,24 @@ def test_curves_may_lean_otherwise_on_every_budget():
     assert rms[True] < 0.6 * rms[False]
 
 
+def test_errors_that_neighbouring_sizes_share_widen_the_intervals():
+    """Wavy curves tell less than as many trials with errors of their own."""
+    place, rng = world("fail"), np.random.default_rng(1)
+    centre = np.array([place.log_optimum("aggregate", c) for c in LADDER])
+    u = np.linspace(-1.5, 1.5, 16)
+    table = place.table(np.repeat(LADDER, 16), np.exp((centre[:, None] + u).ravel()), rng)
+    table = table[table["skill"] == "aggregate"].dropna()
+    noise = place.truths[0].noise
+    expected = place.truths[0].expected(table["params"].to_numpy(), table["tokens"].to_numpy())
+    white = rng.standard_normal((7, 17))
+    wavy = (0.7 * white[:, 1:] + 0.7 * white[:, :-1]).ravel()[: len(table)]
+    half = []
+    for errors in (rng.standard_normal(len(table)), wavy):
+        fit = fit_guarded(table.assign(loss=expected + noise * errors), ladder=LADDER)
+        half.append(fit.log_optimum(LADDER)[1].mean() / fit.noise[0])
+    assert half[1] > 1.25 * half[0]
+
+
 def test_noise_is_estimated_at_half_and_double():
     place = world("fail")
     true = np.array([t.noise for t in place.truths])
