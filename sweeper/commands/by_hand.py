@@ -69,6 +69,9 @@ def suggest(
         found = []
     elif not found:
         typer.echo("nothing now: the search would wait for the runs under way", err=True)
+    elif len(found) < n:
+        left = "before their losses are known no other run is worth its FLOPs, or affordable"
+        typer.echo(f"note: {len(found)} of {n}: {left}", err=True)
     rows = [_row(each) for each in found]
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -99,6 +99,10 @@ def test_the_command_as_table_csv_and_json(tmp_path):
     plain = CliRunner().invoke(app, asked).stdout.splitlines()
     assert len(plain) == 1 + 3
     assert "narrows most" in plain[0] and "skill-" in plain[1] and " %" in plain[1]
+    few = CliRunner().invoke(app, [*asked[:3], "2.5e19", "-n", "30"])
+    count = len(few.stdout.splitlines()) - 1
+    assert 0 < count < 30
+    assert f"note: {count} of 30: before their losses are known" in few.stderr
     text = CliRunner().invoke(app, [*asked, "--csv"]).stdout
     assert text.splitlines()[0].startswith("flops,params,tokens")
     with pytest.raises(SpecError, match="--budgets 'x'"):
