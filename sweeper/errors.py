@@ -9,8 +9,7 @@ IsoskillError (Exception)
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from trainables.families.checks import did_you_mean as did_you_mean
 
 
 class IsoskillError(Exception):
@@ -31,9 +30,3 @@ class ClusterError(IsoskillError):
 
 class TrialFailed(IsoskillError):
     """One training failed; raise it from a loss function to simulate a failure."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else ""

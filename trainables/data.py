@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from trainables.families.checks import nearest, require
+from trainables.families.checks import did_you_mean, require
 from trainables.manifest import Corpus, ShareOf, read_manifest, summary
 
 CLASSES = ("knowledge", "code", "other")
@@ -370,7 +370,7 @@ def _read(values: object) -> Data:
         there = {s: f for s, k in SOURCES.items() for f in fields(k) if f.name == name}
         require(
             bool(there),
-            f"data.{name}: unknown key{nearest(str(name), known)}; known: {', '.join(known)}",
+            f"data.{name}: unknown key{did_you_mean(str(name), known)}; known: {', '.join(known)}",
         )
         source, entry = next(iter(there.items()))
         usual = entry.default if entry.default_factory is MISSING else entry.default_factory()

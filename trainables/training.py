@@ -223,11 +223,8 @@ class Train:
         object.__setattr__(self, "left_out", left_out)
 
     @property
-    def has_own_numbers(self) -> bool:
-        """Whether numbers are given that the rule "width" alone reads."""
-        return bool(self._own_numbers())
-
-    def _own_numbers(self) -> list[str]:
+    def own_numbers(self) -> list[str]:
+        """Names of the numbers given that the rule "width" alone reads."""
         usual = {entry.name: entry.default for entry in fields(self)} | BUILT_IN
         return [name for name in OWN_NUMBERS if getattr(self, name) != usual[name]]
 
@@ -238,7 +235,7 @@ class Train:
             self.rule in known,
             f"train.rule: {self.rule!r} is unknown; use {', '.join(known)}",
         )
-        for name in self._own_numbers():
+        for name in self.own_numbers:
             require(
                 self.rule == "width",
                 f"train.{name} is not used under train.rule {self.rule!r}, which brings "

@@ -69,7 +69,7 @@ def _without_spoiled(curves: list[pd.DataFrame]) -> list[tuple[FloatArray, Float
 
     The fit shrugs a diverged trial off; the least squares of these checks would not.
     """
-    points = [_sizes_and_losses(c) for c in curves]
+    points = [(np.log(c["params"].to_numpy(float)), c["loss"].to_numpy(float)) for c in curves]
     rests = [_off_parabola(x, y) for x, y in points]
     usual = 1.48 * float(np.median(np.abs(np.concatenate(rests))))
     kept = []
@@ -91,10 +91,6 @@ def _off_parabola(x: FloatArray, y: FloatArray) -> FloatArray:
         rest = y - design @ line
         weights = 1 / np.sqrt(np.maximum(np.abs(rest), least))
     return np.asarray(rest)
-
-
-def _sizes_and_losses(rows: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
-    return np.log(rows["params"].to_numpy(float)), rows["loss"].to_numpy(float)
 
 
 def _finding(bend: FloatArray, loss: FloatArray, dof: int, base: str) -> Finding:

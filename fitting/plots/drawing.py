@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.regression import fit_parabola
-from fitting.values import Optimum
+from fitting.values import Optimum, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,14 +149,6 @@ def few(values: Sequence[float], most: int = 6) -> Sequence[float]:
     return values[:: math.ceil(len(values) / most) or 1]
 
 
-def _size(value: float) -> str:
-    """200M, 1B, 30k."""
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:g}{name}"
-    return f"{value:g}"
-
-
 _STEPS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (1e4, (1.0,)), (100.0, (1.0, 3.0)), (6.0, (1.0, 2.0, 5.0)),
     (0.0, (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)),
@@ -172,7 +164,7 @@ def plain_numbers(axis: Any) -> None:
     low, high = axis.get_view_interval()
     steps = next(steps for span, steps in _STEPS if high / low > span)
     axis.set_major_locator(LogLocator(subs=steps))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _size(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from fitting import Fits, Optimum, SkillFit
+    from fitting import Fits, Optimum, Prediction, SkillFit
     from fitting.decisions.serving import Demand, Prices, ServingOptimum
     from fitting.decisions.tradeoffs import SamplingLaws
     from sweeper.analysis.big_run import BigRun
@@ -209,7 +209,7 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     answer = _optimum(best)
     answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
     if best.ok:
-        answer["loss_at_optimum"] = _safely(lambda: _expected(fit, best))
+        answer["loss_at_optimum"] = _safely(lambda: _range(fit.loss(best.params, best.tokens)))
         answer["choices"] = _safely(lambda: cost_of_choice(fit, flops))
         answer["doubt"] = _safely(lambda: _doubt(fit, best, ask))
     if ratios := ask.tokens_per_param:
@@ -225,9 +225,7 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     return answer
 
 
-def _expected(fit: SkillFit, best: Optimum) -> Values:
-    """What a training at the optimum would measure."""
-    found = fit.loss(best.params, best.tokens)
+def _range(found: Prediction) -> Values:
     return {"loss": found.value, "low": found.interval[0], "high": found.interval[1]}
 
 
@@ -262,9 +260,7 @@ def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
         "params": params,
         "tokens": tokens,
         "flops": flops,
-        "loss": expected.value,
-        "low": expected.interval[0],
-        "high": expected.interval[1],
+        **_range(expected),
         "status": "ok",
         "extrapolates": expected.extrapolates,
         "optimum": _optimum(best),

@@ -63,7 +63,7 @@ def train_of(train: Train, data: Data, budgets: Sequence[float], context: int) -
         return train
     numbers = {"batch_tokens", "learning_rate"} & train.left_out
     rule: RuleName = next((name for most, name in RULES if budgets[-1] < most), "llama3")
-    own = len(numbers) < 2 or train.has_own_numbers or train.law.learning_rate is not None
+    own = len(numbers) < 2 or train.own_numbers or train.law.learning_rate is not None
     if rule != "width" and not own:
         return replace(train, rule=rule)
     found: dict[str, Any] = {}

@@ -197,13 +197,9 @@ def trial(
 
 def fewest(trainer: Trainer, train: Train, size: Size, steps: int) -> int:
     """Fewest tokens of a trial of a size: steps enough, and a budget met within 1 %."""
-    least = max(trainer.granule / MOST_ROUNDING, LEAST_TOKENS_PER_PARAM * _params(size))
+    least = max(trainer.granule / MOST_ROUNDING, LEAST_TOKENS_PER_PARAM * size.params_with_head)
     stepped = bool(named(trainer) & set(STEPPED) - columns(size).keys())
     return max(int(least), fewest_tokens(train, size, steps) if stepped else 0)
-
-
-def _params(size: Size) -> int:
-    return size.params_with_head
 
 
 def check_trainer(

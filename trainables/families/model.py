@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from trainables.families.checks import nearest, require
+from trainables.families.checks import did_you_mean, require
 from trainables.families.known import FAMILIES
 from trainables.families.template import check_fields, template
 
@@ -96,7 +96,7 @@ class Model:
         family = FAMILIES.get(self.family)
         if family is None:
             raise ValueError(
-                f"model.family: {self.family!r} is unknown{nearest(self.family, FAMILIES)}; "
+                f"model.family: {self.family!r} is unknown{did_you_mean(self.family, FAMILIES)}; "
                 f"use one of {', '.join(FAMILIES)}"
             )
         has = {

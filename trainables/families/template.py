@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trainables.families.checks import nearest
+from trainables.families.checks import did_you_mean
 from trainables.families.known import FAMILIES
 
 OLD_NAMES = ("rope_theta", "rope_scaling")
@@ -52,7 +52,7 @@ def check_fields(family: str, fields: dict[str, Any]) -> None:
         if name not in known:
             raise ValueError(
                 f"model.config.{name}: no field of transformers' {family} configuration"
-                f"{nearest(name, [k for k in known if k not in OWN])}"
+                f"{did_you_mean(name, [k for k in known if k not in OWN])}"
             )
 
 

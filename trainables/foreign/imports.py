@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainables.families.checks import nearest
+from trainables.families.checks import did_you_mean
 
 
 def load(name: str, workdir: str, *, field: str) -> Callable[..., Any]:
@@ -53,7 +53,7 @@ def require(name: str, workdir: str, *, field: str) -> None:
     if spec.origin and spec.origin.endswith(".py"):
         names = _names(Path(spec.origin))
         if function not in names and "*" not in names:
-            meant = nearest(function, names)
+            meant = did_you_mean(function, names)
             raise ValueError(f"{field}: {spec.origin} has no function {function!r}{meant}")
 
 

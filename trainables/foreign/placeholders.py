@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from trainables.families.checks import nearest
+from trainables.families.checks import did_you_mean
 
 Value = str | int | float
 
@@ -57,7 +57,9 @@ def check(command: Sequence[str], known: Collection[str], *, field: str) -> None
 def require_known(name: str, known: Collection[str], what: str) -> None:
     """Raise a ValueError that names the nearest known name unless it is one of them."""
     if name not in known:
-        raise ValueError(f"{what} is unknown{nearest(name, known)}; known: {', '.join(known)}")
+        raise ValueError(
+            f"{what} is unknown{did_you_mean(name, known)}; known: {', '.join(known)}"
+        )
 
 
 def filled(command: Sequence[str], values: Mapping[str, Value]) -> list[str]:

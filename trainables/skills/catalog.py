@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trainables.corpora.documents import Family
 from trainables.data import Data
-from trainables.families.checks import nearest
+from trainables.families.checks import did_you_mean
 from trainables.manifest import Corpus
 
 EXAMPLES = "skills"
@@ -97,6 +97,6 @@ def resolve(names: Sequence[str], data: Data | None = None) -> list[Skill]:
     known = {skill.name: skill for skill in catalog(data)}
     for name in names:
         if name not in known:
-            meant = nearest(name, known)
+            meant = did_you_mean(name, known)
             raise ValueError(f"skills: {name!r} is unknown{meant}; known: {', '.join(known)}")
     return [known[name] for name in names] or [s for s in known.values() if s.default]

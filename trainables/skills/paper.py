@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from trainables.families.checks import nearest
+from trainables.families.checks import did_you_mean
 from trainables.skills.benchmarks import Benchmark, BenchmarkError, Doc
 
 
@@ -94,7 +94,7 @@ def find(name: str) -> Benchmark:
     """
     if name not in NINETEEN:
         raise BenchmarkError(
-            f"skills: {name!r} is no benchmark of the catalog{nearest(name, NINETEEN)}; `isoskill "
-            "skills` lists them; for your own examples give a path to JSON lines"
+            f"skills: {name!r} is no benchmark of the catalog{did_you_mean(name, NINETEEN)}; "
+            "`isoskill skills` lists them; for your own examples give a path to JSON lines"
         )
     return NINETEEN[name]
