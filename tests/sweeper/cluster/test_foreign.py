@@ -24,7 +24,7 @@ if mode == "ends" and 2e6 < p < 4e6 and first:
     os.kill(os.getpid(), 9)
 if mode == "ends" and p > 4e6:
     sys.exit("cannot build %d" % p)
-first = first and p < 2e6
+first = first and p > 4e6
 if mode == "pair" and rank and first:
     os.kill(os.getppid(), 9)  # its keeper
     time.sleep(60)
@@ -60,7 +60,7 @@ def sweep(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "foreign_calls_on_ray.py").write_text(CALLS)
 
-    def make(mode="", rule=None, **trainer):
+    def make(mode="", rules=({"cpus": 1},), **trainer):
         values = {
             "budgets": [1e15],
             "allowance": 2e16,
@@ -73,7 +73,7 @@ def sweep(tmp_path):
                 **trainer,
             },
             "sizes": {"ladder": [{"params": 10**6 * d, "depth": d} for d in (1, 3, 8)]},
-            "cluster": {"device": "cpu-core", "resources": [rule or {"cpus": 1}]},
+            "cluster": {"device": "cpu-core", "resources": list(rules)},
         }
         return Sweep.from_dict(values)
 
@@ -121,7 +121,8 @@ def test_functions_in_the_actor_and_in_a_worker_group(ray_cluster, sweep, tmp_pa
 
 @pytest.mark.ray
 def test_one_of_two_launchers_is_lost_and_the_trial_goes_on(ray_cluster, sweep, tmp_path):
-    results = sweep("pair", rule={"cpus": 1, "workers": 2}).run(tmp_path / "pair", progress=False)
+    rules = [{"cpus": 1}, {"from_params": 4e6, "cpus": 1, "workers": 2}]
+    results = sweep("pair", rules).run(tmp_path / "pair", progress=False)
     assert states(results) == {"finished": 3}
     lost = results.events[results.events["kind"] == "worker-died"]
     assert len(lost) == 1
