@@ -163,7 +163,7 @@ def test_ray_serves_every_metric_of_a_real_sweep(ray_cluster, tmp_path, monkeypa
 
     scraper = threading.Thread(target=scrape)
     scraper.start()
-    results = sweep(name="watched").run(tmp_path, progress=False)
+    results = sweep(name="watched", allowance=2e12).run(tmp_path, progress=False)
     over.set()
     scraper.join()
     assert (Path(read(tmp_path / "live.json").ray_files) / SETTINGS).exists()
