@@ -13,7 +13,8 @@ from sweeper.search.fit_state import FitState
 from sweeper.search.selection import Selection
 
 SHARE = 0.4
-"""Share of the allowance after which the law is checked, so that an alarm finds FLOPs left."""
+"""Share of the allowance after which the law is checked, so that an alarm finds FLOPs left; and
+that a new budget may take for it."""
 
 WHOLE = 5
 """Trials that a new budget takes in the end: those of the check, and what its optima need near
@@ -33,7 +34,7 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     budget where it costs no more than what was spent below it and where one of its trials can
     be repeated: a trial that alone speaks against the law is. Without room for that, one spoiled
     trial in the check was the end of two in 52 simulated sweeps (errors .24 and .27, not .04).
-    A new budget below the ladder's largest must pay for `WHOLE` of them.
+    A new budget below the ladder's largest must have room for `WHOLE` of them, in `SHARE`.
 
     Args:
         selection: trials and FLOPs.
@@ -48,11 +49,11 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
         below = sum(a.flops for a in selection.known if a.flops < 0.99 * flops)
         missing = CHECK_TRIALS - _sound(state, selection, flops)
         due = converged or below >= SHARE * selection.allowance
-        # A check that lacks one trial is completed all the same.
-        cost, room = CHECK_TRIALS, missing + (missing > 1)
+        room = missing + (missing > 1)  # a check that lacks one trial is completed all the same
         if flops < selection.space.budgets[-1] and not selection.on(flops):
-            cost = room = WHOLE
-        if due and cost * flops <= below and room * flops <= selection.remaining:
+            room = WHOLE
+            due &= WHOLE * flops <= SHARE * selection.allowance
+        if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
             return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
 
