@@ -204,6 +204,7 @@ def test_a_tuning_without_a_finished_trial_is_said(tmp_path):
 def test_a_name_does_not_lead_out_of_the_folder_of_sweeps(tmp_path, monkeypatch):
     asked = []
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweeper.plan.measured.timed", lambda *_: None)  # takes ten seconds
     monkeypatch.setattr(Sweep, "tune", lambda self, where, progress: asked.append(where) or 1 / 0)
     replace(sweep_of(), name="../../x").save(tmp_path / "sweep.yaml")
     CliRunner().invoke(app, ["tune", str(tmp_path / "sweep.yaml")])
