@@ -23,6 +23,7 @@ Legend: p = params, t = tokens, C = flops; losses in the table's unit, logarithm
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -190,14 +191,14 @@ def _near(runs: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
 def predict_losses(
     fit: fitting.SkillFit, params: FloatArray, tokens: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Losses of a skill with their 90 % intervals."""
-    try:
-        found = [fit.loss(p, t) for p, t in zip(params, tokens, strict=True)]
-    except fitting.FitError:  # withheld: counted as not shown
-        nothing = np.full(len(params), math.nan)
-        return nothing, nothing, nothing
-    low, high = np.array([f.interval for f in found]).T
-    return np.array([f.value for f in found]), low, high
+    """Losses of a skill with their 90 % intervals; NaN where none is shown."""
+    found = np.full((len(params), 3), math.nan)
+    for row, p, t in zip(found, params, tokens, strict=True):
+        with contextlib.suppress(fitting.FitError):
+            said = fit.loss(p, t)
+            row[:] = said.value, *said.interval
+    value, low, high = found.T
+    return value, low, high
 
 
 COLUMNS = ["what", "label", "case", "method", "skill", "error", "half", "se", "shown"]
@@ -221,7 +222,8 @@ def summary(cases: pd.DataFrame) -> pd.DataFrame:
     for (what, label), some in cases.groupby(["what", "label"]):
         size = _rms if what == "optimum" else _median
         ours = some[some["method"] == "guarded"]
-        row = {"what": what, "label": label, "cases": len(ours), "coverage": covered(ours).mean()}
+        row = {"what": what, "label": label, "cases": len(ours)}
+        row["coverage"] = covered(ours[ours["shown"]]).mean()
         row["p90"] = float(ours["error"].abs().quantile(0.9))
         row["bias"], row["shown"] = float(ours["error"].median()), float(ours["shown"].mean())
         row["guarded"] = size(ours["error"])

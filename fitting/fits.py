@@ -44,6 +44,10 @@ FORMAT = 1
 
 _QUIET = ("one law holds", "no law", "too few trials to judge the law")
 _BEYOND = 1 + BUDGET_TOLERANCE  # times the largest trained budget
+_NOTHING = (
+    "Its trials say nothing of its loss there: the 90 % interval, {:.3g} to {:.3g}, is more "
+)
+_NOTHING += "than twice as wide as all they measured."
 
 
 @dataclass(frozen=True)
@@ -97,15 +101,20 @@ class SkillFit:
         """Expected loss of any allocation, and the 90 % interval of what a trial would measure.
 
         Raises:
-            FitError: the method or the skill has no loss to predict, or the fit's own check
-                failed and the allocation lies beyond the largest trained budget.
+            FitError: the method or the skill has no loss to predict; or the allocation lies beyond
+                the largest trained budget, and the fit's own check failed or the interval is more
+                than twice as wide as the range of the trained losses (skills near chance).
             ValueError: params or tokens is not positive and finite.
         """
         check_positive(params=params, tokens=tokens)
         flops = float(self.convention.flops(params, tokens))
         if withheld := self._lazy.withheld(self.skill, self.method, flops):
             raise FitError(Status.NO_COMMON_LAW, withheld)
-        return self._model.loss(float(params), float(tokens))
+        found = self._model.loss(float(params), float(tokens))
+        (low, high), seen = found.interval, self.observations["loss"]
+        if found.extrapolates > _BEYOND and high - low > 2 * (seen.max() - seen.min()):
+            raise FitError(Status.NOT_IDENTIFIED, _NOTHING.format(low, high))
+        return found
 
     def losses(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Expected losses of allocations (n,), also where `loss` withholds them; raises as it."""

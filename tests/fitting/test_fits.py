@@ -150,6 +150,21 @@ def test_where_its_own_check_fails_nothing_beyond_is_predicted(table):
         fit.loss(1e10, 1e12)
 
 
+def test_a_loss_of_which_nothing_is_known_is_not_predicted(table):
+    """A skill near chance that falls ever faster would be forecast below 0, give or take 5."""
+    levels = dict(zip(LADDER, [3.3, 3.3, 3.2, 3.0, 2.7, 2.3, 1.7], strict=True))
+    u = np.log(table["params"]) - 0.5 * np.log(table["flops"] / 120)
+    noise = 0.2 * np.random.default_rng(0).standard_normal(len(table))
+    loss = table["flops"].map(levels) + 0.15 * u**2 + noise
+    late = table.assign(loss=loss, skill="late")[table["skill"] == "code-1"]
+    both = fit_skills(pd.concat([table[table["skill"] == "code-1"], late]))
+    size = math.sqrt(LADDER[-1] / 120)
+    assert math.isfinite(both["late"].loss(size, 20 * size).value)  # on the ladder all is told
+    assert both["code-1"].loss(5 * size, 100 * size).value > 0
+    with pytest.raises(FitError, match="say nothing of its loss there: the 90 % interval, -"):
+        both["late"].loss(5 * size, 100 * size)
+
+
 def test_an_optimum_between_far_sizes_is_not_ok(table):
     """Sizes far below and far above the optimum: a lead, and no plan."""
     one = table[table["skill"] == "aggregate"].dropna(subset=["loss"])
