@@ -215,7 +215,8 @@ def covered(cases: pd.DataFrame) -> pd.Series:
 def summary(cases: pd.DataFrame) -> pd.DataFrame:
     """One row per label: cases, error of guarded and its coverage, error of each rival.
 
-    A rival's column is (its error, that of guarded on the same cases).
+    Errors and coverage are of what is shown; a rival's column is (its error, that of guarded on
+    the same cases).
     """
     rows = []
     keys = ["pool", "case", "skill"]
@@ -228,7 +229,7 @@ def summary(cases: pd.DataFrame) -> pd.DataFrame:
         row["bias"], row["shown"] = float(ours["error"].median()), float(ours["shown"].mean())
         row["guarded"] = size(ours["error"])
         for method, theirs in some[some["method"] != "guarded"].groupby("method"):
-            both = theirs.merge(ours, on=keys, suffixes=("", "_ours"))
+            both = theirs.merge(ours[ours["shown"]], on=keys, suffixes=("", "_ours"))
             row[str(method)] = (size(both["error"]), size(both["error_ours"]))
         rows.append(row)
     return pd.DataFrame(rows)
