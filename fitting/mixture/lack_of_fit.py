@@ -35,9 +35,9 @@ ODDS = 30.0
 1961)."""
 
 SURFACE_ODDS = 0.1
-"""Odds against the plain surface from which it is said to fail (a warning): of 252 tables of
-worlds that are surfaces 8 had more; of 252 of worlds that are not 24 had less, 22 of them of
-world lrbump, whose few trials above 1e9 params show little (designs of benchmarks/coverage.py)."""
+"""Odds against the plain surface from which it is said to fail (a warning): of 360 tables of
+worlds that are surfaces 15 had more; of 216 of worlds that are not 18 had less, 16 of them of
+world lrbump, whose few trials above 1e9 params show little (benchmarks/coverage.py)."""
 
 MOST = 5.0
 """Greatest log odds that one skill of several may have a say with: one odd skill condemns none."""
