@@ -6,6 +6,7 @@ J = bends; u = ln p less the vertex; losses in nats, logarithms natural.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,11 +26,12 @@ from fitting.mixture.vertex_form import (
 )
 from fitting.values import Z90, FloatArray
 
-REACH = 3.0
-"""How far from the vertex bends may move an optimum, ln p."""
+REACH, STRIDE = 3.0, 0.5
+"""How far from the vertex bends may move an optimum, ln p, and the steps it is sought in: of a
+curve that turns down far out the valley next to the vertex counts."""
 
-HALVINGS = 16
-"""Of its bracket, to 1e-4; one Newton step ends it. Bends have kinks that upset Newton earlier."""
+HALVINGS = 13
+"""Of a stride, to 1e-4; one Newton step ends it. Bends have kinks that upset Newton earlier."""
 
 LEAST_STIFFNESS = 0.1
 """Least curvature at an optimum moved by bends, relative to the vertex: keeps errors finite where
@@ -162,7 +164,7 @@ class Component:
 
         if not len(self.knots):
             return vertex, slope(vertex)
-        low, high = vertex - REACH, vertex + REACH
+        low, high = self._valley(vertex, lambda place: slope(place).value)
         for _ in range(HALVINGS):
             place = 0.5 * (low + high)
             rising = slope(place).value > 0
@@ -172,6 +174,24 @@ class Component:
         step = at.value / np.where(at.by_size > 0, at.by_size, np.inf)
         place = np.clip(place - step, low, high)
         return place, slope(place)
+
+    @staticmethod
+    def _valley(
+        vertex: FloatArray, steepness: Callable[[FloatArray], FloatArray]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Bounds of the lowest place next to the vertex; both the vertex where there is none."""
+        uphill = np.where(steepness(vertex) > 0, 1.0, -1.0)
+        low, high, found = vertex, vertex, np.zeros(vertex.shape, bool)
+        for step in np.arange(STRIDE, REACH + STRIDE / 2, STRIDE):
+            place = vertex - uphill * step
+            turned = ~found & (steepness(place) * uphill < 0)
+            near = place + uphill * STRIDE
+            low = np.where(turned, np.minimum(place, near), low)
+            high = np.where(turned, np.maximum(place, near), high)
+            found |= turned
+            if found.all():
+                break
+        return low, high
 
     def target(self, flops: npt.ArrayLike) -> FloatArray:
         """Derivatives of ln p*(C) by the parameters, (S, n, P)."""
