@@ -102,8 +102,9 @@ class SkillFit:
 
         Raises:
             FitError: the method or the skill has no loss to predict; or the allocation lies beyond
-                the largest trained budget, and the fit's own check failed or the interval is more
-                than twice as wide as the range of the trained losses (skills near chance).
+                the largest trained budget, and the fit's own check failed or the interval reaches
+                down to 0 and is more than twice as wide as the range of the trained losses
+                (skills near chance).
             ValueError: params or tokens is not positive and finite.
         """
         check_positive(params=params, tokens=tokens)
@@ -112,7 +113,8 @@ class SkillFit:
             raise FitError(Status.NO_COMMON_LAW, withheld)
         found = self._model.loss(float(params), float(tokens))
         (low, high), seen = found.interval, self.observations["loss"]
-        if found.extrapolates > _BEYOND and high - low > 2 * (seen.max() - seen.min()):
+        vague = low <= 0 and high - low > 2 * (seen.max() - seen.min())
+        if vague and found.extrapolates > _BEYOND:
             raise FitError(Status.NOT_IDENTIFIED, _NOTHING.format(low, high))
         return found
 
