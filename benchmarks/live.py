@@ -1,13 +1,18 @@
 """The search on our own trainings, with sizes free and repeats allowed: a live judge.
 
-    OMP_NUM_THREADS=1 python benchmarks/live.py [--write]
+    OMP_NUM_THREADS=1 python benchmarks/live.py [--replicates 6] [--dense 24] [--write]
 
-Sweeps are drawn from the 192 trainings of examples/07_confirm: twelve worlds (built-in corpora and
-Python source), in each 11 trainings on 1e11 FLOPs and 5 on 4e11, all skills measured. A skill's
-curve is a valley common to both budgets, k2 u^2 + k3 u^3 + k4 u^4 with u = ln p - m, each budget
-with a level and an m of its own; 2e11 lies half way. A trial's losses are the curves' and what the
-world's trainings leave over, of all skills together: one draw for the allocation, which its
-repeats share, and one for the trial, as `ALIKE` says. The truth is m. Each policy has the same
+Sweeps are drawn from trainings of this project, in two sets of worlds:
+
+* dense: the 152 trainings of benchmarks/dense.py (two worlds, built-in corpora and Python source;
+  12 to 26 sizes on each of four budgets);
+* sparse: the 192 trainings of examples/07_confirm (twelve worlds, in each 11 trainings on 1e11
+  FLOPs and 5 on 4e11; 2e11 lies half way).
+
+A skill's curve is a valley common to its world's budgets, k2 u^2 + k3 u^3 + k4 u^4 with
+u = ln p - m, each budget with a level and an m of its own. A trial's losses are the curves' and
+what the world's trainings leave over, of all skills together: one draw for the allocation, which
+its repeats share, and one for the trial, as `ALIKE` says. The truth is m. Each policy has the same
 allowance, in shares W of eight sizes on each budget, and the same fit judges.
 """
 
@@ -35,20 +40,26 @@ from sweeper.spec.search import SearchSettings
 from trainables.progress import counted
 
 HERE = Path(__file__).parent
-TRAININGS = HERE.parent / "examples/07_confirm/observations.parquet"
+SPARSE, DENSE = (
+    HERE.parent / "examples/07_confirm/observations.parquet",
+    HERE / "results/dense.parquet",
+)
 PAGE = HERE / "results/live.md"
-BUDGETS = (1e11, 2e11, 4e11)
-SKILLS = ("knowledge", "knowledge-qa", "code", "python-source", "validation")
-SIZES = tuple(int(p) for p in np.geomspace(7.1e3, 2.5e5, 60))
-SPACE = Space(BUDGETS, SIZES, tuple(6.0 * p for p in SIZES))
-GRID_FLOPS = 8 * sum(BUDGETS)
+SKILLS = {
+    "sparse": ("knowledge", "knowledge-qa", "code", "python-source", "validation"),
+    "dense": ("knowledge", "knowledge-qa", "code", "function-bodies", "first-sentences",
+              "validation/knowledge", "validation/code", "validation/other", "validation/docs",
+              "validation"),
+}  # fmt: skip
+SIZES = {"sparse": (7.1e3, 2.5e5), "dense": (5.7e3, 2.6e5)}
 ALLOWANCES = (0.3, 0.5, 1.0)
 POLICIES = ("adaptive", "zoom", "grid")
 ALIKE = 0.3
 """Correlation of what repeats of an allocation leave over: medians of .29 to .37 over the skills
 of three sweeps on own text (benchmarks/results/own_text.md)."""
 
-COLUMNS = ["policy", "W", "world", "replicate", "skill", "square", "trials", "within", "repeats"]
+COLUMNS = ["set", "W", "policy", "world", "replicate", "skill", "square", "trials", "within",
+           "repeats"]  # fmt: skip
 
 LEAST_BEND = 0.02
 """k2 in nats from which a curve has an optimum to look for: code is nearly flat in some worlds."""
@@ -56,141 +67,190 @@ LEAST_BEND = 0.02
 
 @dataclass(frozen=True)
 class Valley:
-    """A skill's loss: levels and ln p* at the ends of the ladder, and the common shape."""
+    """A skill's loss: levels, ln p* and its standard errors by budget, and the common shape.
 
-    levels: tuple[float, float]
-    optima: tuple[float, float]
-    shape: tuple[float, float, float]
+    Beyond the distances u that were trained (``ends``) it goes on as straight lines.
+    """
+
+    log_flops: np.ndarray
+    levels: np.ndarray
+    optima: np.ndarray
+    errors: np.ndarray
+    shape: np.ndarray
+    ends: tuple[float, float]
 
     @classmethod
-    def of(cls, log_params: np.ndarray, top: np.ndarray, loss: np.ndarray) -> Valley:
-        """Fit one skill's trainings; ``top`` says which lie on the largest budget."""
-        start = [loss[~top].min(), loss[top].min(), *([log_params.mean()] * 2), 0.1, 0.0, 0.0]
+    def of(cls, log_params: np.ndarray, flops: np.ndarray, loss: np.ndarray) -> Valley:
+        """Fit one skill's trainings."""
+        budgets, at = np.unique(flops, return_inverse=True)
+        n = len(budgets)
+        least = [log_params[at == i][loss[at == i].argmin()] for i in range(n)]
+        start = [*(loss[at == i].min() for i in range(n)), *least, 0.1, 0.0, 0.0]
 
         def rest(x: np.ndarray) -> np.ndarray:
-            return cls._at(x, log_params, top) - loss
+            u = log_params - x[n + at]
+            return np.asarray(x[at] + cls._bend(x[2 * n :], u) - loss)
 
-        x = least_squares(rest, start, loss="soft_l1", f_scale=0.2).x
-        return cls((x[0], x[1]), (x[2], x[3]), (x[4], x[5], x[6]))
+        found = least_squares(rest, start, loss="soft_l1", f_scale=0.2)
+        noise = float(found.fun @ found.fun) / max(len(loss) - len(start), 1)
+        errors = np.sqrt(noise * np.diag(np.linalg.pinv(found.jac.T @ found.jac)))
+        x = found.x
+        u = log_params - x[n + at]
+        ends = float(u.min()), float(u.max())
+        return cls(np.log(budgets), x[:n], x[n : 2 * n], errors[n : 2 * n], x[2 * n :], ends)
 
     @staticmethod
-    def _at(x: np.ndarray, log_params: np.ndarray, top: np.ndarray) -> np.ndarray:
-        u = log_params - np.where(top, x[3], x[2])
-        return np.where(top, x[1], x[0]) + x[4] * u**2 + x[5] * u**3 + x[6] * u**4
+    def _bend(shape: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return np.asarray(shape[0] * u**2 + shape[1] * u**3 + shape[2] * u**4)
 
     def log_optimum(self, flops: float) -> float:
         """ln p*."""
-        return float(np.interp(math.log(flops), np.log(BUDGETS)[[0, -1]], self.optima))
+        return float(np.interp(math.log(flops), self.log_flops, self.optima))
 
     def loss(self, log_params: float, flops: float) -> float:
         """Without noise, nats."""
+        level = float(np.interp(math.log(flops), self.log_flops, self.levels))
         u = log_params - self.log_optimum(flops)
-        level = float(np.interp(math.log(flops), np.log(BUDGETS)[[0, -1]], self.levels))
-        return level + sum(k * u**n for n, k in zip((2, 3, 4), self.shape, strict=True))
+        at = float(np.clip(u, *self.ends))
+        k2, k3, k4 = self.shape
+        slope = 2 * k2 * at + 3 * k3 * at**2 + 4 * k4 * at**3
+        return level + float(self._bend(self.shape, np.array(at))) + slope * (u - at)
 
-    @property
-    def sound(self) -> bool:
+    def sound(self, space: Space) -> bool:
         """Whether m is the least within the sizes, and far enough inside them."""
-        x = np.log(SIZES)
+        x = np.log(space.params)
         inside = all(x[0] + 0.2 < m < x[-1] - 0.2 for m in self.optima)
-        least = [x[np.argmin([self.loss(v, c) for v in x])] for c in BUDGETS]
-        near = [abs(v - self.log_optimum(c)) < 0.1 for v, c in zip(least, BUDGETS, strict=True)]
-        return self.shape[0] > LEAST_BEND and inside and all(near)
+        least = [x[np.argmin([self.loss(v, c) for v in x])] for c in space.budgets]
+        near = [
+            abs(v - self.log_optimum(c)) < 0.1 for v, c in zip(least, space.budgets, strict=True)
+        ]
+        return bool(self.shape[0] > LEAST_BEND and inside and all(near))
 
 
 @dataclass(frozen=True)
 class Drawn:
     """One world's curves by skill, what its trainings leave over (trainings, skills), a seed."""
 
+    space: Space
     valleys: Mapping[str, Valley]
     rests: np.ndarray
     seed: int = 0
 
     @classmethod
-    def of(cls, table: pd.DataFrame) -> Drawn:
+    def of(cls, table: pd.DataFrame, kind: str) -> Drawn:
         """From the trainings of one world."""
-        wide = table.pivot_table(index=["trial_id", "flops", "params"], columns="skill",
+        sizes = tuple(int(p) for p in np.geomspace(*SIZES[kind], 60))
+        wide = table.pivot_table(index=["flops", "params", "seed"], columns="skill",
                                  values="loss").dropna(axis=1)  # fmt: skip
         flops, params = (wide.index.get_level_values(n).to_numpy() for n in ("flops", "params"))
-        x, top = np.log(params), flops > BUDGETS[0] * 2
-        found, rests = {}, []
-        for skill in (s for s in SKILLS if s in wide):
-            valley = Valley.of(x, top, wide[skill].to_numpy())
-            if valley.sound:
+        budgets = np.unique(flops)
+        if kind == "sparse":
+            budgets = np.geomspace(budgets[0], budgets[-1], 3)
+        space = Space(tuple(budgets), sizes, tuple(6.0 * p for p in sizes))
+        x, found, rests = np.log(params), {}, []
+        for skill in (s for s in SKILLS[kind] if s in wide):
+            valley = Valley.of(x, flops, wide[skill].to_numpy())
+            if valley.sound(space):
                 fitted = [valley.loss(v, c) for v, c in zip(x, flops, strict=True)]
                 found[skill] = valley
                 rests.append(wide[skill].to_numpy() - fitted)
-        spare = math.sqrt(len(wide) / (len(wide) - 7))
-        return cls(found, spare * np.array(rests).T)
+        spent = 3 + 2 * len(np.unique(flops))  # numbers a curve is made of
+        spare = math.sqrt(len(wide) / (len(wide) - spent))
+        return cls(space, found, spare * np.array(rests).T)
 
     def loss(self, a: Allocation, rng: np.random.Generator) -> Mapping[str, float]:
         """What one trial measures."""
-        shared = np.random.default_rng([self.seed, a.params, round(a.flops / BUDGETS[0])])
+        shared = np.random.default_rng([self.seed, a.params, round(a.flops / 1e9)])
         own, common = (self.rests[r.integers(len(self.rests))] for r in (rng, shared))
         rest = math.sqrt(ALIKE) * common + math.sqrt(1 - ALIKE) * own
         mean = [v.loss(math.log(a.params), a.flops) for v in self.valleys.values()]
         return dict(zip(self.valleys, mean + rest, strict=True))
 
 
-def worlds() -> list[Drawn]:
-    """All of them that have skills with optima."""
-    table = pd.read_parquet(TRAININGS)
-    found = [Drawn.of(rows) for _, rows in table.groupby(["world", "arm"])]
+def worlds(kind: str) -> list[Drawn]:
+    """All of a set that have skills with optima."""
+    table = pd.read_parquet(DENSE if kind == "dense" else SPARSE)
+    by = ["world"] if kind == "dense" else ["world", "arm"]
+    found = [Drawn.of(rows, kind) for _, rows in table.groupby(by)]
     return [each for each in found if each.valleys]
 
 
-def policy(name: str, share: float, skills: tuple[str, ...]) -> Search:
+def policy(name: str, share: float, world: Drawn) -> Search:
     """By name; a grid has as many sizes as the allowance pays for."""
     if name == "zoom":
-        return ZoomSearch(SearchSettings(), SPACE)
+        return ZoomSearch(SearchSettings(), world.space)
     settings = SearchSettings(tolerance=0.02)
     if name == "grid":
         settings = SearchSettings("grid", sizes_per_budget=max(3, round(8 * share)))
-    return build(settings, SPACE, skills)
+    return build(settings, world.space, tuple(world.valleys))
 
 
-def judge(replicates: int) -> pd.DataFrame:
-    """Squared error of ln p* by policy, allowance, world, replicate and skill."""
-    rows = []
+def judge(replicates: Mapping[str, int]) -> pd.DataFrame:
+    """Squared error of ln p* by set, policy, allowance, world, replicate and skill."""
     todo = [
-        (name, share, i, world, seed)
-        for seed in range(replicates)
-        for i, world in enumerate(worlds())
+        (kind, share, name, i, seed, world)
+        for kind, count in replicates.items()
+        for seed in range(count)
+        for i, world in enumerate(worlds(kind))
         for share in ALLOWANCES
         for name in POLICIES
     ]
-    for name, share, i, world, seed in counted(todo, "sweeps"):
-        skills = tuple(world.valleys)
-        drawn = replace(world, seed=seed)
-        table = run(
-            policy(name, share, skills), SPACE, drawn.loss, skills=skills,
-            allowance=share * GRID_FLOPS, seed=seed,
-        )  # fmt: skip
-        fit = fit_guarded(table, ladder=BUDGETS)
-        found = dict(zip(fit.skills, fit.log_optimum(BUDGETS)[0], strict=True))
-        trials = table.drop_duplicates("trial_id")[["flops", "params"]]
-        away = [
-            min(abs(v.log_optimum(c) - math.log(p)) for v in world.valleys.values())
-            for c, p in trials.itertuples(index=False)
-        ]
-        repeats = 1 - len(trials.drop_duplicates()) / len(trials)
-        for skill, valley in world.valleys.items():
-            truth = np.array([valley.log_optimum(c) for c in BUDGETS])
-            square = float(((found[skill] - truth) ** 2).mean())
-            within = float((np.array(away) <= 1).mean())
-            rows.append((name, share, i, seed, skill, square, len(trials), within, repeats))
+    rows = [row for job in counted(todo, "sweeps") for row in sweep(*job)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def sweep(kind: str, share: float, name: str, i: int, seed: int, world: Drawn) -> Iterator[tuple]:
+    """One sweep: a row per skill."""
+    skills, budgets = tuple(world.valleys), world.space.budgets
+    drawn = replace(world, seed=seed)
+    table = run(
+        policy(name, share, world), world.space, drawn.loss, skills=skills,
+        allowance=share * 8 * sum(budgets), seed=seed,
+    )  # fmt: skip
+    fit = fit_guarded(table, ladder=budgets)
+    found = dict(zip(fit.skills, fit.log_optimum(budgets)[0], strict=True))
+    trials = table.drop_duplicates("trial_id")[["flops", "params"]]
+    away = [
+        min(abs(v.log_optimum(c) - math.log(p)) for v in world.valleys.values())
+        for c, p in trials.itertuples(index=False)
+    ]
+    repeats = 1 - len(trials.drop_duplicates()) / len(trials)
+    within = float((np.array(away) <= 1).mean())
+    for skill, valley in world.valleys.items():
+        truth = np.array([valley.log_optimum(c) for c in budgets])
+        square = float(((found[skill] - truth) ** 2).mean())
+        yield kind, share, name, i, seed, skill, square, len(trials), within, repeats
+
+
 def page(found: pd.DataFrame) -> Iterator[str]:
-    """Errors with 90 % intervals over worlds, in Markdown."""
-    cells = ["policy", "W", "world", "replicate"]
-    every = found.groupby(cells)["square"].mean().groupby(cells[:3]).mean()
-    worst = found.groupby(cells)["square"].max().groupby(cells[:3]).mean()
+    """Errors with 90 % intervals, in Markdown."""
     yield "# The search on our own trainings\n"
     yield f"{date.today()}, `python benchmarks/{' '.join(sys.argv).rpartition('/')[2]}`, 2 shared"
-    yield f"CPU cores; {found['replicate'].nunique()} sweeps in each of {found['world'].nunique()}"
-    yield "worlds per cell, seeds from 0. Intervals: 90 %, worlds drawn anew.\n"
+    yield "CPU cores; seeds from 0. Intervals: 90 %.\n"
+    for kind, some in found.groupby("set", sort=False):
+        count = f"{some['replicate'].nunique()} sweeps a cell in each of {some['world'].nunique()}"
+        # Two worlds tell nothing of others: there the sweeps are drawn anew, else the worlds.
+        unit = ["world", "replicate"] if kind == "dense" else ["world"]
+        yield f"## {str(kind).capitalize()} worlds: {count}, {unit[-1]}s drawn anew\n"
+        yield from _table(some, unit)
+        yield ""
+    yield "## The dense worlds' curves\n"
+    yield "| world | skill | p* by budget | standard error of ln p* | k2, nats | noise, nats |"
+    yield "|---|---|---|---|---|---|"
+    for i, world in enumerate(worlds("dense")):
+        for (skill, valley), rest in zip(world.valleys.items(), world.rests.T, strict=True):
+            sizes = ", ".join(f"{math.exp(m) / 1e3:.3g} k" for m in valley.optima)
+            errors = ", ".join(f"{se:.2f}" for se in valley.errors)
+            about = f"{valley.shape[0]:.3f} | {rest.std():.3f}"
+            yield f"| {i} | {skill} | {sizes} | {errors} | {about} |"
+    yield ""
+
+
+def _table(found: pd.DataFrame, unit: list[str]) -> Iterator[str]:
+    cells = ["policy", "W", "world", "replicate"]
+    by = ["policy", "W", *unit]
+    every = found.groupby(cells)["square"].mean().groupby(by).mean()
+    worst = found.groupby(cells)["square"].max().groupby(by).mean()
     yield (
         "| W | policy | trials | repeats | rms of ln p* | worst skill of each sweep "
         "| its square over the adaptive search's | within 1 |"
@@ -224,14 +284,15 @@ def _ratio(square: np.ndarray, other: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--replicates", type=int, default=1, help="sweeps drawn per world")
+    parser.add_argument("--replicates", type=int, default=1, help="sweeps drawn per sparse world")
+    parser.add_argument("--dense", type=int, default=4, help="sweeps drawn per dense world")
     parser.add_argument("--write", action="store_true", help="keep the page in results/")
     args = parser.parse_args()
-    text = "\n".join(page(judge(args.replicates)))
+    text = "\n".join(page(judge({"dense": args.dense, "sparse": args.replicates})))
     print(text)
     if args.write:
         reading = "".join(PAGE.read_text().partition("## Reading")[1:])  # written by hand
-        PAGE.write_text(text + "\n\n" + reading)
+        PAGE.write_text(text + "\n" + reading)
 
 
 if __name__ == "__main__":
