@@ -78,16 +78,18 @@ def _choices(
 ) -> list[str]:
     """What other choices cost every skill: nats, and the share of the compute they waste."""
     rows = {name: one[part] for name, one in skills.items() if part in one}
-    known = [row for row in rows.values() if not isinstance(row, dict)]
+    known = {name: row for name, row in rows.items() if not isinstance(row, dict)}
+    refused = [f"{name:<{WIDTH}} {_refusal(rows[name])}" for name in rows if name not in known]
     if not known:
-        return _block(f"{what}:", [f"{name:<{WIDTH}} {_refusal(r)}" for name, r in rows.items()])
-    head = ["", *(title(one[key]) for one in known[0])]
+        return _block(f"{what}:", refused)
+    head = ["", *(title(one[key]) for one in next(iter(known.values())))]
     cells = [
-        [name, *([_refusal(row)] + [""] * (len(head) - 2) if isinstance(row, dict) else
-                 [f"{one['excess']:+.2g}, {percent(one['wasted'])}" for one in row])]
-        for name, row in rows.items()
-    ]  # fmt: skip
-    return _block(f"{what} (nats, and the share of the compute wasted):", grid(head, cells))
+        [name, *(f"{one['excess']:+.2g}, {percent(one['wasted'])}" for one in row)]
+        for name, row in known.items()
+    ]
+    # Below the table: a sentence in a cell would stretch its column.
+    shown = [*grid(head, cells), *refused]
+    return _block(f"{what} (nats, and the share of the compute wasted):", shown)
 
 
 def _held(said: Forecast) -> list[str]:

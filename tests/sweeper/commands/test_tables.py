@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,25 @@ def test_rates_of_a_grid(tmp_path: Path) -> None:
 def test_a_directory_without_runs_is_said(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["fit", str(tmp_path)])
     assert done.exit_code != 0 and "sweep" in str(done.exception)
+
+
+def test_a_skill_without_a_forecast_stretches_no_table(tmp_path: Path) -> None:
+    """Its reason stands below what a wrong size costs the others."""
+    rows = []
+    ladder = np.geomspace(6e18, 1e21, 7)
+    for k, late in enumerate((3.3, 3.3, 3.2, 3.0, 2.7, 2.3, 1.7)):
+        flops = float(ladder[k])
+        for u in np.linspace(-1.4, 1.4, 9):
+            size = math.exp(0.5 * math.log(flops / 120) + u)
+            noise = 0.01 * math.sin(7 * u + k)
+            clean = 2 + 1.5 * (flops / ladder[0]) ** -0.1 + 0.1 * u**2 + noise
+            for skill, loss in (("clean", clean), ("late", late + 0.15 * u**2 + 20 * noise)):
+                rows.append((flops, size, flops / 6 / size, skill, loss))
+    columns = ["flops", "params", "tokens", "skill", "loss"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "runs.csv", index=False)
+    shown = say("predict", tmp_path / "runs.csv", "--flops", 3e22).splitlines()
+    start = next(i for i, line in enumerate(shown) if line.startswith("A wrong size"))
+    head, clean_row, late_row = shown[start + 1 : start + 4]
+    assert "half" in head and len(head) < 80
+    assert clean_row.split()[0] == "clean" and "%" in clean_row
+    assert "late" in late_row and "no number: Its trials say nothing of its loss" in late_row
