@@ -260,8 +260,8 @@ def render(table: pd.DataFrame, args: argparse.Namespace, cpu_s: float) -> str:
         f" {ours['x10_cover'].min():.2f} at ten times the largest budget (goal .80).",
         "",
         "Each entry: coverage (rms error of ln p*, median half-width of the interval in ln p*).",
-        f"Off the surface: {_off(table, WRONG):.3f} of the tables of worlds that are none are not"
-        f" said to be, {1 - _off(table, RIGHT):.3f} of those of worlds that are one are.",
+        f"Off the surface: {1 - _off(table, WRONG):.3f} of the tables of worlds that are none are"
+        f" not said to be, {_off(table, RIGHT):.3f} of those of worlds that are one are.",
     ]
     for label, title in (("ladder", "On the ladder"), ("x10", "Extrapolated to 1e22 FLOPs")):
         lines += [
@@ -280,8 +280,8 @@ def render(table: pd.DataFrame, args: argparse.Namespace, cpu_s: float) -> str:
 
 
 def _off(table: pd.DataFrame, worlds: tuple[str, ...]) -> float:
-    """Share of the tables of some worlds of which nothing is said."""
-    return float(1 - table.loc[table["world"].isin(worlds), "off_surface"].mean())
+    """Share of the tables of some worlds of which it is said that no surface holds."""
+    return float(table.loc[table["world"].isin(worlds), "off_surface"].mean())
 
 
 def line(part: pd.DataFrame, label: str) -> str:

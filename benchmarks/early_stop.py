@@ -33,7 +33,7 @@ HALVINGS = (0.25, 0.5)
 DRAWS = 40
 """Halves of the trainings, drawn at random, that every way is tried on."""
 
-Way = Callable[[pd.DataFrame, np.random.Generator], tuple[pd.DataFrame, float]]
+Way = Callable[[pd.DataFrame], tuple[pd.DataFrame, float]]
 
 
 def on_the_way(curves: pd.DataFrame, share: float) -> pd.Series:
@@ -44,7 +44,7 @@ def on_the_way(curves: pd.DataFrame, share: float) -> pd.Series:
     return nearest.set_index(keys)["train_loss"]
 
 
-def halved(trials: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, float]:
+def halved(trials: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """What successive halving trains to the end, and the FLOPs of all."""
     kept, spent = [], 0.0
     for flops, some in trials.groupby("flops"):
@@ -57,9 +57,9 @@ def halved(trials: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame
     return pd.concat(kept), spent
 
 
-def whole(trials: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, float]:
+def whole(trials: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """As many whole trainings of each budget, evenly spread, as the FLOPs of halving pay for."""
-    share = halved(trials, rng)[1] / trials["flops"].sum()
+    share = halved(trials)[1] / trials["flops"].sum()
     kept = []
     for _, some in trials.groupby("flops"):
         count = max(3, round(share * len(some)))
@@ -69,7 +69,7 @@ def whole(trials: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame,
     return found, float(found["flops"].sum())
 
 
-def everything(trials: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, float]:
+def everything(trials: pd.DataFrame) -> tuple[pd.DataFrame, float]:
     """All of them."""
     return trials, float(trials["flops"].sum())
 
@@ -95,10 +95,9 @@ def judge() -> pd.DataFrame:
         skills = list(world.valleys)
         mine = losses[(losses["world"] == name) & losses["skill"].isin(skills)]
         for draw in range(DRAWS):
-            rng = np.random.default_rng(draw)
-            half = some.groupby("flops").sample(frac=0.5, random_state=rng)
+            half = some.groupby("flops").sample(frac=0.5, random_state=draw)
             for way, choose in WAYS.items():
-                kept, spent = choose(half, rng)
+                kept, spent = choose(half)
                 table = mine.merge(kept[["flops", "seed"]]).assign(mix="base")
                 table["trial_id"] = table["flops"].astype(str) + " " + table["seed"].astype(str)
                 fit = fit_guarded(table, ladder=world.space.budgets)
@@ -120,14 +119,11 @@ def agreement() -> pd.DataFrame:
         both = losses.merge(early, on=["world", "flops", "seed"])
         for (world, skill), some in both.groupby(["world", "skill"]):
             each = [spearmanr(r["early"], r["loss"])[0] for _, r in some.groupby("flops")]
-            away = [
-                abs(
-                    math.log(
-                        r.loc[r["early"].idxmin(), "params"] / r.loc[r["loss"].idxmin(), "params"]
-                    )
-                )
+            best = [
+                [r.loc[r[name].idxmin(), "params"] for name in ("early", "loss")]
                 for _, r in some.groupby("flops")
             ]
+            away = [abs(math.log(first / last)) for first, last in best]
             rows.append((world, skill, share, np.mean(each), np.mean(away)))
     return pd.DataFrame(rows, columns=["world", "skill", "at", "rank", "away"])
 

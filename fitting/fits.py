@@ -45,9 +45,9 @@ FORMAT = 1
 _QUIET = ("one law holds", "no law", "too few trials to judge the law")
 _BEYOND = 1 + BUDGET_TOLERANCE  # times the largest trained budget
 _NOTHING = (
-    "Its trials say nothing of its loss there: the 90 % interval, {:.3g} to {:.3g}, is more "
+    "Its trials say nothing of its loss there: the 90 % interval, {:.3g} to {:.3g}, is more than "
+    "twice as wide as all they measured."
 )
-_NOTHING += "than twice as wide as all they measured."
 
 
 @dataclass(frozen=True)
