@@ -176,12 +176,14 @@ def fit_guarded(
     for like in likes:
         if like.kind.bent:
             found[like.kind.name] = problem.solve_pooled(like, plain[0], before)
-    members = problem.widened([found[kind.name] for kind in components])
+    fitted = [found[kind.name] for kind in components]
+    told = problem.told(fitted)
+    members = problem.widened(fitted, told)
     evidence = np.stack(
         [c.log_evidence + c.common_evidence / len(c.log_evidence) for c in members]
     )
     independence = problem.share(members[int(evidence.sum(1).argmax())])
-    weights = _weights([kind.often for kind in components], evidence, independence)
+    weights = _weights([kind.often for kind in components], told * evidence, independence)
     noise = np.exp((weights * np.log([c.scale for c in members])).sum(0)) / SCALE_OF_NORMAL
     flops = np.exp(trials.log_flops)
     return Guarded(

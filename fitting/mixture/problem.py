@@ -147,22 +147,25 @@ class Problem:
         alike = (free * found + ALIKE_TRIALS * ALIKE) / (free + ALIKE_TRIALS)
         return replace(self, alike=alike)
 
-    def widened(self, members: Sequence[Component]) -> tuple[Component, ...]:
-        """The same, less sure where errors of neighbouring sizes are alike.
-
-        They are where curves have not quite the form of any member, or where points of one
-        training stand for several budgets. Such a table tells less than as many trials with
-        errors of their own, by the factor of an autoregression of first order.
-        """
-        alike = self.neighbours(members)
-        if not alike.any():
+    def widened(self, members: Sequence[Component], told: FloatArray) -> tuple[Component, ...]:
+        """The same, as sure as their trials' errors (S,) allow: see `told`."""
+        if (told == 1).all():
             return tuple(members)
-        share = ((1 - alike) / (1 + alike))[:, None, None]
         known = [self.prior(c.discrepancy).precision for c in members]
         return tuple(
-            replace(c, precision=prior + share * (c.precision - prior))
+            replace(c, precision=prior + told[:, None, None] * (c.precision - prior))
             for c, prior in zip(members, known, strict=True)
         )
+
+    def told(self, members: Sequence[Component]) -> FloatArray:
+        """(S,) what a skill's trials tell, of what as many with errors of their own would.
+
+        Less where errors of neighbouring sizes are alike: where curves have not quite the form of
+        any member, or where points of one training stand for several budgets. The factor is that
+        of an autoregression of first order, and counts for widths and for evidence.
+        """
+        alike = self.neighbours(members)
+        return np.asarray((1 - alike) / (1 + alike))
 
     def neighbours(self, members: Sequence[Component]) -> FloatArray:
         """(S,) correlation of the errors of neighbouring sizes, round each skill's best member.
