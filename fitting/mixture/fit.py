@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,14 @@ class Guarded:
         """Mean of ln p*, (S, n), without its error: sooner."""
         parts = np.stack([c.vertex(flops) for c in self.components])
         return np.asarray((self.weights[:, :, None] * parts).sum(0))
+
+    @cached_property
+    def with_floors(self) -> Guarded:
+        """The same trials in the belief that losses have floors: for losses beyond them."""
+        kinds = [c.discrepancy.kind for c in self.components]
+        return fit_guarded(
+            self.measured, ladder=self.ladder, warm=self, components=kinds, floors=True
+        )
 
     @property
     def converged(self) -> bool:
@@ -147,6 +156,7 @@ def fit_guarded(
     ladder: npt.ArrayLike | None = None,
     warm: Guarded | None = None,
     components: Sequence[Kind] = KINDS,
+    floors: bool = False,
 ) -> Guarded:
     """Fit the mixture to a long table.
 
@@ -156,6 +166,8 @@ def fit_guarded(
         ladder: budgets to report, whether or not they have data yet.
         warm: an earlier fit to start from; the answer is the same, sooner.
         components: members of the mixture.
+        floors: believe that losses have floors, as forecasts of losses need it, and curves that
+            are steep because a skill is learnt all at once do not bear it.
 
     Raises:
         ValueError: no rows.
@@ -163,7 +175,7 @@ def fit_guarded(
     trials = thinned(frame if isinstance(frame, Trials) else read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
-    problem = Problem(trials, nodes)
+    problem = Problem(trials, nodes, floors)
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     plain = problem.solve([problem.discrepancy(SURFACE)], None, before)
     if (crowded := problem.with_repeats(plain[0])) is not problem:

@@ -32,6 +32,13 @@ PRIOR_SD = {
 """Prior widths of L0 (in spreads of the skill's losses), ln R0, m, logit a, ln S; the first three
 vague, so that units do not matter; that of logit a is the kind's."""
 
+REDUCIBLE, REDUCIBLE_SD = 0.35, 0.65
+"""Prior of R0 / L0, the part of the loss that compute takes away, and sd of its logarithm, where
+floors are believed in: .29 at 1e20 FLOPs and .48 at 1e18 by Besiroglu et al. 2024. No loss falls
+below 0; without this belief steep short ladders were read as floors of -3 to -60 nats, and losses
+twenty times beyond came out 7 to 10 % too low (chosen on the public pools,
+benchmarks/real_runs.py)."""
+
 EXPONENT = 0.49
 """Prior centre of a, the exponent of p*: the mean of those published, .50, .49 and .46 (Hoffmann
 et al. 2022), .51 (Besiroglu et al. 2024), .47 (Llama 3, 2024), .52 (DeepSeek 2024) and .50 (Porian
@@ -74,6 +81,8 @@ class Problem:
 
     trials: Trials
     nodes: FloatArray
+    floors: bool = False
+    """Whether losses are believed to have floors above 0, see `REDUCIBLE`."""
     alike: FloatArray | None = None
     """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
@@ -214,6 +223,9 @@ class Problem:
         sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
         sd[:, 0] *= self.spread
         sd[:, 3] = like.kind.slope
+        if self.floors:
+            mean[:, 1] = np.log(REDUCIBLE * np.maximum(mean[:, 0], 1e-3 * self.spread))
+            sd[:, 1] = REDUCIBLE_SD
         precision = like.precision(self.spread)
         index = np.arange(N_GLOBAL)
         precision[:, index, index] = sd**-2

@@ -47,7 +47,8 @@ class _Ladder:
     def optima(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """ln p*, its standard error, curvature, and loss there."""
         mean, error = self.fit.log_optimum(self.budgets)
-        loss = self.fit.least_loss(mean, self.budgets)
+        beyond = max(self.budgets) > (1 + BUDGET_TOLERANCE) * self.fit.data_flops[1]
+        loss = (self.fit.with_floors if beyond else self.fit).least_loss(mean, self.budgets)
         return mean, error, self.fit.curvature(self.budgets), loss
 
     @cached_property
@@ -150,8 +151,14 @@ class GuardedModel:
 
     def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Loss of a further trial at allocations (n,), and its standard error."""
-        flops = self.convention.flops(params, tokens)
-        return self.trained.fit.measured_loss(self.skill, np.log(params), flops)
+        fit, size = self.trained.fit, np.log(params)
+        flops = np.asarray(self.convention.flops(params, tokens))
+        mean, error = fit.measured_loss(self.skill, size, flops)
+        beyond = flops > (1 + BUDGET_TOLERANCE) * fit.data_flops[1]
+        if beyond.any():
+            far = fit.with_floors.measured_loss(self.skill, size[beyond], flops[beyond])
+            mean[beyond], error[beyond] = far
+        return mean, error
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """Expected loss, and the 90 % interval of what one more trial would measure."""
