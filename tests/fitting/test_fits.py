@@ -150,8 +150,8 @@ def test_where_its_own_check_fails_nothing_beyond_is_predicted(table):
         fit.loss(1e10, 1e12)
 
 
-def test_a_loss_of_which_nothing_is_known_is_not_predicted(table):
-    """A skill near chance that falls ever faster would be forecast below 0, give or take 5."""
+def test_a_loss_of_which_too_little_is_known_is_not_predicted(table):
+    """A skill near chance that falls ever faster may end anywhere."""
     levels = dict(zip(LADDER, [3.3, 3.3, 3.2, 3.0, 2.7, 2.3, 1.7], strict=True))
     u = np.log(table["params"]) - 0.5 * np.log(table["flops"] / 120)
     noise = 0.2 * np.random.default_rng(0).standard_normal(len(table))
@@ -161,7 +161,7 @@ def test_a_loss_of_which_nothing_is_known_is_not_predicted(table):
     size = math.sqrt(LADDER[-1] / 120)
     assert math.isfinite(both["late"].loss(size, 20 * size).value)  # on the ladder all is told
     assert both["code-1"].loss(5 * size, 100 * size).value > 0
-    with pytest.raises(FitError, match="say nothing of its loss there: the 90 % interval, -"):
+    with pytest.raises(FitError, match="spans more than a factor"):
         both["late"].loss(5 * size, 100 * size)
 
 

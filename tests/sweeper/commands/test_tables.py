@@ -222,4 +222,4 @@ def test_a_skill_without_a_forecast_stretches_no_table(tmp_path: Path) -> None:
     head, clean_row, late_row = shown[start + 1 : start + 4]
     assert "half" in head and len(head) < 80
     assert clean_row.split()[0] == "clean" and "%" in clean_row
-    assert "late" in late_row and "no number: Its trials say nothing of its loss" in late_row
+    assert "late" in late_row and "no number: Its trials say too little of its loss" in late_row
