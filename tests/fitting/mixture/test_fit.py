@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.worlds import LADDER, World, surface_world, world
+from fitting.fits import fit_skills
 from fitting.isoflop import fit_isoflop
 from fitting.mixture.discrepancy import KINDS, QUARTIC, SURFACE, Kind, Walk
 from fitting.mixture.fit import Guarded, fit_guarded
@@ -58,6 +59,29 @@ def test_exact_surfaces_are_recovered():
     assert error[1] > error[0]
     firm = [c.discrepancy.kind.reach == np.inf for c in fit.components]
     assert (fit.weights[firm].sum(0) > 0.97).all()
+
+
+def test_losses_beyond_a_steep_short_ladder_stay_above_zero():
+    """Levels that fall by .8 nats a budget: nothing measured says that they ever stop."""
+    noise = np.random.default_rng(0)
+    ladder = 1e16 * 4.0 ** np.arange(5)
+    rows = [
+        (flops, size, flops / 6 / size, "all", level + 0.12 * u**2 + 0.01 * noise.normal())
+        for flops, level in zip(ladder, (7.0, 6.2, 5.4, 4.65, 4.0), strict=True)
+        for u in np.linspace(-1.4, 1.4, 8)
+        for size in [np.sqrt(flops / 120) * np.exp(u)]
+    ]
+    table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "skill", "loss"])
+    fit = fit_guarded(table)
+    far = 64 * ladder[-1]
+    place = "all", np.log([np.sqrt(far / 120)]), np.array([far])
+    (free, wide), (value, error) = (f.measured_loss(*place) for f in (fit, fit.with_floors))
+    assert free - 1.645 * wide < 0 < value - 1.645 * error
+    model = fit_skills(table)["all"]
+    assert model.losses(np.exp(place[1]), far / 6 / np.exp(place[1])) == pytest.approx(value)
+    top = np.log([np.sqrt(ladder[-1] / 120)])
+    trained = fit.measured_loss("all", top, ladder[-1:])[0]
+    assert model.losses(np.exp(top), ladder[-1] / 6 / np.exp(top)) == pytest.approx(trained)
 
 
 @pytest.mark.parametrize("name", ["fail", "interact", "sigmoid", "lrbump"])
