@@ -103,7 +103,11 @@ def _held_out(trials: Trials) -> npt.NDArray[np.bool_] | None:
 
 
 def _losses(blind: Guarded, held: Trials, skill: str) -> tuple[FloatArray, FloatArray]:
-    """Errors of the losses predicted: in their own errors, and relative."""
+    """Errors of the losses predicted: in their own errors, and relative.
+
+    By the blind fit itself: one budget beyond, `Guarded.with_floors` says the same, for a third
+    more time (three times beyond both are off by .17 %, benchmarks/real_runs.py).
+    """
     loss = held.loss[held.skills.index(skill)]
     seen = np.isfinite(loss)
     mean, se = blind.measured_loss(skill, held.log_params[seen], np.exp(held.log_flops[seen]))
