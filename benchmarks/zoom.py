@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space
-from sweeper.search.grid import take
 from sweeper.search.history import GOLDEN, allocations, first_guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
+from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
 OFFSETS = np.linspace(-1.0, 1.0, 5)
@@ -41,14 +41,8 @@ class ZoomSearch:
         n: int = 1,
     ) -> list[Allocation] | Finished:
         """Return the next sizes; see `sweeper.search.protocol.Search`."""
-        known = [*allocations(observations), *pending]
-        points = self._missing(observations, known)
-        chosen, missing = take(self.space, points, known, remaining_flops, n)
-        if chosen or pending:
-            return chosen
-        if missing:
-            return Finished("allowance", f"{missing} trials of the zoom cannot be afforded.")
-        return Finished("complete", "Every round of the zoom has ended.")
+        selection = Selection(self.space, allocations(observations), pending, remaining_flops, n)
+        return selection.of(self._missing(observations, selection.known), "the zoom")
 
     def _missing(
         self, observations: pd.DataFrame, known: Sequence[Allocation]

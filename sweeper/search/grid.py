@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sweeper.budget import Allocation, Space, next_seed
+from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, first_guess, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
+from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
-
-
-def take(
-    space: Space,
-    points: Iterable[tuple[float, int]],
-    known: Sequence[Allocation],
-    remaining: float,
-    n: int,
-) -> tuple[list[Allocation], int]:
-    """The first ``n`` points (flops, size) that can be paid, and how many were looked at."""
-    chosen: list[Allocation] = []
-    missing = 0
-    for flops, size in points:
-        missing += 1
-        if flops <= remaining:
-            seed = next_seed([*known, *chosen], flops, size)
-            chosen.append(space.allocation(flops, size, seed))
-            remaining -= flops
-        if len(chosen) == n:
-            break
-    return chosen, missing
 
 
 @dataclass(frozen=True)
@@ -51,29 +31,21 @@ class GridSearch:
         n: int = 1,
     ) -> list[Allocation] | Finished:
         """Return the next sizes of the grid; see `sweeper.search.protocol.Search`."""
-        known = [*allocations(observations), *pending]
-        points = (
-            (c, size) for c in self.space.budgets for size in self._missing(observations, known, c)
-        )
-        chosen, missing = take(self.space, points, known, remaining_flops, n)
-        if chosen or pending:
-            return chosen
-        if missing:
-            return Finished("allowance", f"{missing} trials of the grid cannot be afforded.")
-        return Finished("complete", "Every trial of the grid has ended.")
+        selection = Selection(self.space, allocations(observations), pending, remaining_flops, n)
+        known, found = selection.known, vertices(observations, self.space)
+        points = [(c, p) for c in self.space.budgets for p in self._missing(found, known, c)]
+        return selection.of(points, "the grid")
 
     def foreseen(self) -> dict[float, int]:
         """Trials of each budget as the first guess has them; a law may move the sizes later.
 
         Fewer than ``sizes_per_budget`` where the sizes end within the grid's range.
         """
-        nothing = pd.DataFrame(columns=["trial_id", "skill", "flops", "params", "seed", "loss"])
-        nothing = nothing.assign(status="")
         budgets = [flops for flops in self.space.budgets if self.space.allowed(flops)]
-        return {flops: len(self._sizes(nothing, flops)) for flops in budgets}
+        return {flops: len(self._sizes([], flops)) for flops in budgets}
 
     def _missing(
-        self, observations: pd.DataFrame, known: Sequence[Allocation], flops: float
+        self, found: Sequence[tuple[float, float]], known: Sequence[Allocation], flops: float
     ) -> list[int]:
         """Sizes of the grid on one budget that no trial stands for yet.
 
@@ -83,16 +55,16 @@ class GridSearch:
         here = near(known, flops)
         if len(here) >= self.settings.sizes_per_budget or not self.space.allowed(flops):
             return []
-        sizes = self._sizes(observations, flops)
+        sizes = self._sizes(found, flops)
         for trial in here:
             if not sizes:
                 break
             sizes.remove(min(sizes, key=lambda p: abs(math.log(p / trial.params))))
         return sizes
 
-    def _sizes(self, observations: pd.DataFrame, flops: float) -> list[int]:
+    def _sizes(self, found: Sequence[tuple[float, float]], flops: float) -> list[int]:
         first = first_guess(self.space, self.settings.tokens_per_param)
-        centre = mean_centre(vertices(observations, self.space), flops, first)
+        centre = mean_centre(found, flops, first)
         half = self.settings.half_width
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]
