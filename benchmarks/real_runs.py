@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -43,6 +44,7 @@ LEFT_OUT = ("l2l_proof", "xlstm_llama_ctx2048", "porian att 0", "porian att 1", 
             "porian att 3")  # fmt: skip
 """Named before the first fit was changed: one mix, one isoFLOP pool, one family of settings."""
 
+PAGE = HERE / "results/real_runs.md"
 LABELS = (3, 5, 10, 20)
 FARTHEST = 40.0
 NEAR = 1.6
@@ -312,10 +314,12 @@ def main() -> None:
         cases.to_parquet(args.cases)
     head = f"# Other people's runs, {date.today()}\n\n`python benchmarks/real_runs.py`; "
     head += f"2 shared CPU cores; {time.process_time() - started:.0f} CPU s."
-    text = "\n".join([head, *page(cases)])
-    print(text)
+    text = "\n".join(page(cases))
+    print(head, text, sep="\n")
     if args.write:
-        (HERE / "results/real_runs.md").write_text(text + "\n")
+        reading = re.search(r"^## Reading\n.*?(?=^## )", PAGE.read_text(), flags=re.M | re.S)
+        kept = f"\n\n{reading[0].rstrip()}" if reading else ""  # written by hand
+        PAGE.write_text(f"{head}{kept}\n{text}\n")
 
 
 if __name__ == "__main__":
