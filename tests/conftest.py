@@ -83,6 +83,31 @@ def long_run(request) -> bool:
 
 
 @pytest.fixture(scope="session")
+def alone() -> Callable[..., dict[tuple[Any, ...], float]]:
+    """Trains the trials of a sweep again, one after the other in this process."""
+    return _alone
+
+
+def _alone(results: Any, directory: Path) -> dict[tuple[Any, ...], float]:
+    """Summed losses by FLOPs, params, seed and skill: what nothing has disturbed.
+
+    Args:
+        results: the sweep's directory, read.
+        directory: for the trainings' own files.
+    """
+    from sweeper.budget import Allocation
+    from trainables.trainer import run_trial
+
+    found = {}
+    for trial in results.trials.itertuples():
+        chosen = Allocation(trial.flops, int(trial.params), int(trial.tokens), trial.seed)
+        record = run_trial(results.sweep.trial(chosen), directory=directory / trial.trial_id)
+        for skill, loss in record["losses"].items():
+            found[trial.flops, trial.params, trial.seed, skill] = loss["nll"]
+    return found
+
+
+@pytest.fixture(scope="session")
 def write_corpus() -> Callable[..., Path]:
     """Writes a prepared corpus of given sizes, without preparing anything."""
     return _write_corpus

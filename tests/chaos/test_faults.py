@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -66,7 +65,7 @@ class Trouble(threading.Thread):
             self.struck.add(victim)
 
 
-def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path, monkeypatch):
+def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, alone, tmp_path, monkeypatch):
     monkeypatch.setattr(searcher, "START_S", 20.0)  # a trial may be frozen before it reports
     root = tmp_path / "troubled"
     Trouble(root, signal.SIGTERM, driver=True)
@@ -79,8 +78,7 @@ def test_stopped_killed_and_frozen_trials_lose_nothing(ray_cluster, tmp_path, mo
     assert set(end.trials["state"]) == {"finished"}
     assert {"worker-died", "hung"} <= set(end.events["kind"])
     assert not list(root.glob("trials/*/checkpoint_*"))
-    peace = replace(SWEEP, cluster=Cluster()).run(tmp_path / "peace", progress=False)
-    assert losses(end) == losses(peace)
+    assert losses(end) == alone(end, tmp_path / "peace")
 
 
 def test_slots_of_a_dead_group_are_given_back(ray_cluster):
