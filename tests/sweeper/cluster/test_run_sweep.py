@@ -86,16 +86,19 @@ def test_an_adaptive_sweep_ends_within_its_allowance_and_leaves_its_files(
     assert f"nothing is left to train: {len(again.trials)} trials have ended" in said
 
 
-def test_a_trial_with_workers_gets_a_worker_group_and_the_same_losses(ray_cluster, tmp_path):
-    search = SearchSettings(policy="grid", sizes_per_budget=3)
-    common = {"budgets": [2e9], "allowance": 1e10, "sizes": Sizes(7e3, 2e4), "search": search}
-    alone = real(**common).run(tmp_path / "alone", progress=False)
+def test_a_trial_with_workers_gets_a_worker_group_and_the_same_losses(
+    ray_cluster, tmp_path, alone
+):
     group = Cluster(resources=(Resources(), Resources(from_params=1.2e4, workers=2)))
-    both = real(**common, cluster=group).run(tmp_path / "group", progress=False)
+    both = real(
+        budgets=[2e9],
+        allowance=1e10,
+        sizes=Sizes(7e3, 2e4),
+        search=SearchSettings(policy="grid", sizes_per_budget=3),
+        cluster=group,
+    ).run(tmp_path / "group", progress=False)
     assert (both.trials["state"] == "finished").all()
-    assert losses(both).keys() == losses(alone).keys()
-    for key, nll in losses(alone).items():
-        assert losses(both)[key] == pytest.approx(nll, rel=1e-4)
+    assert losses(both) == pytest.approx(alone(both, tmp_path / "alone"), rel=1e-4)
     large = both.trials[both.trials["params"] >= 1.2e4]
     expected = {f"{_name(t)},{t.trial_id}".replace(" ", ",") for t in large.itertuples()}
     assert expected and expected <= set(_train_runs())
