@@ -150,14 +150,20 @@ class GuardedModel:
         )
 
     def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Loss of a further trial at allocations (n,), and its standard error."""
+        """Loss of a further trial at allocations (n,), and its standard error.
+
+        Beyond the trials the level at p* is that of the fit with floors, and the valley round it
+        this one's, so that a size off p* costs something there, too.
+        """
         fit, size = self.trained.fit, np.log(params)
         flops = np.asarray(self.convention.flops(params, tokens))
         mean, error = fit.measured_loss(self.skill, size, flops)
         beyond = flops > (1 + BUDGET_TOLERANCE) * fit.data_flops[1]
         if beyond.any():
-            far = fit.with_floors.measured_loss(self.skill, size[beyond], flops[beyond])
-            mean[beyond], error[beyond] = far
+            far, best = flops[beyond], fit.vertex(flops[beyond])[self._index]
+            mean[beyond] -= fit.measured_loss(self.skill, best, far)[0]
+            mean[beyond] += fit.with_floors.measured_loss(self.skill, best, far)[0]
+            error[beyond] = fit.with_floors.measured_loss(self.skill, size[beyond], far)[1]
         return mean, error
 
     def loss(self, params: float, tokens: float) -> Prediction:

@@ -72,13 +72,16 @@ def test_losses_beyond_a_steep_short_ladder_stay_above_zero():
         for size in [np.sqrt(flops / 120) * np.exp(u)]
     ]
     table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "skill", "loss"])
-    fit = fit_guarded(table)
+    fit, model = fit_guarded(table), fit_skills(table)["all"]
     far = 64 * ladder[-1]
-    place = "all", np.log([np.sqrt(far / 120)]), np.array([far])
+    best = model.at(far)
+    place = "all", np.log([best.params]), np.array([far])
     (free, wide), (value, error) = (f.measured_loss(*place) for f in (fit, fit.with_floors))
     assert free - 1.645 * wide < 0 < value - 1.645 * error
-    model = fit_skills(table)["all"]
-    assert model.losses(np.exp(place[1]), far / 6 / np.exp(place[1])) == pytest.approx(value)
+    sizes = best.params * np.array([0.7, 1.0, 1.4])
+    less, least, more = model.losses(sizes, far / 6 / sizes)
+    assert least == pytest.approx(value) and least == pytest.approx(best.loss)
+    assert less > least < more  # the valley is where the optimum is said to be
     top = np.log([np.sqrt(ladder[-1] / 120)])
     trained = fit.measured_loss("all", top, ladder[-1:])[0]
     assert model.losses(np.exp(top), ladder[-1] / 6 / np.exp(top)) == pytest.approx(trained)
