@@ -97,6 +97,13 @@ class Guarded:
         at = self.skills.index(skill)
         return mean[at], se[at]
 
+    def expected(self, skill: str, log_params: FloatArray, flops: FloatArray) -> FloatArray:
+        """Expected loss of a skill (n,), nats, without its error: sooner."""
+        at = self.skills.index(skill)
+        parts = [w[at] * c.loss_hat(log_params, flops)[at]
+                 for w, c in zip(self.weights, self.components, strict=True)]  # fmt: skip
+        return np.asarray(np.sum(parts, axis=0))
+
     def measured_loss(
         self, skill: str, log_params: FloatArray, flops: FloatArray
     ) -> tuple[FloatArray, FloatArray]:

@@ -157,13 +157,18 @@ class GuardedModel:
         """
         fit, size = self.trained.fit, np.log(params)
         flops = np.asarray(self.convention.flops(params, tokens))
-        mean, error = fit.measured_loss(self.skill, size, flops)
         beyond = flops > (1 + BUDGET_TOLERANCE) * fit.data_flops[1]
+        mean, error = np.empty(size.shape), np.empty(size.shape)
+        if not beyond.all():
+            mean[~beyond], error[~beyond] = fit.measured_loss(
+                self.skill, size[~beyond], flops[~beyond]
+            )
         if beyond.any():
-            far, best = flops[beyond], fit.vertex(flops[beyond])[self._index]
-            mean[beyond] -= fit.measured_loss(self.skill, best, far)[0]
-            mean[beyond] += fit.with_floors.measured_loss(self.skill, best, far)[0]
-            error[beyond] = fit.with_floors.measured_loss(self.skill, size[beyond], far)[1]
+            floors, off, far = fit.with_floors, size[beyond], flops[beyond]
+            best = fit.vertex(far)[self._index]
+            error[beyond] = floors.measured_loss(self.skill, off, far)[1]
+            valley = fit.expected(self.skill, off, far) - fit.expected(self.skill, best, far)
+            mean[beyond] = floors.expected(self.skill, best, far) + valley
         return mean, error
 
     def loss(self, params: float, tokens: float) -> Prediction:
