@@ -161,6 +161,8 @@ def test_a_loss_of_which_too_little_is_known_is_not_predicted(table):
     size = math.sqrt(LADDER[-1] / 120)
     assert math.isfinite(both["late"].loss(size, 20 * size).value)  # on the ladder all is told
     assert both["code-1"].loss(5 * size, 100 * size).value > 0
+    low, high = both["late"].loss(1.7 * size, 34 * size).interval  # near, a wide interval is shown
+    assert high > 1.7 * low
     with pytest.raises(FitError, match="spans more than a factor"):
         both["late"].loss(5 * size, 100 * size)
 
