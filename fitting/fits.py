@@ -106,10 +106,10 @@ class SkillFit:
         """Expected loss of any allocation, and the 90 % interval of what a trial would measure.
 
         Raises:
-            FitError: the method or the skill has no loss to predict; or the allocation lies beyond
-                the largest trained budget, and the fit's own check failed or it lies more
-                than four times beyond them and the interval spans more than a factor of 1.7
-                (skills near chance; far beyond short ladders).
+            FitError: the method or the skill has no loss to predict; the allocation lies beyond
+                the largest trained budget and the fit's own check failed; or it lies more than
+                four times beyond what was trained and the interval spans more than a factor of
+                1.7 (skills near chance; far beyond short ladders).
             ValueError: params or tokens is not positive and finite.
         """
         check_positive(params=params, tokens=tokens)

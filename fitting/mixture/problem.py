@@ -64,6 +64,11 @@ that this belief counts for: medians of .29 to .37 over the skills of three swee
 NEIGHBOURS = 0.6
 """Ln p within which two sizes of a budget are neighbours (assumption)."""
 
+EXACT = 5e-4
+"""Error scale in spreads below which losses are exact, and what is left over the solver's own: of
+27 public tables the least is three times as large (benchmarks/real_runs.py), of an exact surface
+four fifths of it."""
+
 FEWEST_PAIRS = 20
 """Neighbours that tell whether errors lean; of a smaller table nothing is said (assumption)."""
 
@@ -179,7 +184,8 @@ class Problem:
     def neighbours(self, members: Sequence[Component]) -> FloatArray:
         """(S,) correlation of the errors of neighbouring sizes, round each skill's best member.
 
-        0 where it is not certain, and for the plain surface alone, round which all tables lean.
+        0 where it is not certain, of exact losses, whose errors are the solver's, and for the
+        plain surface alone, round which all tables lean.
         """
         trials, none = self.trials, np.zeros(len(self.spread))
         budget = np.round(trials.log_flops, 2)
@@ -200,7 +206,9 @@ class Problem:
         count = np.maximum(np.isfinite(one * other).sum(1), 1)
         square = np.nansum(one**2 + other**2, 1) / 2
         found = np.nansum(one * other, 1) / np.maximum(square, 1e-12)
+        scales = np.stack([c.scale for c in members])[best, np.arange(len(best))]
         certain = (count >= FEWEST_PAIRS) & (found > 2 / np.sqrt(count))
+        certain &= scales > EXACT * self.spread
         return np.where(certain, found, none)
 
     def discrepancy(self, kind: Kind) -> Discrepancy:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fitting.errors import Status
@@ -47,8 +48,7 @@ class _Ladder:
     def optima(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """ln p*, its standard error, curvature, and loss there."""
         mean, error = self.fit.log_optimum(self.budgets)
-        beyond = max(self.budgets) > (1 + BUDGET_TOLERANCE) * self.fit.data_flops[1]
-        loss = (self.fit.with_floors if beyond else self.fit).least_loss(mean, self.budgets)
+        loss = self.fit.least_loss(mean, self.budgets)
         return mean, error, self.fit.curvature(self.budgets), loss
 
     @cached_property
@@ -97,6 +97,10 @@ class GuardedModel:
         """How the table counts FLOPs."""
         return self.trained.fit.convention
 
+    def _beyond(self, flops: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether budgets lie beyond the skill's trials, where losses are told with floors."""
+        return np.asarray(flops) > (1 + BUDGET_TOLERANCE) * self.extent.flops[1]
+
     def at(self, flops: float) -> Optimum:
         """Mean and 90 % interval of the mixture."""
         budgets = self.trained.budgets
@@ -118,6 +122,9 @@ class GuardedModel:
             return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         params = math.exp(mean)
         tokens = float(self.convention.tokens(flops, params))
+        if self._beyond(flops):
+            place = np.array([mean]), np.array([flops])
+            loss = float(self.trained.fit.with_floors.expected(self.skill, *place)[0])
         status, reason = self.verdicts.get(flops, (self.status, self.reason))
         return Optimum(
             params=params,
@@ -157,7 +164,7 @@ class GuardedModel:
         """
         fit, size = self.trained.fit, np.log(params)
         flops = np.asarray(self.convention.flops(params, tokens))
-        beyond = flops > (1 + BUDGET_TOLERANCE) * fit.data_flops[1]
+        beyond = self._beyond(flops)
         mean, error = np.empty(size.shape), np.empty(size.shape)
         if not beyond.all():
             mean[~beyond], error[~beyond] = fit.measured_loss(
