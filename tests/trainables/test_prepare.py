@@ -217,6 +217,24 @@ def test_a_kill_costs_no_finished_shard(sources: Path) -> None:
     assert summary(resumed) == summary(_prepare(corpora, sources / "straight"))
 
 
+def test_a_script_without_a_guard_is_told_so(sources: Path) -> None:
+    script = sources / "script.py"
+    script.write_text(
+        "from pathlib import Path\nfrom pydantic import TypeAdapter\n"
+        "from trainables.prepare import Corpora\nfrom trainables.prepare.run import prepare\n"
+        "from trainables.prepare.spec import spelled_out\n"
+        f"corpora = TypeAdapter(Corpora).validate_python(spelled_out({SPEC!r}))\n"
+        "prepare(corpora, Path('out'), workers=1, say=lambda line: None)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert 'calls prepare under `if __name__ == "__main__":`' in ended.stderr
+    assert "memory" not in ended.stderr.splitlines()[-1]
+
+
 def test_a_full_disk_loses_nothing(sources: Path) -> None:
     corpora = _spec(shard_tokens=3000)
     made = _prepare(corpora, sources / "straight")

@@ -67,6 +67,7 @@ def _tell_on(told: Any) -> None:
 def _start(told: Any, threads: int) -> None:
     """Set a process up: its share of the cores, and an end when the parent's comes."""
     _tell_on(told)
+    told.put(None)
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     parent = multiprocessing.parent_process()
@@ -95,7 +96,7 @@ def write_shards(job: Job, parts: list[Part], pool: Executor, told: Any, say: Sa
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(told, progress)
             for future in done:
-                _result(future)
+                _result(future, progress.begun)
                 progress.done.add(waiting.pop(future))
     finally:
         for future in waiting:
@@ -111,6 +112,8 @@ class Progress:
     done: set[int] = field(default_factory=set)
     text_bytes: dict[int, int] = field(default_factory=dict)
     tokens: int = 0
+    begun: bool = False
+    """Whether any process was set up."""
     _countdown: Countdown = field(init=False)
 
     def __post_init__(self) -> None:
@@ -159,10 +162,16 @@ def _one_part(job: Job, part: Part, index: int) -> None:
     write_part(job, part, lambda size, tokens: _queue.put((index, size, tokens)))
 
 
-def _result(future: Future[None]) -> None:
+def _result(future: Future[None], begun: bool) -> None:
     try:
         future.result()
     except BrokenProcessPool as error:
+        if not begun:
+            raise PrepareError(
+                "no process could be started: each reads the calling script anew, so a script "
+                'calls prepare under `if __name__ == "__main__":`, or with workers=0 in its own '
+                "process"
+            ) from error
         raise PrepareError(
             "a process was killed, perhaps for want of memory; finished shards are kept: run the "
             "same command again, with fewer --workers if memory was short"
@@ -172,7 +181,10 @@ def _result(future: Future[None]) -> None:
 def _drain(told: Any, progress: Progress) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            progress.told(*told.get_nowait())
+            if (news := told.get_nowait()) is None:
+                progress.begun = True
+            else:
+                progress.told(*news)
 
 
 def _finished(root: Path, part: Part) -> bool:
