@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.compare.joint import IntArray, Joint, Member
-from fitting.mixture.discrepancy import LOOSE
+from fitting.mixture.discrepancy import FAR_REACH
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.vertex_form import blur, jacobian, surface
 from fitting.values import FloatArray
@@ -102,7 +102,7 @@ def _rows(joint: Joint, member: Member, trials: Trial) -> tuple[FloatArray, Floa
     shared, alike = _common(joint, trials)
     rows = joint.rows(trials.log_params, trials.log_flops, trials.variant, shared)
     _, local, distance = surface(member.theta, rows)
-    scale = member.scale[:, None] / SCALE_OF_NORMAL * blur(distance, LOOSE.reach)
+    scale = member.scale[:, None] / SCALE_OF_NORMAL * blur(distance, FAR_REACH)
     # A trial on an allocation of its own has the variance of what others share as well.
     lonely = 1 / (1 - member.common) if joint.common.shape[1] else 1.0
     return jacobian(local, rows), scale * np.sqrt(np.where(alike, 1.0, lonely))

@@ -24,6 +24,7 @@ import pandas as pd
 
 from fitting.mixture.data import Trials
 from fitting.mixture.discrepancy import (
+    FAR_REACH,
     LOOSE,
     SURFACE,
     Discrepancy,
@@ -312,7 +313,7 @@ def _data(blank: Joint, spread: FloatArray, shares: Sequence[float]) -> Data:
         present[:, :, order].reshape(-1, len(order)),
         NOISE_FLOOR * unit,
         unit,
-        np.full(len(unit), LOOSE.reach),
+        np.full(len(unit), FAR_REACH),
     )  # fmt: skip
 
 

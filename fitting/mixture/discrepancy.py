@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fitting.mixture.vertex_form import Layout
+from fitting.mixture.vertex_form import REACH, Layout
 from fitting.values import FloatArray
 
 
@@ -142,9 +142,10 @@ BEYOND_LEVEL = 0.1
 20.7 times beyond two whole ladders .90 lay inside 90 % intervals, .83 with .07; now .92 of the 38
 that are predicted do (benchmarks/real_runs.py)."""
 
-REACH = 1.25
-"""|u| at which a loss says half as much of the optimum as one near it, where curves are free: few
-constants are exact no farther off (chosen on the public pools, benchmarks/real_runs.py)."""
+FAR_REACH = 1.25
+"""The same of fits that forecast losses, which ask levels more than optima, and of those that
+choose trials: with `REACH` losses twenty times beyond err more (benchmarks/real_runs.py), and
+replays need a tenth more FLOPs to an error of .10 (benchmarks/replay.py)."""
 
 SURFACE = Kind("surface", slope=0.24, often=0.0003, in_line=True)
 FIRM_LINE = Kind(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.mixture.vertex_form import Groups, Rows, blur, normal_sums, surface
+from fitting.mixture.vertex_form import REACH, Groups, Rows, blur, normal_sums, surface
 from fitting.values import FloatArray
 
 IntArray = npt.NDArray[np.int_]
@@ -121,6 +121,7 @@ class Posterior:
         scale: (B,) error scale of the t distribution, nats.
         dof: (B,) observations less effective parameters.
         log_evidence: (B,).
+        near_evidence: (B,) the same by losses within about `REACH` of the vertex.
         converged: (B,) whether the steps ended before `MAX_STEPS` were taken.
     """
 
@@ -129,6 +130,7 @@ class Posterior:
     scale: FloatArray
     dof: FloatArray
     log_evidence: FloatArray
+    near_evidence: FloatArray
     converged: npt.NDArray[np.bool_]
 
 
@@ -246,18 +248,28 @@ def _summary(
     data: Data, prior: Prior, state: _State, converged: npt.NDArray[np.bool_]
 ) -> Posterior:
     """Width and evidence at the maximum."""
-    residual, own = data.residual(state.fitted), state.scale[:, None] * state.blur
-    weights = robust_weights(residual / own, data.present)
+    own = state.scale[:, None] * state.blur
+    distance = surface(state.theta, data.rows)[2]
+    near = state.scale[:, None] * np.maximum(state.blur, blur(distance, REACH))
+    sums, precision, evidence = _information(data, prior, state, own)
+    _, _, near_evidence = _information(data, prior, state, near)
+    dof = np.maximum(data.present.sum(1) - _effective(sums, prior.precision), 1.0)
+    return Posterior(state.theta, precision, state.scale, dof, evidence, near_evidence, converged)
+
+
+def _information(
+    data: Data, prior: Prior, state: _State, own: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """J'WJ, that with the prior (B, P, P), and the evidence (B,), given error scales (B, n)."""
+    residual = data.residual(state.fitted)
+    ratio, away = residual / own, state.theta - prior.mean
+    weights = robust_weights(ratio, data.present)
     sums, _ = data.sums(state.local, weights / own**2, residual)
     share = INFORMATION * data.present.sum() / weights.sum()
     precision = share * sums + prior.precision
-    away = state.theta - prior.mean
-    ratio = residual / own
     fit = (FREEDOM + 1) * (np.log1p(ratio**2 / FREEDOM) * data.present).sum(1)
     fit = fit + _quadratic(prior.precision, away)
-    count = data.present.sum(1)
     size = (np.log(own) * data.present).sum(1)
     evidence = -0.5 * fit - size - 0.5 * np.linalg.slogdet(precision)[1]
     evidence = evidence + 0.5 * np.linalg.slogdet(prior.precision)[1]
-    dof = np.maximum(count - _effective(sums, prior.precision), 1.0)
-    return Posterior(state.theta, precision, state.scale, dof, evidence, converged)
+    return sums, precision, evidence

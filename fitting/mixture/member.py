@@ -57,6 +57,7 @@ class Component:
         scale: (S,) error scale of one loss, nats.
         dof: (S,) observations less effective parameters.
         log_evidence: (S,).
+        near_evidence: (S,) the same by losses near the optima, see `laplace.Posterior`.
         converged: (S,) whether the maximum was reached.
         origin: (ln p, ln C) the parameters refer to.
         common: (J,) bends that the skills share, in spreads of each skill's losses.
@@ -70,6 +71,7 @@ class Component:
     scale: FloatArray
     dof: FloatArray
     log_evidence: FloatArray
+    near_evidence: FloatArray
     converged: npt.NDArray[np.bool_]
     origin: tuple[float, float]
     common: FloatArray = field(default_factory=lambda: np.empty(0))

@@ -313,6 +313,7 @@ class Problem:
             scale=found.scale[part],
             dof=found.dof[part],
             log_evidence=found.log_evidence[part],
+            near_evidence=found.near_evidence[part],
             converged=found.converged[part],
             origin=self.origin,
         )

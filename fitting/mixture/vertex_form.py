@@ -50,6 +50,11 @@ MAX_DISTANCE = 15.0
 MAX_LOG = 30.0
 
 
+REACH = 1.0
+"""|u| at which a loss says half as much of the optimum as one near it, where curves are free: few
+constants are exact no farther off (chosen on the public pools, benchmarks/real_runs.py)."""
+
+
 def blur(distance: FloatArray, reach: FloatArray | float) -> FloatArray:
     """What the error scale of one loss is multiplied by for its distance from the vertex.
 

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials
-from fitting.mixture.discrepancy import APART, LINE, LOOSE, NEAR, SURFACE
+from fitting.mixture.discrepancy import APART, FAR_REACH, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.lack_of_fit import ODDS, LackOfFit, guarded_by, odds_against, predict_top
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
-QUICK = tuple(replace(kind, often=1.0) for kind in (SURFACE, LINE, NEAR, LOOSE, APART))
+QUICK = tuple(
+    replace(kind, often=1.0, reach=max(kind.reach, FAR_REACH))
+    for kind in (SURFACE, LINE, NEAR, LOOSE, APART)
+)
 """Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
 search that hopes for a law soon learns whether it has one. The whole mixture, several times as
 slow, decides when to stop."""

@@ -109,6 +109,16 @@ def test_intervals_hold_on_the_ladder_and_beyond(name):
     assert shares[7] > 0.7
 
 
+def test_curves_that_bend_far_out_condemn_no_member_that_is_right_near_by():
+    """Above 1e9 params losses lie off every smooth curve: intervals held .84 before."""
+    place, inside = world("lrbump"), []
+    for seed in range(6):
+        fit = fit_guarded(table_of(place, seed, budgets=6), ladder=LADDER)
+        mean, error = fit.log_optimum(LADDER)
+        inside.append(np.abs(mean - truth_of(place)[:, :7]) < 1.645 * error)
+    assert np.mean(inside) > 0.87
+
+
 def test_few_trials_are_fitted_no_worse_than_by_parabolas():
     """Three budgets of six sizes: free curves alone scatter 1.3 times as widely."""
     place = surface_world({"one": (1.8, 480.0, 2100.0, 0.35, 0.37)}, noise=0.01)
