@@ -32,8 +32,8 @@ POOLING_ROUNDS = 10
 
 FAR_SAY = 6.0
 """Greatest log odds between members by losses far from the optima. With less, few trials say too
-little (13 a sweep on our own trainings: the worst skill errs by .47 with 0, .45 with 3, .39 with 6;
-benchmarks/live.py); with more, curves that bend far out condemn members that are right near by
+little (13 a sweep on our own trainings: the worst skill errs by .47 with 0, .45 with 3, .39 with
+6; benchmarks/live.py); with more, curves that bend far out condemn members that are right near by
 (world lrbump, five budgets: intervals hold .89 of the time with 0, .83 with 3, .78 with 6;
 benchmarks/coverage.py). On the public pools 0, 3 and 6 are alike (benchmarks/real_runs.py)."""
 
