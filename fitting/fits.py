@@ -232,14 +232,15 @@ class Fits(Mapping[str, SkillFit]):
         return (*self._lazy.seen.warnings, *graded, *poor)
 
     def _grades(self) -> list[str]:
-        """Skills by grade, but for those with nothing to say; and whether the fit ended."""
+        """Skills by grade, but for those with nothing to say; and those whose fit did not end."""
         by: dict[str, list[str]] = {}
         for skill, fit in self.items():
             if fit.ok and fit.grade not in _QUIET:
                 by.setdefault(fit.grade, []).append(skill)
         said = [f"{', '.join(skills)}: {grade}." for grade, skills in by.items()]
-        missed = "the fit ran out of steps: intervals may be wrong."
-        return said if self._lazy.examined.converged else [*said, missed]
+        missed = [s for s, fit in self.items() if fit.ok and s in self._lazy.examined.unsettled]
+        unsure = f"{', '.join(missed)}: the fit ran out of steps: intervals may be wrong."
+        return [*said, unsure] if missed else said
 
     @overload
     def compare(self, other: str, aggregate: str) -> Comparison: ...

@@ -89,10 +89,10 @@ class Guarded:
         )
 
     @property
-    def converged(self) -> bool:
-        """Whether every member that counts reached its maximum."""
+    def converged(self) -> npt.NDArray[np.bool_]:
+        """(S,) whether every member that counts for a skill reached its maximum."""
         missed = [~c.converged * w for c, w in zip(self.components, self.weights, strict=True)]
-        return bool(np.sum(missed, axis=0).max() < 0.1)
+        return np.asarray(np.sum(missed, axis=0) < 0.1)
 
     def loss(
         self, skill: str, params: npt.ArrayLike, tokens: npt.ArrayLike

@@ -199,13 +199,13 @@ class Examined:
         checked: whether the optima lie on one line, by all skills.
         odds: of each skill alone that they do not.
         scores: what a fit without the top budget predicted, where there is enough to ask.
-        converged: whether the fit reached its maximum.
+        unsettled: skills whose fit did not reach its maximum.
     """
 
     models: dict[str, SkillModel]
     checked: LackOfFit = field(default_factory=LackOfFit)
     scores: dict[str, Score] = field(default_factory=dict)
-    converged: bool = True
+    unsettled: frozenset[str] = frozenset()
 
     def grade(self, skill: str) -> str:
         """How far a skill's law is believed, in words."""
@@ -247,7 +247,8 @@ def guarded_models(seen: Observations) -> Examined:
         trained = ladders.setdefault(budgets, _Ladder(fit, budgets))
         models[skill] = _guarded_model(trained, rows, skill, found[skill][1])
     ordered = {skill: models[skill] for skill in seen.skills}
-    return Examined(ordered, lack_of_fit(trials, fit), examine(fit), fit.converged)
+    unsettled = frozenset(s for s, done in zip(fit.skills, fit.converged, strict=True) if not done)
+    return Examined(ordered, lack_of_fit(trials, fit), examine(fit), unsettled)
 
 
 def _columns(frame: pd.DataFrame, skills: list[str]) -> pd.DataFrame:

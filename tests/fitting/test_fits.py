@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.worlds import LADDER, world
 from fitting import FitError, Fits, Status, TableError, fit_skills
+from fitting.mixture.fit import Guarded
 
 OFFSETS = np.linspace(-1.5, 1.5, 8)
 
@@ -35,6 +36,20 @@ def like(table: pd.DataFrame, name: str, loss) -> pd.DataFrame:
     """One more skill on the same trials."""
     rows = table[table["skill"] == "code-1"].copy()
     return rows.assign(skill=name, loss=loss(rows))
+
+
+def test_a_skill_whose_fit_did_not_end_is_named_and_one_without_optima_is_not(table, monkeypatch):
+    """Valleys of skills near chance may never settle: that is no news of the others."""
+
+    def converged(fit: Guarded) -> np.ndarray:
+        return np.array([s not in ("code-1", "falling") for s in fit.skills])
+
+    monkeypatch.setattr(Guarded, "converged", property(converged))
+    falling = like(table, "falling", lambda rows: 9 - 0.3 * np.log(rows["params"]))
+    found = fit_skills(pd.concat([table, falling]))
+    assert not found["falling"].ok
+    said = [line for line in found.warnings if "ran out of steps" in line]
+    assert said == ["code-1: the fit ran out of steps: intervals may be wrong."]
 
 
 def test_every_skill_has_optima_a_law_and_losses(table, fits):
