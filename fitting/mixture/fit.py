@@ -210,7 +210,7 @@ def fit_guarded(
         [c.log_evidence + c.common_evidence / len(c.log_evidence) for c in members]
     )
     independence = problem.share(members[int(evidence.sum(1).argmax())])
-    near = evidence
+    near = evidence  # forecasts of losses ask all of them
     if not floors:
         near = near + np.stack([c.near_evidence - c.log_evidence for c in members])
     weights = _weights(components, told * evidence, told * near, independence)
