@@ -143,9 +143,10 @@ BEYOND_LEVEL = 0.1
 that are predicted do (benchmarks/real_runs.py)."""
 
 FAR_REACH = 1.25
-"""The same of fits that forecast losses, which ask levels more than optima, and of those that
-choose trials: with `REACH` losses twenty times beyond err more (benchmarks/real_runs.py), and
-replays need a tenth more FLOPs to an error of .10 (benchmarks/replay.py)."""
+"""Instead of `vertex_form.REACH` where levels are asked as much as optima, in forecasts of losses
+and comparisons of variants, and where trials are chosen: with that one losses twenty times beyond
+err more (benchmarks/real_runs.py), and replays need a tenth more FLOPs to an error of .10
+(benchmarks/replay.py)."""
 
 SURFACE = Kind("surface", slope=0.24, often=0.0003, in_line=True)
 FIRM_LINE = Kind(

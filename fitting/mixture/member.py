@@ -26,7 +26,7 @@ from fitting.mixture.vertex_form import (
 )
 from fitting.values import Z90, FloatArray
 
-REACH, STRIDE = 3.0, 0.5
+FARTHEST, STRIDE = 3.0, 0.5
 """How far from the vertex bends may move an optimum, ln p, and the steps it is sought in: of a
 curve that turns down far out the valley next to the vertex counts."""
 
@@ -184,7 +184,7 @@ class Component:
         """Bounds of the lowest place next to the vertex; both the vertex where there is none."""
         uphill = np.where(steepness(vertex) > 0, 1.0, -1.0)
         low, high, found = vertex, vertex, np.zeros(vertex.shape, bool)
-        for step in np.arange(STRIDE, REACH + STRIDE / 2, STRIDE):
+        for step in np.arange(STRIDE, FARTHEST + STRIDE / 2, STRIDE):
             place = vertex - uphill * step
             turned = ~found & (steepness(place) * uphill < 0)
             near = place + uphill * STRIDE
