@@ -217,7 +217,10 @@ def test_a_kill_costs_no_finished_shard(sources: Path) -> None:
     assert summary(resumed) == summary(_prepare(corpora, sources / "straight"))
 
 
-def test_a_script_without_a_guard_is_told_so(sources: Path) -> None:
+@pytest.mark.parametrize("done_before", [False, True])
+def test_a_script_without_a_guard_is_told_so(sources: Path, done_before: bool) -> None:
+    if done_before:
+        _prepare(_spec(), sources / "out")
     script = sources / "script.py"
     script.write_text(
         "from pathlib import Path\nfrom pydantic import TypeAdapter\n"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
-    Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
     wait,
@@ -31,6 +30,15 @@ Say = Callable[[str], None]
 _queue: Any = None
 """Where this process tells its progress; set when a pool starts it."""
 
+_NONE_BEGAN = (
+    "no process could be started: each reads the calling script anew, so a script calls prepare "
+    'under `if __name__ == "__main__":`, or with workers=0 in its own process'
+)
+_KILLED = (
+    "a process was killed, perhaps for want of memory; finished shards are kept: run the same "
+    "command again, with fewer --workers if memory was short"
+)
+
 
 def cores() -> int:
     """Cores this process may use."""
@@ -48,13 +56,15 @@ def open_pool(workers: int) -> Iterator[tuple[Executor, Any]]:
             yield threads, told
         return
     spawn = multiprocessing.get_context("spawn")
-    told = spawn.Queue()
+    told, begun = spawn.Queue(), spawn.Event()
     threads_each = max(1, cores() // workers)
     pool = ProcessPoolExecutor(
-        workers, mp_context=spawn, initializer=_start, initargs=(told, threads_each)
+        workers, mp_context=spawn, initializer=_start, initargs=(told, begun, threads_each)
     )
     try:
         yield pool, told
+    except BrokenProcessPool as error:
+        raise PrepareError(_KILLED if begun.is_set() else _NONE_BEGAN) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -64,10 +74,10 @@ def _tell_on(told: Any) -> None:
     _queue = told
 
 
-def _start(told: Any, threads: int) -> None:
+def _start(told: Any, begun: Any, threads: int) -> None:
     """Set a process up: its share of the cores, and an end when the parent's comes."""
     _tell_on(told)
-    told.put(None)
+    begun.set()
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     parent = multiprocessing.parent_process()
@@ -96,7 +106,7 @@ def write_shards(job: Job, parts: list[Part], pool: Executor, told: Any, say: Sa
             done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(told, progress)
             for future in done:
-                _result(future, progress.begun)
+                future.result()
                 progress.done.add(waiting.pop(future))
     finally:
         for future in waiting:
@@ -112,8 +122,6 @@ class Progress:
     done: set[int] = field(default_factory=set)
     text_bytes: dict[int, int] = field(default_factory=dict)
     tokens: int = 0
-    begun: bool = False
-    """Whether any process was set up."""
     _countdown: Countdown = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,29 +170,10 @@ def _one_part(job: Job, part: Part, index: int) -> None:
     write_part(job, part, lambda size, tokens: _queue.put((index, size, tokens)))
 
 
-def _result(future: Future[None], begun: bool) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        if not begun:
-            raise PrepareError(
-                "no process could be started: each reads the calling script anew, so a script "
-                'calls prepare under `if __name__ == "__main__":`, or with workers=0 in its own '
-                "process"
-            ) from error
-        raise PrepareError(
-            "a process was killed, perhaps for want of memory; finished shards are kept: run the "
-            "same command again, with fewer --workers if memory was short"
-        ) from error
-
-
 def _drain(told: Any, progress: Progress) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            if (news := told.get_nowait()) is None:
-                progress.begun = True
-            else:
-                progress.told(*news)
+            progress.told(*told.get_nowait())
 
 
 def _finished(root: Path, part: Part) -> bool:
