@@ -94,23 +94,10 @@ class Guarded:
         missed = [~c.converged * w for c, w in zip(self.components, self.weights, strict=True)]
         return np.asarray(np.sum(missed, axis=0) < 0.1)
 
-    def loss(
-        self, skill: str, params: npt.ArrayLike, tokens: npt.ArrayLike
-    ) -> tuple[FloatArray, FloatArray]:
-        """Expected loss of a skill and its standard error, nats, at any sizes and tokens."""
-        p, t = np.atleast_1d(np.asarray(params, float)), np.asarray(tokens, float)
-        mean, se = self._mix(
-            [c.loss(np.log(p), self.convention.flops(p, t)) for c in self.components]
-        )
-        at = self.skills.index(skill)
-        return mean[at], se[at]
-
-    def expected(self, skill: str, log_params: FloatArray, flops: FloatArray) -> FloatArray:
-        """Expected loss of a skill (n,), nats, without its error: sooner."""
-        at = self.skills.index(skill)
-        parts = [w[at] * c.loss_hat(log_params, flops)[at]
-                 for w, c in zip(self.weights, self.components, strict=True)]  # fmt: skip
-        return np.asarray(np.sum(parts, axis=0))
+    def expected(self, log_params: FloatArray, flops: FloatArray) -> FloatArray:
+        """Expected losses (S, n), nats, without their errors: sooner."""
+        parts = [c.loss_hat(log_params, flops) for c in self.components]
+        return np.asarray((self.weights[:, :, None] * np.stack(parts)).sum(0))
 
     def measured_loss(
         self, skill: str, log_params: FloatArray, flops: FloatArray
@@ -149,11 +136,8 @@ class Guarded:
         """Expected loss (S, n) of each skill at sizes of its own (S, n) on n budgets, nats."""
         skills, budgets = log_params.shape
         own = np.arange(skills)
-        out = np.zeros_like(log_params)
-        for weight, c in zip(self.weights, self.components, strict=True):
-            every = c.loss_hat(log_params.ravel(), np.tile(np.asarray(flops, float), skills))
-            out += weight[:, None] * every.reshape(skills, skills, budgets)[own, own]
-        return out
+        every = self.expected(log_params.ravel(), np.tile(np.asarray(flops, float), skills))
+        return np.asarray(every.reshape(skills, skills, budgets)[own, own])
 
     def _mix(
         self, parts: Sequence[tuple[FloatArray, FloatArray]]

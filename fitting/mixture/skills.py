@@ -124,7 +124,7 @@ class GuardedModel:
         tokens = float(self.convention.tokens(flops, params))
         if self._beyond(flops):
             place = np.array([mean]), np.array([flops])
-            loss = float(self.trained.fit.with_floors.expected(self.skill, *place)[0])
+            loss = float(self.trained.fit.with_floors.expected(*place)[self._index, 0])
         status, reason = self.verdicts.get(flops, (self.status, self.reason))
         return Optimum(
             params=params,
@@ -174,8 +174,8 @@ class GuardedModel:
             floors, off, far = fit.with_floors, size[beyond], flops[beyond]
             best = fit.vertex(far)[self._index]
             error[beyond] = floors.measured_loss(self.skill, off, far)[1]
-            valley = fit.expected(self.skill, off, far) - fit.expected(self.skill, best, far)
-            mean[beyond] = floors.expected(self.skill, best, far) + valley
+            valley = fit.expected(off, far) - fit.expected(best, far)
+            mean[beyond] = (floors.expected(best, far) + valley)[self._index]
         return mean, error
 
     def loss(self, params: float, tokens: float) -> Prediction:

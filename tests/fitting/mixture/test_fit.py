@@ -53,8 +53,9 @@ def test_exact_surfaces_are_recovered():
     found, truth = fit.log_optimum(TARGETS)[0], truth_of(place)
     np.testing.assert_allclose(found[:, :7], truth[:, :7], atol=1e-4)
     np.testing.assert_allclose(found[:, 7], truth[:, 7], atol=0.01)  # ten times beyond
-    value, error = fit.loss("steep", [1e9, 1e12], [2e10, 2e13])
-    expected = place.truths[1].expected(np.array([1e9, 1e12]), np.array([2e10, 2e13]))
+    p, t = np.array([1e9, 1e12]), np.array([2e10, 2e13])
+    value, error = fit.measured_loss("steep", np.log(p), fit.convention.flops(p, t))
+    expected = place.truths[1].expected(p, t)
     np.testing.assert_allclose(value, expected, atol=3e-3)
     assert error[1] > error[0]
     firm = [c.discrepancy.kind.reach == np.inf for c in fit.components]
@@ -91,9 +92,9 @@ def test_losses_beyond_a_steep_short_ladder_stay_above_zero():
     )
     both = pd.concat([table, table.assign(skill="more"), above.assign(skill="more")])
     best, fit = fit_skills(both)["all"].at(4 * ladder[-1]), fit_guarded(both)
-    place = "all", np.log([best.params]), np.array([best.flops])
-    assert best.loss == pytest.approx(fit.with_floors.expected(*place)[0], rel=1e-6)
-    assert best.loss != pytest.approx(fit.expected(*place)[0], rel=1e-3)
+    place, own = (np.log([best.params]), np.array([best.flops])), fit.skills.index("all")
+    assert best.loss == pytest.approx(fit.with_floors.expected(*place)[own, 0], rel=1e-6)
+    assert best.loss != pytest.approx(fit.expected(*place)[own, 0], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ["fail", "interact", "sigmoid", "lrbump"])
@@ -261,9 +262,10 @@ def test_levels_may_bend_without_the_optima(base):
     bent = fit_guarded(table.assign(loss=table["loss"] - 0.03 * decades**2), ladder=LADDER)
     shift = bent.log_optimum(LADDER)[0] - fit.log_optimum(LADDER)[0]
     assert np.abs(shift).max() < 0.1
-    p = np.exp(fit.vertex([1e22])[0])
-    straight, _ = fit.loss("aggregate", p, 1e22 / 6 / p)
-    value, error = bent.loss("aggregate", p, 1e22 / 6 / p)
+    at = fit.skills.index("aggregate")
+    place = fit.vertex([1e22])[at], np.array([1e22])
+    straight = fit.expected(*place)[at]
+    value, error = bent.measured_loss("aggregate", *place)
     assert abs(value[0] - (straight[0] - 0.03 * 4)) < 1.645 * error[0]
 
 
