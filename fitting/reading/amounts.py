@@ -34,6 +34,14 @@ def find_amounts(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         if header is not None:
             choice.amounts[role] = Term(header.column, "times", sheet.unit(header))
             found[role] = [header]
+        elif powers := [h for h in sheet.headers if _is_power_of(h, role)]:
+            choice.amounts[role] = Term(powers[0].column, "power")
+
+
+def _is_power_of(header: Header, role: str) -> bool:
+    """Whether a column holds logarithms of an amount."""
+    words = tuple(w for w in header.words if w != "log10")
+    return header.decades and Header(" ".join(words), words).role == role
 
 
 def agree(one: FloatArray, other: FloatArray) -> bool:
@@ -45,6 +53,7 @@ def agree(one: FloatArray, other: FloatArray) -> bool:
 def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     """Columns that may be this amount; short names only where no long one is there."""
     found = [h for h in sheet.of(role, choice.used()) if sheet.numeric(h)]
+    found = [h for h in found if not _is_numbering(sheet.numbers(h))]
     exact = [h for h in found if h.column == role]
     if exact and not any(h.kind == "active" for h in found):
         return exact
@@ -52,6 +61,13 @@ def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     if role == "tokens" and not long:
         found = [h for h in found if not _is_width(sheet, choice, h)]
     return _distinct(sheet, long or found)
+
+
+def _is_numbering(values: FloatArray) -> bool:
+    """Whether values count 1, 2, 3, ...: numbers of budgets or sizes, not amounts."""
+    distinct = np.unique(values[np.isfinite(values)])
+    least = distinct[0] if len(distinct) else math.nan
+    return least in (0, 1) and bool((distinct == np.arange(len(distinct)) + least).all())
 
 
 def _is_short(header: Header) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.reading.numbers import number
-from fitting.values import FloatArray
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.intp]
@@ -18,6 +19,9 @@ IntArray = npt.NDArray[np.intp]
 LOG_LINES = 5
 """Evenly spaced rows of one size from which they are one training's log (assumption: nobody
 trains five runs at evenly spaced token counts; ladders are spaced by factors)."""
+
+FILLED = math.log(1.2)
+"""How well 6 params tokens must fill a budget (attention, rounding; assumption)."""
 
 MANY_LINES = 30
 """Rows of one size from which they are a log, however spaced (assumption)."""
@@ -66,24 +70,42 @@ def find_logs(wide: pd.DataFrame) -> Logs:
     """Recognise trainings that have several rows.
 
     A name that returns with other token counts is one training, unless it only says the size;
-    without names, rows of one size in their order are one where their counts are evenly spaced.
+    without names, rows of one size are one training where they share a budget that their last
+    tokens fill, or where their counts are evenly spaced, in the file's order or all of them.
 
     Args:
-        wide: params, tokens, and skill, trial_id, step where known; in the order of the file.
+        wide: params, tokens, flops, and skill, trial_id, step where known; in the file's order.
     """
     progress = _progress(wide)
-    named = "trial_id" in wide and bool(wide["trial_id"].notna().all())
+    named = "trial_id" in wide and bool(wide["trial_id"].notna().all()) and not _only_size(wide)
     skill = pd.factorize(wide["skill"])[0] if "skill" in wide else np.zeros(len(wide), dtype=int)
+    size = wide["params"].to_numpy(float)
     if named:
-        run = pd.factorize(wide["trial_id"])[0] * (int(skill.max()) + 1) + skill
-        run = pd.factorize(run)[0]
-    else:
-        run = _segments(wide["params"].to_numpy(float), progress, skill)
-    if named and not _says_size(wide):
-        found = _varies(run, progress)
-    else:
+        run = _numbered(wide["trial_id"], skill)
+        return Logs(run, _varies(run, progress)[run], progress, named)
+    run = _numbered(wide["flops"].round(-3).astype(str) + " " + wide["params"].astype(str), skill)
+    found = _fill_a_budget(wide, run)
+    if not found.any():
+        run = _segments(size, progress, skill)
         found = _spaced_evenly(run, progress)
+    if not found.any():
+        run = _numbered(wide["params"], skill)
+        found = _spaced_evenly(run, progress, most=math.inf)
     return Logs(run, found[run], progress, named)
+
+
+def _numbered(names: pd.Series, skill: IntArray) -> IntArray:
+    """A number for each name and skill."""
+    run = pd.factorize(names)[0] * (int(skill.max(initial=0)) + 1) + skill
+    return np.asarray(pd.factorize(run)[0])
+
+
+def _fill_a_budget(wide: pd.DataFrame, run: IntArray) -> BoolArray:
+    """Per run: whether its tokens grow on one budget, which the last of them fill."""
+    tokens = wide["tokens"].groupby(run).agg(["min", "max"])
+    last = FLOPS_PER_PARAM_TOKEN * wide["params"].groupby(run).first() * tokens["max"]
+    filled = np.abs(np.log(wide["flops"].groupby(run).first() / last)) < FILLED
+    return np.asarray((tokens["max"] > 1.5 * tokens["min"]) & filled)
 
 
 def _progress(wide: pd.DataFrame) -> FloatArray:
@@ -99,6 +121,9 @@ def _progress(wide: pd.DataFrame) -> FloatArray:
 def _segments(params: FloatArray, progress: FloatArray, skill: IntArray) -> IntArray:
     """Runs of rows without names: a new one where the size changes or the count falls back."""
     order = np.argsort(skill, kind="stable")
+    grows = np.diff(progress[order])[np.diff(params[order]) == 0]
+    if (grows < 0).sum() > (grows > 0).sum():  # the newest first, as logs are exported
+        order = order[::-1]
     size, count, kind = np.log(params[order]), progress[order], skill[order]
     new = np.ones(len(order), dtype=bool)
     new[1:] = (np.abs(np.diff(size)) > 1e-3) | (np.diff(count) <= 0) | (np.diff(kind) != 0)
@@ -107,14 +132,16 @@ def _segments(params: FloatArray, progress: FloatArray, skill: IntArray) -> IntA
     return run
 
 
-def _says_size(wide: pd.DataFrame) -> bool:
-    """Whether names hold the size (L-53M), so that one may stand for several trainings."""
+def _only_size(wide: pd.DataFrame) -> bool:
+    """Whether names hold only the size (L-53M), so that one may stand for several trainings."""
     first = wide.drop_duplicates("trial_id").head(200)
-    said = []
+    rest = []
     for name, params in zip(first["trial_id"], first["params"], strict=True):
-        sizes = [number(m) for m in re.findall(r"\d+(?:\.\d+)?\s*[kKmMbB]?", str(name))]
-        said.append(any(size > 0 and abs(np.log(size / params)) < 0.1 for size in sizes))
-    return float(np.mean(said)) > 0.5
+        for told in re.findall(r"\d+(?:\.\d+)?\s*[kKmMbB]?", str(name)):
+            if number(told) > 0 and abs(np.log(number(told) / params)) < 0.1:
+                rest.append(str(name).replace(told, "", 1))
+                break
+    return len(rest) * 2 > len(first) and len(set(rest)) == 1
 
 
 def _varies(run: IntArray, progress: FloatArray) -> BoolArray:
@@ -123,7 +150,7 @@ def _varies(run: IntArray, progress: FloatArray) -> BoolArray:
     return np.asarray(spread["max"] > 1.01 * spread["min"])
 
 
-def _spaced_evenly(run: IntArray, progress: FloatArray) -> BoolArray:
+def _spaced_evenly(run: IntArray, progress: FloatArray, most: float = MANY_LINES) -> BoolArray:
     """Per run: whether it has at least `LOG_LINES` rows, evenly spaced, or very many."""
     order = np.lexsort((progress, run))
     step = np.diff(progress[order])
@@ -134,5 +161,5 @@ def _spaced_evenly(run: IntArray, progress: FloatArray) -> BoolArray:
     found = frame.groupby("run")["even"].agg(["mean", "size"])
     even = (found["mean"] >= 0.75) & (found["size"] >= LOG_LINES - 1)
     logs = np.zeros(int(run.max()) + 1, dtype=bool)
-    logs[found.index[even | (found["size"] >= MANY_LINES)]] = True
+    logs[found.index[even | (found["size"] >= most)]] = True
     return logs

@@ -11,8 +11,10 @@ from fitting.errors import TableError
 from fitting.reading.amounts import agree, find_amounts
 from fitting.reading.terms import (
     AMOUNTS,
+    BATCHES,
     HELPERS,
     LABELS,
+    SEQUENCES,
     Asked,
     Choice,
     Sheet,
@@ -44,6 +46,7 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
     _find_labels(sheet, choice, asked)
     find_losses(sheet, choice, asked)
     find_amounts(sheet, choice, asked)
+    _find_batches(sheet, choice)
     _require(sheet, choice)
     return choice
 
@@ -77,6 +80,16 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             choice.labels[role] = found[0].column
 
 
+def _find_batches(sheet: Sheet, choice: Choice) -> None:
+    """Batch and sequence, where tokens are to be had from steps only."""
+    if "step" not in choice.labels or "batch_tokens" in choice.labels or len(choice.amounts) > 1:
+        return
+    for role, names in (("batch_size", BATCHES), ("sequence", SEQUENCES)):
+        found = [h for h in sheet.headers if h.key in names and sheet.numeric(h)]
+        if role not in choice.labels and found:
+            choice.labels[role] = found[0].column
+
+
 def _is_measure(sheet: Sheet, header: Header) -> bool:
     """Whether a column holds measurements rather than names."""
     return sheet.numeric(header) and sheet.frame[header.column].nunique() > 8
@@ -92,6 +105,8 @@ def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         return
     found = [h for h in sheet.of("loss", choice.used()) if sheet.numeric(h)]
     found = [h for h in found if h.words != ("l",)] or found
+    if any(h.names_loss and not h.training for h in found):
+        found = [h for h in found if h.names_loss]  # the others may be shares of texts
     if "skill" in choice.labels and any(h.column == "loss" for h in found):
         found = [h for h in found if h.column == "loss"]
     found = _best(sheet, found)
@@ -111,10 +126,12 @@ def _best(sheet: Sheet, found: list[Header]) -> list[Header]:
     """Evaluation before training, losses in nats before others; asks between equals."""
     if any(h.evaluation for h in found):
         found = [h for h in found if h.evaluation or (h.subject and not h.training)]
-    elif any(h.subject and not h.training for h in found):
-        found = [h for h in found if h.subject and not h.training]
     elif any(not h.training for h in found):
         found = [h for h in found if not h.training]
+        on_texts = [h for h in found if h.subject]
+        if 0 < len(on_texts) < len(found):
+            _ask_if_one(on_texts, next(h for h in found if not h.subject))
+            found = on_texts
     exact = [h for h in found if h.column == "loss"]
     if exact and not any(h.evaluation or h.subject for h in found):
         found = exact
@@ -122,21 +139,35 @@ def _best(sheet: Sheet, found: list[Header]) -> list[Header]:
     return [_one_of(sheet, same) for same in subjects.values()]
 
 
+def _ask_if_one(on_texts: list[Header], plain: Header) -> None:
+    """Refuse to choose between a plain loss and one that may be another figure of the same."""
+    if len({h.subject for h in on_texts}) == 1 and not on_texts[0].names_text:
+        raise _which([plain, on_texts[0]])
+
+
+def _which(found: list[Header]) -> TableError:
+    names = [h.column for h in found]
+    return TableError(
+        f"{quoted(names)} could each be the loss: say which by --columns 'loss={names[0]}' (or "
+        f"--columns '{','.join(f'loss={n}' for n in names)}' for each as a skill)"
+    )
+
+
 _KINDS = ("nats", "bits", "perplexity", "")
+
+
+def _order(header: Header) -> tuple[int, int]:
+    return _KINDS.index(header.kind.split(" ")[0]), header.rank
 
 
 def _one_of(sheet: Sheet, same: list[Header]) -> Header:
     """The column to take of those that say the same."""
-    least = min((_KINDS.index(h.kind), h.rank) for h in same)
-    same = [h for h in same if (_KINDS.index(h.kind), h.rank) == least]
+    least = min(map(_order, same))
+    same = [h for h in same if _order(h) == least]
     first, *others = same
     if all(agree(sheet.numbers(first), sheet.numbers(h)) for h in others):
         return first
-    names = [h.column for h in same]
-    raise TableError(
-        f"{quoted(names)} could each be the loss: say which by --columns 'loss={names[0]}' (or "
-        f"--columns '{','.join(f'loss={n}' for n in names)}' for each as a skill)"
-    )
+    raise _which(same)
 
 
 def _no_loss(sheet: Sheet, choice: Choice) -> None:
@@ -149,6 +180,11 @@ def _no_loss(sheet: Sheet, choice: Choice) -> None:
             f"there is no loss, only {quoted(h.column for h in measures)}, which rises as models "
             f"get better: to fit the error instead, --columns 'loss={top}-{name}'"
         )
+    unread = [
+        h.column for h in sheet.headers if h.role == "loss" and h.column not in choice.used()
+    ]
+    if unread:
+        raise _not_numbers(sheet, unread[0])
     used = choice.used()
     free = [h.column for h in sheet.headers
             if h.role == "" and h.column not in used and sheet.numeric(h)]  # fmt: skip
@@ -159,16 +195,26 @@ def _no_loss(sheet: Sheet, choice: Choice) -> None:
     )
 
 
+def _not_numbers(sheet: Sheet, column: str) -> TableError:
+    cells = sheet.frame[column].dropna()
+    shown = f"cells such as {str(cells.iloc[0])!r}" if len(cells) else "no cell at all"
+    return TableError(f"column {column!r} holds no numbers but {shown}: write plain numbers there")
+
+
 def _require(sheet: Sheet, choice: Choice) -> None:
     """Refuse unless two of flops, params, tokens can be had."""
     have = set(choice.amounts)
     if "params" in have and "tokens_per_param" in choice.labels:
         have.add("tokens")
-    if {"step", "batch_tokens"} <= set(choice.labels):
+    steps = {"step", "batch_tokens"}, {"step", "batch_size", "sequence"}
+    if any(needed <= set(choice.labels) for needed in steps):
         have.add("tokens")
     if len(have) >= 2:
         return
     missing = [n for n in AMOUNTS if n not in have]
+    for header in sheet.headers:
+        if header.role in missing and not sheet.numeric(header):
+            raise _not_numbers(sheet, header.column)
     near = {n: difflib.get_close_matches(n, sheet.names, n=2, cutoff=0.5) for n in missing}
     said = [f"{n!r}" + (f" (nearest: {', '.join(near[n])})" if near[n] else "") for n in missing]
     letters = {h.column for h in sheet.headers if h.key in ("l", "d")}

@@ -6,9 +6,12 @@ import math
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fitting.values import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
 
 PF_DAY = 1e15 * 86400.0
 """FLOPs of one petaFLOP/s for a day."""
@@ -36,7 +39,7 @@ _NUMBER = re.compile(
     r"|(?P<percent>%))"
 )
 _POWER = re.compile(
-    r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<exponent>[-+]?\d+)\s*(?:flops?)?"
+    r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<exponent>[-+]?\d+(?:\.\d+)?)\s*(?:flops?)?"
 )
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _GROUPS = {
@@ -56,7 +59,7 @@ def number(text: str, *, decimal: str = ".") -> float:
     plain = _plain(text)
     power = _POWER.fullmatch(plain)
     if power:
-        return float(power["base"]) ** int(power["exponent"])
+        return float(float(power["base"]) ** float(power["exponent"]))
     found = _NUMBER.fullmatch(plain)
     if not found:
         return math.inf if plain in ("inf", "infinity", "+inf", "∞") else math.nan
@@ -97,20 +100,34 @@ def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> Floa
     own = np.array([has_scale(cell) for cell in distinct])
     if len(distinct):
         found[odd], scaled[odd] = values[codes], own[codes]
-    return np.asarray(np.where(scaled, found, found * unit))
+    found = np.where(scaled, found, found * unit)
+    return _scale_forgotten(found, scaled, text)
+
+
+def _scale_forgotten(found: FloatArray, scaled: BoolArray, text: pd.Series) -> FloatArray:
+    """With the others' scale where most cells name one (126M) and a few do not (127)."""
+    bare = ~scaled & np.isfinite(found) & (found > 0)
+    if not bare.any() or scaled.sum() < 4 * bare.sum():
+        return np.asarray(found)
+    last = text[scaled].str.strip().str[-1].str.lower()
+    if last.nunique() > 1 or not (scale := SCALES.get(str(last.iloc[0]))):
+        return np.asarray(found)
+    low, high = found[scaled].min(), found[scaled].max()
+    meant = bare & (found * scale >= low / 3) & (found * scale <= 3 * high) & (found < low / 10)
+    return np.where(meant, found * scale, found)
 
 
 def _plain(text: str) -> str:
     """Without emphasis, approximations, uncertainties, footnote marks and typographic signs."""
     text = str(text).strip().replace("\\times", "×").replace("−", "-").replace("\\", "")
-    text = re.sub(r"[\u00a0\u202f\u2009]", " ", text)
+    text = re.sub(r"[\u00a0\u202f\u2009]", " ", re.sub(r"(?<=\S)<.*", "", text).strip("'"))
     text = re.sub(r"[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: "^" + m[0].translate(_SUPERSCRIPT), text)
     if text.startswith("~~"):  # struck out in Markdown
         return ""
     text = re.sub(
         r"(?:textbf|mathbf|mathrm|text)(?=\{)|[`{}$\"’]|\*\*(?!\s*[-+]?\d+\s*$)", "", text
     )
-    text = re.sub(r"\s*(?:±|\+/-|\+-)\s*\S+|\(\d+\)$|[*†‡§]+$", "", text.strip(" *_"))
+    text = re.sub(r"\s*(?:±|\+/-|\+-)\s*\S+|\s*\([-+]?[\d.]+\)$|[*†‡§]+$", "", text.strip(" *_"))
     return text.strip().lstrip("~≈≃=<>≤≥ ").strip().lower()
 
 

@@ -6,6 +6,7 @@ Legend: C = flops, N or p = params, D or t = tokens; they are accepted as column
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,10 @@ from fitting.reading.runs import Runs, read_runs, tabulate
 from fitting.reading.sources import Raw, load
 from fitting.reading.terms import COLUMNS
 from fitting.reading.units import conventions
-from fitting.values import number, size
+from fitting.values import FLOPS_PER_PARAM_TOKEN, number, size
+
+FEW = 0.1
+"""Share of rows up to which those that contradict all others are left out (assumption)."""
 
 _CONTRACT = frozenset(COLUMNS) - {"status"}
 
@@ -102,8 +106,10 @@ def prepare(
     """
     runs = _runs(table)
     frame, again = _once(runs.table)
-    excluded = pd.concat([runs.excluded, again]) if len(again) else runs.excluded
-    wrong, doubts = conventions(frame)
+    frame, odd = _agreeing(frame)
+    parts = [runs.excluded, *(part for part in (again, odd) if len(part))]
+    excluded = pd.concat(parts) if len(parts) > 1 else runs.excluded
+    wrong, doubts = conventions(frame, runs.read)
     if wrong and check_units:
         raise TableError(" ".join(wrong))
     frame = _identified(frame)
@@ -138,10 +144,12 @@ def _is_clean(table: pd.DataFrame) -> bool:
 
 
 def _once(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Without a trial's second row of one skill, and those rows."""
+    """Without a trial's earlier rows of one skill and seed, and those rows."""
     if "trial_id" not in frame:
         return frame.copy(), pd.DataFrame()
-    twice = (frame[["trial_id", "skill"]].duplicated() & frame["trial_id"].notna()).to_numpy()
+    key = ["trial_id", "skill", *(["seed"] if "seed" in frame else [])]
+    again = frame[key].duplicated(keep="last")  # of a resumed run the last row counts
+    twice = (again & frame["trial_id"].notna()).to_numpy()
     if not twice.any():
         return frame.copy(), pd.DataFrame()
     gone = frame[twice]
@@ -150,7 +158,29 @@ def _once(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             "row": gone.index,
             "trial_id": gone["trial_id"].to_numpy(),
             "skill": gone["skill"].to_numpy(),
-            "reason": "trial_id and skill occur before: duplicate",
+            "reason": "trial_id and skill occur again: duplicate, the last row counts",
+        }
+    )
+
+
+def _agreeing(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Without the few rows whose flops belong to other params and tokens, and those rows."""
+    work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
+    away = np.log(frame["flops"] / work)
+    odd = ((away - away.median()).abs() > math.log(30)).to_numpy()
+    if not odd.any() or odd.mean() > FEW:
+        return frame, pd.DataFrame()
+    gone = frame[odd]
+    return frame[~odd].copy(), pd.DataFrame(
+        {
+            "row": gone.index,
+            "trial_id": gone["trial_id"].to_numpy() if "trial_id" in gone else "",
+            "skill": gone["skill"].to_numpy(),
+            "reason": [
+                f"flops are {number(math.exp(v))} times 6 params tokens, "
+                f"{number(math.exp(away.median()))} times in the other rows"
+                for v in away[odd]
+            ],
         }
     )
 

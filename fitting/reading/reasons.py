@@ -7,35 +7,68 @@ import numpy.typing as npt
 import pandas as pd
 
 FINISHED = frozenset(
-    "ok done finished finish complete completed success succeeded terminated passed true".split()
+    "ok done finished finish complete completed success succeeded terminated passed true yes y "
+    "good valid converged healthy fine".split()
 )
 """First words of a status that let a row count; Ray calls its success TERMINATED."""
 
 UNFINISHED = frozenset(
     "failed fail failure error errored crashed crash killed running diverged nan oom pending "
     "queued waiting timeout cancelled canceled aborted preempted scheduled stopped interrupted "
-    "unfinished paused started submitted false incomplete".split()
+    "unfinished paused started submitted false incomplete no n bad invalid broken".split()
 )
+
+_SIGNS = {**dict.fromkeys("✅✔✓☑", "ok"), **dict.fromkeys("❌✗✘✖💥☠", "failed")}
+_ILL = frozenset("failed crashed diverged".split())
+"""Columns in which yes is bad news."""
+
+
+SUMMARIES = frozenset(
+    "count mean std min max total average avg sum median 25% 50% 75% best".split()
+)
+"""What a row under a table is called that holds figures of the others."""
+
+
+def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
+    """Rows that begin with mean, total, 25% and the like, where most rows do not."""
+    cells = frame.iloc[:, 0].astype("str").str.strip().str.lower()
+    first = cells.str.extract(r"^([^\s:_(]+)", expand=False).isin(SUMMARIES)
+    if first.mean() < 0.5:
+        for value in cells[first].unique():
+            mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")
 
 
 def tells_endings(status: pd.Series) -> bool:
     """Whether a column's words say how runs ended; any other column refuses no row."""
-    first = _first_words(status)
-    known = float(first.isin(FINISHED | UNFINISHED).mean())
-    return bool(first.isin(FINISHED).any()) or known >= 0.5
+    first = _first_words(status)[~_blank(status)]
+    return bool(first.isin(FINISHED | UNFINISHED).any())
 
 
 def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
-    """Rows that did not finish."""
-    state = status.fillna("ok").astype("str").str.strip().str.lower()
-    left = (~_first_words(status).isin(FINISHED)).to_numpy()
-    for value in state[left].unique():
-        mark(bad, (state == value).to_numpy(), f"status is {value!r}")
+    """Rows that did not finish; words nobody knows are no end where others say finished."""
+    first, blank = _first_words(status), _blank(status)
+    finished = first.isin(FINISHED)
+    left = ~finished if finished[~blank].any() else first.isin(UNFINISHED)
+    state = status.astype("str").str.strip().str.lower()
+    for value in state[left & ~blank].unique():
+        name = "status" if "stat" in str(status.name).lower() else status.name
+        mark(bad, ((state == value) & left).to_numpy(), f"{name} is {value!r}")
 
 
 def _first_words(status: pd.Series) -> pd.Series:
-    state = status.fillna("ok").astype("str").str.strip().str.lower()
-    return state.str.extract(r"^([a-z]+)", expand=False).fillna("")
+    """The word that each cell begins with; signs, yes, no and exit codes as words."""
+    state = status.astype("str").str.strip().str.lower()
+    name = str(status.name).lower()
+    signs = state.str[:1].map(_SIGNS)
+    word = signs.fillna(state.str.extract(r"^([a-z]+)", expand=False)).fillna("")
+    figure = pd.to_numeric(state.str.rstrip("%"), errors="coerce")
+    usual = figure.mode().iloc[:1].tolist()  # status 0 may be a zero exit, or one that is not done
+    good = figure.isin({"exit_code": [0], "status": usual, "state": usual}.get(name, [1, 100]))
+    told = word.mask(figure.notna(), good.map({True: "ok", False: "failed"}))
+    if name not in _ILL:
+        return told
+    other = told.isin(["ok", "yes", "y", "true"]).map({True: "failed", False: "ok"})
+    return other
 
 
 def mark_numbers(

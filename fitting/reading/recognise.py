@@ -19,9 +19,13 @@ BoolArray = npt.NDArray[np.bool_]
 MAX_EXPERIMENTS = 20
 """More values of a column are names of runs, not of experiments (assumption)."""
 
+MAX_SETTINGS = 3
+"""The same of numbers: more of them at one allocation are a grid (assumption)."""
+
 SEPARATE = frozenset(
     "dataset data corpus tokenizer vocab vocabulary vocab_size optimizer recipe hparams decay "
     "warmup setting arch architecture schedule scheduler context context_length seq_len "
+    "seq_length sequence_length max_seq_len block_size n_experts num_experts experts moe sparsity "
     "experiment variant source precision activation train_set training_set".split()
 )
 """Columns whose values are experiments of their own."""
@@ -87,10 +91,10 @@ def _is_experiment(name: str, cells: pd.Series, allocation: npt.NDArray[np.intp]
     values = int(cells.nunique())
     if not 2 <= values <= MAX_EXPERIMENTS or values * 3 > len(cells):
         return False
-    named = parse(name).key in SEPARATE
-    if pd.api.types.is_numeric_dtype(cells) and not named:
-        return False
-    if not named and np.isfinite(numbers(cells)).mean() > 0.5:
+    key = parse(name).key
+    named = key in SEPARATE
+    figures = not pd.api.types.is_bool_dtype(cells) and np.isfinite(numbers(cells)).mean() > 0.5
+    if figures and not named and (values > MAX_SETTINGS or key in TUNED):
         return False
     if cells.isna().mean() > 0.2:
         return False
@@ -185,11 +189,9 @@ def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
         TableError: the numbers are no losses; the message says what to type.
     """
     loss = rows["loss"].to_numpy(float)
-    if kind == "perplexity":
-        return [f"{column} is perplexity: its logarithm is the loss in nats per token"]
-    if kind == "bits":
+    if kind.startswith("bits"):
         return [
-            f"{column} is in bits per byte, and so are the losses below; sizes and tokens do not "
+            f"{column} is in {kind}, and so are the losses below; sizes and tokens do not "
             "depend on it"
         ]
     middle = float(np.median(loss))
@@ -218,10 +220,11 @@ def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
 
 def _rises(rows: pd.DataFrame) -> bool:
     """Whether the middle loss rises over five or more steps of compute, or at every of three."""
-    bins = min(6, rows["flops"].nunique())
+    budgets = np.log(rows["flops"]).round(2)  # derived ones differ in the last digits
+    bins = min(6, budgets.nunique())
     if bins < 3:
         return False
-    ranks = rows["flops"].rank(method="dense")
+    ranks = budgets.rank(method="dense")
     cut = np.ceil(ranks / ranks.max() * bins)
     middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0)
     steps = middle.apply(lambda s: bool((np.diff(s.to_numpy()) > 0).all()))
@@ -242,7 +245,7 @@ def where(frame: pd.DataFrame, conditions: str, decimal: str) -> pd.DataFrame:
         TableError: not of this form, no such column, or no row left.
     """
     mask = np.ones(len(frame), dtype=bool)
-    for item in conditions.split(","):
+    for item in re.split(r",(?=[^,]*?(?:<=|>=|!=|<|>|=))", conditions):
         found = re.fullmatch(r"\s*(.+?)\s*(<=|>=|!=|<|>|={1,2})\s*(.*?)\s*", item)
         if not found or found[1] not in frame:
             raise TableError(

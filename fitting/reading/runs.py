@@ -20,7 +20,13 @@ from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
-from fitting.reading.reasons import mark, mark_numbers, mark_status, tells_endings
+from fitting.reading.reasons import (
+    mark,
+    mark_numbers,
+    mark_status,
+    mark_summaries,
+    tells_endings,
+)
 from fitting.reading.sources import Raw, load
 from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
 from fitting.reading.units import repaired
@@ -190,6 +196,9 @@ class _Reader:
         elif {"step", "batch_tokens"} <= set(wide):
             wide["tokens"] = wide["step"] * wide["batch_tokens"]
             text = f"{labels['step']} × {labels['batch_tokens']}"
+        elif {"step", "batch_size", "sequence"} <= set(wide):
+            wide["tokens"] = wide["step"] * wide["batch_size"] * wide["sequence"]
+            text = f"{labels['step']} × {labels['batch_size']} × {labels['sequence']}"
         else:
             return
         self.choice.amounts["tokens"] = Term(text)
@@ -212,15 +221,17 @@ class _Reader:
     def _usable(self, wide: pd.DataFrame) -> npt.NDArray[np.bool_]:
         """Rows whose amounts and status let them count; the others are listed."""
         bad = np.full(len(wide), "", dtype=object)
+        mark_summaries(bad, self.frame)
         for role in AMOUNTS:
             if role in wide:
                 column = self.choice.amounts[role].column
                 mark_numbers(bad, role, wide[role].to_numpy(float), self._cells(column))
         if "status" in wide:
-            if tells_endings(wide["status"]):
-                mark_status(bad, wide["status"])
+            name = self.choice.labels["status"]
+            status = wide["status"].rename(name)
+            if tells_endings(status):
+                mark_status(bad, status)
             else:
-                name = self.choice.labels["status"]
                 self.notes.append(f"{name} says nothing known of how runs ended: not used")
         if "skill" in wide:
             mark(bad, pd.isna(wide["skill"]).to_numpy(), "skill is missing")
@@ -312,7 +323,12 @@ class _Reader:
     def _judge(self, rows: pd.DataFrame) -> None:
         """Notes on losses and on repeated data."""
         term = next(iter(self.choice.losses.values()))
-        self.notes += recognise.what_losses_are(rows, self.choice.kind, term.column)
+        if term.how == "times":
+            self.notes += recognise.what_losses_are(rows, self.choice.kind, term.column)
+        elif self.choice.kind == "perplexity":
+            self.notes.append(
+                f"{term.column} is perplexity: its logarithm is the loss in nats per token"
+            )
         if "epochs" in rows:
             self.notes += recognise.repeats_of_data(rows["epochs"].to_numpy(float))
         elif "unique_tokens" in rows:
@@ -348,13 +364,13 @@ class _Reader:
         used = choice.used() | set((self.mix_columns or "").split(", "))
         return {
             "loss": str(terms[0]) if len(terms) == 1 else [t.column for t in terms],
-            **{r: constant.get(r) or (choice.amounts[r].column if r in choice.amounts
+            **{r: constant.get(r) or (_source(choice.amounts[r]) if r in choice.amounts
                                       else _DERIVED[r]) for r in AMOUNTS},
             "skill": choice.labels.get("skill"),
             "trial_id": choice.labels.get("trial_id"),
             "mix": self.mix_columns if "mix" in rows and rows["mix"].nunique() > 1 else None,
             "units": {role: unit for role, unit in units.items() if unit != 1},
-            "loss_unit": "bits per byte" if choice.kind == "bits" else "nats",
+            "loss_unit": "nats" if choice.kind in ("nats", "perplexity", "") else choice.kind,
             "ignored": [str(c) for c in self.frame.columns if c not in used],
         }  # fmt: skip
 
@@ -366,6 +382,10 @@ class _Reader:
 
     def _excluded(self) -> pd.DataFrame:
         return pd.DataFrame(self.out, columns=["row", "trial_id", "skill", "reason"])
+
+
+def _source(term: Term) -> str:
+    return str(term) if term.how == "power" else term.column
 
 
 def _written(role: str, read: Mapping[str, Any]) -> str:

@@ -10,9 +10,11 @@ import io
 import itertools
 import json
 import lzma
+import math
 import os
 import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +24,9 @@ from typing import Any
 import pandas as pd
 
 from fitting.errors import TableError
+from fitting.reading.numbers import number
+from fitting.reading.reasons import FINISHED, UNFINISHED
+from fitting.reading.terms import AMOUNTS
 from fitting.reading.words import parse
 
 LARGE = 20_000_000
@@ -126,14 +131,16 @@ def _parsed(content: bytes, name: str) -> Raw:
         raise TableError(f"cannot read {name}: it is empty")
     if text.lstrip()[0] in "{[":
         return _json(text, name)
-    lines = text.splitlines()
-    return _markdown(lines) or _delimited(lines, name)
+    lines = [line for line in text.splitlines() if not re.match(r"\s*```|sep=.$", line)]
+    return _markdown(lines) or _latex(lines) or _delimited(lines, name)
 
 
 def _decoded(content: bytes) -> str:
-    """Text in UTF-8, UTF-16 with its mark, or Windows' alphabet."""
+    """Text in UTF-8, UTF-16, or Windows' alphabet."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
+    if content[1:40:2].count(0) > 15:
+        return content.decode("utf-16-le", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -143,7 +150,7 @@ def _decoded(content: bytes) -> str:
 def _archive(content: bytes, name: str) -> Raw:
     """A workbook, or the one table of a zip."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = [m for m in archive.namelist() if not m.endswith("/")]
+        members = [m for m in archive.namelist() if not m.endswith("/") and "__MACOSX" not in m]
         if "[Content_Types].xml" not in members:
             if len(members) != 1:
                 raise TableError(f"{name} holds {len(members)} files: give one of them")
@@ -168,7 +175,7 @@ def _archive(content: bytes, name: str) -> Raw:
 def _delimited(lines: list[str], name: str) -> Raw:
     """CSV and its relatives: any separator, comments, decimal commas, cut lines."""
     numbered = [(i, line) for i, line in enumerate(lines, 1) if line.strip()]
-    body = [(i, line) for i, line in numbered if not line.lstrip().startswith("#")]
+    body = [(i, line) for i, line in numbered if not _is_comment(line)]
     if not body:
         raise TableError(f"cannot read {name}: it holds comments only")
     separator, decimal = _layout([line for _, line in body[:200]])
@@ -177,9 +184,17 @@ def _delimited(lines: list[str], name: str) -> Raw:
         _cells(comments[-1].lstrip("# "), separator), body[0][1], separator
     ):
         body = [(0, comments[-1].lstrip("# ")), *body]  # as gnuplot and numpy.savetxt write it
+    head = _cells(body[0][1], separator)
+    _refuse_twice(head)
+    if _index_unnamed([line for _, line in body[:200]], separator):
+        head = ["", *head]
+        body = [
+            (body[0][0], (separator if len(separator) == 1 else "row ") + body[0][1]),
+            *body[1:],
+        ]
     text = "\n".join(line for _, line in body)
     rejected: dict[int, str] = {}
-    width = len(_cells(body[0][1], separator))
+    width = len(head)
 
     def reject(cells: list[str]) -> list[str] | None:
         if not any(cell.strip() for cell in cells[width:]):
@@ -191,17 +206,44 @@ def _delimited(lines: list[str], name: str) -> Raw:
     options: dict[str, Any] = {"sep": separator, "decimal": decimal, "skipinitialspace": True}
     if decimal == ",":
         options["thousands"] = "."
-    try:
-        frame = pd.read_csv(io.StringIO(text), **options, index_col=False)
-    except (pd.errors.ParserError, UserWarning):
-        frame = pd.read_csv(
-            io.StringIO(text), **options, engine="python", on_bad_lines=reject, index_col=False
-        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            frame = pd.read_csv(io.StringIO(text), **options, index_col=False)
+        except (pd.errors.ParserError, pd.errors.ParserWarning, UserWarning):
+            warnings.simplefilter("ignore", pd.errors.ParserWarning)  # longer rows are listed
+            options |= {"engine": "python", "on_bad_lines": reject}
+            frame = pd.read_csv(io.StringIO(text), **options, index_col=False)
     last = len(_cells(body[-1][1], separator)) if len(separator) == 1 else width
-    if last < width and len(frame) > 1:
+    if last < width and len(frame) > 1 and _is_cut(body[-1][1], frame.iloc[:-1, last:]):
         rejected[body[-1][0]] = f"the last line is cut off: {body[-1][1][:60]!r}"
         frame = frame.iloc[:-1]
     return Raw(_flat(frame), decimal, rejected)
+
+
+def _is_comment(line: str) -> bool:
+    """A line after # or %, unless it begins with a run's number (#12,...)."""
+    return bool(re.match(r"\s*[#%](?!\d+\s*[,;\t|])", line))
+
+
+def _is_cut(line: str, missing: pd.DataFrame) -> bool:
+    """Whether a last line lacks cells that other rows have, and is not the end of a quoted one."""
+    return line.count('"') % 2 == 0 and bool(missing.notna().mean().max() > 0.5)
+
+
+def _index_unnamed(lines: list[str], separator: str) -> bool:
+    """Whether rows have one cell more than the header: an index, as R and print(frame) write."""
+    width = len(_cells(lines[0], separator))
+    longer = [len(_cells(line, separator)) == width + 1 for line in lines[1:]]
+    return width > 1 and sum(longer) * 2 > len(longer)
+
+
+def _refuse_twice(head: list[str]) -> None:
+    """Refuse two columns of one name, which one cannot choose between."""
+    twice = {h for h in head if head.count(h) > 1 and parse(h).role in ("loss", *AMOUNTS)}
+    if twice:
+        shown = ", ".join(map(repr, sorted(twice)))
+        raise TableError(f"columns {shown} occur twice: rename one of each")
 
 
 def _layout(lines: list[str]) -> tuple[str, str]:
@@ -212,7 +254,15 @@ def _layout(lines: list[str]) -> tuple[str, str]:
     comma = separator != "," and any(
         re.fullmatch(r"-?\d+,\d+", c) and not re.fullmatch(grouped, c) for c in inside
     )
-    return separator, "," if comma else "."
+    return separator, "," if comma or _losses_in_thousands(lines, separator) else "."
+
+
+def _losses_in_thousands(lines: list[str], separator: str) -> bool:
+    """Whether losses are written 2,788: no thousands, as no loss is so large."""
+    rows = [_cells(line, separator) for line in lines]
+    at = [i for i, h in enumerate(rows[0]) if parse(h).role == "loss"]
+    cells = [row[i] for row in rows[1:] for i in at if i < len(row) and row[i]]
+    return bool(cells) and all(re.fullmatch(r"\d,\d{3}", c) for c in cells)
 
 
 def _is_header(cells: list[str], first: str, separator: str) -> bool:
@@ -259,6 +309,17 @@ def _markdown(lines: list[str]) -> Raw | None:
         [f"of {len(tables)} tables in the text the longest was read"] if len(tables) > 1 else []
     )
     return Raw(frame.replace("", pd.NA), notes=notes)
+
+
+def _latex(lines: list[str]) -> Raw | None:
+    """The rows of a LaTeX tabular; None where there is none."""
+    rows = [re.split(r"(?<!\\)&", re.sub(r"\\\\(\[.*?\])?|\\(?:hline|\w*rule)", "", line))
+            for line in lines if re.search(r"(?<!\\)&.*\\\\", line)]  # fmt: skip
+    if len(rows) < 3 or not any("tabular" in line for line in lines):
+        return None
+    head, *body = ([cell.strip() for cell in row] for row in rows)
+    whole = [row for row in body if len(row) == len(head)]
+    return Raw(pd.DataFrame(whole, columns=_unique(head)).replace("", pd.NA))
 
 
 def _row(line: str) -> list[str]:
@@ -326,9 +387,13 @@ def _unwrapped(values: dict[str, Any]) -> Any:
         first = next(iter(lists.values()))
         if len(lengths) == 1 and not (first and isinstance(first[0], dict)):
             return pd.DataFrame(lists)
-    for inner in lists.values():
-        if inner and isinstance(inner[0], dict):
-            return inner
+    records = {k: v for k, v in lists.items() if v and all(isinstance(row, dict) for row in v)}
+    if records:
+        return _gathered(records)
+    objects = {k: v for k, v in values.items() if isinstance(v, dict)}
+    inner = next(iter(objects.values()), {})
+    if len(objects) == 1 and any(isinstance(v, list | dict) for v in inner.values()):
+        return _unwrapped(inner)
     if values and all(isinstance(v, dict) for v in values.values()):
         inner_keys = {k for v in values.values() for k in v}
         if all(k.isdigit() for k in inner_keys):  # pandas' to_json(): column -> row -> value
@@ -337,9 +402,24 @@ def _unwrapped(values: dict[str, Any]) -> Any:
     return [values] if not lists else values
 
 
+def _gathered(parts: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The records of several lists, each with the name of its list; of an evaluation's alone."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    if evaluated := [v for k, v in parts.items() if parse(k).evaluation]:
+        return evaluated[0]
+    words = {k.lower() for k in parts}
+    name = "status" if words <= FINISHED | UNFINISHED else "name"
+    if all(math.isfinite(number(k)) for k in parts):
+        name = "budget"
+    return [{name: key, **row} for key, rows in parts.items() for row in rows]
+
+
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     """Without pandas' index column; cells that hold objects (W&B's config and summary) opened."""
     index = [c for c in frame.columns[:1] if str(c).startswith("Unnamed:") or str(c) == ""]
+    if index and not pd.api.types.is_numeric_dtype(frame[index[0]]) and "name" not in frame:
+        frame, index = frame.rename(columns={index[0]: "name"}), []
     frame = frame.drop(columns=index) if len(index) < len(frame.columns) else frame
     for column in list(frame.columns):
         cells = frame[column]

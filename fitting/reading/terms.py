@@ -19,7 +19,17 @@ from fitting.values import FloatArray
 
 AMOUNTS = ("flops", "params", "tokens")
 LABELS = ("skill", "trial_id", "seed", "mix", "status")
-HELPERS = ("step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens")
+HELPERS = (
+    "step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens",
+    "batch_size", "sequence",
+)  # fmt: skip
+BATCHES = frozenset("batch_size global_batch_size train_batch_size bs batch gbs".split())
+SEQUENCES = frozenset(
+    "sequence_length seq_length seq_len seqlen max_seq_len context context_length block_size "
+    "ctx".split()
+)
+"""Keys of headers of sequences per step and tokens per sequence, see `columns`."""
+
 COLUMNS = (*AMOUNTS, "skill", "loss", "trial_id", "seed", "mix", "status")
 
 Asked = Mapping[str, str | float | Sequence[str]]
@@ -27,6 +37,7 @@ Asked = Mapping[str, str | float | Sequence[str]]
 
 _EXPRESSIONS = (
     ("log", re.compile(r"log\((?P<column>.+)\)")),
+    ("power", re.compile(r"10\s*(?:\^|\*\*)\s*(?P<column>.+)")),
     ("minus", re.compile(r"(?P<number>[\d.eE+]+)\s*-\s*(?P<column>.+)")),
     ("times", re.compile(r"(?P<column>.+?)\s*\*\s*(?P<number>[\d.eE+-]+)")),
     ("over", re.compile(r"(?P<column>.+?)\s*/\s*(?P<number>[\d.eE+-]+)")),
@@ -39,7 +50,8 @@ class Term:
 
     Attributes:
         column: its header, "" for a constant.
-        how: "times" (value * number), "log", "minus" (number - value) or "constant".
+        how: "times" (value * number), "log", "power" (10^value), "minus" (number - value) or
+            "constant".
         number: of ``how``.
     """
 
@@ -56,13 +68,14 @@ class Term:
         found = numbers(frame[self.column], decimal=decimal)
         if self.how == "minus":
             return self.number - found
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(found)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return np.asarray(10.0**found if self.how == "power" else np.log(found))
 
     def __str__(self) -> str:
         shown = {
             "constant": f"{self.number:g}",
             "log": f"ln({self.column})",
+            "power": f"10^{self.column}",
             "minus": f"{self.number:g} - {self.column}",
         }
         return shown.get(self.how, self.column)
@@ -182,6 +195,8 @@ class Sheet:
         column = self.column(text)
         if column is not None:
             header = next(h for h in self.headers if h.column == column)
+            if role in AMOUNTS and header.decades:
+                return Term(column, "power")
             return Term(column, "times", header.unit if role in AMOUNTS else 1.0)
         found = self._expression(text)
         if found is not None:
@@ -193,14 +208,14 @@ class Sheet:
         raise TableError(f"columns: {role}={text}: there is no such column; {hint}")
 
     def _expression(self, text: str) -> Term | None:
-        """log(X), 1-X, X*1e9 or X/100 of a column."""
+        """log(X), 10^X, 1-X, X*1e9 or X/100 of a column."""
         for how, pattern in _EXPRESSIONS:
             found = pattern.fullmatch(text)
             column = self.column(found["column"].strip()) if found else None
             if found is None or column is None:
                 continue
-            if how == "log":
-                return Term(column, "log")
+            if how in ("log", "power"):
+                return Term(column, how)
             size = number(found["number"])
             if math.isfinite(size) and (size or how == "minus"):
                 return Term(column, *{"minus": ("minus", size), "times": ("times", size),
@@ -212,8 +227,12 @@ def _squeezed(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).lower()
 
 
+_ABSURD = {"params": 2e13, "tokens": 3e14, "flops": 1e29}
+"""No table has so many in the middle."""
+
+
 def _already_counts(values: FloatArray, header: Header) -> bool:
-    """Whether counts stand under a header that says billions: no model has 1e15 params."""
+    """Whether counts stand under a header that says billions."""
     finite = values[np.isfinite(values)]
     middle = float(np.median(finite)) if len(finite) else 0.0
-    return middle / header.unit > 1e6 and middle > (1e29 if header.role == "flops" else 3e14)
+    return middle / header.unit > 1e6 and middle > _ABSURD.get(header.role, math.inf)

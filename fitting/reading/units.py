@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +131,7 @@ def _sensible(middle: Mapping[str, float], units: Mapping[str, float]) -> bool:
     if len(own) == 3:
         ratio = own["flops"] / (FLOPS_PER_PARAM_TOKEN * own["params"] * own["tokens"])
         # Far off, but counts as they stand: a mixture of experts, not a unit.
-        if not (1e-2 < ratio < 1e2 if _changed(units) == 0 else 1 / 4 < ratio < 4):
+        if not (1e-2 < ratio < 1e2 if _changed(units) == 0 else 1 / 2 < ratio < 2):
             return False
     params = own.get("params", own.get("flops", 0) / 6 / own.get("tokens", 1))
     tokens = own.get("tokens", own.get("flops", 0) / 6 / own.get("params", 1))
@@ -142,8 +143,13 @@ def _middle(values: FloatArray) -> float:
     return float(np.exp(np.median(np.log(usable)))) if len(usable) else math.nan
 
 
-def conventions(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+def conventions(
+    frame: pd.DataFrame, read: Mapping[str, Any] | None = None
+) -> tuple[list[str], list[str]]:
     """What flops / (6 params tokens) says of the columns.
+
+    Args:
+        read: what was taken from where, as `fitting.read_runs` has it: remedies name its columns.
 
     Returns:
         Contradictions that make every answer wrong, and differences of convention, which are
@@ -154,23 +160,31 @@ def conventions(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
     work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
     ratio = (frame["flops"] / work).to_numpy(float)
     size = np.abs(np.log(ratio))
+    flops, params = (_times(read or {}, role) for role in ("flops", "params"))
     forward = np.abs(np.log(ratio / _FORWARD[0])) < math.log(_FORWARD[1])
     wrong = _in_rows(
         "flops = 2 params tokens: these are FLOPs of the forward pass only, training takes three "
-        "times as many: multiply them by 3 (--columns flops=flops*3)", frame, forward,
+        f"times as many: multiply them by 3 (--columns {flops(3)})", frame, forward,
     )  # fmt: skip
     absurd = size > math.log(300)
     for factor, unit in {1e3: "thousands", 1e6: "millions", 1e9: "billions"}.items():
         hit = absurd & (np.abs(np.log(ratio / factor)) < math.log(3))
         absurd &= ~hit
         said = f"flops / (6 params tokens) is about {factor:.0e}, are params or tokens in {unit}?"
-        wrong += _in_rows(f"{said} Multiply them (--columns params=params*{factor:g})", frame, hit)
+        wrong += _in_rows(f"{said} Multiply them (--columns {params(factor)})", frame, hit)
     wrong += _in_rows(
         "flops / (6 params tokens) is not within a factor 300 of 1, so the three columns "
         "contradict each other: check what each of them counts", frame, absurd,
     )  # fmt: skip
     left = (size > math.log(CONVENTION)) & ~forward & (size <= math.log(300))
     return wrong, _doubts(frame, ratio, left)
+
+
+def _times(read: Mapping[str, Any], role: str) -> Callable[[float], str]:
+    """The option that multiplies an amount's column, its unit kept."""
+    column, unit = read.get(role) or role, read.get("units", {}).get(role, 1.0)
+    mark = "" if str(column).isidentifier() else "'"
+    return lambda factor: f"{mark}{role}={column}*{number(factor * unit)}{mark}"
 
 
 def _doubts(frame: pd.DataFrame, ratio: FloatArray, left: npt.NDArray[np.bool_]) -> list[str]:

@@ -9,14 +9,17 @@ from functools import cached_property
 
 from fitting.reading.numbers import PF_DAY, SCALES, number
 
-CONTAINERS = frozenset("config summary metrics hparams args tags hp cfg data history".split())
+CONTAINERS = frozenset(
+    "config summary metrics hparams args tags hp cfg data history throughput".split()
+)
 """Leading parts of flattened names (W&B, MLflow, Lightning) that say nothing of the value."""
 
 _SYNONYMS = {
     **dict.fromkeys("param parameter parameters nparams numparams paramcount weights".split(),
                     ("params",)),
     **dict.fromkeys("token tok toks ntokens numtokens".split(), ("tokens",)),
-    **dict.fromkeys("flop".split(), ("flops",)),
+    **dict.fromkeys("flop flos".split(), ("flops",)),
+    **dict.fromkeys("losses nats".split(), ("loss",)),
     **dict.fromkeys("nonembedding nonembed nonemb noemb nonembeddings".split(),
                     ("non", "embedding")),
     **dict.fromkeys("emb embed embeds embeddings".split(), ("embedding",)),
@@ -43,54 +46,77 @@ _AMOUNTS = {
     "tokens": (
         frozenset({"tokens"}),
         _FILLER | set("train training trained seen consumed processed pretrain pretraining "
-                      "budget dataset data d".split()),
+                      "input budget dataset data d".split()),
     ),
     "flops": (
         frozenset({"flops", "compute", "budget", "isoflop"}),
-        _FILLER | set("train training trained pretraining pretrain c used spent cost group "
-                      "forward fwd isoflop".split()),
+        _FILLER | set("train training trained pretraining pretrain c used spent group "
+                      "forward fwd isoflop iso est".split()),
     ),
 }  # fmt: skip
 _NAMES = {
     "params": set("n p size model_size modelsize n_non_embedding n_active n_total".split()),
     "tokens": set("d t data_size dataset_size datasize training_data".split()),
-    "flops": set("c pfdays".split()),
-    "loss": {"l"},
+    "flops": set("c pfdays 6nd 6_n_d".split()),
+    "loss": {"l", "l_n_d"},
     "skill": set("skill task benchmark domain eval_set eval_name eval_task eval_dataset "
                  "val_set test_set validation_set subset eval metric".split()),
     "trial_id": set("trial_id trial run run_id runid run_name id name uid experiment_name "
                     "job_id run_path path exp_name mlflow_run_name hash".split()),
     "seed": set("seed random_seed init_seed replicate rep data_seed".split()),
     "mix": set("mix data_mix mixture data_mixture".split()),
-    "status": set("status state run_state".split()),
+    "status": set("status state run_state exit_code finished completed succeeded success failed "
+                  "crashed diverged".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
-                "n_steps num_iterations training_steps optimizer_step "
-                "trainer_global_step".split()),
+                "n_steps num_iterations training_steps optimizer_step trainer_global_step "
+                "max_iters max_steps total_steps".split()),
     "epochs": set("epoch epochs num_epochs n_epochs repeats repetitions data_epochs".split()),
     "unique_tokens": set("unique_tokens dataset_tokens unique_data".split()),
     "tokens_per_param": set("tokens_per_param tokens_per_params tpp token_param_ratio "
                             "tokens_params_ratio tokens_params t_p d_n tokens_n".split()),
     "batch_tokens": set("batch_tokens tokens_per_batch tokens_per_step total_batch_size "
-                        "global_batch_tokens".split()),
+                        "global_batch_tokens tokens_per_iter batch_size_tokens".split()),
 }  # fmt: skip
-_LOSSES = frozenset({"loss", "nll", "perplexity", "bits"})
+_LOSSES = frozenset({"loss", "nll", "perplexity"})
+_TEXT = frozenset("byte bytes character characters char chars token tokens".split())
+"""What bits are of where they are a loss."""
+
 _METRICS = frozenset(
     "accuracy em f1 score bleu rouge mmlu pass pass1 win winrate reward elo core exact "
     "match".split()
 )
+_TRAINING = frozenset("train training".split())
 _LOSS_WORDS = frozenset(
-    "l per byte character cross entropy log token tokens best min negative likelihood".split()
+    "l per bits byte character cross entropy exp log ln token tokens best min negative "
+    "likelihood".split()
 )
+_OF_A_RUN = frozenset(
+    "max median ema smooth smoothed moving running rolling raw weighted masked".split()
+)
+"""Other figures of one run's loss: taken where no plain one is there."""
+
 _NOT_A_LOSS = frozenset(
-    "scale std stderr se err error ci var z aux router balance balancing load grad norm weight "
-    "delta diff gap ratio time count rank threshold kl regularization mtp curve spike spikes "
-    "coef coefficient".split()
+    "scale std stderr se sem err error ci var z aux router balance balancing load grad norm "
+    "weight delta diff gap ratio time count rank threshold kl regularization mtp curve spike "
+    "spikes coef coefficient log10 lower upper predicted prediction pred fitted hat residual "
+    "irreducible reducible distill distillation".split()
 )
+"""Bounds, predictions and parts of a loss."""
+
+_OTHERS = frozenset(
+    "lo hi low high expected fit baseline teacher kd init initial start first prev previous "
+    "chinchilla at".split()
+)
+"""Not the run's own loss at its end, where nothing else is said (first-sentences is a skill)."""
+
+_PLAIN = _LOSSES | _FILLER | _TRAINING | _LOSS_WORDS | _OF_A_RUN
+"""Words of a loss that say nothing of what it is measured on."""
+
+_STEPS = frozenset("step steps iter iters".split())
 _SUITES = frozenset(
     "paloma c4 pile wikitext lambada fineweb slimpajama dclm openwebtext wikipedia macro micro "
     "uncheatable".split()
 )
-_TRAINING = frozenset("train training".split())
 
 
 @dataclass(frozen=True)
@@ -122,17 +148,40 @@ class Header:
         for role, names in _NAMES.items():
             if own in names or (self.key in names and not self.evaluation):
                 return role
+        if self.decades:
+            return ""
         for role, (needed, allowed) in _AMOUNTS.items():
             if needed & set(self.words) and set(self.words) <= needed | allowed:
                 return role if not self.evaluation and not self._component else ""
+        words = {re.sub(r"(?<=[a-z])\d+$", "", w) if w != "log10" else w for w in self.words}
+        measure = "metric" if words & _METRICS else ""
+        if words & _NOT_A_LOSS or (words & _STEPS and not words & {"final", "last"}):
+            return measure
+        if words & _OTHERS and words <= _PLAIN | _OTHERS:
+            return measure
+        return "loss" if self.names_loss or self._is_suite else measure
+
+    @property
+    def decades(self) -> bool:
+        """Whether it says that it holds logarithms to the base 10."""
+        return "log10" in self.words
+
+    @property
+    def names_loss(self) -> bool:
+        """Whether it says loss, perplexity, or bits of text."""
         words = set(self.words)
-        if words & _NOT_A_LOSS:
-            return "metric" if words & _METRICS else ""
-        if words & _LOSSES or (
-            words and words <= _SUITES | _FILLER | _TRAINING and words & _SUITES
-        ):
-            return "loss"
-        return "metric" if words & _METRICS else ""
+        return bool(words & _LOSSES or ("bits" in words and words & _TEXT))
+
+    @property
+    def names_text(self) -> bool:
+        """Whether it names a text that losses are usually measured on."""
+        return bool(_SUITES & set(self.words))
+
+    @property
+    def _is_suite(self) -> bool:
+        """Whether it is the name of a text that losses are measured on, and nothing else."""
+        words = set(self.words)
+        return bool(words & _SUITES) and words <= _SUITES | _FILLER | _TRAINING
 
     @property
     def _component(self) -> bool:
@@ -144,21 +193,27 @@ class Header:
 
     @cached_property
     def kind(self) -> str:
-        """Of a loss: nats, bits, perplexity; of params: active, body, total; of flops: forward."""
+        """Of a loss: nats, bits (per byte, ...), perplexity; of params: active, body, total; of
+        flops: forward."""
         words = set(self.words)
-        for kind in ("perplexity", "bits", "active", "forward"):
-            if kind in words or (kind == "forward" and "fwd" in words):
-                return kind
+        if words & _LOSSES or words & {"bits", "l"}:
+            if words & {"perplexity", "exp"} and not words & {"log", "ln"}:
+                return "perplexity"
+            per = next((f" per {w.rstrip('s')}" for w in self.words if w in _TEXT), "")
+            return f"bits{per}" if "bits" in words else "nats"
+        if "active" in words:
+            return "active"
+        if words & {"forward", "fwd"}:
+            return "forward"
         if "params" in words and words & {"non", "excluding", "excl", "without", "no",
                                           "transformer", "body", "backbone"}:  # fmt: skip
             return "body"
-        return "total" if "total" in words else "nats" if words & _LOSSES or "l" in words else ""
+        return "total" if "total" in words and self.role != "loss" else ""
 
     @cached_property
     def subject(self) -> str:
         """Of a loss: what it is measured on, "" where it only says loss."""
-        plain = _LOSSES | _FILLER | _TRAINING | _LOSS_WORDS
-        return " ".join(w for w in self.words if w not in plain and not w.isdigit())
+        return " ".join(w for w in self.words if w not in _PLAIN and not w.isdigit())
 
     @property
     def training(self) -> bool:
@@ -167,13 +222,16 @@ class Header:
 
     @property
     def rank(self) -> int:
-        """Of a loss: final before the best and the smallest of a run."""
-        return int(bool({"best", "min"} & set(self.words)))
+        """Of a loss: final before the best and the smallest of a run, these before the others."""
+        return 2 if _OF_A_RUN & set(self.words) else int(bool({"best", "min"} & set(self.words)))
 
 
 def parse(column: object, containers: frozenset[str] = CONTAINERS) -> Header:
     """Take a header apart."""
-    text = re.sub(r"[*`$\\]|^#\s*", "", str(column).strip())
+    text = re.sub(r"<br\s*/?>", " ", str(column).strip())
+    if re.search(r"[(\[]\s*(?:us)?[$€£]|[€£]|\b(?:usd|eur|dollars?)\b", text.lower()):
+        return Header(str(column), ("money",))
+    text = re.sub(r"[`$\\]|(?<![\d*])\*+|\*+(?![\d*])|^#\s*|(?<=[A-Za-z])[¹²³⁰-⁹†‡]+$", "", text)
     text, unit = _bracketed(text)
     parts = [part for part in re.split(r"[./|]| - ", text) if part.strip()]
     while len(parts) > 1 and parts[0].strip().lower() in containers:
@@ -200,8 +258,8 @@ def parse_all(columns: Iterable[object]) -> list[Header]:
 
 def unit_of(text: str) -> float | None:
     """What a unit in brackets multiplies by, None where it is no unit."""
-    plain = re.sub(r"^(?:in|×|x|\*)\s*|^nats.*|\s*(?:of\s+)?(?:tokens?|params?|parameters)$", "",
-                   text.strip().lower())  # fmt: skip
+    plain = re.sub(r"^(?:in|×|x|\*)\s*|^nats.*|\s*(?:of\s+)?(?:tokens?|params?|parameters)$"
+                   r"|(?<=^[kmbg])t$", "", text.strip().lower())  # fmt: skip
     if plain in SCALES:
         return SCALES[plain]
     if plain in ("", "flops", "flop", "nats/token", "#", "count"):
@@ -211,7 +269,7 @@ def unit_of(text: str) -> float | None:
     scaled = re.fullmatch(r"(\w+?)[-\s]?flops?", plain)
     if scaled and scaled[1] in SCALES:
         return SCALES[scaled[1]]
-    value = number(plain)
+    value = number(f"1{plain}" if re.fullmatch(r"e\d+", plain) else plain)
     return value if value > 1 else None
 
 
@@ -221,7 +279,7 @@ def _bracketed(text: str) -> tuple[str, float]:
         unit = unit_of(found[1])
         if unit is not None:
             return (text[: found.start()] + " " + text[found.end() :]).strip(), unit
-    last = re.search(r"\s*(?:/|,|\bin\b)\s*(\S+)\s*$", text)
+    last = re.search(r"\s*(?:/|,|\bin\b|\s[x×])\s*(\S+)\s*$", text)
     if last and last.start() and (unit := unit_of(last[1])) and unit > 1:
         return text[: last.start()], unit
     return text, 1.0
@@ -236,6 +294,7 @@ def _joined(words: list[str]) -> list[str]:
         (r"\b(kilo|mega|giga|tera|peta|exa|zetta) flops\b", r"flops \1"),
         (r"\b([kmgtpez])flops?\b|\b(kilo|mega|giga|tera|peta|exa|zetta)flops?\b", r"flops \1\2"),
         (r"\bpetaflops?\b", "flops peta"),
+        (r"\b([kmbgt]) ?(params|tokens)\b", r"\2 \1"),
     ):
         text = re.sub(pattern, meaning, text)
     return text.split()
@@ -249,7 +308,9 @@ def _trailing_unit(words: list[str], unit: float) -> tuple[list[str], float]:
     last = words[-1]
     if last == "pfdays":
         return words[:-1], unit * PF_DAY
-    found = SCALES.get(last) or (number(last) if re.fullmatch(r"1?e\d+|10\d+", last) else 1.0)
+    found = SCALES.get(last, 1.0)
+    if power := re.fullmatch(r"(?:1?e|10)(\d+)", last):
+        found = 10.0 ** int(power[1])
     if not found or found <= 1:
         return words, unit
     kept = words[:-1]

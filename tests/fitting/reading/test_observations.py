@@ -103,7 +103,9 @@ def test_no_usable_row() -> None:
 def test_duplicates_of_a_trial_are_excluded_but_repeats_are_not() -> None:
     twice = pd.concat([table(trial_id=range(8)), table(trial_id=range(8)).iloc[:1]])
     seen = prepare(twice)
-    assert list(seen.excluded["reason"]) == ["trial_id and skill occur before: duplicate"]
+    assert list(seen.excluded["reason"]) == [
+        "trial_id and skill occur again: duplicate, the last row counts"
+    ]
     repeats = prepare(pd.concat([table(), table().iloc[:1]], ignore_index=True))
     assert repeats.excluded.empty
     assert repeats.frame["trial_id"].nunique() == 9

@@ -1,0 +1,328 @@
+"""Tables as people write them, each with one thing that was once read wrongly."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.errors import TableError
+from fitting.reading.observations import Observations, prepare
+from fitting.reading.runs import read_runs
+from fitting.reading.terms import parse_columns
+
+BUDGETS = (1e18, 3e18, 1e19, 3e19)
+
+
+def pool() -> pd.DataFrame:
+    """Seven sizes on four budgets, 28 runs."""
+    rows = []
+    for flops in BUDGETS:
+        for factor in np.geomspace(0.25, 4, 7):
+            n = round(0.9 * (flops / 120) ** 0.5 * factor, -4)
+            d = flops / 6 / n
+            rows.append((flops, n, d, round(1.7 + 400 / n**0.34 + 410 / d**0.28, 4)))
+    return pd.DataFrame(rows, columns=["flops", "params", "tokens", "loss"])
+
+
+RUNS = pool()
+SIZED = RUNS[["params", "tokens", "loss"]]
+
+
+def seen(table: pd.DataFrame | Path) -> Observations:
+    return prepare(read_runs(table))
+
+
+def same(found: Observations, expected: pd.DataFrame = RUNS) -> None:
+    """The runs of the pool, whatever they were written as."""
+    columns = ["flops", "params", "tokens", "loss"]
+    ours, theirs = (t[columns].sort_values(["loss", "params"]) for t in (found.frame, expected))
+    np.testing.assert_allclose(ours.to_numpy(float), theirs.to_numpy(float), rtol=2e-3)
+
+
+def write(folder: Path, text: str, name: str = "runs.csv") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "beside",
+    "chinchilla_loss predicted_loss initial_loss reducible_loss loss_ema weighted_loss max_loss "
+    "log10(loss) exp(loss) quant_bits num_bits bits_per_param loss_sem c4 loss_at_init".split(),
+)
+def test_a_figure_beside_the_loss_is_not_taken_for_it(beside: str) -> None:
+    found = read_runs(SIZED.assign(**{beside: SIZED["loss"] / 4}))
+    assert found.read["loss"] == "loss"
+
+
+@pytest.mark.parametrize(
+    "name",
+    "total_loss loss_total fwd_loss eval/total_loss nats/token Loss¹ L(N,D) log_ppl "
+    "ln(PPL)".split(),
+)
+def test_a_loss_by_another_name(name: str) -> None:
+    same(seen(SIZED.rename(columns={"loss": name})))
+
+
+def test_one_unknown_loss_beside_a_plain_one_is_asked_about() -> None:
+    with pytest.raises(TableError, match=r"could each be the loss.*loss=loss,loss=wiki_loss"):
+        read_runs(SIZED.assign(wiki_loss=SIZED["loss"]))
+    several = SIZED.assign(wiki_loss=SIZED["loss"], code_loss=SIZED["loss"])
+    assert read_runs(several).table["skill"].nunique() == 2
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "unit"),
+    [
+        ("flops", "flops_e18", 1e18),
+        ("flops", "flops (10**18)", 1e18),
+        ("flops", "FLOPs x 10^18", 1e18),
+        ("flops", "throughput/total_training_Gflops", 1e9),
+        ("flops", "total_flos", 1.0),
+        ("tokens", "num_input_tokens_seen", 1.0),
+        ("tokens", "tokens (GT)", 1e9),
+        ("tokens", "B tokens", 1e9),
+        ("params", "Mparams", 1e6),
+        ("params", "Params<br>(M)", 1e6),
+    ],
+)
+def test_amounts_by_names_in_use(role: str, name: str, unit: float) -> None:
+    columns = ["params", "loss", role] if role != "params" else ["tokens", "loss", role]
+    table = RUNS[columns].assign(**{role: RUNS[role] / unit})
+    same(seen(table.rename(columns={role: name})))
+
+
+def test_amounts_that_are_logarithms_are_raised() -> None:
+    table = np.log10(RUNS[["params", "flops"]]).add_prefix("log10_").assign(loss=RUNS["loss"])
+    found = read_runs(table)
+    same(prepare(found))
+    assert found.read["flops"] == "10^log10_flops"
+    odd = table.rename(columns={"log10_flops": "lf"})
+    same(prepare(read_runs(odd, parse_columns("flops=10^lf"))))
+
+
+@pytest.mark.parametrize("name", ["budget ($)", "compute_cost"])
+def test_money_is_not_flops(name: str) -> None:
+    same(seen(SIZED.assign(**{name: RUNS["flops"] / 7.2e17})))
+
+
+def test_numbers_of_budgets_are_not_flops() -> None:
+    same(seen(SIZED.assign(budget=np.repeat([1, 2, 3, 4], 7))))
+
+
+def test_millions_above_counts_are_a_label() -> None:
+    table = SIZED.rename(columns={"params": "params (M)"})
+    same(seen(table))
+
+
+def test_one_cell_without_its_scale_has_the_others() -> None:
+    cells = [f"{p / 1e6:g}M" for p in SIZED["params"]]
+    cells[5] = cells[5].rstrip("M")
+    same(seen(SIZED.assign(params=cells)))
+
+
+def test_tokens_from_steps_of_sequences() -> None:
+    steps = RUNS["tokens"] / 256 / 2048
+    table = RUNS[["params", "loss"]].assign(batch_size=256, seq_len=2048, max_steps=steps)
+    same(seen(table))
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("status", "good", "diverged"),
+        ("status", "valid", "diverged at step 3k"),
+        ("status", "✅ done", "❌ OOM"),
+        ("status", "yes", "no"),
+        ("status", "1", "0"),
+        ("status", "0", "1"),
+        ("status", "100%", "43%"),
+        ("exit_code", "0", "137"),
+        ("finished", "True", "False"),
+        ("diverged", "no", "yes"),
+        ("diverged", "False", "True"),
+    ],
+)
+def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path) -> None:
+    failed = RUNS.iloc[:2].assign(loss=9.0)
+    table = pd.concat([RUNS, failed]).assign(**{name: [good] * 28 + [bad] * 2})
+    path = tmp_path / "runs.csv"
+    table.to_csv(path, index=False)
+    found = seen(path)
+    same(found)
+    assert len(found.excluded) == 2 and found.excluded["reason"].str.contains("is '").all()
+
+
+def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    pd.concat([RUNS, RUNS.describe()]).to_csv(path)
+    found = seen(path)
+    same(found)
+    assert found.excluded["reason"].str.startswith("a summary of other rows").sum() == 8
+
+
+def test_a_row_that_contradicts_all_others_is_left_out() -> None:
+    table = RUNS.copy()
+    table.loc[5, "flops"] *= 1e6
+    found = seen(table)
+    same(found, RUNS.drop(5))
+    assert "times in the other rows" in found.excluded["reason"].iloc[0]
+
+
+def test_the_remedy_names_the_column() -> None:
+    table = RUNS.assign(flops=RUNS["flops"] / 3).rename(columns={"flops": "C"})
+    with pytest.raises(TableError, match=r"--columns flops=C\*3\)"):
+        seen(table)
+    same(prepare(read_runs(table, parse_columns("flops=C*3"))))
+
+
+@pytest.mark.parametrize("cell", ["2.79 or so", "2.79/2.80"])
+def test_cells_that_are_no_numbers_are_shown(cell: str) -> None:
+    with pytest.raises(TableError, match=f"column 'loss' holds no numbers but .*'{cell}'"):
+        seen(SIZED.assign(loss=cell))
+
+
+@pytest.mark.parametrize("column", ["n_experts", "use_muon", "cooldown"])
+def test_settings_divide_a_table(column: str) -> None:
+    other = SIZED.assign(loss=SIZED["loss"] + 0.2)
+    values = (False, True) if column == "cooldown" else (1, 8)
+    parts = [t.assign(**{column: v}) for t, v in zip((SIZED, other), values, strict=True)]
+    assert len(seen(pd.concat(parts)).skills) == 2
+
+
+def test_accuracies_called_loss_are_asked_about() -> None:
+    with pytest.raises(TableError, match=r"rises with compute.*loss=1-loss"):
+        seen(SIZED.assign(loss=1.2 - SIZED["loss"] / 4))
+
+
+def test_a_seed_of_its_own_is_no_duplicate_and_of_a_resumed_run_the_last_row_counts() -> None:
+    named = SIZED.assign(run=[f"r{i}" for i in range(28)], seed=0)
+    assert len(seen(pd.concat([named, named.iloc[:3].assign(seed=1)])).frame) == 31
+    early = named.iloc[:3].assign(loss=3.9)
+    same(seen(pd.concat([early, named], ignore_index=True)))
+
+
+def checkpoints(share: list[float]) -> pd.DataFrame:
+    """Rows of each run at shares of its tokens, the loss higher before the end."""
+    parts = [SIZED.assign(tokens=SIZED["tokens"] * s, loss=SIZED["loss"] + 1 - s) for s in share]
+    return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
+
+
+def test_checkpoints_with_the_newest_first() -> None:
+    log = checkpoints([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+    same(seen(log))
+
+
+def test_checkpoints_sorted_by_step() -> None:
+    log = checkpoints([0.2, 0.4, 0.6, 0.8, 1.0])
+    share = np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 28)
+    same(seen(log.iloc[np.argsort(share, kind="stable")]))
+
+
+def test_checkpoints_of_runs_named_by_size_and_budget() -> None:
+    names = [f"{p / 1e6:.0f}M-{c:g}" for p, c in zip(RUNS["params"], RUNS["flops"], strict=True)]
+    log = checkpoints([0.25, 1.0]).assign(run=np.repeat(names, 2))
+    same(seen(log))
+
+
+def test_checkpoints_of_several_runs_of_one_name() -> None:
+    """The name is the size, of which there are several runs."""
+    sizes = np.geomspace(2e7, 2e9, 6)
+    parts = []
+    for flops in BUDGETS:
+        for n in sizes:
+            tokens = flops / 6 / n * np.arange(1, 11) / 10
+            loss = 1.7 + 400 / n**0.34 + 410 / tokens**0.28
+            parts.append(pd.DataFrame({"run": f"{n / 1e6:.0f}M", "N": n, "tokens": tokens,
+                                       "val_loss": loss}))  # fmt: skip
+    assert len(seen(pd.concat(parts, ignore_index=True)).frame) == 24
+
+
+def test_checkpoints_that_fill_a_budget() -> None:
+    log = checkpoints([0.1, 0.25, 0.5, 1.0]).assign(budget=np.repeat(RUNS["flops"].to_numpy(), 4))
+    same(seen(log))
+
+
+def test_an_index_without_a_header(tmp_path: Path) -> None:
+    same(seen(write(tmp_path, RUNS.to_string(), "runs.txt")))
+    text = RUNS.to_csv(index=False).splitlines()
+    rows = [text[0], *(f"run {i},{line}" for i, line in enumerate(text[1:]))]  # R's write.table
+    same(seen(write(tmp_path, "\n".join(rows))))
+
+
+def test_run_numbers_after_a_hash_are_no_comments(tmp_path: Path) -> None:
+    table = RUNS.assign(run=[f"#{i}" for i in range(28)])[["run", *RUNS]]
+    same(seen(write(tmp_path, table.to_csv(index=False))))
+
+
+def test_losses_with_a_comma_and_three_decimals(tmp_path: Path) -> None:
+    cells = [f"{v:.3f}".replace(".", ",") for v in RUNS["loss"]]
+    path = tmp_path / "runs.csv"
+    for separator in (";", ","):
+        SIZED.astype(int).assign(loss=cells).to_csv(path, sep=separator, index=False)
+        same(seen(path))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    text = SIZED.assign(other=SIZED["loss"]).to_csv(index=False).replace("other", "loss", 1)
+    with pytest.raises(TableError, match="columns 'loss' occur twice"):
+        read_runs(write(tmp_path, text))
+
+
+def test_a_last_row_that_is_whole(tmp_path: Path) -> None:
+    noted = RUNS.assign(notes=[""] * 27 + ["two\nlines"]).to_csv(index=False)
+    same(seen(write(tmp_path, noted)))
+    short = RUNS.assign(notes="").to_csv(index=False).rstrip(",\n")
+    same(seen(write(tmp_path, short)))
+
+
+def rows(table: pd.DataFrame) -> list[dict[str, float]]:
+    return [{str(k): float(v) for k, v in row.items()} for row in table.to_dict("records")]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda: {f"{c:g}": rows(SIZED[RUNS["flops"] == c]) for c in BUDGETS},
+        lambda: {"failed": [{"params": 1e8, "loss": 9.0}], "finished": rows(SIZED)},
+        lambda: {"train": rows(SIZED.assign(loss=SIZED["loss"] - 0.5)), "eval": rows(SIZED)},
+        lambda: {"results": {f"run {i}": row for i, row in enumerate(rows(SIZED))}},
+        lambda: {"data": {"runs": rows(SIZED)}},
+    ],
+    ids=["by budget", "by status", "by split", "by name", "nested"],
+)
+def test_shapes_of_json(shape: Callable[[], object], tmp_path: Path) -> None:
+    same(seen(write(tmp_path, json.dumps(shape()), "runs.json")))
+
+
+def test_layouts_around_a_table(tmp_path: Path) -> None:
+    text = RUNS.to_csv(index=False)
+    same(seen(write(tmp_path, f"sep=,\n{text}")))
+    same(seen(write(tmp_path, f"```csv\n{text}```\n", "runs.md")))
+    (tmp_path / "utf16.csv").write_bytes(text.encode("utf-16-le"))
+    same(seen(tmp_path / "utf16.csv"))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("runs.csv", text)
+        archive.writestr("__MACOSX/._runs.csv", b"\0")
+    (tmp_path / "runs.zip").write_bytes(packed.getvalue())
+    same(seen(tmp_path / "runs.zip"))
+
+
+def test_a_table_in_latex(tmp_path: Path) -> None:
+    lines = [" & ".join(f"{v:g}" for v in row) + r" \\" for row in RUNS.to_numpy()]
+    head = r"\begin{tabular}{cccc}\toprule" + "\n" + r"FLOPs & $N$ & $D$ & Loss \\ \midrule"
+    text = "\n".join([head, *lines, r"\bottomrule \end{tabular}"])
+    same(seen(write(tmp_path, text, "table.tex")))
+
+
+def test_conditions_with_a_comma_in_the_value() -> None:
+    table = pd.concat([SIZED.assign(source="The Pile, v2"), SIZED.assign(source="C4")])
+    assert len(read_runs(table, where="source=The Pile, v2,params<=1e9").table) < 28
