@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import bz2
 import csv
 import gzip
 import io
 import itertools
-import json
 import lzma
-import math
 import os
 import re
 import sys
@@ -24,8 +21,7 @@ from typing import Any
 import pandas as pd
 
 from fitting.errors import TableError
-from fitting.reading.numbers import number
-from fitting.reading.reasons import FINISHED, UNFINISHED
+from fitting.reading.objects import flat, parse_json
 from fitting.reading.terms import AMOUNTS
 from fitting.reading.words import parse
 
@@ -71,7 +67,7 @@ def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
         TableError: it is missing, empty, or holds no table.
     """
     if isinstance(source, pd.DataFrame):
-        return Raw(_flat(source))
+        return Raw(flat(source))
     if isinstance(source, Mapping):
         try:
             return Raw(pd.DataFrame(source))
@@ -81,7 +77,7 @@ def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
     if separator and store in STORES:
         from fitting.reading import stores
 
-        return Raw(_flat(stores.READERS[store](place)))
+        return Raw(flat(stores.READERS[store](place)))
     return _file(Path(source)) if str(source) != "-" else _parsed(sys.stdin.buffer.read(), "stdin")
 
 
@@ -98,7 +94,7 @@ def _file(path: Path) -> Raw:
         )
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return Raw(_flat(pd.read_parquet(path)))
+            return Raw(flat(pd.read_parquet(path)))
         if path.suffix.lower() in (".csv", ".tsv") and path.stat().st_size > LARGE:
             return _large(path)
         return _parsed(path.read_bytes(), path.name)
@@ -114,7 +110,7 @@ def _large(path: Path) -> Raw:
         head = [line for line in itertools.islice(file, 50) if line.strip()]
     separator, decimal = _layout([line for line in head if not line.startswith("#")])
     frame = pd.read_csv(path, sep=separator, decimal=decimal, comment="#", encoding="utf-8-sig")
-    return Raw(_flat(frame), decimal)
+    return Raw(flat(frame), decimal)
 
 
 def _parsed(content: bytes, name: str) -> Raw:
@@ -123,14 +119,15 @@ def _parsed(content: bytes, name: str) -> Raw:
         if content.startswith(magic):
             content = unpack(content)
     if content.startswith(b"PAR1"):
-        return Raw(_flat(pd.read_parquet(io.BytesIO(content))))
+        return Raw(flat(pd.read_parquet(io.BytesIO(content))))
     if content.startswith(b"PK"):
         return _archive(content, name)
     text = _decoded(content)
     if not text.strip():
         raise TableError(f"cannot read {name}: it is empty")
     if text.lstrip()[0] in "{[":
-        return _json(text, name)
+        frame, rejected = parse_json(text, name)
+        return Raw(frame, rejected=rejected)
     lines = [line for line in text.splitlines() if not re.match(r"\s*```|sep=.$", line)]
     return _markdown(lines) or _latex(lines) or _delimited(lines, name)
 
@@ -166,7 +163,7 @@ def _archive(content: bytes, name: str) -> Raw:
         raise TableError(f"cannot read {name}: its sheets are empty")
     title = max(filled, key=lambda t: filled[t].size)
     notes = [f"of sheets {', '.join(sheets)}, {title} was read"] if len(sheets) > 1 else []
-    return Raw(_flat(filled[title]), notes=notes)
+    return Raw(flat(filled[title]), notes=notes)
 
 
 # --- text with separators ---
@@ -218,7 +215,7 @@ def _delimited(lines: list[str], name: str) -> Raw:
     if last < width and len(frame) > 1 and _is_cut(body[-1][1], frame.iloc[:-1, last:]):
         rejected[body[-1][0]] = f"the last line is cut off: {body[-1][1][:60]!r}"
         frame = frame.iloc[:-1]
-    return Raw(_flat(frame), decimal, rejected)
+    return Raw(flat(frame), decimal, rejected)
 
 
 def _is_comment(line: str) -> bool:
@@ -328,125 +325,3 @@ def _row(line: str) -> list[str]:
 
 def _unique(names: list[str]) -> list[str]:
     return [n or f"column {i}" for i, n in enumerate(names, 1)]
-
-
-# --- JSON ---
-
-
-def _json(text: str, name: str) -> Raw:
-    """An array of objects, an object of arrays, nested or not, or one object a line."""
-    try:
-        return Raw(_records(json.loads(text), name))
-    except json.JSONDecodeError as whole:
-        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
-            raise TableError(
-                f"{name} is not JSON: {whole.msg} in line {whole.lineno}, column {whole.colno}"
-            ) from whole
-    rows, rejected = [], {}
-    for i, line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            rejected[i] = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
-    return Raw(_records(rows, name), rejected=rejected)
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return True
-
-
-def _records(values: Any, name: str) -> pd.DataFrame:
-    """The table in parsed JSON."""
-    if isinstance(values, dict):
-        values = _unwrapped(values)
-    if isinstance(values, list) and values and all(isinstance(v, dict) for v in values):
-        if any(isinstance(v, dict) for row in values for v in row.values()):
-            return _flat(pd.json_normalize(values))
-        return _flat(pd.DataFrame(values))
-    if isinstance(values, list) and values and all(isinstance(v, list) for v in values):
-        head, *rows = values
-        if all(isinstance(h, str) for h in head):
-            return pd.DataFrame([r for r in rows if len(r) == len(head)], columns=head)
-    if isinstance(values, pd.DataFrame):
-        return _flat(values)
-    raise TableError(f"{name}: expected JSON objects, an object of arrays, or one object a line")
-
-
-def _unwrapped(values: dict[str, Any]) -> Any:
-    """Records in an object: {"runs": [...]}, of arrays, by name, or as pandas writes them."""
-    if {"columns", "data"} <= set(values):
-        return pd.DataFrame(values["data"], columns=values["columns"])
-    lists = {k: v for k, v in values.items() if isinstance(v, list)}
-    if lists and len(lists) == len(values) and not isinstance(next(iter(lists.values())), dict):
-        lengths = {len(v) for v in lists.values()}
-        first = next(iter(lists.values()))
-        if len(lengths) == 1 and not (first and isinstance(first[0], dict)):
-            return pd.DataFrame(lists)
-    records = {k: v for k, v in lists.items() if v and all(isinstance(row, dict) for row in v)}
-    if records:
-        return _gathered(records)
-    objects = {k: v for k, v in values.items() if isinstance(v, dict)}
-    inner = next(iter(objects.values()), {})
-    if len(objects) == 1 and any(isinstance(v, list | dict) for v in inner.values()):
-        return _unwrapped(inner)
-    if values and all(isinstance(v, dict) for v in values.values()):
-        inner_keys = {k for v in values.values() for k in v}
-        if all(k.isdigit() for k in inner_keys):  # pandas' to_json(): column -> row -> value
-            return pd.DataFrame({k: pd.Series(v) for k, v in values.items()})
-        return [{"name": key, **row} for key, row in values.items()]
-    return [values] if not lists else values
-
-
-def _gathered(parts: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The records of several lists, each with the name of its list; of an evaluation's alone."""
-    if len(parts) == 1:
-        return next(iter(parts.values()))
-    if evaluated := [v for k, v in parts.items() if parse(k).evaluation]:
-        return evaluated[0]
-    words = {k.lower() for k in parts}
-    name = "status" if words <= FINISHED | UNFINISHED else "name"
-    if all(math.isfinite(number(k)) for k in parts):
-        name = "budget"
-    return [{name: key, **row} for key, rows in parts.items() for row in rows]
-
-
-def _flat(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without pandas' index column; cells that hold objects (W&B's config and summary) opened."""
-    index = [c for c in frame.columns[:1] if str(c).startswith("Unnamed:") or str(c) == ""]
-    if index and not pd.api.types.is_numeric_dtype(frame[index[0]]) and "name" not in frame:
-        frame, index = frame.rename(columns={index[0]: "name"}), []
-    frame = frame.drop(columns=index) if len(index) < len(frame.columns) else frame
-    for column in list(frame.columns):
-        cells = frame[column]
-        if pd.api.types.is_numeric_dtype(cells) or not len(cells):
-            continue
-        first = cells.dropna().iloc[:1]
-        if not len(first) or not str(first.iloc[0]).lstrip().startswith("{"):
-            continue
-        opened = [_object(cell) for cell in cells]
-        if all(o is None for o in opened):
-            continue
-        inner = pd.json_normalize([o or {} for o in opened]).set_axis(frame.index)
-        inner.columns = [f"{column}.{c}" for c in inner.columns]
-        frame = pd.concat([frame.drop(columns=column), inner], axis=1)
-    frame.columns = [str(c).strip().lstrip("\ufeff") for c in frame.columns]
-    return frame
-
-
-def _object(cell: Any) -> dict[str, Any] | None:
-    """A cell that is an object, or its text in JSON or Python."""
-    if isinstance(cell, dict):
-        return cell
-    for reader in (json.loads, ast.literal_eval):
-        try:
-            found = reader(str(cell))
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            return found
-    return None

@@ -1,0 +1,141 @@
+"""Tables in JSON of any shape, and in cells that hold objects."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.numbers import number
+from fitting.reading.reasons import FINISHED, UNFINISHED
+from fitting.reading.words import parse
+
+
+def parse_json(text: str, name: str) -> tuple[pd.DataFrame, dict[int, str]]:
+    """An array of objects, an object of arrays, nested or not, or one object a line.
+
+    Returns:
+        The table, and lines that are no records: line number to reason.
+
+    Raises:
+        TableError: it is no JSON, or holds no table.
+    """
+    try:
+        return _records(json.loads(text), name), {}
+    except json.JSONDecodeError as whole:
+        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
+            raise TableError(
+                f"{name} is not JSON: {whole.msg} in line {whole.lineno}, column {whole.colno}"
+            ) from whole
+    rows, rejected = [], {}
+    for i, line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            rejected[i] = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
+    return _records(rows, name), rejected
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _records(values: Any, name: str) -> pd.DataFrame:
+    """The table in parsed JSON."""
+    if isinstance(values, dict):
+        values = _unwrapped(values)
+    if isinstance(values, list) and values and all(isinstance(v, dict) for v in values):
+        if any(isinstance(v, dict) for row in values for v in row.values()):
+            return flat(pd.json_normalize(values))
+        return flat(pd.DataFrame(values))
+    if isinstance(values, list) and values and all(isinstance(v, list) for v in values):
+        head, *rows = values
+        if all(isinstance(h, str) for h in head):
+            return pd.DataFrame([r for r in rows if len(r) == len(head)], columns=head)
+    if isinstance(values, pd.DataFrame):
+        return flat(values)
+    raise TableError(f"{name}: expected JSON objects, an object of arrays, or one object a line")
+
+
+def _unwrapped(values: dict[str, Any]) -> Any:
+    """Records in an object: {"runs": [...]}, of arrays, by name, or as pandas writes them."""
+    if {"columns", "data"} <= set(values):
+        return pd.DataFrame(values["data"], columns=values["columns"])
+    lists = {k: v for k, v in values.items() if isinstance(v, list)}
+    if lists and len(lists) == len(values) and not isinstance(next(iter(lists.values())), dict):
+        lengths = {len(v) for v in lists.values()}
+        first = next(iter(lists.values()))
+        if len(lengths) == 1 and not (first and isinstance(first[0], dict)):
+            return pd.DataFrame(lists)
+    records = {k: v for k, v in lists.items() if v and all(isinstance(row, dict) for row in v)}
+    if records:
+        return _gathered(records)
+    objects = {k: v for k, v in values.items() if isinstance(v, dict)}
+    inner = next(iter(objects.values()), {})
+    if len(objects) == 1 and any(isinstance(v, list | dict) for v in inner.values()):
+        return _unwrapped(inner)
+    if values and all(isinstance(v, dict) for v in values.values()):
+        inner_keys = {k for v in values.values() for k in v}
+        if all(k.isdigit() for k in inner_keys):  # pandas' to_json(): column -> row -> value
+            return pd.DataFrame({k: pd.Series(v) for k, v in values.items()})
+        return [{"name": key, **row} for key, row in values.items()]
+    return [values] if not lists else values
+
+
+def _gathered(parts: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The records of several lists, each with the name of its list; of an evaluation's alone."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    if evaluated := [v for k, v in parts.items() if parse(k).evaluation]:
+        return evaluated[0]
+    words = {k.lower() for k in parts}
+    name = "status" if words <= FINISHED | UNFINISHED else "name"
+    if all(math.isfinite(number(k)) for k in parts):
+        name = "budget"
+    return [{name: key, **row} for key, rows in parts.items() for row in rows]
+
+
+def flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without pandas' index column; cells that hold objects (W&B's config and summary) opened."""
+    index = [c for c in frame.columns[:1] if str(c).startswith("Unnamed:") or str(c) == ""]
+    if index and not pd.api.types.is_numeric_dtype(frame[index[0]]) and "name" not in frame:
+        frame, index = frame.rename(columns={index[0]: "name"}), []
+    frame = frame.drop(columns=index) if len(index) < len(frame.columns) else frame
+    for column in list(frame.columns):
+        cells = frame[column]
+        if pd.api.types.is_numeric_dtype(cells) or not len(cells):
+            continue
+        first = cells.dropna().iloc[:1]
+        if not len(first) or not str(first.iloc[0]).lstrip().startswith("{"):
+            continue
+        opened = [_object(cell) for cell in cells]
+        if all(o is None for o in opened):
+            continue
+        inner = pd.json_normalize([o or {} for o in opened]).set_axis(frame.index)
+        inner.columns = [f"{column}.{c}" for c in inner.columns]
+        frame = pd.concat([frame.drop(columns=column), inner], axis=1)
+    frame.columns = [str(c).strip().lstrip("\ufeff") for c in frame.columns]
+    return frame
+
+
+def _object(cell: Any) -> dict[str, Any] | None:
+    """A cell that is an object, or its text in JSON or Python."""
+    if isinstance(cell, dict):
+        return cell
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            found = reader(str(cell))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
