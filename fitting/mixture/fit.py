@@ -30,12 +30,14 @@ POOLING = 2.0
 
 POOLING_ROUNDS = 10
 
-FAR_SAY = 6.0
-"""Greatest log odds between members by losses far from the optima. With less, few trials say too
-little (13 a sweep on our own trainings: the worst skill errs by .47 with 0, .45 with 3, .39 with
-6; benchmarks/live.py); with more, curves that bend far out condemn members that are right near by
-(world lrbump, five budgets: intervals hold .89 of the time with 0, .83 with 3, .78 with 6;
-benchmarks/coverage.py). On the public pools 0, 3 and 6 are alike (benchmarks/real_runs.py)."""
+FAR_SAY, FEW_TRIALS = 6.0, 20.0
+"""Greatest log odds between members by losses far from the optima, of so many trials at most; it
+falls by the square of their number. Few trials say too little near by (13 a sweep on our own
+trainings: the worst skill errs by .47 with odds of 0, .45 with 3, .39 with 6;
+benchmarks/live.py); where there are many, curves that bend far out condemn members that are
+right near by (world lrbump, 40 trials: intervals hold .91 of the time with 0, .86 with 1.5, .78
+with 6; benchmarks/coverage.py). On the public pools all of these are alike
+(benchmarks/real_runs.py)."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,9 @@ def fit_guarded(
     near = evidence  # forecasts of losses ask all of them
     if not floors:
         near = near + np.stack([c.near_evidence - c.log_evidence for c in members])
-    weights = _weights(components, told * evidence, told * near, independence)
+    enough = np.where(np.isfinite(trials.loss), problem.counts, 0.0).sum(1) / FEW_TRIALS
+    say = FAR_SAY / np.maximum(enough, 1.0) ** 2
+    weights = _weights(components, told * evidence, told * near, independence, say)
     noise = np.exp((weights * np.log([c.scale for c in members])).sum(0)) / SCALE_OF_NORMAL
     flops = np.exp(trials.log_flops)
     return Guarded(
@@ -217,20 +221,24 @@ def fit_guarded(
 
 
 def _weights(
-    components: Sequence[Kind], evidence: FloatArray, near: FloatArray, independence: float
+    components: Sequence[Kind],
+    evidence: FloatArray,
+    near: FloatArray,
+    independence: float,
+    say: FloatArray,
 ) -> FloatArray:
     """Shares (M, S) of the members.
 
     The plain surface claims to hold far from the optima as well as near them: its share is that
     which all losses give it. What it leaves is shared by what losses near the optima say, which
-    all other members ask alike; losses farther off have a say of `FAR_SAY` at most.
+    all other members ask alike; losses farther off have at most a say (S,) of so much log odds.
     """
     often = np.array([kind.often for kind in components])
     plain = np.array([kind.plain for kind in components])
     weights = _shares(often, evidence, independence)
     if plain.any() and not plain.all():
         far = (evidence - near)[~plain]
-        told = near[~plain] + np.maximum(far - far.max(0), -FAR_SAY)
+        told = near[~plain] + np.maximum(far - far.max(0), -say)
         weights[~plain] = (1 - weights[plain].sum(0)) * _shares(often[~plain], told, independence)
     return weights
 

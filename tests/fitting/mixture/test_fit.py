@@ -74,7 +74,7 @@ def test_losses_beyond_a_steep_short_ladder_stay_above_zero():
     ]
     table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "skill", "loss"])
     fit, model = fit_guarded(table), fit_skills(table)["all"]
-    far = 64 * ladder[-1]
+    far = 256 * ladder[-1]
     best = model.at(far)
     place = "all", np.log([best.params]), np.array([far])
     (free, wide), (value, error) = (f.measured_loss(*place) for f in (fit, fit.with_floors))
@@ -260,8 +260,10 @@ def test_levels_may_bend_without_the_optima(base):
     table, fit = base
     decades = np.log10(table["flops"] / 1e20)
     bent = fit_guarded(table.assign(loss=table["loss"] - 0.03 * decades**2), ladder=LADDER)
-    shift = bent.log_optimum(LADDER)[0] - fit.log_optimum(LADDER)[0]
-    assert np.abs(shift).max() < 0.1
+    found, error = bent.log_optimum(LADDER)
+    shift = found - fit.log_optimum(LADDER)[0]
+    # Within its doubt: of 56 trials those far from the optima say little (`FAR_SAY`).
+    assert np.sqrt(((shift / error) ** 2).mean()) < 1 and np.abs(shift).max() < 0.2
     at = fit.skills.index("aggregate")
     place = fit.vertex([1e22])[at], np.array([1e22])
     straight = fit.expected(*place)[at]
