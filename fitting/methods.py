@@ -20,10 +20,7 @@ from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
 from fitting.laws.surface import Surface, fit_surface
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
-from fitting.values import Convention, FloatArray, Optimum, Prediction
-
-CONVENTION_ROUNDS = 4
-"""Times that the size is found again by the factor of the size before."""
+from fitting.values import CONVENTION_ROUNDS, Convention, FloatArray, Optimum, Prediction
 
 
 def fit_single(
@@ -130,7 +127,7 @@ class SurfaceModel:
     def at(self, flops: float) -> Optimum:
         """In closed form, by what the table counts for the size found."""
         found = self.surface.optimum(flops, per_param_token=self.convention.factor)
-        for _ in range(CONVENTION_ROUNDS if self.convention.slope and found.ok else 0):
+        for _ in range(CONVENTION_ROUNDS if self.convention.varies and found.ok else 0):
             factor = float(self.convention.at(found.params))
             found = self.surface.optimum(flops, per_param_token=factor)
         return found

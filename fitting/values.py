@@ -191,6 +191,13 @@ CONVENTION_SPREAD = 0.02
 """Scatter of ln(flops / (params tokens)) below which it is one number (rounding of sizes)."""
 
 
+CONVENTION_ROUNDS = 4
+"""Times that the size is found again by the factor of the size before."""
+
+CONVENTION_KNOTS = 12
+"""Sizes at which a varying flops / (params tokens) is read off a table at most."""
+
+
 @dataclass(frozen=True)
 class Convention:
     """How a table counts FLOPs: flops / (params tokens), which may vary with the size.
@@ -200,33 +207,39 @@ class Convention:
 
     Attributes:
         factor: at the middle size.
-        slope: of its ln over ln params; 0 where it does not vary.
-        middle: ln params of the middle size.
-        sizes: (least, greatest) ln params measured; the slope ends there.
+        knots: (ln params, ln factor) of some sizes, ascending, where it varies: linear between
+            them, and beyond them as at the last.
     """
 
     factor: float = FLOPS_PER_PARAM_TOKEN
-    slope: float = 0.0
-    middle: float = 0.0
-    sizes: tuple[float, float] = (-math.inf, math.inf)
+    knots: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def of(cls, flops: FloatArray, params: FloatArray, tokens: FloatArray) -> Convention:
         """That of a table's trials, (n,) each."""
         x, ratio = np.log(params), np.log(flops) - np.log(params) - np.log(tokens)
-        middle, usual = float(np.median(x)), float(np.median(ratio))
-        away = x - middle
-        slope = 0.0
-        if np.std(ratio) > CONVENTION_SPREAD and np.ptp(x) > 0:
-            slope = float(away @ (ratio - usual) / (away @ away))
-        return cls(math.exp(usual), slope, middle, (float(x.min()), float(x.max())))
+        usual = math.exp(float(np.median(ratio)))
+        if not np.std(ratio) > CONVENTION_SPREAD or not np.ptp(x) > 0:
+            return cls(usual)
+        ends = np.unique(np.quantile(x, np.linspace(0, 1, CONVENTION_KNOTS + 1)[1:-1]))
+        group = np.searchsorted(ends, x)
+        parts = [group == i for i in np.unique(group)]
+        parts += [x == x.min(), x == x.max()]  # the ends are read off as they are
+        knots = {float(np.median(x[own])): float(np.median(ratio[own])) for own in parts}
+        return cls(usual, tuple(sorted(knots.items())))
+
+    @property
+    def varies(self) -> bool:
+        """Whether it depends on the size."""
+        return bool(self.knots)
 
     def at(self, params: npt.ArrayLike) -> FloatArray:
         """Flops / (params tokens) of these sizes."""
-        x = np.clip(np.log(np.asarray(params, float)), *self.sizes)
-        return np.asarray(
-            self.factor * np.exp(self.slope * (x - self.middle) if self.slope else 0 * x)
-        )
+        x = np.log(np.asarray(params, float))
+        if not self.knots:
+            return np.asarray(self.factor + 0 * x)
+        sizes, factors = np.array(self.knots).T
+        return np.asarray(np.exp(np.interp(x, sizes, factors)))
 
     def flops(self, params: npt.ArrayLike, tokens: npt.ArrayLike) -> FloatArray:
         """What training costs."""
@@ -238,10 +251,11 @@ class Convention:
 
     def __str__(self) -> str:
         """For reports."""
-        if not self.slope:
+        if not self.knots:
             return f"flops = {self.factor:.3g} params tokens"
-        low, high = (float(self.at(math.exp(v))) for v in self.sizes)
-        return f"flops = {low:.3g} to {high:.3g} params tokens, by size"
+        (_, small), (_, large) = self.knots[0], self.knots[-1]
+        ends = f"{math.exp(small):.3g} to {math.exp(large):.3g}"
+        return f"flops = {ends} params tokens, by size"
 
 
 SIX = Convention()

@@ -199,7 +199,7 @@ class Multipliers:
         several = f", for all {count} comparisons together (Holm)" if count > 1 else ""
         return (
             f"multipliers with 90 % intervals, each alone; verdicts at {100 * self.level:.3g} %"
-            f"{several}, {when}; differences below {self.margin:g}x count as none"
+            f"{several}, {when}; no difference means: surely less than {self.margin:g}x"
         )
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from fitting.decisions.serving import Demand, Prices, ServingOptimum, serving_op
 from fitting.errors import FitError, FittingError, Status, TableError
 from fitting.fits import Fits, SkillFit, fit_skills
 from fitting.laws.surface import Surface, fit_surface
-from fitting.values import Prediction, number
+from fitting.values import CONVENTION_ROUNDS, Prediction, number
 
 _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
 _CONSTANTS = 5  # of the law whose residuals are looked at
@@ -136,8 +136,14 @@ def serve(
             raise FitError(best.status, f"{fit.skill}: {best.reason}")
         loss = best.loss
     assert loss is not None
-    factor = fit.convention.factor if flops is None else _factor(fit, flops)
-    return serving_optimum(surface, demand, loss=loss, prices=prices, per_param_token=factor)
+    count, factor = fit.convention, fit.convention.factor
+    for _ in range(CONVENTION_ROUNDS):
+        found = serving_optimum(surface, demand, loss=loss, prices=prices, per_param_token=factor)
+        if not found.ok or not count.varies:
+            return found
+        factor = float(count.at(found.params))
+    usual = float(count.at(found.compute_optimal_params)) / found.per_param_token
+    return replace(found, compute_optimal_cost=usual * found.compute_optimal_cost)
 
 
 def _factor(fit: SkillFit, flops: float) -> float:

@@ -49,7 +49,7 @@ def check_curves(rows: pd.DataFrame) -> Finding:
     """
     curves = [c for _, c in rows.groupby("budget") if c["params"].nunique() >= LEAST_SIZES]
     if 2 * sum(map(len, curves)) > len(rows):
-        parts = [_bare(x, y) for x, y in _without_spoiled(curves)]
+        parts = [_bare(x, y) for x, y in without_spoiled(curves)]
         dof = sum(len(y) for _, y in parts) - 2 * len(curves) - 1
     elif rows["params"].nunique() >= LEAST_SIZES and len(rows) > STREWN_TERMS:
         return Status.OK, f"{len(rows)} losses on no common budgets: judged by the fit alone."
@@ -64,7 +64,7 @@ def check_curves(rows: pd.DataFrame) -> Finding:
     )
 
 
-def _without_spoiled(curves: list[pd.DataFrame]) -> list[tuple[FloatArray, FloatArray]]:
+def without_spoiled(curves: list[pd.DataFrame]) -> list[tuple[FloatArray, FloatArray]]:
     """Curves without trials that lie off a parabola by far more than all others do.
 
     The fit shrugs a diverged trial off; the least squares of these checks would not.
@@ -128,7 +128,9 @@ def check_near(distance: FloatArray, params: FloatArray) -> Finding:
     said = f"the nearest size trained is {size(params[nearest])}"
     if distance.min() > -BRACKET or distance.max() < BRACKET:
         side = "below" if distance.min() > -BRACKET else "above"
-        return Status.EDGE, f"The optimum lies {side} the sizes trained on this budget: {said}."
+        within = distance.min() < 0 < distance.max()
+        where = f"lies {side} the sizes" if not within else "lies at the edge of the sizes"
+        return Status.EDGE, f"The optimum {where} trained on this budget: {said}."
     if abs(distance[nearest]) > NEAR:
         return Status.GAP, f"No trial within a factor {math.exp(NEAR):.1f} of it: {said}."
     return Status.OK, ""

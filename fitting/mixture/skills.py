@@ -105,12 +105,12 @@ class GuardedModel:
         """Mean and 90 % interval of the mixture."""
         budgets = self.trained.budgets
         own = min(budgets, key=lambda b: abs(math.log(flops / b)))
-        if abs(math.log(flops / own)) < BUDGET_TOLERANCE:
+        if math.isclose(flops, own, rel_tol=1e-9):
             return self._optimum(self.trained, budgets.index(own))
         if not 1 / FARTHEST < flops / own < FARTHEST:
             reason = f"More than {number(FARTHEST)} times beyond what was trained."
             return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
-        if len(budgets) < 2:
+        if len(budgets) < 2 and abs(math.log(flops / own)) > BUDGET_TOLERANCE:
             return missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")
         return self._optimum(_Ladder(self.trained.fit, (flops,)), 0)
 
@@ -125,7 +125,7 @@ class GuardedModel:
         if self._beyond(flops):
             place = np.array([mean]), np.array([flops])
             loss = float(self.trained.fit.with_floors.expected(*place)[self._index, 0])
-        status, reason = self.verdicts.get(flops, (self.status, self.reason))
+        status, reason = self._verdict(flops)
         return Optimum(
             params=params,
             log_params_se=error,
@@ -140,11 +140,29 @@ class GuardedModel:
             extrapolates=self.extent.beyond(flops, params, tokens),
         )
 
+    def _verdict(self, flops: float) -> tuple[Status, str]:
+        """What the sizes trained on a budget say of its optimum, or on both that lie round it."""
+        near = [
+            b for b in self.trained.budgets if abs(math.log(flops / b)) < BUDGET_TOLERANCE
+        ] or neighbours(self.trained.budgets, flops)
+        found = [self.verdicts.get(b, (Status.OK, "")) for b in near]
+        if len(found) == 1 and abs(math.log(flops / near[0])) < BUDGET_TOLERANCE:
+            status, reason = found[0]
+            return (status, reason) if reason else (self.status, self.reason)
+        bad = [(status, reason) for status, reason in found if status is not Status.OK]
+        if not bad:
+            return self.status, self.reason
+        status, reason = bad[-1]
+        between = len(bad) == 2  # else it is said, not marked: a law may well reach so far
+        return status if between else self.status, f"{_NEXT_TO_IT} {reason}"
+
     def law(self) -> PowerLaw:
         """The line through the mixture's ln p* at the trained budgets."""
         budgets = self.trained.budgets
         if len(budgets) < 2:
             return no_law(Status.NOT_IDENTIFIED, _ONE_BUDGET, "guarded")
+        if not (self.trained.optima[1][self._index] < UNKNOWN).any():
+            return no_law(Status.NOT_IDENTIFIED, _NO_OPTIMUM, "guarded")
         line, covariance, scatter = (v[self._index] for v in self.trained.laws)
         (v00, v01), (_, v11) = covariance.tolist()
         return PowerLaw(
@@ -187,6 +205,8 @@ class GuardedModel:
 
 
 _WIDEST = math.exp(2 * Z90 * UNKNOWN)
+_NEXT_TO_IT = "On the trained budget next to it:"
+_NO_OPTIMUM = "No trained budget has an optimum whose interval says where it is."
 _ONE_BUDGET = "Only one budget was trained: other budgets and the law are not determined."
 
 
@@ -273,6 +293,12 @@ def _guarded_model(trained: _Ladder, rows: pd.DataFrame, skill: str, reason: str
         verdicts[budget] = check_near(distance[here], rows["params"].to_numpy(float)[here])
     bad = {b: v for b, v in verdicts.items() if v[0] is not Status.OK}
     return GuardedModel(skill, trained, reason, Extent.of(rows), bad)
+
+
+def neighbours(budgets: tuple[float, ...], flops: float) -> list[float]:
+    """The trained budgets next to another one: one below and one above, as far as there are."""
+    below, above = [b for b in budgets if b < flops], [b for b in budgets if b > flops]
+    return below[-1:] + above[:1]
 
 
 NEIGHBOURS = math.log(1.3)

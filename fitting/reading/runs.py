@@ -106,9 +106,14 @@ def read_runs(
     """
     raw = load(source)
     raw = replace(raw, frame=unpivoted(raw.frame, columns))
-    if where:
-        raw = replace(raw, frame=recognise.where(raw.frame, where, raw.decimal))
-    return tabulate(raw, columns)
+    return tabulate(kept_rows(raw, where), columns)
+
+
+def kept_rows(raw: Raw, where: str) -> Raw:
+    """A raw table's rows for which all conditions hold, see `read_runs`."""
+    if not where:
+        return raw
+    return replace(raw, frame=recognise.where(raw.frame, where, raw.decimal))
 
 
 def tabulate(raw: Raw, columns: Asked | None, *, recognised: bool = True) -> Runs:

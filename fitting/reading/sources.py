@@ -86,6 +86,8 @@ def _file(path: Path) -> Raw:
     if not os.path.exists(path):  # False for names no system takes
         raise TableError(f"no such file: {path}")
     if path.is_dir():
+        if (sweep := path / "observations.parquet").exists():
+            return Raw(flat(pd.read_parquet(sweep)))
         if any(path.rglob("*tfevents*")):
             return load(f"tensorboard:{path}")
         raise TableError(

@@ -82,6 +82,7 @@ class Forecast:
         skills: name to answer; a part that has none holds a ``status`` and a ``reason``.
         front: trades of two skills, where they were asked for.
         warnings: what to know before trusting the numbers.
+        unit: of the losses.
         run: the training to start, where it was asked for.
         files: what was written of it.
     """
@@ -93,6 +94,7 @@ class Forecast:
     skills: Mapping[str, Values]
     front: Any = None
     warnings: tuple[str, ...] = ()
+    unit: str = "nats"
     run: BigRun | ForeignRun | None = None
     files: tuple[Path, ...] = ()
 
@@ -143,7 +145,8 @@ def forecast(
         best=chosen[wanted if wanted in chosen else next(iter(chosen))],
         skills=answers,
         front=_front(fits, ask),
-        warnings=tuple(fits.warnings),
+        warnings=(*fits.warnings, *_doubts(chosen, ask)),
+        unit=str((fits.observations.read or {}).get("loss_unit", "nats")),
     )
 
 
@@ -157,6 +160,15 @@ def known_skill(fits: Mapping[str, Any], name: str, field: str) -> None:
         raise SpecError(
             f"{field}: {name!r} is unknown{did_you_mean(name, fits)}; known: {', '.join(fits)}"
         )
+
+
+def _doubts(chosen: Mapping[str, SkillFit], ask: Ask) -> Iterator[str]:
+    """What the sizes trained on the budgets next to the one asked about say of a number."""
+    for name, fit in chosen.items() if ask.flops is not None else ():
+        assert ask.flops is not None
+        best = fit.at(ask.flops)
+        if best.ok and best.reason != fit.reason:
+            yield f"{name}: {best.reason}"
 
 
 def _check(fits: Fits, ask: Ask) -> None:
@@ -208,7 +220,7 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     best = fit.at(flops)
     answer = _optimum(best)
     answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
-    if best.ok:
+    if math.isfinite(best.params):
         answer["loss_at_optimum"] = _safely(lambda: _range(fit.loss(best.params, best.tokens)))
         answer["choices"] = _safely(lambda: cost_of_choice(fit, flops))
         answer["doubt"] = _safely(lambda: _doubt(fit, best, ask))
@@ -216,7 +228,7 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
         answer["ratios"] = _safely(
             lambda: cost_of_overtraining(fit, flops, tokens_per_param=ratios)
         )
-    if ask.hardware is not None and best.ok:
+    if ask.hardware is not None and math.isfinite(best.params):
         answer["memory"] = ask.hardware.fit(best.params)
         answer["around"] = [
             {"factor": factor, "flops": factor * flops, **_optimum(fit.at(factor * flops))}
@@ -252,9 +264,7 @@ def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
     """The loss of one allocation, and how far it is from the best of its FLOPs."""
     from fitting import cost_of_choice
 
-    rows = fit.observations
-    per_pair = float((rows["flops"] / (rows["params"] * rows["tokens"])).median())
-    flops = per_pair * params * tokens
+    flops = float(fit.convention.flops(params, tokens))
     expected, best = fit.loss(params, tokens), fit.at(flops)
     answer: Values = {
         "params": params,
@@ -265,7 +275,7 @@ def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
         "extrapolates": expected.extrapolates,
         "optimum": _optimum(best),
     }
-    if best.ok:
+    if math.isfinite(best.params):
         (cost,) = cost_of_choice(fit, flops, factors=[params / best.params]).to_dict("records")
         answer |= {"excess": cost["excess"], "wasted": cost["wasted"]}
     return answer

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import Status
+from fitting.laws.bracket import without_spoiled
 from fitting.regression import least_squares
 from fitting.values import Z90
 from sweeper.record.record import Outcome
@@ -83,7 +84,8 @@ def weak_skills(
 def _few(rows: pd.DataFrame) -> str:
     """Why a skill's examples are too few."""
     counted = rows["target_tokens"].dropna() if "target_tokens" in rows else pd.Series(dtype=float)
-    return few_targets(int(counted.iloc[0])) if len(counted) else ""
+    told = int(counted.iloc[0]) if len(counted) else 0
+    return few_targets(told) if told > 1 else ""  # 1: a mean, of nobody knows how many
 
 
 def _uniform(losses: np.ndarray, vocabulary: int | None) -> str:
@@ -97,14 +99,14 @@ def _uniform(losses: np.ndarray, vocabulary: int | None) -> str:
 
 
 def _fall(rows: pd.DataFrame) -> tuple[float, float]:
-    """Share of its loss by which a skill falls from the least budget to the largest, and by how
-    much a budget's best losses scatter, as a share too; 0 with a single budget.
+    """Share of its loss by which a skill falls from the least budget to the best, and by how much
+    a budget's best losses scatter, as a share too; 0 with a single budget.
+
+    The largest budget need not be the best: its sizes may be far from its optimum.
     """
-    budgets = sorted(rows["budget"].unique())
-    first, last = (
-        np.sort(rows.loc[rows["budget"] == b, "loss"].to_numpy(float))[:BEST]
-        for b in (budgets[0], budgets[-1])
-    )
+    parts = rows.sort_values("budget").groupby("budget")["loss"]
+    best = [np.sort(losses.to_numpy(float))[:BEST] for _, losses in parts]
+    first, last = best[0], min(best[1:] or best, key=lambda losses: float(losses.mean()))
     level = abs(float(first.mean())) or 1.0
     noise = math.hypot(float(np.std(first)), float(np.std(last))) / math.sqrt(BEST)
     return float(first.mean() - last.mean()) / level, noise / level
@@ -115,8 +117,8 @@ def _unlearned(fall: float, noise: float) -> str:
         return ""
     how = f"falls by {percent(fall, 1)}" if fall >= 0.001 else "does not fall"
     return (
-        f"its loss {how} from the least budget to the largest, while others' do: nothing of it is "
-        "learned at these budgets; leave it out, check its targets, or train on larger budgets"
+        f"its loss {how} from the least budget to any larger one, while others' do: nothing of it "
+        "is learned at these budgets; leave it out, check its targets, or train on larger budgets"
     )
 
 
@@ -137,18 +139,20 @@ def _hidden(fit: SkillFit) -> str:
 def _chance_alike(rows: pd.DataFrame) -> float:
     """Chance of losses that differ this much between sizes if size had no effect on a budget.
 
-    An F test of one parabola in ln p / C^.5 under a level for each budget; NaN with too few
-    trials.
+    An F test of one parabola in ln p / C^.5 under a level for each budget, without spoiled trials;
+    NaN with too few.
     """
     from scipy.special import fdtrc
 
-    budgets = rows["budget"].to_numpy(float)
+    parts = [(float(str(budget)), curve) for budget, curve in rows.groupby("budget")]
+    sound = without_spoiled([curve for _, curve in parts])
+    budgets = np.concatenate([[c] * len(x) for (c, _), (x, _) in zip(parts, sound, strict=True)])
     levels = (budgets[:, None] == np.unique(budgets)).astype(float)
-    x = np.log(rows["params"].to_numpy(float) / np.sqrt(budgets))
+    x = np.concatenate([x for x, _ in sound]) - 0.5 * np.log(budgets)
     x -= x.mean()
     if len(x) < levels.shape[1] + 2 + LEAST_FREE or len(np.unique(x.round(3))) < 3:
         return math.nan
-    y = rows["loss"].to_numpy(float)
+    y = np.concatenate([y for _, y in sound])
     curved = least_squares(np.column_stack([levels, x, x**2]), y)
     level = least_squares(levels, y)
     gained = (level.squares - curved.squares) / 2

@@ -193,11 +193,14 @@ def _has_number(said: Forecast) -> bool:
     """Whether anything that was asked has an answer."""
     parts = ("allocation", "serving", "sampling")
     return any(
-        one.get("status") == "ok"
+        math.isfinite(one.get("params", math.nan))
         or any(one[part].get("status", "ok") == "ok" for part in parts if part in one)
         for one in said.skills.values()
     )
 
+
+MARKED = 6
+"""Budgets that a note names."""
 
 SHOWN_ROWS = 10
 """Excluded rows printed to a terminal; `--json` has all."""
@@ -226,19 +229,26 @@ def _remarks(fits: Fits) -> list[str]:
 
 
 def _doubtful(fits: Fits) -> list[str]:
-    """Budgets whose optimum is no plain answer, with the reason of the largest."""
+    """Budgets whose optimum is no plain answer, by status, with the reason of the largest."""
+    from sweeper.analysis.conclusions import status_word
     from sweeper.text import number
 
     doubtful = {
         skill: [at for at in fit.optima if not at.ok and math.isfinite(at.params)]
         for skill, fit in fits.items()
     }
-    return [
-        f"{skill}: no plain optimum at {', '.join(number(at.flops) for at in some)} FLOPs: "
-        f"{some[-1].reason}"
-        for skill, some in doubtful.items()
-        if some
-    ]
+    said = []
+    for skill, some in doubtful.items():
+        for status in dict.fromkeys(at.status for at in some):
+            alike = [at for at in some if at.status is status]
+            shown = [number(at.flops) for at in alike]
+            more = f" and {len(shown) - MARKED} more" if len(shown) > MARKED else ""
+            each = f"at {number(alike[-1].flops)}: " if len(shown) > 1 else ""
+            said.append(
+                f"{skill}: {status_word(status)} at {', '.join(shown[:MARKED])}{more} FLOPs; "
+                f"{each}{alike[-1].reason}"
+            )
+    return said
 
 
 def _json(values: dict[str, Any]) -> str:

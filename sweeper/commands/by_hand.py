@@ -12,6 +12,7 @@ import typer
 from sweeper.commands.console import (
     AsJson,
     Out,
+    Rows,
     Set,
     SpecFile,
     Where,
@@ -52,6 +53,7 @@ def suggest(
     n: Count = 8,
     ladder: Path | None = opt("--ladder", "CSV of the sizes there are; default any."),
     columns: str | None = opt("--columns", "Columns to take: loss=eval/loss,params=N."),
+    where: Rows = None,
     tolerance: float = opt("--tolerance", "Wanted precision of the best size: 0.1 is 10 %.", 0.10),
     as_json: AsJson = False,
     as_csv: bool = opt("--csv", "Print CSV.", False),
@@ -61,7 +63,7 @@ def suggest(
     from sweeper.search.suggest import suggest_for
 
     found = suggest_for(
-        _table(runs, columns), budgets=_budgets(budgets), allowance=allowance, n=n,
+        _table(runs, columns, where or ""), budgets=_budgets(budgets), allowance=allowance, n=n,
         ladder=ladder, tolerance=tolerance,
     )  # fmt: skip
     if isinstance(found, Finished):
@@ -81,16 +83,16 @@ def suggest(
         show(_lines(found))
 
 
-def _table(source: str, columns: str | None) -> pd.DataFrame:
+def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     """The runs that have losses, and those under way: without one, or said to be running."""
     import pandas as pd
 
     from fitting.errors import TableError
-    from fitting.reading.runs import read_runs
+    from fitting.reading.runs import kept_rows, read_runs
     from fitting.reading.sources import load
     from fitting.reading.terms import parse_columns
 
-    raw, asked = load(source).frame, parse_columns(columns) if columns else {}
+    raw, asked = kept_rows(load(source), where).frame, parse_columns(columns) if columns else {}
     parts, out = [], raw.index
     try:
         seen = read_runs(raw, asked)

@@ -43,7 +43,7 @@ def compare(
         metavar="C,...",
     ),
     skills: str | None = opt("--skills", "Only these.", metavar="A,B"),
-    margin: float = opt("--margin", "Differences below this factor count as none.", 1.1),
+    margin: float = opt("--margin", "`no difference` means surely less than this.", 1.1),
     level: float = opt("--level", "Chance of any false better or worse.", 0.05),
     anytime: bool = opt("--anytime", "Valid at every look while runs come in.", False),
     figure: Path | None = opt("--figure", "Draw multipliers over compute: SVG, PNG or PDF."),

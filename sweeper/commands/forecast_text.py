@@ -22,7 +22,7 @@ def lines(said: Forecast) -> list[str]:
     """The lines of one forecast."""
     skills = said.skills
     shown = [*_held(said), *_optima(skills)]
-    shown += _choices(skills, "choices", "factor", _times, "A wrong size on the same budget costs")
+    shown += _choices(said, "choices", "factor", _times, "A wrong size on the same budget costs")
     shown += _block("Half and twice as much would train:", [
         f"{name:<{WIDTH}} " + ";   ".join(
             f"{_times(near['factor'])} ({number(near['flops'], 2)} FLOPs): {_short(near)}"
@@ -31,19 +31,23 @@ def lines(said: Forecast) -> list[str]:
         for name, one in skills.items() if "around" in one
     ])  # fmt: skip
     shown += _block("Loss of the allocation that was asked about:", [
-        f"{name:<{WIDTH}} {_allocation(one['allocation'])}"
+        f"{name:<{WIDTH}} {_allocation(one['allocation'], said.unit)}"
         for name, one in skills.items() if "allocation" in one
     ])  # fmt: skip
     shown += _choices(
-        skills, "ratios", "tokens_per_param", "{:g} t/p".format, "Other tokens per parameter cost"
+        said, "ratios", "tokens_per_param", "{:g} t/p".format, "Other tokens per parameter cost"
     )
     shown += _block("Not knowing the size exactly wastes on average, trained at the best guess:", [
         f"{name:<{WIDTH}} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
     ])  # fmt: skip
     served = said.ask.demand is not None
-    title = "Least lifetime cost" if served else f"Least compute for {said.ask.target_loss} nats"
+    title = (
+        "Least lifetime cost"
+        if served
+        else f"Least compute for {said.ask.target_loss} {said.unit}"
+    )
     shown += _block(f"{title} (by the plain surface):", [
-        f"{name:<{WIDTH}} {_serving(one['serving'])}" for name, one in skills.items()
+        f"{name:<{WIDTH}} {_serving(one['serving'], said.unit)}" for name, one in skills.items()
         if "serving" in one
     ])  # fmt: skip
     for name, one in skills.items():
@@ -74,10 +78,10 @@ def _times(factor: float) -> str:
 
 
 def _choices(
-    skills: Mapping[str, Values], part: str, key: str, title: Callable[[float], str], what: str
+    said: Forecast, part: str, key: str, title: Callable[[float], str], what: str
 ) -> list[str]:
-    """What other choices cost every skill: nats, and the share of the compute they waste."""
-    rows = {name: one[part] for name, one in skills.items() if part in one}
+    """What other choices cost every skill: loss, and the share of the compute they waste."""
+    rows = {name: one[part] for name, one in said.skills.items() if part in one}
     known = {name: row for name, row in rows.items() if not isinstance(row, dict)}
     refused = [f"{name:<{WIDTH}} {_refusal(rows[name])}" for name in rows if name not in known]
     if not known:
@@ -89,7 +93,7 @@ def _choices(
     ]
     # Below the table: a sentence in a cell would stretch its column.
     shown = [*grid(head, cells), *refused]
-    return _block(f"{what} (nats, and the share of the compute wasted):", shown)
+    return _block(f"{what} ({said.unit}, and the share of the compute wasted):", shown)
 
 
 def _held(said: Forecast) -> list[str]:
@@ -133,12 +137,12 @@ def _memory(hardware: Hardware, params: float) -> str:
 
 
 def _short(one: Values) -> str:
-    if one["status"] != "ok":
+    if not math.isfinite(one["params"]):
         return status_word(one["status"])
     return f"{si(one['params'])} on {si(one['tokens'])} tokens"
 
 
-def _allocation(one: Values) -> str:
+def _allocation(one: Values, unit: str) -> str:
     if one["status"] != "ok":
         return _refusal(one)
     said = f"{one['loss']:.4g}"
@@ -146,11 +150,11 @@ def _allocation(one: Values) -> str:
         said += f" (90 %: {one['low']:.4g} to {one['high']:.4g})"
     said += f" for {number(one['flops'])} FLOPs{_beyond(one)}"
     best = one["optimum"]
-    if best["status"] != "ok" or "wasted" not in one:
+    if "wasted" not in one:
         return f"{said}; the best size there has no number ({status_word(best['status'])})"
     return (
         f"{said}; the best size for them is {si(best['params'])} on {si(best['tokens'])}: "
-        f"{one['params'] / best['params']:.2g} times that size costs {one['excess']:+.2g} nats "
+        f"{one['params'] / best['params']:.2g} times that size costs {one['excess']:+.2g} {unit} "
         f"and wastes {percent(one['wasted'])} of the compute"
     )
 
@@ -171,28 +175,29 @@ def _refusal(values: Any) -> str:
 
 
 def _optimum(one: Values) -> str:
-    if one["status"] != "ok":
+    if not math.isfinite(one["params"]):
         return _refusal(one) + _beyond(one)
     low, high = one["interval"]
+    mark = "" if one["status"] == "ok" else f", {status_word(one['status'])}: {one['reason']}"
     return (
         f"{si(one['params'])} params on {si(one['tokens'])} tokens "
-        f"(90 %: {si(low)} to {si(high)}){_beyond(one)}"
+        f"(90 %: {si(low)} to {si(high)}){_beyond(one)}{mark.rstrip('.')}"
     )
 
 
 def _beyond(one: Values) -> str:
     factor = one["extrapolates"]
-    return f", {number(factor)} times beyond the data" if factor > 1 else ""
+    return f", {number(factor)} times beyond the data" if factor > 1.01 else ""
 
 
-def _serving(one: Values) -> str:
+def _serving(one: Values, unit: str) -> str:
     if one["status"] != "ok":
         return _refusal(one)
     low, high = one["interval"]
     known = f"90 %: {si(low)} to {si(high)}" if high < float("inf") else "no interval"
     reach = (
         f"{si(one['params'])} params ({known}) on {si(one['tokens'])} tokens reach "
-        f"{one['loss']:.4g} nats for {number(one['cost'])} {_unit(one)}"
+        f"{one['loss']:.4g} {unit} for {number(one['cost'])} {_unit(one)}"
     )
     if not one["demand_tokens"]:
         return f"{reach}{_beyond(one)}"
