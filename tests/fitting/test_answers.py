@@ -10,7 +10,7 @@ from fitting import fit_skills
 from fitting.decisions.regret import cost_of_choice
 from fitting.decisions.tradeoffs import serve
 from fitting.errors import Status
-from fitting.values import Convention
+from fitting.values import Convention, FloatArray
 
 BUDGETS = (1e18, 3e18, 1e19, 3e19)
 
@@ -25,8 +25,9 @@ def table(low: float = 0.2, top: float = 5.0, noise: float = 0.003) -> pd.DataFr
     for flops in BUDGETS:
         params = (flops / 120) ** 0.5 * np.geomspace(low, top, 8)
         tokens = flops / 6 / params
-        parts.append(pd.DataFrame({"flops": flops, "params": params, "tokens": tokens,
-                                   "loss": loss(params, tokens) + noise * rng.normal(size=8)}))  # fmt: skip
+        measured = loss(params, tokens) + noise * rng.normal(size=8)
+        columns = {"flops": flops, "params": params, "tokens": tokens, "loss": measured}
+        parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -67,11 +68,11 @@ def test_no_law_where_no_budget_has_an_optimum() -> None:
 @pytest.mark.parametrize("width", [50_304, 500_000])
 def test_a_count_that_flattens_with_size_is_followed(width: int) -> None:
     """Embeddings left out: flops / (params tokens) falls from far above 6 towards it."""
-    layers = np.arange(4, 60, 2)
+    layers = np.arange(4.0, 60.0, 2.0)
     wide = layers * 64
-    params, counted = 12.0 * layers * wide**2, 12.0 * layers * wide**2 + width * wide
-    tokens = 20 * params
-    flops = 6 * counted * tokens
+    params: FloatArray = 12 * layers * wide**2
+    tokens: FloatArray = 20 * params
+    flops: FloatArray = 6 * (params + width * wide) * tokens
     own = Convention.of(flops, params, tokens)
     assert own.varies
     np.testing.assert_allclose(own.flops(params, tokens), flops, rtol=0.12)
