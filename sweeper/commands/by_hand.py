@@ -221,8 +221,12 @@ def tell(
     tokens: float | None = opt("--tokens", "It was trained on when it failed."),
 ) -> None:
     """Record what became of a trial that was asked for."""
+    from sweeper.errors import SpecError
+
     sweep = load(directory, None)
     given = _losses(losses) if losses else None
+    if failed and given:
+        raise SpecError("--failed: a trial that failed has no losses: give one or the other")
     state = sweep.tell(directory, trial, given, failed=failed, kind=kind, tokens=tokens)
     print(f"{trial}: {state}" + ", to be launched again" * (state == "running"))
 
@@ -233,6 +237,8 @@ def _losses(items: list[str]) -> dict[str, float]:
     found = {}
     for item in items:
         name, separator, value = item.rpartition("=")
+        if name in found:
+            raise SpecError(f"{item!r}: {name} is told twice")
         try:
             found[name] = float(value)
         except ValueError:

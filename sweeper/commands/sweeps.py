@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sweeper.commands.console import (
+    NO_NUMBER,
     AsJson,
     Columns,
     Out,
@@ -224,6 +225,8 @@ def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False)
     forget_output()
     if stopped:
         raise typer.Exit(STOPPED)
+    if not results.fittable:
+        raise typer.Exit(NO_NUMBER)
 
 
 @app.command()
@@ -314,10 +317,8 @@ def _closing(results: Results) -> str:
 
     finished = results.finished
     if not results.fittable:
-        return (
-            f"\nNo trial has finished ({finished.reason if finished else 'interrupted'}); "
-            f"`isoskill status {results.directory.root}` and the ledger's events say why"
-        )
+        detail = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
+        return f"\n{results.nothing_finished} ({detail})"
     fits = results.fit()
     found = [
         *conclusions(fits, results.aggregate, weak_in(results, fits)),

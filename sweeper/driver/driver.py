@@ -231,7 +231,10 @@ class Driver:
             self._forget(trial, "fault", {"kind": kind, "reason": detail})
             return
         tries = f" ({progress.attempts} attempts)" if progress.attempts > 1 else ""
-        spent = self._spent(attempt.start, attempt.tokens)
+        # Its losses are what fails where the training itself has ended, and is paid for.
+        whole = kind in UNFINISHED
+        tokens = attempt.start.allocation.tokens if whole else attempt.tokens
+        spent = self._spent(attempt.start, tokens)
         self._ledger.fail(trial, f"{reason}{tries}", spent_flops=spent, fault=kind)
         self._forget(trial, "failed", {"reason": reason})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
@@ -54,6 +55,7 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     yield from _idle_gpus(sweep)
     yield from _law_range(sweep)
     yield from _short_grid(sweep, grid)
+    yield from _short_allowance(sweep)
     yield from _trainer(sweep)
     yield from _variants(sweep)
 
@@ -99,6 +101,17 @@ def _trainer(sweep: Spec) -> Iterator[str]:
     """Warn of a trainer's program that is not here, and of a ladder beside the guessed optima."""
     if sweep.trainer is None:
         return
+    said = " ".join(sweep.trainer.command)
+    if said and not re.search(r"\{(tokens|steps|flops)\b", said):
+        yield (
+            "trainer.command names neither {tokens} nor {steps} nor {flops}: every trial of a "
+            "size would run the same training"
+        )
+    if said and "{directory" not in said:
+        yield (
+            "trainer.command names no {directory}: the trainer cannot know where its trial's "
+            "losses and checkpoints belong"
+        )
     missing = foreign.missing_program(sweep.trainer)
     if missing:
         yield f"{missing} (where the trials run it may be)"
@@ -111,6 +124,17 @@ def _trainer(sweep: Spec) -> Iterator[str]:
                 f"optimum guessed at {number(flops)} FLOPs, {si(guess)} params "
                 "(search.tokens_per_param): an optimum at their edge cannot be told"
             )
+
+
+def _short_allowance(sweep: Spec) -> Iterator[str]:
+    """Warn where the largest budget gets no curve."""
+    top = sweep.budgets[-1]
+    if sweep.allowance < foreign.LEAST_SIZES * top:
+        yield (
+            f"the allowance, {number(sweep.allowance)} FLOPs, pays {sweep.allowance / top:.2g} "
+            f"trials on the largest budget ({number(top)}); an optimum of its own takes "
+            f"{foreign.LEAST_SIZES}: raise it to five times that budget, or leave the budget out"
+        )
 
 
 def shares(data: Data) -> Iterator[str]:

@@ -52,14 +52,33 @@ class Outcome:
         reference = self.table["mix"] == self.sweep.space.mix
         return bool((reference & (self.table["status"] == "finished")).any())
 
+    @property
+    def nothing_finished(self) -> str:
+        """Why there is nothing to fit, and what to do."""
+        trials = self.table.drop_duplicates("trial_id")
+        failed = trials[trials["status"] != "finished"]
+        if failed.empty:
+            return "No trial has finished yet: there is nothing to fit"
+        reason = failed["reason"].astype(str).mode().iloc[0] if "reason" in failed else ""
+        first = reason.partition("\n")[0][:200]
+        return (
+            f"No trial has finished: {len(failed)} failed, most of them so: {first!r}. Mend that, "
+            "and start the sweep in a new directory"
+        )
+
     def fit(self, method: Method = "guarded", *, mix: str | None = None) -> Fits:
         """Fit every skill's optima and law under one mix; see `fitting.fit_skills`.
 
         Args:
             mix: which one, where the sweep has several; the reference by default.
-        """
-        from fitting import fit_skills
 
+        Raises:
+            TableError: no trial has finished.
+        """
+        from fitting import TableError, fit_skills
+
+        if mix is None and not self.fittable:
+            raise TableError(self.nothing_finished)
         rows = self.table["mix"] == (mix or self.sweep.space.mix)
         return fit_skills(self.table.loc[rows, list(FITTED)], method=method)
 

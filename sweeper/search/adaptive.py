@@ -31,7 +31,7 @@ from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import closing, opening, safeguards
 from sweeper.search.fit_state import FitState, fit_state, half_widths
-from sweeper.search.history import GOLDEN, FitCache, allocations
+from sweeper.search.history import GOLDEN, FitCache, allocations, finished
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
@@ -41,7 +41,10 @@ PLACES = 21
 """Sizes considered per budget (adaptive study, section 6)."""
 
 MOST_WITHOUT_FIT = 24
-"""Trials without a single loss after which the search gives up (assumption)."""
+"""Trials after which the search gives up where too few have losses (assumption)."""
+
+MOST_WITHOUT_LOSS = 6
+"""The same where none has: a trainer that fails each time is at fault, not the trials."""
 
 UNINFORMED_SHARE = 0.25
 """Share of the allowance that free slots may spend beyond the opening before any loss is known.
@@ -74,6 +77,9 @@ class AdaptiveSearch:
         """Return the trials that teach most; see `sweeper.search.protocol.Search`."""
         ended = allocations(observations)
         selection = Selection(self.space, ended, pending, remaining_flops, n)
+        if len(ended) >= MOST_WITHOUT_LOSS and finished(observations).empty:
+            detail = f"{len(ended)} trials have ended, none of them with losses."
+            return selection.answer("nothing-helps", lambda: detail)
         known, allowance = selection.known, selection.allowance
         selection.take(opening.missing(self.space, self.settings, known, allowance=allowance))
         state = self._fitted(observations)

@@ -12,6 +12,7 @@ from sweeper.errors import SpecError, did_you_mean
 from sweeper.spec.presets import PAPER
 from sweeper.spec.sections import Sizes
 from sweeper.text import number, si
+from trainables.corpora.vocabulary import check_vocabulary
 from trainables.data import Data, Prepared
 from trainables.families import Model
 from trainables.skills.catalog import catalog
@@ -87,9 +88,11 @@ def mixes(
 
 def corpus(data: Data, model: Model) -> None:
     """Refuse a prepared corpus that does not fit the model."""
-    if data.corpus is None:
-        return
     try:
+        if data.corpus is None:
+            if data.source == "builtin":
+                check_vocabulary(model.vocabulary)
+            return
         data.corpus.check_vocabulary(model.vocabulary)
         data.corpus.check_context(model.context)
     except ValueError as error:

@@ -169,7 +169,7 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec, refused):
     assert "belongs to another sweep: budgets: 1 trial of 3e11 FLOPs" in said
 
 
-def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
+def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused):
     from sweeper import Results, Sweep
     from sweeper.commands.sweeps import _closing
     from sweeper.record.directory import Directory
@@ -183,7 +183,9 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path):
     ledger.close()
     results = Results(tmp_path)
     results.export()
-    assert "No trial has finished" in _closing(results)
+    assert "No trial has finished: 1 failed, most of them so: 'out of memory'" in _closing(results)
+    for command in (("fit",), ("predict", "--flops", "1e12")):
+        assert "'out of memory'" in refused(command[0], tmp_path, *command[1:])
     assert "1 trials, integrity ok" in said("status", tmp_path, "--backup", tmp_path / "copy")
     assert Ledger(tmp_path / "copy").check() == "ok"
     assert "1 failed" in said("status", tmp_path)

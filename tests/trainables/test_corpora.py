@@ -10,7 +10,7 @@ import pytest
 
 from trainables.corpora import Documents, Family, Stream, evaluation_sets, knowledge
 from trainables.corpora import vocabulary as v
-from trainables.corpora.stream import check_vocabulary
+from trainables.corpora.vocabulary import check_vocabulary
 from trainables.data import CLASSES, Data
 
 CONTEXT = 60

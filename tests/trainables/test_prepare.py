@@ -354,6 +354,7 @@ def test_runs_are_equal_where_tokens_are() -> None:
     ("source", "message"),
     [
         ({"files": "nothing*.jsonl"}, r"no file matches nothing\*\.jsonl"),
+        ({"files": "code"}, r"code is a folder: write code/\*\*/\*\.txt"),
         ({"files": "prose*.jsonl", "text": "body"}, "no column 'body'; there are language, text"),
         ({"files": "prose*.jsonl", "where": {"lang": "de"}}, "no column 'lang'"),
         ({"files": "prose*.jsonl", "where": {"language": "fr"}}, "no document with text where"),

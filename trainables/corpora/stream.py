@@ -88,16 +88,3 @@ class Stream:
             rows = np.flatnonzero(kinds == kind)
             tokens[rows] = self._generators[name](rng, count=rows.size).tokens
         return tokens
-
-
-def check_vocabulary(size: int) -> None:
-    """Refuse a model that cannot read the built-in corpora.
-
-    Raises:
-        ValueError: the vocabulary is too small.
-    """
-    if size < len(vocabulary.SPELLING):
-        raise ValueError(
-            f"model.vocabulary: {size} is less than the {len(vocabulary.SPELLING)} tokens of the "
-            f"built-in corpora; use {vocabulary.SIZE}"
-        )

@@ -11,7 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from trainables.corpora.documents import IntArray
 from trainables.corpora.prepared import Packed
-from trainables.corpora.stream import Stream, check_vocabulary
+from trainables.corpora.stream import Stream
+from trainables.corpora.vocabulary import check_vocabulary
 from trainables.data import BuiltIn, Data, Prepared
 
 TrainingData = Stream | Packed

@@ -54,3 +54,16 @@ TOKEN_BYTES: npt.NDArray[np.int64] = np.array([len(word) + 1 for word in SPELLIN
 def spell(tokens: npt.NDArray[np.int64]) -> str:
     """The text of a sequence of tokens."""
     return " ".join(SPELLING[token] for token in tokens)
+
+
+def check_vocabulary(size: int) -> None:
+    """Refuse a model that cannot read the built-in corpora.
+
+    Raises:
+        ValueError: the vocabulary is too small.
+    """
+    if size < len(SPELLING):
+        raise ValueError(
+            f"model.vocabulary: {size} is less than the {len(SPELLING)} tokens of the "
+            f"built-in corpora; use {SIZE}"
+        )

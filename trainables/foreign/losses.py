@@ -96,6 +96,11 @@ def _sum(name: str, value: Any, kind: str, where: str) -> dict[str, Any]:
             f'{{"nll": sum over the targets, "tokens": their number, "bytes": theirs}}'
         )
     nll = math.nan if parts["nll"] is None else float(parts["nll"])
+    if nll <= 0:
+        raise LossesError(
+            f"{where}: {name}: {nll:g} is not above 0; write nats per token, the mean of "
+            "-ln(probability), as 2.31"
+        )
     whole = {"tokens": int(tokens), "bytes": int(parts.get("bytes", 0))}
     return {"nll": nll, **whole, "examples": int(parts.get("examples", 1)), "class": kind}
 

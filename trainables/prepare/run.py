@@ -127,6 +127,9 @@ def _same_as_before(corpora: Corpora, parts: list[Part], root: Path) -> None:
         return
     before = json.loads(path.read_text(encoding="utf-8"))
     changed = [key for key in spec if spec[key] != before["spec"].get(key)]
+    if changed and not (root / TOKEN_BYTES).exists():
+        _write(path, {"spec": spec, "parts": found})  # nothing rests on the former one
+        return
     if changed:
         raise PrepareError(
             f"{root} was prepared from another spec ({', '.join(changed)} differ); choose another "

@@ -174,6 +174,12 @@ def _files(source: Source) -> list[str]:
 
 def _check_kinds(files: list[str], source: Source, where: str) -> None:
     """See that a source's files are there, and can be read alike."""
+    folders = [pattern for pattern in source.files if Path(pattern).is_dir()]
+    if folders and not files:
+        raise PrepareError(
+            f"{where}.files: {folders[0]} is a folder: write {Path(folders[0]) / '**' / '*.txt'}, "
+            "or whatever its files are called"
+        )
     if source.files and not files:
         raise PrepareError(
             f"{where}.files: no file matches {', '.join(source.files)} (from {Path.cwd()})"

@@ -260,6 +260,9 @@ def _distance(curves: Curves, weights: FloatArray, want: FloatArray) -> float:
 
 def _range(rows: pd.DataFrame) -> str:
     """The budgets on which the choice matters most and least, by one method."""
+    rows = rows[np.isfinite(rows["log_ratio"])]
+    if rows.empty:
+        return "No budget has optima by two choices of loss: what the choice moves is not known."
     most, least = rows.loc[rows["log_ratio"].idxmax()], rows.loc[rows["log_ratio"].idxmin()]
 
     def shown(row: Mapping[str, Any]) -> str:

@@ -75,3 +75,20 @@ def test_few_targets_are_named_whatever_the_curve() -> None:
     assert list(found) == ["tiny"]
     assert "measured on 40 target tokens" in found["tiny"] and "500 or more" in found["tiny"]
     assert few_targets(500) == ""
+
+
+def test_a_mean_loss_of_nobody_knows_how_many_targets_is_not_called_few() -> None:
+    assert _weak(_table(code=_sound).assign(target_tokens=1.0)) == {}
+
+
+def test_one_diverged_trial_hides_no_optimum() -> None:
+    table = _table(code=_sound)
+    table.loc[5, "loss"] = 9.0
+    assert _weak(table) == {}
+
+
+def test_small_models_on_the_largest_budget_are_not_a_skill_unlearned() -> None:
+    table = _table(code=_sound, other=_sound)
+    top = (table["skill"] == "code") & (table["flops"] == table["flops"].max())
+    table.loc[top, "loss"] = table.loc[table["flops"] == 1e11, "loss"].max()
+    assert "learned" not in _weak(table).get("code", "")

@@ -76,6 +76,46 @@ def test_an_optimum_beyond_the_sizes_of_its_budget_is_marked(tmp_path: Path) -> 
     assert "(at the edge)" in text and "lies above the sizes trained" in text
 
 
+def test_a_marked_optimum_is_a_number_everywhere(tmp_path: Path) -> None:
+    """What `fit` marks `predict` gives with the mark, and its JSON has beside what it costs."""
+    table = _table()
+    flops = 6 * table["N"] * table["train_tokens"]
+    small = table["N"] < 0.4 * (flops.max() / 120) ** 0.5
+    path = tmp_path / "cut.csv"
+    table[(flops < 0.9 * flops.max()) | small].to_csv(path, index=False)
+    text = say("predict", path, "--flops", "3e19")
+    assert "no number" not in text and "at the edge: The optimum lies above" in text
+    found = answer("predict", path, "--flops", "3e19")["skills"]["loss"]
+    assert found["status"] == "edge" and found["choices"] and found["doubt"]["wasted"] < 0.1
+    beyond = say("predict", path, "--flops", "9e19")
+    assert "note: loss: On the trained budget next to it: The optimum lies above" in beyond
+
+
+def test_losses_are_told_in_the_unit_of_the_table(tmp_path: Path) -> None:
+    _table("val_bpb").to_csv(tmp_path / "bits.csv", index=False)
+    text = say("predict", tmp_path / "bits.csv", "--flops", "1e20", "--params", "1e9",
+               "--tokens", "2e10")  # fmt: skip
+    assert "(bits per byte, and the share" in text and " bits per byte and wastes" in text
+    assert "nats" not in text
+
+
+def test_suggestions_for_some_rows_and_for_a_sweeps_directory(tmp_path: Path) -> None:
+    table = _table().assign(epochs=[1] * 21 + [9] * 7)
+    table.to_csv(tmp_path / "all.csv", index=False)
+    asked = ("--budgets", "1e19", "--allowance", "1e20", "-n", 2)
+    some = say("suggest", tmp_path / "all.csv", *asked, "--where", "epochs<=4")
+    table[table["epochs"] == 1].to_csv(tmp_path / "one.csv", index=False)
+
+    def rows(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.strip().startswith("1e19")]
+
+    assert rows(some) and rows(some) == rows(say("suggest", tmp_path / "one.csv", *asked))
+    frame = pd.DataFrame({"params": table["N"], "tokens": table["train_tokens"],
+                          "loss": table["val_loss"], "status": "finished"})  # fmt: skip
+    frame.to_parquet(tmp_path / "observations.parquet")
+    assert rows(say("suggest", tmp_path, *asked))
+
+
 def test_columns_and_where(tmp_path: Path) -> None:
     table = _table().assign(test_loss=9.0, epochs=[1] * 21 + [9] * 7)
     table.to_csv(tmp_path / "two.csv", index=False)

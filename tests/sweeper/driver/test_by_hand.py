@@ -99,6 +99,7 @@ def test_losses_may_lie_in_the_directory_and_nan_is_diverged(tmp_path):
         ({"code": 2}, "no loss of validation"),
         ({"code": 2, "validatoin": 3}, r"'validatoin' is unknown \(did you mean 'validation'"),
         ({"code": "2", "validation": 3}, "'2' is text"),
+        ({"code": -2.0, "validation": 3}, "-2 is not above 0"),
     ],
 )
 def test_losses_of_other_skills_are_refused(tmp_path, given, words):

@@ -69,6 +69,15 @@ def test_trials_start_end_and_finish(ledger):
     assert reserved == 0
 
 
+def test_a_training_whose_losses_cannot_be_read_is_paid_for(ledger):
+    driver = Driver(SWEEP, ledger, Listed(1e4))
+    start = begin(driver)
+    record = {"status": "failed", "kind": "losses", "reason": "losses.json: is no JSON"}
+    driver.ended(start.trial_id, record)
+    spent, reserved = ledger.totals()
+    assert spent == pytest.approx(start.allocation.flops, rel=0.01) and reserved == 0
+
+
 def test_waiting_does_not_ask_the_search_again(ledger):
     search = Listed(1e4)
     driver = Driver(SWEEP, ledger, search)

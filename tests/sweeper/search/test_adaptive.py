@@ -106,6 +106,15 @@ def test_stops_when_all_intervals_are_narrow_and_the_law_was_checked() -> None:
     assert np.abs(errors(table, truth)).max() < 0.3
 
 
+def test_a_trainer_that_always_fails_is_not_started_two_dozen_times() -> None:
+    def broken(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
+        raise TrialFailed("no such file")
+
+    search = build(SearchSettings(), TOY, TOY_WORLD.skills)
+    table = run(search, TOY, broken, skills=TOY_WORLD.skills, allowance=6e12, slots=2, seed=1)
+    assert table["trial_id"].nunique() in (6, 7)
+
+
 def test_region_where_trials_fail_is_left_alone() -> None:
     def loss(allocation: Allocation, rng: np.random.Generator) -> dict[str, float]:
         if allocation.params > 90_000:
