@@ -138,6 +138,14 @@ def _start(cluster: Cluster, quiet: dict[str, Any], files: Path) -> Any:
                 ) from error
 
 
+def own_ray_ended() -> bool:
+    """Whether the process that runs trials, of a Ray that was started here, has ended."""
+    from ray._private import worker  # Ray has no public way to ask without waiting for it
+
+    node = worker._global_node
+    return node is not None and any(kind == "raylet" for kind, _ in node.dead_processes())
+
+
 @contextmanager
 def loopback() -> Iterator[None]:
     """Let a Ray that is started here take 127.0.0.1 for its own address.

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
@@ -18,16 +19,27 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+LOOKS_S = 0.5
+"""Seconds between looks whether Ray has ended, too."""
+
+
 class Interrupts:
     """Listens to the signals while it is entered; only a main thread can.
+
+    A signal to the whole process group (`timeout`, systemd) ends Ray's own processes, too: nothing
+    is left to stop in order, and Ray would look for them for a minute, also in shutting down.
+
+    Args:
+        gone: whether they have ended.
 
     Attributes:
         asked: the first signal's number, 0 while there was none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gone: Callable[[], bool] | None = None) -> None:
         self.asked = 0
         self._before: dict[int, Any] = {}
+        self._gone = gone
 
     def __enter__(self) -> Interrupts:
         """Take the signals."""
@@ -50,11 +62,25 @@ class Interrupts:
         if self.asked and number == signal.SIGHUP:
             return
         if self.asked:
-            # All that was recorded is on the disk, and Ray's processes end with this one.
-            _say(b"stopped at once; the same command goes on\n")
-            os._exit(128 + number)
+            _end(number)
         self.asked = number
         _say(b"stopping: trials in training write a checkpoint; once more stops at once\n")
+        if self._gone is not None:
+            threading.Thread(target=_look, args=(self._gone, number), daemon=True).start()
+
+
+def _look(gone: Callable[[], bool], number: int) -> None:
+    """End at once when there is no Ray any more to stop trials by."""
+    while not gone():
+        time.sleep(LOOKS_S)
+    _say(b"Ray's own processes were ended, too: ")
+    _end(number)
+
+
+def _end(number: int) -> None:
+    """All that was recorded is on the disk, and Ray's processes end with this one."""
+    _say(b"stopped at once; the same command goes on\n")
+    os._exit(128 + number)
 
 
 @contextmanager

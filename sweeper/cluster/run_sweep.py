@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.cluster.capacity import most_pending
-from sweeper.cluster.connect import connected, ray_gauge, session_directory
+from sweeper.cluster.connect import connected, own_ray_ended, ray_gauge, session_directory
 from sweeper.cluster.interrupts import Interrupts
 from sweeper.cluster.mps import shared_gpus
 from sweeper.cluster.searcher import Halt, LedgerSearcher, Watch
@@ -76,7 +76,7 @@ def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = 
                     shown = Progress(sweep, ledger, dashboard, progress, left)
                     driver.listeners += [shown, pulse, gauges]
                     # Entered last: Ray takes SIGTERM for itself when it is started.
-                    with shown, gauges, Interrupts() as interrupts:
+                    with shown, gauges, Interrupts(own_ray_ended) as interrupts:
                         _run(sweep, directory, ledger, driver, interrupts)
         finally:
             ledger.close()

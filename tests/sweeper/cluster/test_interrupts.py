@@ -47,6 +47,19 @@ def test_the_second_signal_ends_the_process_whatever_it_does():
     assert "the same command goes on" in done.stderr
 
 
+def test_a_signal_that_ended_ray_too_waits_for_nothing():
+    code = (
+        "import signal, time\n"
+        "from sweeper.cluster.interrupts import Interrupts\n"
+        "with Interrupts(lambda: True):\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert "Ray's own processes were ended, too: stopped at once" in done.stderr
+
+
 def test_a_closed_terminal_is_one_wish_however_often_it_is_said():
     with Interrupts() as interrupts:
         for _ in range(3):
