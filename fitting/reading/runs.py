@@ -327,13 +327,11 @@ class _Reader:
 
     def _judge(self, rows: pd.DataFrame) -> None:
         """Notes on losses and on repeated data."""
-        term = next(iter(self.choice.losses.values()))
+        term, kind = next(iter(self.choice.losses.values())), self.choice.kind
         if term.how == "times":
-            self.notes += recognise.what_losses_are(rows, self.choice.kind, term.column)
-        elif self.choice.kind == "perplexity":
-            self.notes.append(
-                f"{term.column} is perplexity: its logarithm is the loss in nats per token"
-            )
+            self.notes += recognise.what_losses_are(rows, kind, term.column)
+        elif kind == "perplexity":
+            self.notes.append(f"{term.column} is perplexity: its logarithm is in nats per token")
         if "epochs" in rows:
             self.notes += recognise.repeats_of_data(rows["epochs"].to_numpy(float))
         elif "unique_tokens" in rows:
