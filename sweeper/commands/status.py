@@ -57,7 +57,7 @@ def snapshot(
     Returns:
         ``name``, ``trials`` (number by state), FLOPs ``allowance_flops``, ``spent_flops``,
         ``reserved_flops`` and ``wasted_flops`` (paid twice, after faults), ``left_s`` (about;
-        None if unknown), ``driver`` (who drives it now, or None), ``dashboard``,
+        None if unknown), ``driver`` (who drives it now, or None), ``by_hand``, ``dashboard``,
         ``in_training``, ``optima``, ``warnings``, ``events`` (those that are not routine),
         ``finished`` and ``detail``.
     """
@@ -73,6 +73,7 @@ def snapshot(
         "wasted_flops": float(trials["wasted_flops"].sum()),
         "left_s": _left_s(results, live, search) if driver else None,
         "driver": driver,
+        "by_hand": results.by_hand,
         "dashboard": live.dashboard if driver else "",
         "in_training": _in_training(results, live if driver else Live()),
         "optima": _optima(fits) if fits else [],
@@ -133,7 +134,7 @@ def render(values: dict[str, Any]) -> Text:
     notes = [f"note: {line}" for line in values["warnings"]]
     lines = [
         *_head(values),
-        *_training(values["in_training"], driven=bool(values["driver"])),
+        *_training(values["in_training"], _running(values)),
         *_optima_table(values["optima"]),
         *notes,
         *map(_event_line, values["events"][-SHOWN_EVENTS:]),
@@ -144,10 +145,17 @@ def render(values: dict[str, Any]) -> Text:
     return Text("\n").join(styled)
 
 
+def _running(values: dict[str, Any]) -> str:
+    """What a trial is that has not ended."""
+    if values["driver"]:
+        return "in training"
+    return "out" if values["by_hand"] else "interrupted"
+
+
 def _head(values: dict[str, Any]) -> list[str]:
     spent, reserved = values["spent_flops"], values["reserved_flops"]
     allowance, driver = values["allowance_flops"], values["driver"]
-    words = {} if driver else {"running": "interrupted"}
+    words = {} if driver else {"running": _running(values)}
     states = ", ".join(f"{n} {words.get(state, state)}" for state, n in values["trials"].items())
     rows = {
         "sweep": values["name"],
@@ -161,7 +169,11 @@ def _head(values: dict[str, Any]) -> list[str]:
     if driver:
         rows["driver"] = f"process {driver['pid']} on {driver['host']}"
     elif not values["finished"] or values["in_training"]:
-        rows["driver"] = "none: the same `isoskill run` goes on with it"
+        rows["driver"] = "none: " + (
+            "launched by hand; `isoskill tell` records what became of a trial"
+            if values["by_hand"]
+            else "the same `isoskill run` goes on with it"
+        )
     if values["left_s"] is not None:
         rows["left"] = f"about {duration(values['left_s'], digits=2)}"
     if values["dashboard"]:
@@ -176,7 +188,7 @@ def _bar(spent: float, reserved: float, allowance: float) -> str:
     return "█" * done + "▒" * doing + "░" * (width - done - doing)
 
 
-def _training(rows: list[dict[str, Any]], *, driven: bool) -> list[str]:
+def _training(rows: list[dict[str, Any]], what: str) -> list[str]:
     cells = [
         (
             row["name"],
@@ -186,7 +198,7 @@ def _training(rows: list[dict[str, Any]], *, driven: bool) -> list[str]:
         )
         for row in rows
     ]
-    head = ("in training" if driven else "interrupted", "done", "tokens/s", "left")
+    head = (what, "done", "tokens/s", "left")
     return ["", *grid(head, cells, right="lrrr")] if rows else []
 
 

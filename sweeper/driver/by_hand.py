@@ -20,7 +20,7 @@ from sweeper.driver.faults import MOST_RETURNS, RESPONSES
 from sweeper.errors import DirectoryError, SpecError, did_you_mean
 from sweeper.record import proof
 from sweeper.record.directory import Directory
-from sweeper.record.ledger import Ledger
+from sweeper.record.ledger import RETURNED, Ledger
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
@@ -29,9 +29,6 @@ from trainables.foreign.losses import LOSSES, LossesError, read, sums
 
 PATIENCE_S = 30.0
 """Seconds to wait for another who holds the directory (assumption: jobs that end together)."""
-
-RETURNED = "returned"
-"""Key in the ledger of trials that were given back, to be handed out again first."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ class Progress:
     attempts: int
 
 
+RETURNED = "returned"
+"""Key of the trials that somebody who launches by hand gave back, to be asked for again; it is
+there once a sweep was asked."""
+
+
 class Ledger:
     """Trials, observations and events of one sweep.
 

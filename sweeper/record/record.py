@@ -12,7 +12,7 @@ import pandas as pd
 
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.record.directory import Directory
-from sweeper.record.ledger import Ledger
+from sweeper.record.ledger import RETURNED, Ledger
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import AGGREGATE, Spec
 
@@ -89,6 +89,9 @@ class Record(Outcome):
     Args:
         root: the directory; a sweep may be running in it.
 
+    Attributes:
+        by_hand: whether its trials are asked for and launched by somebody else.
+
     Raises:
         DirectoryError: there is no sweep in it.
     """
@@ -100,6 +103,7 @@ class Record(Outcome):
         ledger = Ledger(self.directory.ledger, read_only=True)
         try:
             finished = ledger.meta("finished")
+            self.by_hand = ledger.meta(RETURNED) is not None
             self.trials = ledger.trials()
             self.events = ledger.events()
             table = ledger.observations()

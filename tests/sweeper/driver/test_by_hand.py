@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from sweeper import DirectoryError, Finished, SpecError, Sweep
+from sweeper import DirectoryError, Finished, Results, SpecError, Sweep
+from sweeper.commands.status import render, snapshot
 from sweeper.record.ledger import Ledger
 
 ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
@@ -60,6 +61,13 @@ def test_trials_that_are_out_are_reserved_and_not_asked_twice(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
     assert ledger.totals()[1] == sum(one.allocation.flops for one in [*first, *second])
     ledger.close()
+
+
+def test_status_says_that_trials_are_out_and_who_launches_them(tmp_path):
+    make().ask(tmp_path, 2)
+    shown = str(render(snapshot(Results(tmp_path))))
+    assert "2 out" in shown and "`isoskill tell` records what became of a trial" in shown
+    assert "isoskill run" not in shown and "interrupted" not in shown
 
 
 def test_what_is_lost_is_asked_again_until_its_retries_are_spent(tmp_path):
