@@ -219,7 +219,8 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
 
     best = fit.at(flops)
     answer = _optimum(best)
-    answer["extrapolates"] = max(1.0, flops / float(fit.observations["flops"].max()))
+    top = float(fit.observations["flops"].max())
+    answer["extrapolates"] = max(best.extrapolates, flops / top)
     if math.isfinite(best.params):
         answer["loss_at_optimum"] = _safely(lambda: _range(fit.loss(best.params, best.tokens)))
         answer["choices"] = _safely(lambda: cost_of_choice(fit, flops))

@@ -87,6 +87,7 @@ def test_a_marked_optimum_is_a_number_everywhere(tmp_path: Path) -> None:
     assert "no number" not in text and "at the edge: The optimum lies above" in text
     found = answer("predict", path, "--flops", "3e19")["skills"]["loss"]
     assert found["status"] == "edge" and found["choices"] and found["doubt"]["wasted"] < 0.1
+    assert "1e3 times beyond the data" in say("predict", path, "--flops", "1e15")
     beyond = say("predict", path, "--flops", "9e19")
     assert "note: loss: On the trained budget next to it: The optimum lies above" in beyond
 
