@@ -26,15 +26,15 @@ _ILL = frozenset("failed crashed diverged".split())
 SUMMARIES = frozenset(
     "count mean std min max total average avg sum median 25% 50% 75% best".split()
 )
-"""What a row under a table is called that holds figures of the others."""
+"""What a row under a table is called that holds figures of the others; also "mean of 1e18"."""
 
 
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
     """Rows that begin with mean, total, 25% and the like, where most rows do not."""
     cells = frame.iloc[:, 0].astype("str").str.strip().str.lower()
-    first = cells.str.extract(r"^([^\s:_(]+)", expand=False).isin(SUMMARIES)
-    if first.mean() < 0.5:
-        for value in cells[first].unique():
+    found = cells.isin(SUMMARIES) | cells.str.match(r"(?:mean|average|avg|total|sum)[\s:(]")
+    if found.mean() < 0.5:
+        for value in cells[found].unique():
             mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")
 
 

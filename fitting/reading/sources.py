@@ -232,9 +232,9 @@ def _is_cut(line: str, missing: pd.DataFrame) -> bool:
 
 def _index_unnamed(lines: list[str], separator: str) -> bool:
     """Whether rows have one cell more than the header: an index, as R and print(frame) write."""
-    width = len(_cells(lines[0], separator))
-    longer = [len(_cells(line, separator)) == width + 1 for line in lines[1:]]
-    return width > 1 and sum(longer) * 2 > len(longer)
+    head, *rows = (_cells(line, separator) for line in lines)
+    longer = [len(row) == len(head) + 1 and row[-1] != "" for row in rows]
+    return len(head) > 1 and sum(longer) * 2 > len(longer)
 
 
 def _refuse_twice(head: list[str]) -> None:

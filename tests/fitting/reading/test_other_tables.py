@@ -166,6 +166,8 @@ def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     found = seen(path)
     same(found)
     assert found.excluded["reason"].str.startswith("a summary of other rows").sum() == 8
+    names = ["best_of_two" if i % 9 == 0 else "plain" for i in range(28)]
+    same(seen(RUNS.assign(kind=names)[["kind", *RUNS]]))
 
 
 def test_a_row_that_contradicts_all_others_is_left_out() -> None:
@@ -255,6 +257,11 @@ def test_an_index_without_a_header(tmp_path: Path) -> None:
     text = RUNS.to_csv(index=False).splitlines()
     rows = [text[0], *(f"run {i},{line}" for i, line in enumerate(text[1:]))]  # R's write.table
     same(seen(write(tmp_path, "\n".join(rows))))
+
+
+def test_rows_that_end_with_a_comma_have_no_index(tmp_path: Path) -> None:
+    head, *lines = RUNS.to_csv(index=False).splitlines()
+    same(seen(write(tmp_path, "\n".join([head, *(f"{line}," for line in lines)]))))
 
 
 def test_run_numbers_after_a_hash_are_no_comments(tmp_path: Path) -> None:
