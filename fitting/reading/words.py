@@ -153,7 +153,7 @@ class Header:
         for role, (needed, allowed) in _AMOUNTS.items():
             if needed & set(self.words) and set(self.words) <= needed | allowed:
                 return role if not self.evaluation and not self._component else ""
-        words = {re.sub(r"(?<=[a-z])\d+$", "", w) if w != "log10" else w for w in self.words}
+        words = set(self.words) | {re.sub(r"(?<=[a-z])\d+$", "", w) for w in self.words}  # ci95
         measure = "metric" if words & _METRICS else ""
         if words & _NOT_A_LOSS or (words & _STEPS and not words & {"final", "last"}):
             return measure
