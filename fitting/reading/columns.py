@@ -188,10 +188,11 @@ def _no_loss(sheet: Sheet, choice: Choice) -> None:
     used = choice.used()
     free = [h.column for h in sheet.headers
             if h.role == "" and h.column not in used and sheet.numeric(h)]  # fmt: skip
+    each = "; if several are skills, --columns 'loss=COLUMN,loss=COLUMN'" if len(free) > 1 else ""
     raise TableError(
         f"missing columns 'loss': no column is named as a loss; the table has "
         f"{quoted(sheet.names[:30])}. If one of them is, say which: --columns "
-        f"'loss={free[0] if len(free) == 1 else 'COLUMN'}'"
+        f"'loss={free[0] if len(free) == 1 else 'COLUMN'}'{each}"
     )
 
 

@@ -194,8 +194,15 @@ def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
             f"{column} is in {kind}, and so are the losses below; sizes and tokens do not "
             "depend on it"
         ]
-    middle = float(np.median(loss))
-    if middle > MAX_NATS:
+    middle = rows.groupby("skill", sort=False)["loss"].median()
+    large = [str(skill) for skill in middle.index[middle > MAX_NATS]]
+    if 0 < len(large) < len(middle):
+        return [
+            f"{', '.join(large[:4])}: losses above that of guessing ({MAX_NATS:.3g} nats per "
+            "token): sums over tokens, or perplexities? Best sizes do not depend on a factor; "
+            "losses and what a wrong size costs are in its own unit"
+        ]
+    if large:
         raise TableError(
             f"{column} lies between {loss.min():.4g} and {loss.max():.4g}, above the loss of "
             f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. If a "

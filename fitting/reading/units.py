@@ -176,7 +176,7 @@ def conventions(
         "flops / (6 params tokens) is not within a factor 300 of 1, so the three columns "
         "contradict each other: check what each of them counts", frame, absurd,
     )  # fmt: skip
-    left = (size > math.log(CONVENTION)) & ~forward & (size <= math.log(300))
+    left = (size > math.log(CONVENTION) + 1e-6) & ~forward & (size <= math.log(300))
     return wrong, _doubts(frame, ratio, left)
 
 

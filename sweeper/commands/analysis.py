@@ -176,7 +176,7 @@ def check(
     """Say how far off a kept prediction was."""
     from sweeper.analysis.registered import check as compare
 
-    rows = compare(forecast, asking.weights(losses))
+    rows = compare(forecast, asking.weights(losses, "LOSSES"))
     if as_json:
         print(_json({"skills": rows}))
         return

@@ -119,8 +119,8 @@ def prices(text: str | None) -> Prices | None:
     return Prices.of_machines(machines[0], prompt=prompt, generation=generation)
 
 
-def weights(text: str) -> dict[str, float]:
-    """Read ``code=2,knowledge=1``."""
+def weights(text: str, option: str = "--weights") -> dict[str, float]:
+    """Read ``code=2,knowledge=1``, as an option or argument of this name has it."""
     from sweeper.errors import SpecError
 
     weights: dict[str, float] = {}
@@ -131,5 +131,5 @@ def weights(text: str) -> dict[str, float]:
         except ValueError:
             name = ""
         if not name.strip() or not math.isfinite(weights[name.strip()]):
-            raise SpecError(f"--weights {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
+            raise SpecError(f"{option} {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
     return weights

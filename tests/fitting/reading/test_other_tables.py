@@ -204,6 +204,12 @@ def test_accuracies_called_loss_are_asked_about() -> None:
         seen(SIZED.assign(loss=1.2 - SIZED["loss"] / 4))
 
 
+def test_a_skill_in_sums_beside_one_per_token_is_named() -> None:
+    sums = SIZED.assign(loss=SIZED["loss"] * 50, skill="facts")
+    found = seen(pd.concat([SIZED.assign(skill="code"), sums]))
+    assert any(note.startswith("facts: losses above that of guessing") for note in found.warnings)
+
+
 def test_a_seed_of_its_own_is_no_duplicate_and_of_a_resumed_run_the_last_row_counts() -> None:
     named = SIZED.assign(run=[f"r{i}" for i in range(28)], seed=0)
     assert len(seen(pd.concat([named, named.iloc[:3].assign(seed=1)])).frame) == 31
