@@ -8,7 +8,7 @@ import pandas as pd
 
 FINISHED = frozenset(
     "ok done finished finish complete completed success succeeded terminated passed true yes y "
-    "good valid converged healthy fine".split()
+    "good valid converged healthy".split()
 )
 """First words of a status that let a row count; Ray calls its success TERMINATED."""
 
@@ -45,10 +45,10 @@ def tells_endings(status: pd.Series) -> bool:
 
 
 def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
-    """Rows that did not finish; words nobody knows are no end where others say finished."""
+    """Rows that did not finish; words nobody knows are no end where most others are known."""
     first, blank = _first_words(status), _blank(status)
-    finished = first.isin(FINISHED)
-    left = ~finished if finished[~blank].any() else first.isin(UNFINISHED)
+    known = first.isin(FINISHED | UNFINISHED)[~blank]
+    left = ~first.isin(FINISHED) if known.mean() > 0.5 else first.isin(UNFINISHED)
     state = status.astype("str").str.strip().str.lower()
     for value in state[left & ~blank].unique():
         name = "status" if "stat" in str(status.name).lower() else status.name
@@ -61,14 +61,21 @@ def _first_words(status: pd.Series) -> pd.Series:
     name = str(status.name).lower()
     signs = state.str[:1].map(_SIGNS)
     word = signs.fillna(state.str.extract(r"^([a-z]+)", expand=False)).fillna("")
-    figure = pd.to_numeric(state.str.rstrip("%"), errors="coerce")
-    usual = figure.mode().iloc[:1].tolist()  # status 0 may be a zero exit, or one that is not done
-    good = figure.isin({"exit_code": [0], "status": usual, "state": usual}.get(name, [1, 100]))
-    told = word.mask(figure.notna(), good.map({True: "ok", False: "failed"}))
+    told = _coded(word, state, name)
     if name not in _ILL:
         return told
-    other = told.isin(["ok", "yes", "y", "true"]).map({True: "failed", False: "ok"})
-    return other
+    return told.isin(["ok", "yes", "y", "true"]).map({True: "failed", False: "ok"})
+
+
+def _coded(word: pd.Series, state: pd.Series, name: str) -> pd.Series:
+    """Words, and what 0, 1, shares in per cent and exit codes come to."""
+    figure = pd.to_numeric(state.str.rstrip("%"), errors="coerce")
+    per_cent = state.str.endswith("%").any()
+    if not (per_cent or name == "exit_code" or set(figure.dropna()) <= {0.0, 1.0}):
+        return word
+    usual = figure.mode().iloc[:1].tolist()  # status 0 may be a zero exit, or one that is not done
+    good = figure.isin({"exit_code": [0], "status": usual, "state": usual}.get(name, [1, 100]))
+    return word.mask(figure.notna(), good.map({True: "ok", False: "failed"}))
 
 
 def mark_numbers(

@@ -160,6 +160,12 @@ def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path
     assert len(found.excluded) == 2 and found.excluded["reason"].str.contains("is '").all()
 
 
+@pytest.mark.parametrize("words", [("fine-tuned", "from scratch"), ("3", "7"), ("CA", "no")])
+def test_columns_that_say_nothing_of_endings_leave_no_row_out(words: tuple[str, str]) -> None:
+    state = [words[0]] * 27 + [words[1]]
+    assert len(seen(RUNS.assign(state=state)).frame) == (27 if "no" in words else 28)
+
+
 def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     pd.concat([RUNS, RUNS.describe()]).to_csv(path)
