@@ -28,6 +28,9 @@ from fitting.reading.words import parse
 LARGE = 20_000_000
 """Bytes from which a CSV is parsed from disk: a line that is no record ends it then."""
 
+TITLES, LEAST_LINES = 3, 3
+"""Lines above a header that may be titles, and those that a table has below them at least."""
+
 STORES = ("wandb", "mlflow", "tensorboard", "hf")
 
 _UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
@@ -177,8 +180,10 @@ def _delimited(lines: list[str], name: str) -> Raw:
     body = [(i, line) for i, line in numbered if not _is_comment(line)]
     if not body:
         raise TableError(f"cannot read {name}: it holds comments only")
+    titles = _titles([line for _, line in body[:200]])
+    body = body[titles:]
     separator, decimal = _layout([line for _, line in body[:200]])
-    comments = [line for i, line in numbered if i < body[0][0]]
+    comments = [line for i, line in numbered if i < body[0][0]] if not titles else []
     if comments and _is_header(
         _cells(comments[-1].lstrip("# "), separator), body[0][1], separator
     ):
@@ -218,6 +223,18 @@ def _delimited(lines: list[str], name: str) -> Raw:
         rejected[body[-1][0]] = f"the last line is cut off: {body[-1][1][:60]!r}"
         frame = frame.iloc[:-1]
     return Raw(flat(frame), decimal, rejected)
+
+
+def _titles(lines: list[str]) -> int:
+    """Lines of one cell above the header of a table whose rows have several."""
+    starts = range(min(TITLES, len(lines) - LEAST_LINES) + 1)
+    regular = [max(_regularity(lines[k:], s) for s in _SEPARATORS) for k in starts]
+    if not regular:
+        return 0
+    best = max(starts, key=lambda k: regular[k])
+    separator = _layout(lines[best:])[0]
+    single = all(len(_cells(line, separator)) == 1 for line in lines[:best])
+    return best if regular[best] > 2 * regular[0] and single else 0
 
 
 def _is_comment(line: str) -> bool:

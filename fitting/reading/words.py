@@ -213,7 +213,8 @@ class Header:
     @cached_property
     def subject(self) -> str:
         """Of a loss: what it is measured on, "" where it only says loss."""
-        return " ".join(w for w in self.words if w not in _PLAIN and not w.isdigit())
+        own = (w for w in self.words if w not in _PLAIN and not w.isdigit())
+        return " ".join(w for w in own if not re.fullmatch(r"(?:seed|rep|run)\d+", w))
 
     @property
     def training(self) -> bool:

@@ -99,6 +99,11 @@ def test_amounts_by_names_in_use(role: str, name: str, unit: float) -> None:
     same(seen(table.rename(columns={role: name})))
 
 
+def test_losses_by_seed_are_no_skills() -> None:
+    with pytest.raises(TableError, match=r"'loss_seed1', 'loss_seed2' could each be the loss"):
+        read_runs(SIZED.rename(columns={"loss": "loss_seed1"}).assign(loss_seed2=3.0))
+
+
 def test_amounts_that_are_logarithms_are_raised() -> None:
     table = np.log10(RUNS[["params", "flops"]]).add_prefix("log10_").assign(loss=RUNS["loss"])
     found = read_runs(table)
@@ -323,6 +328,7 @@ def test_shapes_of_json(shape: Callable[[], object], tmp_path: Path) -> None:
 
 def test_layouts_around_a_table(tmp_path: Path) -> None:
     text = RUNS.to_csv(index=False)
+    same(seen(write(tmp_path, f"Sweep of March\nall runs\n{text}")))
     same(seen(write(tmp_path, f"sep=,\n{text}")))
     same(seen(write(tmp_path, f"```csv\n{text}```\n", "runs.md")))
     (tmp_path / "utf16.csv").write_bytes(text.encode("utf-16-le"))

@@ -183,7 +183,7 @@ def test_a_killed_keeper_leaves_nothing(tmp_path):
 
     mark = f"{tmp_path}#0"
     threading.Thread(target=kill, daemon=True).start()
-    record, _ = go("setsid sleep 66 & sleep 67", tmp_path)
+    record, _ = go("setsid sleep 66 & sleep 67", tmp_path, hang_s=300)  # a busy machine is slow
     assert record["kind"] == "worker-died"
     assert "keeper was killed" in record["reason"]
 
