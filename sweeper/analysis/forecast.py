@@ -164,10 +164,12 @@ def known_skill(fits: Mapping[str, Any], name: str, field: str) -> None:
 
 def _doubts(chosen: Mapping[str, SkillFit], ask: Ask) -> Iterator[str]:
     """What the sizes trained on the budgets next to the one asked about say of a number."""
-    for name, fit in chosen.items() if ask.flops is not None else ():
-        assert ask.flops is not None
+    if ask.flops is None:
+        return
+    for name, fit in chosen.items():
         best = fit.at(ask.flops)
-        if best.ok and best.reason != fit.reason:
+        # Other methods say by what they answer there, whatever the sizes.
+        if fit.method == "guarded" and best.ok and best.reason != fit.reason:
             yield f"{name}: {best.reason}"
 
 

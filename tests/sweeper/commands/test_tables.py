@@ -90,6 +90,10 @@ def test_a_marked_optimum_is_a_number_everywhere(tmp_path: Path) -> None:
     assert "1e3 times beyond the data" in say("predict", path, "--flops", "1e15")
     beyond = say("predict", path, "--flops", "9e19")
     assert "note: loss: On the trained budget next to it: The optimum lies above" in beyond
+    for method in ("guarded", "parabola", "surface"):
+        _table().to_csv(tmp_path / "whole.csv", index=False)
+        plain = say("predict", tmp_path / "whole.csv", "--flops", "3e19", "--method", method)
+        assert "note: loss: " not in plain
 
 
 def test_losses_are_told_in_the_unit_of_the_table(tmp_path: Path) -> None:
