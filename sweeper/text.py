@@ -104,7 +104,9 @@ def _block(titles: Sequence[str], row: Sequence[str]) -> list[str]:
 
 
 def ratio(value: float) -> str:
-    """Tokens per param: 0.095, 7.7, 3,200."""
+    """Tokens per param: 0.095, 7.7, 3,200; a dash for NaN."""
+    if math.isnan(value):
+        return "–"
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 

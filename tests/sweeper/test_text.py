@@ -58,6 +58,7 @@ def test_intervals_and_money_in_words():
     assert (text.money(52_662.6), text.money(3.724)) == ("52,663", "3.72")
     assert text.between((1e-200, 1e200)) == "–"
     assert [text.ratio(v) for v in (0.0947, 7.66, 20, 3210.9)] == ["0.095", "7.7", "20", "3,211"]
+    assert text.ratio(float("nan")) == "–"
     assert (text.number(5e9), text.percent(0.284), text.percent(0.284, 1)) == (
         "5e9", "28 %", "28.4 %",
     )  # fmt: skip
