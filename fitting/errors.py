@@ -49,7 +49,7 @@ class Status(StrEnum):
 
 _ADVICE = {
     Status.OK: "Interior minimum, usable.",
-    Status.EDGE: "The minimum lies in the outermost interval of sizes: train sizes beyond it.",
+    Status.EDGE: "The optimum lies at the edge of the sizes or beyond: train sizes there.",
     Status.GAP: "No size near the optimum was trained on this budget: train some there.",
     Status.CONCAVE: "The curve bends downwards: its extremum is a maximum; train more sizes "
     "or check the losses.",

@@ -120,7 +120,7 @@ def test_optima_that_forbid_a_number_are_named_and_not_compared() -> None:
     assert said[0] == words
     assert not any("code’s optimum" in sentence for sentence in said)
     assert said[-1].startswith("code has no optimum to plan with at 1e11, 2e11, 4e11 FLOPs: ")
-    assert said[-1].endswith("train sizes beyond it.")
+    assert said[-1].endswith("train sizes there.")
 
 
 def test_skills_and_classes_are_compared_with_their_like() -> None:
