@@ -276,7 +276,8 @@ def _layout(lines: list[str]) -> tuple[str, str]:
 def _losses_in_thousands(lines: list[str], separator: str) -> bool:
     """Whether losses are written 2,788: no thousands, as no loss is so large."""
     rows = [_cells(line, separator) for line in lines]
-    at = [i for i, h in enumerate(rows[0]) if parse(h).role == "loss"]
+    heads = [parse(h) for h in rows[0]]
+    at = [i for i, h in enumerate(heads) if h.role == "loss" and h.kind != "perplexity"]
     cells = [row[i] for row in rows[1:] for i in at if i < len(row) and row[i]]
     return bool(cells) and all(re.fullmatch(r"\d,\d{3}", c) for c in cells)
 

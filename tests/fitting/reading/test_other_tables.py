@@ -294,6 +294,13 @@ def test_losses_with_a_comma_and_three_decimals(tmp_path: Path) -> None:
         same(seen(path))
 
 
+def test_a_perplexity_may_be_in_thousands(tmp_path: Path) -> None:
+    cells = [f"{v:,.0f}" for v in np.exp(RUNS["loss"]) * 100]
+    path = tmp_path / "runs.csv"
+    SIZED.astype(int).assign(loss=cells).rename(columns={"loss": "ppl"}).to_csv(path, index=False)
+    assert read_runs(path).table["loss"].min() > 7
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     text = SIZED.assign(other=SIZED["loss"]).to_csv(index=False).replace("other", "loss", 1)
     with pytest.raises(TableError, match="columns 'loss' occur twice"):
