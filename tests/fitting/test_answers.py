@@ -19,13 +19,13 @@ def loss(params: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     return np.asarray(1.7 + 400 / params**0.34 + 410 / tokens**0.28)
 
 
-def table(low: float = 0.2, top: float = 5.0, noise: float = 0.003) -> pd.DataFrame:
-    """Eight sizes on four budgets; ``top`` times the usual optimum is the largest."""
+def table() -> pd.DataFrame:
+    """Eight sizes on four budgets."""
     rng, parts = np.random.default_rng(0), []
     for flops in BUDGETS:
-        params = (flops / 120) ** 0.5 * np.geomspace(low, top, 8)
+        params = (flops / 120) ** 0.5 * np.geomspace(0.2, 5.0, 8)
         tokens = flops / 6 / params
-        measured = loss(params, tokens) + noise * rng.normal(size=8)
+        measured = loss(params, tokens) + 0.003 * rng.normal(size=8)
         columns = {"flops": flops, "params": params, "tokens": tokens, "loss": measured}
         parts.append(pd.DataFrame(columns))
     return pd.concat(parts, ignore_index=True)

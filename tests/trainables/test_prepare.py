@@ -285,6 +285,17 @@ def test_shares_and_skills_may_change_in_place_but_shards_may_not(sources: Path)
         _prepare(_spec(), sources / "out")
 
 
+def test_a_spec_may_change_while_nothing_rests_on_it(sources: Path) -> None:
+    Path("prose0.jsonl").write_bytes(
+        Path("prose0.jsonl").read_bytes() + b'\n{"text": "caf\xe9"}\n'
+    )
+    with pytest.raises(PrepareError, match="encoding"):
+        _prepare(_spec(), sources / "out")
+    classes = {name: {**entry} for name, entry in SPEC["classes"].items()}
+    classes["prose"]["sources"] = [{"files": "prose*.jsonl", "encoding": "latin-1"}]
+    assert _prepare(_spec(classes=classes), sources / "out")["classes"]
+
+
 def test_parquet_compressed_files_and_dataset_directories(sources: Path) -> None:
     texts = [_text(np.random.default_rng(i)) for i in range(100)]
     Path("hub/data").mkdir(parents=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_p
 from fitting.compare.optima import pool_laws
 from fitting.laws.skill_models import no_law
 from sweeper.analysis.conclusions import Contrast, conclusions, contrasts
+from sweeper.analysis.studies.validation import _range
 from sweeper.text import between, number
 
 BUDGETS = (1e11, 2e11, 4e11)
@@ -185,3 +187,8 @@ def test_an_alarm_is_said_with_what_to_do() -> None:
     said = conclusions(found, "validation")  # type: ignore[arg-type]
     assert said[-1].startswith("The cheaper budgets do not predict it.")
     assert "train on larger budgets" in said[-1]
+
+
+def test_a_study_without_optima_by_two_losses_says_so() -> None:
+    rows = pd.DataFrame({"log_ratio": [np.nan, np.nan], "flops": [1e10, 2e10]})
+    assert "No budget has optima by two choices of loss" in _range(rows)

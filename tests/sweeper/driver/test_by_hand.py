@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from typer.testing import CliRunner
 
 from sweeper import DirectoryError, Finished, Results, SpecError, Sweep
+from sweeper.cli import app
 from sweeper.commands.status import render, snapshot
+from sweeper.plan.warnings import cautions
 from sweeper.record.ledger import Ledger
 
 ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
@@ -61,6 +64,30 @@ def test_trials_that_are_out_are_reserved_and_not_asked_twice(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
     assert ledger.totals()[1] == sum(one.allocation.flops for one in [*first, *second])
     ledger.close()
+
+
+def test_a_plan_warns_of_what_a_command_is_not_told_and_of_a_short_allowance():
+    deaf = {"command": ["train", "--depth={depth}"], "skills": {"code": "code"}}
+    said = " ".join(cautions(make(trainer=deaf, allowance=2e16), {}))
+    assert "neither {tokens} nor {steps} nor {flops}" in said and "no {directory}" in said
+    assert "pays 2 trials on the largest budget" in said
+    sound = " ".join(cautions(make(), {}))
+    assert "{tokens}" not in sound and "pays" not in sound
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [(("code=2", "code=3"), "code is told twice"), (("code=2", "--failed", "x"), "has no losses")],
+)
+def test_what_is_told_twice_or_against_itself_is_refused(tmp_path, told, words):
+    (one,) = make().ask(tmp_path)
+    done = CliRunner().invoke(app, ["tell", str(tmp_path), one.id, *told])
+    assert isinstance(done.exception, SpecError) and words in str(done.exception)
+
+
+def test_a_vocabulary_too_small_for_the_built_in_corpora_is_refused_before_a_trial():
+    with pytest.raises(SpecError, match="vocabulary: 3 is less than the 254 tokens"):
+        Sweep.from_dict({"budgets": [1e11], "allowance": 1e13, "model": {"vocabulary": 3}})
 
 
 def test_status_says_that_trials_are_out_and_who_launches_them(tmp_path):
