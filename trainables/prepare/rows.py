@@ -177,7 +177,7 @@ class _Text:
         remedy = {
             "UTF-16 text": "say encoding: utf-16 for this source",
             "a parquet file": "name it .parquet",
-            "an Arrow file": "write it as parquet",
+            "an Arrow file": "write it as parquet, or give its folder as hub: FOLDER",
         }.get(what, "unpack it and give the files in it, or leave it out")
         raise Unreadable(f"{self.file} is {what} rather than text; {remedy}")
 

@@ -75,7 +75,7 @@ def _prepare(corpora: Corpora, root: Path, workers: int, say: Say) -> dict[str, 
     made = root / TOKEN_BYTES
     if not made.exists():
         say(f"tokenizer: {'training' if corpora.tokenizer.train else corpora.tokenizer.source}")
-        tokenizer.make_tokenizer(corpora.tokenizer, _sample(corpora, parts), root)
+        tokenizer.make_tokenizer(corpora.tokenizer, _sample(corpora, parts), root, say)
     opened, begin = tokenizer.open_tokenizer(root), tokenizer.begin_token(root)
     job = Job(root, begin, corpora.validation, corpora.seed, corpora.shard_tokens)
     with open_pool(min(workers, len(parts))) as (pool, told):

@@ -134,8 +134,9 @@ def open_part(part: Part) -> Any:
 
 
 def _open_local(source: Source, files: list[str]) -> Local:
-    columns = (source.text, *source.where)
-    return Local(files, Reading(source.encoding, columns))
+    names = (source.text, *source.where)
+    outer = (name.partition(".")[0] for name in names)  # a dotted name is within a column
+    return Local(files, Reading(source.encoding, (*names, *outer)))
 
 
 def _open_hub(source: Source, *, where: str) -> Any:
@@ -144,10 +145,13 @@ def _open_hub(source: Source, *, where: str) -> Any:
     Raises:
         PrepareError: the Hub does not know or reach it.
     """
-    from datasets import disable_progress_bars, load_dataset
+    from datasets import Dataset, disable_progress_bars, load_dataset
 
     disable_progress_bars()
     try:
+        if Path(source.hub or "", "state.json").is_file():  # one split, by `Dataset.save_to_disk`
+            saved = Dataset.load_from_disk(source.hub or "")
+            return saved.to_iterable_dataset(num_shards=max(1, len(saved.cache_files)))
         return load_dataset(
             source.hub, source.config, split=source.split, revision=source.revision, streaming=True
         )
@@ -168,7 +172,9 @@ def _no_hub(where: str, source: Source, error: Exception) -> str:
 
 def _files(source: Source) -> list[str]:
     """Local files of a source, sorted."""
-    found = {file for pattern in source.files for file in glob.glob(pattern, recursive=True)}
+    found: set[str] = set()
+    for pattern in source.files:  # a file's own name may have brackets
+        found |= {pattern} if Path(pattern).is_file() else {*glob.glob(pattern, recursive=True)}
     return sorted(file for file in found if Path(file).is_file())
 
 
@@ -178,7 +184,7 @@ def _check_kinds(files: list[str], source: Source, where: str) -> None:
     if folders and not files:
         raise PrepareError(
             f"{where}.files: {folders[0]} is a folder: write {Path(folders[0]) / '**' / '*.txt'}, "
-            "or whatever its files are called"
+            "or whatever its files are called (hub: FOLDER for what `datasets` has saved)"
         )
     if source.files and not files:
         raise PrepareError(
@@ -228,8 +234,14 @@ def _same(cell: Any, value: Any) -> bool:
 
 
 def _cell(row: dict[str, Any], name: str, where: str, there: str) -> Any:
+    """A column's value; of a dotted name, such as meta.text, the one within a column."""
+    outer, _, inner = name.partition(".")
+    if name not in row and inner and isinstance(row.get(outer), dict):
+        return _cell(row[outer], inner, where, f"{there}, {outer}")
     if name not in row:
         raise PrepareError(
-            f"{where}: {there}: no column {name!r}; there are {', '.join(map(str, sorted(row)))}"
+            f"{where}: {there}: no column {name!r}; there are "
+            f"{', '.join(f'{column:.40}' for column in sorted(map(str, row)))}. Say text: COLUMN "
+            "for this source (OUTER.INNER within an object), or mend the row"
         )
     return row[name]

@@ -34,7 +34,7 @@ class Source:
         revision: its git revision; pin it to prepare the same again.
         files: local files by glob; parquet, CSV and JSON lines (the last two also
             compressed) give a document per row, any other file is one document.
-        text: the column that holds the text.
+        text: the column that holds the text; meta.text for a field within one.
         where: keeps the rows whose columns have these values, such as {language: Python}.
         limit: most documents to take, spread evenly over a large source's files; None for all.
         encoding: of text files, CSV and JSON lines: a Python codec's name.

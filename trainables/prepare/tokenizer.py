@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,22 +26,58 @@ USUAL = (END_OF_TEXT, "<|begin_of_text|>", "<s>", "<bos>", "</s>", "<eos>", "[CL
 
 DIRECTORY = "tokenizer"
 
+LOOKED_AT_BYTES = 2**20
+"""Of the sample, for what a tokenizer does not know (assumption: a tenth of a second's work)."""
+
+MOST_UNKNOWN = 0.001
+"""Share of unknown tokens from which a text counts as lost in part (assumption)."""
+
 LEARNED_CHARACTERS = 2**12
 """Of the pieces a tokenizer learns from: the time of learning grows with the square of a word,
 and an unbroken line is one word (assumption: longer than any that is worth learning from)."""
 
 
-def make_tokenizer(spec: TokenizerSpec, sample: Iterable[str], root: Path) -> None:
+def make_tokenizer(
+    spec: TokenizerSpec, sample: Iterable[str], root: Path, say: Callable[[str], None]
+) -> None:
     """Load or train the tokenizer and keep it, with the bytes of its tokens.
 
     Raises:
-        PrepareError: it cannot be found, is a slow one, or has no begin token.
+        PrepareError: it cannot be found, is a slow one, has no begin token, or cannot encode the
+            sample.
     """
     tokenizer = _trained(spec, sample) if spec.source is None else _loaded(spec.source)
     tokenizer.bos_token = _begin(spec, tokenizer)
     tokenizer.save_pretrained(root / DIRECTORY)
+    if spec.source is not None:
+        lost = _unknown(open_tokenizer(root), sample)
+        if lost > MOST_UNKNOWN:
+            say(
+                f"note: {100 * lost:.1f} % of the tokens are the one for what {spec.source} does "
+                "not know: that text is lost. Take a byte-level tokenizer, or train one: "
+                "{train: bpe, vocabulary: 8192}"
+            )
     # Last, and at once: where this file is, the tokenizer is whole.
     write_bytes(root / TOKEN_BYTES, _token_bytes(tokenizer).astype("<u2").tobytes())
+
+
+def _unknown(tokenizer: Tokenizer, sample: Iterable[str]) -> float:
+    """The share of a text's tokens that stand for what a tokenizer does not know."""
+    model = json.loads(tokenizer.to_str())["model"]
+    unknown = model.get("unk_id")  # a unigram model's; others name the token
+    if unknown is None:
+        unknown = tokenizer.token_to_id(model.get("unk_token") or "")
+    found, all_tokens = 0, 0
+    try:
+        for text in _capped(sample, LOOKED_AT_BYTES):
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            found, all_tokens = found + ids.count(unknown), all_tokens + len(ids)
+    except Exception as error:  # the library's own, of no narrower class
+        raise PrepareError(
+            f"tokenizer: it cannot encode the text ({error}); take another, or train one: "
+            "{train: bpe, vocabulary: 8192}"
+        ) from error
+    return found / max(all_tokens, 1)
 
 
 def pieces(text: str, most: int) -> Iterator[str]:
@@ -87,14 +123,19 @@ def vocabulary_size(root: Path) -> int:
 def _loaded(source: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    if source.endswith(".json"):
-        if not Path(source).is_file():
-            raise PrepareError(f"tokenizer: there is no file {source}")
-        return PreTrainedTokenizerFast(tokenizer_file=source)
+    bare = source.endswith(".json")
+    if bare and not Path(source).is_file():
+        raise PrepareError(f"tokenizer: there is no file {source}")
     try:
+        if bare:
+            return PreTrainedTokenizerFast(tokenizer_file=source)
         tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        local = "a directory without a tokenizer" if Path(source).is_dir() else "not found"
+    except Exception as error:  # of a damaged tokenizer.json the library raises no narrower class
+        if not isinstance(error, OSError | ValueError):
+            raise PrepareError(
+                f"tokenizer: {source} cannot be read ({error}); was it copied whole?"
+            ) from error
+        local = "a directory without a sound tokenizer" if Path(source).is_dir() else "not found"
         raise PrepareError(
             f"tokenizer: {source} is {local}: {str(error).splitlines()[0]} Offline, give a "
             "directory or a tokenizer.json, or train one: {train: bpe, vocabulary: 8192}"

@@ -132,7 +132,7 @@ def convert(benchmark: Benchmark, dataset: Any, *, limit: int | None = LIMIT) ->
     if missing:
         raise BenchmarkError(
             f"skills.{benchmark.task}: {benchmark} has no column {', '.join(missing)} (it has "
-            f"{', '.join(dataset.column_names)})"
+            f"{', '.join(dataset.column_names)}); name them by doc_to_text and doc_to_target"
         )
     rows = range(len(dataset))
     named = benchmark.id_column in dataset.column_names
