@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.foreign.placeholders import require_known
 from trainables.foreign.settings import Log
 
 LOSSES = "losses.json"
@@ -18,6 +17,10 @@ LOSSES = "losses.json"
 
 LOG_BYTES = 256 * 2**20
 """Largest log that is read (assumption: above, it is no log of losses)."""
+
+
+MOST_COUNT = 2**63
+"""Tokens and the like are below this, which a ledger's columns hold."""
 
 
 class LossesError(Exception):
@@ -48,61 +51,64 @@ def read(directory: Path, skills: Mapping[str, str], log: Log | None) -> dict[st
     return None if found is None else sums(found, skills, where=log.file if log else LOSSES)
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _parsed(text: str) -> Any:
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except ValueError as error:
         raise LossesError(
             f"{LOSSES}: is no whole JSON ({error}); write it to another name and rename it"
         ) from None
-    if not isinstance(found, dict):
-        raise LossesError(f'{LOSSES}: is no object such as {{"code": 2.31}}')
-    return found
 
 
 def sums(found: Mapping[str, Any], skills: Mapping[str, str], *, where: str) -> dict[str, Any]:
     """Losses as a ledger takes them, each checked.
 
     Args:
-        found: skill -> nats per token, or ``{"nll": sum, "tokens": n, "bytes": n}``.
+        found: skill -> nats per token, or ``{"nll": sum, "tokens": n, "bytes": n}``; what else a
+            trainer measures is left out.
 
     Raises:
-        LossesError: a skill is missing or unknown, or a value is no number.
+        LossesError: a skill is missing, or a value is no number.
     """
-    for name in found:
-        try:
-            require_known(name, skills, f"{where}: skill {name!r}")
-        except ValueError as error:
-            raise LossesError(f"{error} (trainer.skills)") from None
+    if not isinstance(found, Mapping):
+        raise LossesError(f'{where}: {found!r:.80} is no object such as {{"code": 2.31}}')
     missing = [name for name in skills if name not in found]
     if missing:
-        raise LossesError(f"{where}: no loss of {', '.join(missing)}, named by trainer.skills")
+        raise LossesError(
+            f"{where}: no loss of {', '.join(missing)}, named by trainer.skills; it has "
+            f"{', '.join(map(str, found)) or 'nothing'}"
+        )
     return {name: _sum(name, found[name], kind, where) for name, kind in skills.items()}
 
 
 def _sum(name: str, value: Any, kind: str, where: str) -> dict[str, Any]:
-    parts = value if isinstance(value, dict) else {"nll": value, "tokens": 1}
-    tokens = parts.get("tokens", 0)
-    for key in ("nll", "tokens", "bytes"):
-        part = parts.get(key, 0)
-        if part is None and key == "nll":  # JSON has no NaN, and its writers say null
-            continue
+    given = value if isinstance(value, Mapping) else {"nll": value, "tokens": 1}
+    parts = {"tokens": 0, "bytes": 0, "examples": 1, **given}
+    found = {key: _plain(parts.get(key)) for key in ("nll", "tokens", "bytes", "examples")}
+    nll = found.pop("nll")
+    if nll is None:  # JSON has no NaN, and its writers say null
+        nll = math.nan
+    for part in (nll, *found.values()):
         if isinstance(part, bool) or not isinstance(part, int | float):
             shown = f"{part!r} is text" if isinstance(part, str) else f"{part!r} is no number"
             raise LossesError(f"{where}: {name}: {shown}; write nats per token, as 2.31")
-    if "nll" not in parts or not tokens > 0:
+    counted = all(0 <= count < MOST_COUNT for count in found.values())
+    if "nll" not in parts or not counted or found["tokens"] < 1:
         raise LossesError(
             f"{where}: {name}: write nats per token, or "
             f'{{"nll": sum over the targets, "tokens": their number, "bytes": theirs}}'
         )
-    nll = math.nan if parts["nll"] is None else float(parts["nll"])
     if nll <= 0:
         raise LossesError(
             f"{where}: {name}: {nll:g} is not above 0; write nats per token, the mean of "
             "-ln(probability), as 2.31"
         )
-    whole = {"tokens": int(tokens), "bytes": int(parts.get("bytes", 0))}
-    return {"nll": nll, **whole, "examples": int(parts.get("examples", 1)), "class": kind}
+    return {"nll": float(nll), **{key: int(n) for key, n in found.items()}, "class": kind}
+
+
+def _plain(value: Any) -> Any:
+    """Python's number for one of numpy's or torch's."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def diverged(losses: Mapping[str, Mapping[str, Any]]) -> str:

@@ -73,9 +73,9 @@ def test_nan_is_diverged(tmp_path):
         ('echo \'{"code": "1.5", "validation": 1}\' > losses.json', "losses", "'1.5' is text"),
         ("echo '{\"code\": 1.5}' > losses.json", "losses", "no loss of validation"),
         (
-            'echo \'{"coed": 1.5, "code": 1, "validation": 1}\' > losses.json',
+            'echo \'{"coed": 1.5, "validation": 1}\' > losses.json',
             "losses",
-            "skill 'coed' is unknown (did you mean 'code'?)",
+            "no loss of code, named by trainer.skills; it has coed, validation",
         ),
         ("echo OSError: No space left on device; exit 1", "storage", "exit code 1"),
         ("echo 'Signal 9 (SIGKILL) received by PID 7'; exit 1", "worker-died", "exit code 1"),

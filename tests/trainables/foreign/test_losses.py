@@ -3,7 +3,9 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from trainables.foreign.losses import LossesError, read, sums
 from trainables.foreign.settings import Log
@@ -30,12 +32,27 @@ def test_sums_keep_tokens_and_bytes():
         (True, "True is no number"),
         ({"tokens": 3}, "write nats per token, or"),
         ({"nll": 1.0, "tokens": 0}, "write nats per token, or"),
+        ({"nll": 1.0, "tokens": 0.5}, "write nats per token, or"),
+        ({"nll": 1.0, "tokens": math.inf}, "write nats per token, or"),
+        ({"nll": 1.0, "tokens": 1, "bytes": math.nan}, "write nats per token, or"),
+        ({"nll": 1.0, "tokens": 1, "examples": "x"}, "'x' is text"),
         ([1.0], "is no number"),
     ],
 )
 def test_what_is_no_loss_is_refused(value, words):
     with pytest.raises(LossesError, match=words):
         sums({"code": value, "validation": 2}, SKILLS, where="here")
+
+
+def test_what_else_a_trainer_measures_is_left_out():
+    assert set(sums({"code": 1, "validation": 2, "epoch": 3}, SKILLS, where="here")) == set(SKILLS)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    told = {"nll": np.float32(30), "tokens": np.int64(12), "bytes": torch.tensor(50)}
+    found = sums({"code": told, "validation": torch.tensor(2.5)}, SKILLS, where="here")
+    assert found["code"] == {"nll": 30, "tokens": 12, "bytes": 50, "examples": 1, "class": "code"}
+    assert found["validation"]["nll"] == 2.5
 
 
 def test_null_is_what_json_makes_of_nan():
