@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,17 +16,29 @@ T = TypeVar("T")
 
 
 class _OnceEach(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, where YAML's loaders keep the last in silence."""
+    """Refuses a key that a mapping has twice, where YAML's loaders keep the last in silence;
+    text that begins with ``~/`` is of the home directory, as no shell has read it."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
+        places: dict[str, yaml.Mark] = {}
         for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and lines.setdefault(key.value, line) != line:
+            here = key.start_mark
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            first = places.setdefault(key.value, here)
+            if first is not here:
                 raise SpecError(
-                    f"{key.value}: given twice, in lines {lines[key.value]} and {line}; keep one"
+                    f"{key.value}: given twice, in lines {first.line + 1} and {here.line + 1}; "
+                    "keep one"
                 )
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        text = super().construct_yaml_str(node)
+        return str(Path(text).expanduser()) if text.startswith("~/") else text
+
+
+_OnceEach.add_constructor("tag:yaml.org,2002:str", _OnceEach.construct_yaml_str)
 
 
 RETIRED: dict[tuple[str, str], object] = {
@@ -88,7 +100,9 @@ def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
     except ValidationError as error:
         told = error.errors()
         told = [e for e in told if not _of_other_type(e["loc"])] or told[:1]
-        lines = [_explain(cls, dict(e)) for e in told]
+        # The first complaint of a field: further ones are about its other forms.
+        first = {_place(e["loc"]): e for e in reversed(told)}
+        lines = [_explain(cls, dict(e)) for e in reversed(first.values())]
         raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
     except SpecError as error:
         raise SpecError(f"{source}: {error}") from None
@@ -107,6 +121,11 @@ def _of_other_type(path: tuple[int | str, ...]) -> bool:
     return bool(path) and path[-1] in ("str", "int", "float")
 
 
+def _place(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Keys to a field, without pydantic's own steps between them, such as dict[str,float]."""
+    return tuple(part for part in path if "[" not in str(part))
+
+
 def _override(values: dict[str, Any], key: str, text: str) -> None:
     *parents, last = key.split(".")
     for parent in parents:
@@ -123,8 +142,7 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
 
 def _explain(cls: type, error: dict[str, Any]) -> str:
     """One line for one of pydantic's complaints: path, what is wrong, nearest known name."""
-    inner = ("function-", "dict[")  # pydantic's own steps between the keys
-    path = [part for part in error["loc"] if not str(part).startswith(inner)]
+    path = _place(error["loc"])
     where = ".".join(str(part) for part in path)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = _known_keys(cls, path[:-1])
@@ -146,14 +164,16 @@ _FORMS = {
         ("dict_type", "dataclass_type", "mapping_type"), "write a section, such as {key: value}"
     ),
     **dict.fromkeys(("float_parsing", "float_type"), "write a number, such as 1e18"),
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "write a whole number"),
+    **dict.fromkeys(
+        ("int_parsing", "int_type", "int_from_float"), "write a whole number, such as 4096"
+    ),
     **dict.fromkeys(("bool_parsing", "bool_type"), "write true or false"),
     "string_type": "write text",
 }
 """What pydantic's types of complaints ask for, in YAML's words."""
 
 
-def _known_keys(cls: Any, path: list[Any]) -> list[str]:
+def _known_keys(cls: Any, path: Sequence[Any]) -> list[str]:
     """Keys of the section at a path, following the types of the dataclasses' fields."""
     in_mapping = False
     for part in path:

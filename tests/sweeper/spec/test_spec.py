@@ -56,6 +56,8 @@ def test_an_unquoted_1e18_is_a_number(tmp_path):
         (SPEC + "data: 3", "data: write a section, such as {key: value}, got 3"),
         (SPEC + "allowance: 1e13", "allowance: given twice, in lines"),
         (SPEC + "sizes:\n  low: 8e3\n  low: 9e3", "low: given twice, in lines"),
+        (SPEC + "mixes: {a: {}, a: {code: 2}}", "a: given twice, in lines"),
+        (SPEC + "train: {batch_tokens: 1e3}", "write a whole number, such as 4096, got '1e3'"),
         (SPEC + "skills: [code, code]", "skills: code: given twice"),
         (SPEC + "sizes: {low: 6e7}", "sweep.yaml: sizes.low=6e7 is above the largest size"),
         (SPEC + "sizes: {high: 60}", "sweep.yaml: sizes.high=60 is below the smallest size"),
@@ -73,13 +75,22 @@ def test_bad_input_names_the_field_and_the_remedy(tmp_path, text, message):
 
 
 def test_no_field_is_named_twice_and_no_type_of_pythons_is(tmp_path):
-    for text in ("sizes: {low: 6, high: 8e4}", "sizes: {low: 6e7}", "mixes: 5", "mixes: {a: 5}"):
+    for text in (
+        "sizes: {low: 6, high: 8e4}", "sizes: {low: 6e7}", "mixes: 5", "mixes: {a: 5}",
+        "train: {rule: width3}", "sizes: {ladder: [5]}",
+    ):  # fmt: skip
         with pytest.raises(SpecError) as refused:
             load(tmp_path, SPEC + text)
         said = str(refused.value).partition("sweep.yaml: ")[2]
         assert "\n" not in said
         assert said.count(f"{text.partition(':')[0]}:") <= 1
-        assert ".str" not in said
+        assert ".str" not in said and "[" not in said.partition(": ")[0]
+
+
+def test_paths_in_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    named = load(tmp_path, SPEC + "name: ~/a\ntrackers: []\ncluster: {address: '~x'}")
+    assert named.name == "/home/ada/a" and named.cluster.address == "~x"
 
 
 def test_a_merged_mapping_may_be_overridden(tmp_path):
