@@ -143,6 +143,7 @@ class Sweep(Spec):  # noqa: D101
         failed: str = "",
         kind: str = "error",
         tokens: float | None = None,
+        correct: bool = False,
     ) -> str:
         """Record what became of a trial that was asked for.
 
@@ -155,6 +156,7 @@ class Sweep(Spec):  # noqa: D101
             kind: of the failure (docs/faults.md): "node-lost", "interrupted" and the like are
                 handed out again, "error" is not.
             tokens: it was trained on when it failed.
+            correct: replace what was told of it before; the event "reopened" keeps that.
 
         Returns:
             What it is now: "finished", "diverged", "failed", or "running" to be launched again.
@@ -164,7 +166,11 @@ class Sweep(Spec):  # noqa: D101
         """
         from sweeper.driver.by_hand import tell
 
-        return tell(self, directory, id, losses, failed=failed, kind=kind, tokens=tokens)
+        state = tell(
+            self, directory, id, losses, failed=failed, kind=kind, tokens=tokens, correct=correct
+        )
+        Results(directory).export_table()
+        return state
 
     def simulate(
         self,
@@ -209,11 +215,15 @@ class Results(Record):
 
     def export(self) -> None:
         """Write observations.parquet, fits.json and report.html beside the ledger."""
-        self.table.to_parquet(self.directory.observations, index=False)
+        self.export_table()
         if self.fittable:
             fits = self.fit()
             self.directory.fits.write_text(fits.to_json(), encoding="utf-8")
             self.report(self.directory.report, fits=fits)
+
+    def export_table(self) -> None:
+        """Write observations.parquet, from which a lost ledger can be rebuilt."""
+        self.table.to_parquet(self.directory.observations, index=False)
 
     def report(self, path: str | Path, *, fits: Fits | None = None) -> Path:
         """Write the sweep's report as one HTML file and return its path."""

@@ -23,6 +23,7 @@ from sweeper.commands.console import (
     open_results,
     opt,
     place_of,
+    quantity,
     show,
 )
 
@@ -218,16 +219,19 @@ def tell(
     kind: str = opt(
         "--kind", "Of the failure; node-lost and interrupted are asked again.", "error"
     ),
-    tokens: float | None = opt("--tokens", "It was trained on when it failed."),
+    tokens: float | None = quantity("--tokens", "It was trained on when it failed."),
+    correct: bool = opt("--correct", "Replace what was told of it before.", False),
 ) -> None:
     """Record what became of a trial that was asked for."""
     from sweeper.errors import SpecError
 
-    sweep = load(directory, None)
+    sweep = open_results(directory).sweep
     given = _losses(losses) if losses else None
     if failed and given:
         raise SpecError("--failed: a trial that failed has no losses: give one or the other")
-    state = sweep.tell(directory, trial, given, failed=failed, kind=kind, tokens=tokens)
+    state = sweep.tell(
+        directory, trial, given, failed=failed, kind=kind, tokens=tokens, correct=correct
+    )
     print(f"{trial}: {state}" + ", to be launched again" * (state == "running"))
 
 
@@ -262,7 +266,7 @@ def score(
     from sweeper.driver.score import score as measure
     from sweeper.errors import SpecError
 
-    spec = load(directory, set_)
+    spec = load(open_results(directory).directory.root, set_)
     if spec.trainer is None:
         raise typer.Exit(_score_own(spec, directory, skills))
     pairs = [item.partition("=") for item in skills.split(",")]

@@ -20,12 +20,13 @@ from sweeper.driver.faults import MOST_RETURNS, RESPONSES
 from sweeper.errors import DirectoryError, SpecError, did_you_mean
 from sweeper.record import proof
 from sweeper.record.directory import Directory
-from sweeper.record.ledger import RETURNED, Ledger
+from sweeper.record.ledger import ENDED, RETURNED, Ledger
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
 from trainables.foreign.command import Place, arguments, measured
 from trainables.foreign.losses import LOSSES, LossesError, read, sums
+from trainables.foreign.placeholders import require_known
 
 PATIENCE_S = 30.0
 """Seconds to wait for another who holds the directory (assumption: jobs that end together)."""
@@ -84,8 +85,8 @@ def _hold(directory: Directory, held: ExitStack) -> None:
 
 def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
     """Reserve the next trials, those that were given back first; see `Sweep.ask`."""
-    if n < 1:
-        raise SpecError(f"n={n}: ask for one trial or more")
+    if not isinstance(n, int) or n < 1:
+        raise SpecError(f"n={n!r}: ask for one trial or more")
     if spec.trainer is None:
         raise SpecError(
             "trainer: a sweep launched by hand says by trainer.skills what its trainings measure, "
@@ -107,6 +108,7 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
                 return proposed
             proposed = []
         chosen = again + [(spec.trial_id(a), a) for a in proposed]
+        ledger.forget_meta("finished")  # of an allowance that was raised since
         for trial, allocation in chosen:
             proof.keep(ledger, spec.of(allocation).space, trial, allocation)
             ledger.reserve(trial, allocation, allocation.flops)
@@ -137,29 +139,57 @@ def tell(
     failed: str = "",
     kind: str = "error",
     tokens: float | None = None,
+    correct: bool = False,
 ) -> str:
     """Record what became of a trial that was asked for; see `Sweep.tell`."""
+    Directory(root).require()
     with _opened(spec, root) as (spec, directory, ledger):
-        allocation = _out(ledger, trial)
+        allocation, ended = _asked_for(ledger, trial, correct)
         cost = spec.of(allocation).space.cost(allocation)
         if failed:
-            share = min(max((tokens or 0.0) / allocation.tokens, 0.0), 1.0)
-            return _failed(spec, ledger, trial, failed, kind, share * cost, round(tokens or 0))
-        record = _measured(spec, directory, trial, allocation, losses)
+            _known(kind)
+            trained = _trained(tokens, allocation)
+        else:
+            record = _measured(spec, directory, trial, allocation, losses)
+        if ended:
+            ledger.reopen(trial, f"told anew, it had {ended}")
+            ledger.forget_meta("finished")
+        if failed:
+            spent = trained / allocation.tokens * cost
+            return _failed(spec, ledger, trial, failed, kind, spent, trained)
         ledger.settle(trial, record, spent_flops=cost)
         return str(record["status"])
 
 
-def _out(ledger: Ledger, trial: str) -> Allocation:
-    """The allocation of a trial that is out."""
+def _asked_for(ledger: Ledger, trial: str, correct: bool) -> tuple[Allocation, str]:
+    """The allocation of a trial of which may be told, and how it has ended, "" if it is out."""
+    if not isinstance(trial, str):
+        raise SpecError(f"give the id of a trial, such as asked.id, got {trial!r:.80}")
+    for state in ("running", *ENDED):
+        found = ledger.allocations(state)
+        if trial not in found:
+            continue
+        if state == "running":
+            return found[trial], ""
+        if correct:
+            return found[trial], state
+        raise SpecError(
+            f"trial {trial} has {state} already, and what was told of it counts; --correct "
+            "(correct=True) replaces that by what is told now"
+        )
     out = ledger.allocations("running")
-    if trial in out:
-        return out[trial]
-    ended = ledger.allocations("finished", "diverged", "failed")
-    if trial in ended:
-        raise SpecError(f"trial {trial} has ended already; what was told of it first counts")
     near = did_you_mean(trial, out)
     raise SpecError(f"trial {trial!r} was not asked for{near}; out: {', '.join(out) or 'none'}")
+
+
+def _trained(tokens: float | None, allocation: Allocation) -> int:
+    """Tokens that a trial was trained on when it failed."""
+    if tokens is not None and not 0 <= tokens <= allocation.tokens:
+        raise SpecError(
+            f"tokens {tokens:g}: the trial has {allocation.tokens}; say how many of them it was "
+            "trained on, or leave it out"
+        )
+    return round(tokens or 0)
 
 
 def _measured(
@@ -172,24 +202,34 @@ def _measured(
     config, place = spec.foreign_trial(allocation), directory.trials / trial
     try:
         if losses is not None:
+            _require_known(losses, config.classes, trial)
             return measured(config, sums(losses, config.classes, where=f"losses of {trial}"))
         found = read(place, config.classes, config.trainer.losses)
-    except LossesError as error:
+    except (LossesError, ValueError) as error:
         raise SpecError(str(error)) from None
     if found is None:
         raise SpecError(f"{place / LOSSES}: is not there; give the losses, or say why it failed")
     return measured(config, found)
 
 
-def _failed(
-    spec: Spec, ledger: Ledger, trial: str, why: str, kind: str, spent: float, tokens: int
-) -> str:
-    """Give a trial back or settle it as failed, as the driver would."""
+def _require_known(losses: Mapping[str, Any], skills: Mapping[str, str], trial: str) -> None:
+    """Refuse a skill that the spec lacks: a slip of who tells, and nothing is lost by it."""
+    for name in losses if isinstance(losses, Mapping) else ():
+        require_known(name, skills, f"losses of {trial}: skill {name!r}")
+
+
+def _known(kind: str) -> None:
     if kind not in RESPONSES:
         raise SpecError(
             f"kind {kind!r} is unknown{did_you_mean(kind, RESPONSES)}; known: "
             f"{', '.join(RESPONSES)}"
         )
+
+
+def _failed(
+    spec: Spec, ledger: Ledger, trial: str, why: str, kind: str, spent: float, tokens: int
+) -> str:
+    """Give a trial back or settle it as failed, as the driver would."""
     response, progress = RESPONSES[kind], ledger.progress(trial)
     allowed = spec.cluster.retries if response.counts else MOST_RETURNS
     if response.retried and progress.faults < allowed and progress.attempts <= MOST_RETURNS:
@@ -205,7 +245,7 @@ def _returned(ledger: Ledger) -> list[str]:
 
 
 def _keep(ledger: Ledger, trials: list[str]) -> None:
-    ledger.set_meta(RETURNED, json.dumps(trials))
+    ledger.set_meta(RETURNED, json.dumps(list(dict.fromkeys(trials))))
 
 
 def _close(ledger: Ledger, reason: Finished) -> None:

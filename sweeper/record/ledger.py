@@ -230,18 +230,24 @@ class Ledger:
 
     @durable
     def reopen(self, trial_id: str, why: str) -> None:
-        """Set a failed trial running again, with its FLOPs reserved and its retries restored.
+        """Set an ended trial running again, with its FLOPs reserved and its retries restored.
 
-        What it had spent and not wasted is paid again only if its checkpoint is lost.
+        What it had spent and not wasted is paid again only if its checkpoint is lost. Losses it
+        had are forgotten; the event keeps them.
         """
+        had = self._db.execute(
+            "SELECT skill, nll / target_tokens FROM observations WHERE trial_id = ?", (trial_id,)
+        ).fetchall()
         with transaction(self._db):
+            self._db.execute("DELETE FROM observations WHERE trial_id = ?", (trial_id,))
             self._db.execute(
                 "UPDATE trials SET state = 'running', reserved_flops = flops, spent_flops = 0, "
                 "faults = 0, fault = '', reason = '', ended_at = NULL "
-                "WHERE trial_id = ? AND state = 'failed'",
+                "WHERE trial_id = ? AND state != 'running'",
                 (trial_id,),
             )
-            self._event("reopened", trial_id, why)
+            was = "".join(f"; its {skill} was {loss:.10g}" for skill, loss in had)
+            self._event("reopened", trial_id, why + was)
 
     def _end(self, trial_id: str, state: str, reason: str, spent_flops: float) -> None:
         changed = self._db.execute(

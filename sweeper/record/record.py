@@ -62,8 +62,9 @@ class Outcome:
         reason = failed["reason"].astype(str).mode().iloc[0] if "reason" in failed else ""
         first = reason.partition("\n")[0][:200]
         return (
-            f"No trial has finished: {len(failed)} failed, most of them so: {first!r}. Mend that, "
-            "and start the sweep in a new directory"
+            f"No trial has finished: {len(failed)} failed, most of them so: {first!r}. Mend that; "
+            "where losses could not be read run the same command again, else start the sweep in "
+            "a new directory"
         )
 
     def fit(self, method: Method = "guarded", *, mix: str | None = None) -> Fits:

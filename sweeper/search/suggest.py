@@ -53,6 +53,10 @@ class Suggestion:
     after: float = math.nan
 
 
+NEEDED = ("flops", "params", "tokens", "skill", "loss")
+"""Columns of a table from which the next runs can be suggested."""
+
+
 def next_of(
     table: pd.DataFrame,
     policy: Callable[[Sequence[str]], Search],
@@ -68,10 +72,15 @@ def next_of(
         allowance: FLOPs that may be spent on these and on those that are pending.
 
     Raises:
-        SpecError: ``n`` or the allowance is no positive number.
+        SpecError: ``n`` or the allowance is no positive number, or a column is missing.
     """
     if n < 1 or not allowance > 0:
         raise SpecError(f"n={n}, allowance={allowance:g}: both must be positive")
+    missing = [name for name in NEEDED if name not in table]
+    if missing:
+        raise SpecError(
+            f"table: no column {', '.join(missing)}; fitting.read_runs(...).table has them all"
+        )
     lossless = table["loss"].isna()
     out = [_pending(row, space) for row in _trials(table[lossless])]
     known = table[~lossless]

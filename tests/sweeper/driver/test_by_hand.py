@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -10,6 +11,7 @@ from sweeper.cli import app
 from sweeper.commands.status import render, snapshot
 from sweeper.plan.warnings import cautions
 from sweeper.record.ledger import Ledger
+from sweeper.record.repair import repair
 
 ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
 
@@ -124,8 +126,64 @@ def test_losses_may_lie_in_the_directory_and_nan_is_diverged(tmp_path):
     assert sweep.tell(tmp_path, one.id) == "finished"
     nothing = {"code": math.nan, "validation": 3.0}
     assert sweep.tell(tmp_path, two.id, nothing) == "diverged"
-    with pytest.raises(SpecError, match="has ended already"):
+    with pytest.raises(SpecError, match=r"has finished already, .* --correct"):
         sweep.tell(tmp_path, one.id, {"code": 1, "validation": 1})
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ({"losses": {"code": 2.31, "validation": 2.5}}, "finished"),
+        ({"failed": "that was another job's"}, "failed"),
+        ({"failed": "node 7 rebooted", "kind": "node-lost"}, "running"),
+    ],
+)
+def test_what_was_told_wrong_is_corrected_and_kept_as_an_event(tmp_path, told, state):
+    sweep = make()
+    one, two = sweep.ask(tmp_path, 2)
+    sweep.tell(tmp_path, one.id, {"code": 231, "validation": 2.5})
+    sweep.tell(tmp_path, two.id, losses(two.allocation))
+    with pytest.raises(SpecError, match="no loss of validation"):
+        sweep.tell(tmp_path, one.id, {"code": 2.31}, correct=True)
+    assert Results(tmp_path).table["loss"].max() == 231  # what cannot be used changes nothing
+    assert sweep.tell(tmp_path, one.id, **told, correct=True) == state
+    now = Results(tmp_path)
+    assert now.trials.set_index("trial_id")["state"][one.id] == state
+    assert now.table["loss"].max() < 100 and (now.table["trial_id"] == two.id).sum() == 2
+    event = now.events.set_index("kind").loc["reopened", "detail"]
+    assert event == "told anew, it had finished; its code was 231; its validation was 2.5"
+    again = sweep.ask(tmp_path)
+    assert not isinstance(again, Finished) and (again[0].id == one.id) == (state == "running")
+
+
+def test_what_is_lost_twice_is_asked_once(tmp_path):
+    sweep = make()
+    (one,) = sweep.ask(tmp_path)
+    for _ in range(2):
+        sweep.tell(tmp_path, one.id, failed="node 7 rebooted", kind="node-lost")
+    ids = [each.id for each in sweep.ask(tmp_path, 2)]
+    assert ids[0] == one.id and len(set(ids)) == 2
+
+
+def test_what_was_told_outlives_the_ledger(tmp_path):
+    sweep = make()
+    (one,) = sweep.ask(tmp_path)
+    sweep.tell(tmp_path, one.id, losses(one.allocation))
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
+    with pytest.raises(DirectoryError, match=r"ledger\.sqlite is gone, .* `isoskill repair"):
+        sweep.ask(tmp_path)
+    repair(tmp_path)
+    assert set(Results(tmp_path).table["trial_id"]) == {one.id}
+
+
+def test_an_answer_that_was_final_is_not_once_more_may_be_spent(tmp_path):
+    sweep = make(allowance=1e16)
+    while not isinstance(asked := sweep.ask(tmp_path), Finished):
+        sweep.tell(tmp_path, asked[0].id, losses(asked[0].allocation))
+    assert Results(tmp_path).finished is not None
+    make(allowance=6e16).ask(tmp_path)
+    assert Results(tmp_path).finished is None
 
 
 @pytest.mark.parametrize(
@@ -135,6 +193,8 @@ def test_losses_may_lie_in_the_directory_and_nan_is_diverged(tmp_path):
         ({"code": 2, "validatoin": 3}, r"'validatoin' is unknown \(did you mean 'validation'"),
         ({"code": "2", "validation": 3}, "'2' is text"),
         ({"code": -2.0, "validation": 3}, "-2 is not above 0"),
+        ({"code": 2, "validation": 3, "math": 4}, "'math' is unknown"),
+        (2.31, "2.31 is no object such as"),
     ],
 )
 def test_losses_of_other_skills_are_refused(tmp_path, given, words):
@@ -152,8 +212,19 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(SpecError, match=r"kind 'lost' is unknown.*did you mean"):
         (two,) = sweep.ask(tmp_path)
         sweep.tell(tmp_path, two.id, failed="x", kind="lost")
-    with pytest.raises(SpecError, match="ask for one trial or more"):
-        sweep.ask(tmp_path, 0)
+    for n in (0, "3", 2.5):
+        with pytest.raises(SpecError, match="ask for one trial or more"):
+            sweep.ask(tmp_path, n)
+    for tokens in (1e99, math.nan, -5):
+        with pytest.raises(SpecError, match="how many of them it was trained on"):
+            sweep.tell(tmp_path, two.id, failed="x", kind="node-lost", tokens=tokens)
+    with pytest.raises(SpecError, match=r"give the id of a trial, such as asked\.id"):
+        sweep.tell(tmp_path, two, losses(two.allocation))
+    with pytest.raises(DirectoryError, match="no sweep here"):
+        sweep.tell(tmp_path / "nowhere", two.id, losses(two.allocation))
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(SpecError, match="table: no column params, tokens"):
+        sweep.suggest(pd.DataFrame({"flops": [1e15], "skill": "a", "loss": 2.0}))
     with pytest.raises(SpecError, match="trainer: a sweep launched by hand says"):
         Sweep(budgets=[1e11], allowance=1e13).ask(tmp_path / "b")
     other = make(trainer={"version": "2", "skills": {"code": "code"}})
