@@ -181,7 +181,7 @@ def ask(
     from sweeper.search.protocol import Finished
 
     sweep = load(spec, set_)
-    place = place_of(sweep, out or (spec if spec.is_dir() else None))
+    place = place_of(sweep, spec, out)
     found = sweep.ask(place, n)
     over = found if isinstance(found, Finished) else None
     trials = [] if isinstance(found, Finished) else [each.to_dict() for each in found]

@@ -143,14 +143,14 @@ def load(spec: Path, set_: list[str] | None) -> Sweep:
     """Read the spec a command was given, a file or a sweep directory, with its overrides."""
     from sweeper.sweep import Sweep
 
-    return Sweep.load(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
+    return Sweep.load(spec, overrides(set_))
 
 
-def place_of(sweep: Sweep, out: Path | None = None) -> Path:
-    """Where a sweep lives, unless it was said."""
+def place_of(sweep: Sweep, spec: Path, out: Path | None = None) -> Path:
+    """Where a sweep lives: as was said, in the directory its spec was read from, or by name."""
     from sweeper.record.directory import safe_name
 
-    return out or Path("sweeps") / safe_name(sweep.name)
+    return out or (spec if spec.is_dir() else Path("sweeps") / safe_name(sweep.name))
 
 
 def show(lines: Iterable[str]) -> None:

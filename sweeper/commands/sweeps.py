@@ -87,7 +87,7 @@ def plan(
     if trials:
         from sweeper.plan.trials import first_trials
 
-        print(first_trials(sweep, place_of(sweep)).to_csv(index=False), end="")
+        print(first_trials(sweep, place_of(sweep, spec)).to_csv(index=False), end="")
         return
     if devices is not None:
         compared = side_by_side(sweep, devices.split(","))
@@ -121,7 +121,7 @@ def _plan_within(
     from sweeper.sweep import Sweep
     from sweeper.text import write_whole
 
-    values = read_yaml(spec / "sweep.yaml" if spec.is_dir() else spec, overrides(set_))
+    values = read_yaml(spec, overrides(set_))
     found = choose(values, Given(*given), Sweep, memory=_memory(spec))
     if out is not None:
         write_whole(out, found.written(values))
@@ -160,7 +160,7 @@ def tune(
     from sweeper.record.directory import Directory
 
     sweep = load(spec, set_)
-    directory = place_of(sweep, out)
+    directory = place_of(sweep, spec, out)
     if sweep.trainer is None:
         sweep = _tuned_within(sweep, minutes, _memory(spec), say=not as_json)
     found = sweep.tune(directory, progress=not as_json)
@@ -206,7 +206,7 @@ def run(
 ) -> None:
     """Run a sweep on Ray, or go on with an interrupted one."""
     sweep = load(spec, [*(set_ or []), *([f"study={study}"] if study else [])])
-    directory = place_of(sweep, out)
+    directory = place_of(sweep, spec, out)
     carry_out(sweep, directory, f"isoskill run {spec} --out {directory}", quiet=quiet)
 
 

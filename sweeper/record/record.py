@@ -75,9 +75,14 @@ class Outcome:
 
         Raises:
             TableError: no trial has finished.
+            SpecError: no trial has that mix.
         """
         from fitting import TableError, fit_skills
 
+        mixes = list(dict.fromkeys(self.table["mix"]))
+        if mix is not None and mix not in mixes:
+            near = did_you_mean(mix, mixes)
+            raise SpecError(f"mix {mix!r} is unknown{near}; trials have {', '.join(mixes)}")
         if mix is None and not self.fittable:
             raise TableError(self.nothing_finished)
         rows = self.table["mix"] == (mix or self.sweep.space.mix)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space
-from sweeper.errors import TrialFailed
+from sweeper.errors import SpecError, TrialFailed
 from sweeper.search.protocol import COLUMNS, Finished, Search
 from sweeper.text import number
 
@@ -148,11 +148,15 @@ def probe(loss_fn: LossFunction, space: Space, *, seed: int) -> tuple[str, ...]:
 
     Raises:
         TrialFailed: every call failed.
+        SpecError: it returned something else than losses by skill.
     """
     for params in space.params:
         allocation = space.allocation(space.budgets[0], params)
         try:
-            return tuple(loss_fn(allocation, _rng(allocation, seed)))
+            found = loss_fn(allocation, _rng(allocation, seed))
         except TrialFailed:
             continue
+        if not (isinstance(found, Mapping) and found):
+            raise SpecError(f'loss_fn: returned {found!r:.80}; return losses, {{"code": 2.31}}')
+        return tuple(found)
     raise TrialFailed("the loss function fails at every size on the cheapest budget")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from sweeper.budget import Allocation, Space
@@ -34,6 +34,12 @@ def flops(name: str, value: object) -> float:
     if not (math.isfinite(flops) and flops > 0):
         raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
     return flops
+
+
+def listed(name: str, value: object) -> None:
+    """Refuse one value, or a text, where a list belongs."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise SpecError(f"{name}: write a list, such as [a, b], got {value!r}")
 
 
 def budgets(ladder: Sequence[float]) -> None:

@@ -56,13 +56,16 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
     """Read a YAML mapping.
 
     Args:
+        path: the file, or a sweep's directory.
         overrides: dotted keys to YAML values, such as ``{"data.shares.code": "0.3"}``.
 
     Raises:
         SpecError: it cannot be read, or is no mapping.
     """
+    path = Path(path)
+    path = path / "sweep.yaml" if path.is_dir() else path
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _OnceEach)
+        values = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file; give a YAML file such as sweep.yaml") from None
     except SpecError as error:

@@ -105,6 +105,8 @@ class Spec:
         for name, kind in SECTIONS.items():
             if isinstance(given := getattr(self, name), Mapping):
                 object.__setattr__(self, name, build(kind, given, source=name))
+        for name in ("budgets", "skills", "trackers"):
+            checks.listed(name, getattr(self, name))
         object.__setattr__(
             self, "budgets", tuple(checks.flops("budgets", b) for b in self.budgets)
         )
@@ -155,7 +157,7 @@ class Spec:
         """Read a sweep from YAML.
 
         Args:
-            path: the file; ``1e18`` is a number there, quoted or not.
+            path: the file, or a sweep's directory; ``1e18`` is a number there, quoted or not.
             overrides: dotted keys to YAML values, such as ``{"data.shares.code": "0.3"}``.
 
         Raises:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from sweeper import SpecError, Sweep
 from sweeper.cli import app, main
 
 SPEC = "budgets: [1e11, 2e11, 4e11]\nallowance: 6e12\n"
@@ -210,3 +211,20 @@ def test_a_number_that_is_none_is_refused_in_words(spec, refused):
     assert "allowance: write a number, such as 1e18, got 'abc'" in refused(
         "plan", spec, "--set", "allowance=abc"
     )
+
+
+@pytest.mark.parametrize("command", ["run", "tune", "ask"])
+def test_a_sweep_named_by_its_directory_goes_on_there(tmp_path, monkeypatch, refused, command):
+    trainer = {"skills": {"code": "code"}} if command == "ask" else None
+    given = {"budgets": [1e11], "allowance": 1e13, "name": "elsewhere", "trainer": trainer}
+    Sweep.from_dict({k: v for k, v in given.items() if v}).save(tmp_path / "sweep.yaml")
+    places = []
+
+    def seen(self, directory, *args, **options):
+        places.append(directory)
+        raise SpecError("enough")
+
+    monkeypatch.setattr(Sweep, command, seen)
+    monkeypatch.setattr("sweeper.commands.sweeps._tuned_within", lambda sweep, *a, **k: sweep)
+    assert "enough" in refused(command, tmp_path)
+    assert places == [tmp_path]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeper import SearchSettings, Sweep, TrialFailed
+from sweeper import SearchSettings, SpecError, Sweep, TrialFailed
 
 SURFACES = {
     # E, A, B, alpha, beta: knowledge wants capacity, code wants data.
@@ -70,3 +70,16 @@ def test_failed_trials_cost_and_the_sweep_goes_on():
     outcome = sweep(tolerance=0.2).simulate(shaky, seed=0)
     assert {"failed", "diverged", "finished"} == set(outcome.table["status"])
     assert outcome.fit()["code"].at(8e11).ok  # at 4e11 the trial near the optimum failed twice
+
+
+@pytest.mark.parametrize("returned", [2.31, None, {}])
+def test_a_loss_function_that_returns_no_losses_is_told_so(returned):
+    sweep = Sweep(budgets=[1e11, 2e11, 4e11], allowance=6e12)
+    with pytest.raises(SpecError, match=r"loss_fn: returned .*; return losses"):
+        sweep.simulate(lambda allocation, rng: returned)
+
+
+def test_a_mix_that_no_trial_has_is_refused_by_name():
+    outcome = Sweep(budgets=[1e11, 2e11, 4e11], allowance=1e12).simulate(losses)
+    with pytest.raises(SpecError, match=r"mix 'bose' is unknown \(did you mean 'base'\?\)"):
+        outcome.fit(mix="bose")

@@ -87,6 +87,19 @@ def test_no_field_is_named_twice_and_no_type_of_pythons_is(tmp_path):
         assert ".str" not in said and "[" not in said.partition(": ")[0]
 
 
+@pytest.mark.parametrize("field", ["budgets", "skills", "trackers"])
+@pytest.mark.parametrize("value", [1e11, "code"])
+def test_one_value_in_place_of_a_list_from_python(field, value):
+    given = {"budgets": [1e11], "allowance": 1e13, field: value}
+    with pytest.raises(SpecError, match=f"{field}: write a list"):
+        Sweep(**given)
+
+
+def test_a_directory_is_read_by_its_spec(tmp_path):
+    sweep = load(tmp_path, SPEC)
+    assert Sweep.load(tmp_path) == sweep
+
+
 def test_paths_in_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     named = load(tmp_path, SPEC + "name: ~/a\ntrackers: []\ncluster: {address: '~x'}")
