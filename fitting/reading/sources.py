@@ -90,7 +90,7 @@ def _file(path: Path) -> Raw:
         raise TableError(f"no such file: {path}")
     if path.is_dir():
         if (sweep := path / "observations.parquet").exists():
-            return Raw(flat(pd.read_parquet(sweep)))
+            return _file(sweep)
         if any(path.rglob("*tfevents*")):
             return load(f"tensorboard:{path}")
         raise TableError(

@@ -78,10 +78,17 @@ class Directory:
         Raises:
             DirectoryError: there is none.
         """
-        if not self.ledger.exists() or not self.spec.exists():
+        missing = [path.name for path in (self.spec, self.ledger) if not path.exists()]
+        if len(missing) == 2:
             raise DirectoryError(
                 f"{self.root}: no sweep here (sweep.yaml and ledger.sqlite are missing); "
                 "`isoskill run SPEC --out DIRECTORY` makes one"
+            )
+        if missing:
+            self._check_ledger()
+            raise DirectoryError(
+                f"{self.root}: {missing[0]} is missing; copy it back, or run the sweep's spec "
+                "again: `isoskill run SPEC --out DIRECTORY`"
             )
         self._check_layout()
         return self

@@ -237,3 +237,9 @@ def test_a_million_rows() -> None:
     seen = prepare(big)
     assert len(seen.frame) == n
     np.testing.assert_allclose(seen.budgets, [1e18, 3e18, 1e19], rtol=2e-3)
+
+
+def test_a_damaged_export_of_a_sweep_is_refused_by_name(tmp_path):
+    (tmp_path / "observations.parquet").write_text("junk")
+    with pytest.raises(TableError, match=r"cannot read .*observations\.parquet"):
+        prepare(tmp_path)

@@ -23,6 +23,19 @@ def test_an_empty_directory_is_no_sweep(tmp_path):
         Directory(tmp_path).require()
 
 
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [("sweep.yaml", "sweep.yaml is missing; copy it"), ("ledger.sqlite", "`isoskill repair DIR")],
+)
+def test_a_sweep_that_has_lost_a_file_is_told_which(tmp_path, lost, words):
+    for name in ("sweep.yaml", "ledger.sqlite", "observations.parquet"):
+        (tmp_path / name).touch()
+    (tmp_path / lost).unlink()
+    with pytest.raises(DirectoryError) as refused:
+        Directory(tmp_path).require()
+    assert words in str(refused.value) and "no sweep here" not in str(refused.value)
+
+
 def _try(root, queue):
     try:
         with Directory(root).driven():
