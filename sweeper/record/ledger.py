@@ -322,8 +322,10 @@ class Ledger:
         return pd.read_sql_query("SELECT * FROM trials ORDER BY rowid", self._db)
 
     def events(self) -> pd.DataFrame:
-        """The sweep's history, oldest first."""
-        return pd.read_sql_query("SELECT * FROM events ORDER BY id", self._db)
+        """The sweep's history, oldest first; ``trial_id`` is None for what is of no trial."""
+        found = pd.read_sql_query("SELECT * FROM events ORDER BY id", self._db)
+        named = found["trial_id"].astype(object)
+        return found.assign(trial_id=named.where(named.notna(), None))
 
     def observations(self) -> pd.DataFrame:
         """The long table: one row per ended trial and skill.

@@ -100,6 +100,8 @@ class Trainer:
                 "{code: code, validation: aggregate}"
             )
         for skill, name in self.skills.items():
+            if not skill or not name:
+                raise ValueError(f"trainer.skills: {{{skill!r}: {name!r}}}: one has no name")
             if (name == "aggregate") != (skill == AGGREGATE):
                 raise ValueError(
                     f"trainer.skills.{skill}: {name}: the one skill of class aggregate is called "

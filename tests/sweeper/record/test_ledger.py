@@ -54,6 +54,12 @@ def test_failed_and_diverged_trials_appear_with_a_nan_loss_per_skill(ledger):
     assert ledger.totals() == (1.3e10, 0.0)
 
 
+def test_an_event_of_no_trial_names_none(ledger):
+    ledger.reserve("a", ALLOCATION, 6e9)
+    ledger.event("repaired", "from the export")
+    assert ledger.events()["trial_id"].tolist() == ["a", None]
+
+
 def test_an_ended_trial_is_never_trained_again(ledger):
     ledger.reserve("a", ALLOCATION, 6e9)
     ledger.settle("a", record(), spent_flops=6e9)

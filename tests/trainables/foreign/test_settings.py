@@ -37,6 +37,7 @@ def test_other_placeholders_are_refused(argument, words):
         ({"command": ["a"], "call": "a:b"}, "not both"),
         ({"call": "mylab.run"}, "write package.module:function"),
         ({"command": ["a"], "skills": {}}, "trainer.skills: name what"),
+        ({"command": ["a"], "skills": {"": "code"}}, "one has no name"),
         ({"command": ["a"], "skills": {"loss": "aggregate"}}, "is called validation"),
         ({"command": ["a"], "progress": "("}, "no regular expression"),
         ({"command": ["a"], "progress": r"(?P<stepp>\d+)"}, "did you mean 'step'"),
