@@ -55,6 +55,9 @@ def suggest(
     ladder: Path | None = opt("--ladder", "CSV of the sizes there are; default any."),
     columns: str | None = opt("--columns", "Columns to take: loss=eval/loss,params=N."),
     where: Rows = None,
+    at: float | None = quantity(
+        "--at", "Budget whose best sizes are wanted; default the largest of --budgets."
+    ),
     tolerance: float = opt("--tolerance", "Wanted precision of the best size: 0.1 is 10 %.", 0.10),
     as_json: AsJson = False,
     as_csv: bool = opt("--csv", "Print CSV.", False),
@@ -65,7 +68,7 @@ def suggest(
 
     found = suggest_for(
         _table(runs, columns, where or ""), budgets=_budgets(budgets), allowance=allowance, n=n,
-        ladder=ladder, tolerance=tolerance,
+        ladder=ladder, tolerance=tolerance, at=at,
     )  # fmt: skip
     if isinstance(found, Finished):
         typer.echo(f"nothing to train next ({found.reason}): {found.detail}", err=True)
@@ -136,12 +139,15 @@ def _budgets(text: str | None) -> list[float]:
 
 
 def _row(each: Suggestion) -> dict[str, Any]:
+    from fitting.values import plain
+
     allocation = each.allocation
     row = {"flops": allocation.flops, "params": allocation.params, "tokens": allocation.tokens}
     if not each.skill:
         return row | {"seed": allocation.seed, "teaches": None}
-    gain = {"skill": each.skill, "flops": each.flops, "before": each.before}
-    return row | {"seed": allocation.seed, "teaches": gain | {"after": each.after}}
+    gain = {"skill": each.skill, "flops": each.flops, "status": str(each.status)}
+    width = {"before": each.before, "after": each.after}
+    return dict(plain({**row, "seed": allocation.seed, "teaches": gain | width}))
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
@@ -156,6 +162,8 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _lines(found: list[Suggestion]) -> list[str]:
+    from fitting.errors import Status
+    from sweeper.analysis.conclusions import status_word
     from sweeper.text import grid, number, si, within
 
     rows = []
@@ -165,6 +173,8 @@ def _lines(found: list[Suggestion]) -> list[str]:
         if each.skill:
             before, after = within(each.before), within(each.after)
             said = f"{each.skill} at {number(each.flops)} from {before} to {after}"
+        if each.status is not Status.OK:
+            said = f"{each.skill}, which has no optimum yet ({status_word(each.status)})"
         rows.append((number(a.flops), si(a.params), si(a.tokens), said))
     return grid(("budget", "params", "tokens", "narrows most"), rows, right="rrrl") if rows else []
 

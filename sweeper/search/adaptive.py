@@ -60,11 +60,13 @@ class AdaptiveSearch:
         settings: what is wanted.
         space: what can be trained.
         proves: whether it ends with trials whose outcome is predicted.
+        aims: budgets whose optima are wanted, instead of every one and the settings' target.
     """
 
     settings: SearchSettings
     space: Space
     proves: bool = True
+    aims: tuple[float, ...] = ()
     _cache: FitCache[FitState | None] = field(default_factory=FitCache, compare=False, repr=False)
 
     def propose(
@@ -111,6 +113,8 @@ class AdaptiveSearch:
     @property
     def targets(self) -> tuple[float, ...]:
         """Budgets whose optima are wanted."""
+        if self.aims:
+            return self.aims
         beyond = self.settings.target_flops
         return self.space.budgets if beyond is None else (*self.space.budgets, beyond)
 
@@ -195,21 +199,20 @@ class AdaptiveSearch:
         pending: Sequence[Allocation],
         trials: Sequence[Allocation],
     ) -> tuple[FloatArray, tuple[str, ...]] | None:
-        """Half-widths of the 90 % intervals of ln p* now and expected after each of some trials.
+        """Widths of the intervals of ln p* expected after each of some trials, over today's.
 
         Args:
             trials: taken one after the other.
 
         Returns:
-            (1 + n, S, T) half-widths of every skill and target, and the skills; None while no
-            law can be fitted.
+            (n, S, T) ratios of every skill and target, and the skills; None while no law can be
+            fitted.
         """
         state = self._fitted(observations)
         if state is None:
             return None
         ratio = narrowing(state.fit, _as_places(trials), self._goal, pending=_as_places(pending))
-        now = half_widths(state.whole, self.targets)
-        return np.concatenate([now[None], now * ratio]), state.whole.skills
+        return ratio, state.fit.skills
 
     def efficiency(self, observations: pd.DataFrame) -> float:
         """FLOPs that the best design for the same intervals would need, over those spent.

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fitting import SkillFit, fit_skills
+from fitting.errors import Status
 from fitting.reading.budgets import group_budgets
+from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.search.adaptive import AdaptiveSearch
@@ -42,8 +45,10 @@ class Suggestion:
         allocation: what to train.
         skill: whose optimum it is expected to narrow most; "" while no law can be fitted.
         flops: on which budget.
-        before: half-width of that 90 % interval of ln p*, with the suggestions before this one.
+        before: half-width of that 90 % interval of ln p*, as `fitting.fit_skills` has it, with the
+            suggestions before this one.
         after: the same with this one.
+        status: why there is no such interval yet; both are NaN then.
     """
 
     allocation: Allocation
@@ -51,6 +56,7 @@ class Suggestion:
     flops: float = math.nan
     before: float = math.nan
     after: float = math.nan
+    status: Status = Status.OK
 
 
 NEEDED = ("flops", "params", "tokens", "skill", "loss")
@@ -64,12 +70,15 @@ def next_of(
     *,
     allowance: float,
     n: int,
+    aims: Sequence[float] = (),
 ) -> list[Suggestion] | Finished:
-    """What to train next beside the runs of a table; those without a loss are pending.
+    """What a search would train next beside the runs of a table, and what each should teach.
 
     Args:
-        table: columns flops, params, tokens, skill, loss, and seed where known.
+        table: columns flops, params, tokens, skill, loss, and seed where known; rows without a
+            loss are pending.
         allowance: FLOPs that may be spent on these and on those that are pending.
+        aims: budgets whose optima are wanted; by default what the policy wants.
 
     Raises:
         SpecError: ``n`` or the allowance is no positive number, or a column is missing.
@@ -82,10 +91,43 @@ def next_of(
             f"table: no column {', '.join(missing)}; fitting.read_runs(...).table has them all"
         )
     lossless = table["loss"].isna()
-    out = [_pending(row, space) for row in _trials(table[lossless])]
+    pending = [_pending(row, space) for row in _trials(table[lossless])]
     known = table[~lossless]
-    skills = list(dict.fromkeys(known["skill"].astype(str)))
-    return suggest(policy(skills), observed(known), out, allowance=allowance, n=n)
+    search, seen = policy(list(dict.fromkeys(known["skill"].astype(str)))), observed(known)
+    if isinstance(search, AdaptiveSearch):  # nobody would score its proofs
+        search = replace(search, proves=False, aims=tuple(aims))
+    chosen = search.propose(seen, pending, allowance - sum(a.flops for a in pending), n)
+    if isinstance(chosen, Finished):
+        return chosen
+    plain = [Suggestion(allocation) for allocation in chosen]
+    if not chosen or not isinstance(search, AdaptiveSearch):
+        return plain
+    found = search.narrowing(seen, pending, chosen)
+    if found is None:
+        return plain
+    fits, (ratios, skills) = fit_skills(known), found
+    return _lessons(chosen, ratios, [fits[skill] for skill in skills], search.targets)
+
+
+def _lessons(
+    chosen: Sequence[Allocation],
+    ratios: FloatArray,
+    fits: Sequence[SkillFit],
+    targets: Sequence[float],
+) -> list[Suggestion]:
+    """Of every trial the interval that it narrows by the largest factor."""
+    before, found = np.ones(ratios.shape[1:]), []
+    for allocation, after in zip(chosen, ratios, strict=True):
+        s, t = (int(i) for i in np.unravel_index(np.argmin(after / before), after.shape))
+        now = fits[s].at(targets[t])
+        width = Z90 * now.log_params_se if math.isfinite(now.params) else math.nan
+        known = math.isfinite(width)
+        found.append(Suggestion(
+            allocation, fits[s].skill, float(targets[t]), float(width * before[s, t]),
+            float(width * after[s, t]), Status.OK if known else now.status,
+        ))  # fmt: skip
+        before = after
+    return found
 
 
 def _trials(rows: pd.DataFrame) -> list[Any]:
@@ -98,53 +140,6 @@ def _pending(row: Any, space: Space) -> Allocation:
     """A run that is under way, on the budget it is nearest to."""
     budget = min(space.budgets, key=lambda c: abs(math.log(c / row.flops)))
     return Allocation(budget, round(row.params), round(row.tokens), 0, space.mix)
-
-
-def suggest(
-    search: Search,
-    observations: pd.DataFrame,
-    pending: Sequence[Allocation],
-    *,
-    allowance: float,
-    n: int,
-) -> list[Suggestion] | Finished:
-    """The next trials a search would start, and what each is expected to teach.
-
-    Args:
-        observations: of ended trials, columns `sweeper.search.protocol.COLUMNS`.
-        allowance: FLOPs that may be spent on these and on those to come.
-    """
-    left = allowance - sum(a.flops for a in pending)
-    if isinstance(search, AdaptiveSearch):
-        search = replace(search, proves=False)  # nobody would score them
-    chosen = search.propose(observations, pending, left, n)
-    if isinstance(chosen, Finished):
-        return chosen
-    plain = [Suggestion(allocation) for allocation in chosen]
-    if not chosen or not isinstance(search, AdaptiveSearch):
-        return plain
-    found = search.narrowing(observations, pending, chosen)
-    if found is None:
-        return plain
-    widths, skills = found
-    return [
-        _lesson(allocation, widths[i], widths[i + 1], skills, search.targets)
-        for i, allocation in enumerate(chosen)
-    ]
-
-
-def _lesson(
-    allocation: Allocation,
-    before: np.ndarray,
-    after: np.ndarray,
-    skills: Sequence[str],
-    targets: Sequence[float],
-) -> Suggestion:
-    """The interval that one trial narrows by the largest factor."""
-    s, t = (int(i) for i in np.unravel_index(np.argmin(after / before), before.shape))
-    return Suggestion(
-        allocation, skills[s], float(targets[t]), float(before[s, t]), float(after[s, t])
-    )
 
 
 def observed(table: pd.DataFrame) -> pd.DataFrame:
@@ -209,6 +204,7 @@ def suggest_for(
     n: int,
     ladder: str | Path | None = None,
     tolerance: float = 0.10,
+    at: float | None = None,
 ) -> list[Suggestion] | Finished:
     """What to train next, from a table and a few numbers.
 
@@ -218,10 +214,16 @@ def suggest_for(
         allowance: FLOPs that may be spent on these and on those that are pending.
         ladder: CSV of the sizes there are; any size without it.
         tolerance: wanted half-width of the 90 % interval of ln p*.
+        at: the budget whose optima are wanted; by default the largest. Asked for those of every
+            budget alike, the search sharpens cheap ones that are known already: with ten runs'
+            worth of the largest its p* is then off by half as much again or twice
+            (benchmarks/suggest.py).
 
     Raises:
         SpecError: there are no budgets, or the ladder cannot be read.
     """
+    if at is not None and not 0 < at < math.inf:
+        raise SpecError(f"--at {at:g}: give FLOPs above 0, such as 1e20")
     settings = SearchSettings(tolerance=tolerance)
     wanted = list(budgets) or shared_budgets(table)
     if not wanted:
@@ -243,8 +245,9 @@ def suggest_for(
     guess = settings.tokens_per_param
     space = space_of(table, budgets=wanted, tokens_per_param=guess, ladder=sizes)
     return next_of(
-        table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n
-    )
+        table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n,
+        aims=(at or max(wanted),),
+    )  # fmt: skip
 
 
 def shared_budgets(table: pd.DataFrame) -> list[float]:

@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from fitting import Status, fit_skills
 from sweeper import SpecError, Sweep
 from sweeper.cli import app
 from sweeper.search.build import build
@@ -34,9 +36,38 @@ def test_suggestions_are_the_search_itself():
     table = runs(24)
     found = suggest_for(table, budgets=BUDGETS, allowance=1e20, n=4)
     space = space_of(table, budgets=BUDGETS, tokens_per_param=20.0)
-    search = build(SearchSettings(), space, ["skill-0", "skill-1"])
+    search = replace(
+        build(SearchSettings(), space, ["skill-0", "skill-1"]), proves=False, aims=(BUDGETS[-1],)
+    )
     assert [each.allocation for each in found] == search.propose(observed(table), [], 1e20, 4)
     assert all(each.after < each.before for each in found)
+
+
+def test_an_allowance_goes_to_what_the_largest_budget_asks_or_the_one_that_is_named():
+    table = runs(24)
+    asked = {"budgets": BUDGETS, "allowance": 1e20, "n": 3}
+    for at, told in (({}, BUDGETS[-1]), ({"at": 1e20}, 1e20)):
+        found = suggest_for(table, **asked, **at)
+        assert {each.flops for each in found} == {told}
+        now = fit_skills(table)[found[0].skill].at(told)  # what `fit` and `predict` say of it
+        assert math.exp(found[0].before) == pytest.approx(now.interval[1] / now.params)
+    with pytest.raises(SpecError, match=r"^--at -1: give FLOPs above 0"):
+        suggest_for(table, **asked, at=-1.0)
+
+
+def test_of_a_skill_without_an_optimum_no_precision_is_promised(tmp_path):
+    table = runs(24, skills=1)  # all of whose sizes lie below the optimum, for this loss
+    table["loss"] = 1.5 + 4e3 / table["params"] ** 0.34 + 41 / table["tokens"] ** 0.28
+    assert not fit_skills(table)["skill-0"].ok
+    (found,) = suggest_for(table, budgets=BUDGETS, allowance=1e20, n=1)
+    assert found.status is Status.NO_INTERIOR_MINIMUM and math.isnan(found.before)
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ["suggest", str(tmp_path / "runs.csv"), "--allowance", "1e20", "-n", "1"]
+    said = CliRunner().invoke(app, asked).stdout
+    assert "skill-0, which has no optimum yet (no minimum)" in said
+    (row,) = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)
+    assert row["teaches"]["before"] is None and row["teaches"]["after"] is None
+    assert row["teaches"]["status"] == "no-interior-minimum"
 
 
 def test_pending_runs_are_taken_for_known_and_reserve_their_flops():
