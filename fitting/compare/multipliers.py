@@ -26,7 +26,7 @@ from fitting.compare.verdict import EXPECTED, anytime_p, decide, fixed_p, holm
 from fitting.errors import FittingError
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
 from fitting.reading.runs import Runs
-from fitting.values import Convention, FloatArray
+from fitting.values import Convention, FloatArray, check_positive
 
 LEVEL = 0.05
 """Chance of any false `better` or `worse` among all skills and variants."""
@@ -63,7 +63,8 @@ def compare_runs(
         anytime: whether runs were added until the answer pleased: wider, and valid nevertheless.
 
     Raises:
-        FittingError: fewer than two variants, or no skill in common.
+        FittingError: fewer than two variants, no skill in common, or a budget, a level or a
+            margin that is none.
     """
     seen = {name: _observations(table) for name, table in tables.items()}
     if len(seen) < 2:
@@ -72,9 +73,17 @@ def compare_runs(
         raise FittingError(f"level={level}: give a chance between 0 and .5, such as .05")
     if not margin > 1:
         raise FittingError(f"margin={margin}: give a ratio above 1, such as 1.1")
+    asked = [flops] if isinstance(flops, int | float) else flops
+    for budget in asked or ():
+        check_positive(flops=budget)
     _check_units(seen)
     first, *others = seen.values()
     wanted = first.skills if skills is None else list(skills)
+    measured = list(dict.fromkeys(s for one in seen.values() for s in one.skills))
+    if unknown := [skill for skill in wanted if skill not in measured]:
+        raise FittingError(
+            f"skills: {', '.join(unknown)}: measured nowhere; known: {', '.join(measured)}"
+        )
     common = [s for s in wanted if s in first.skills and any(s in o.skills for o in others)]
     missing = [
         (name, skill, "not measured" if skill in first.skills else "the reference lacks it")
@@ -88,7 +97,6 @@ def compare_runs(
             f"{', '.join(dict.fromkeys(s for o in others for s in o.skills))} in the others"
         )
     trials = VariantTrials.of({name: one.frame for name, one in seen.items()}, common)
-    asked = [flops] if isinstance(flops, int | float) else flops
     found = compare_trials(trials, flops=asked, level=level, margin=margin, anytime=anytime)
     notes = [*_convention_notes(seen), *found.notes]
     return replace(found, excluded=(*missing, *found.excluded), notes=tuple(notes))

@@ -64,6 +64,8 @@ class Hardware:
             raise SpecError(f"days={days:g}: give days above 0, such as 14 or 0.5")
         if mfu is not None and not 0 < mfu <= 1:
             raise SpecError(f"mfu={mfu:g}: give a share of the peak in (0, 1], such as 0.4")
+        if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
+            raise SpecError(f"price_per_hour={price_per_hour:g}: give money, 0 or more")
         device = device_of(_sheet(name) or name, field="device")
         price = math.nan if price_per_hour is None else price_per_hour
         return cls(int(count), name, device, days, mfu, price)

@@ -26,10 +26,8 @@ def register(path: Path, said: Mapping[str, Any], runs: pd.DataFrame) -> None:
     Raises:
         SpecError: the file is there already.
     """
-    if path.exists():
-        raise SpecError(
-            f"{path}: is there already, and a prediction is kept as it was: name another"
-        )
+    if path.exists():  # a prediction is kept as it was
+        raise SpecError(f"{path}: there already; name another file")
     content = {
         "format": FORMAT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,13 +53,18 @@ def check(path: Path, losses: Mapping[str, float]) -> list[dict[str, Any]]:
         high) and held: whether the 90 % interval held, None where none was given.
 
     Raises:
-        SpecError: no kept prediction, or a skill it does not have.
+        SpecError: no kept prediction, a skill it does not have, or no loss.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SpecError(f"{path}: no kept prediction; write one with `predict ... --register`")
     skills, rows = content["said"]["skills"], []
     for skill, measured in losses.items():
+        if not measured > 0:
+            raise SpecError(f"{skill}={measured:g}: give the loss that was measured, above 0")
         if skill not in skills:
             raise SpecError(f"{skill!r} was not predicted; {path} has {', '.join(skills)}")
         answer = skills[skill]

@@ -27,6 +27,7 @@ from sweeper.commands.console import (
     opt,
     quantity,
     show,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
     from fitting import Fits
     from sweeper.analysis.big_run import BigRun
-    from sweeper.analysis.forecast import Forecast
+    from sweeper.analysis.forecast import Ask, Forecast
     from sweeper.analysis.foreign_run import ForeignRun
+    from sweeper.spec.spec import Spec
 
 
 @app.command()
@@ -121,9 +123,9 @@ def predict(
     where: Rows = None,
     method: MethodName = "guarded",
     as_json: AsJson = False,
-    register: Annotated[
-        Path | None, typer.Option("--register", help="Keep the prediction in a new JSON file.")
-    ] = None,
+    register: Path | None = written(
+        "--register", "Keep the prediction in a new JSON file.", fresh=True
+    ),
 ) -> None:
     """Say what to train on a budget, or on devices for some days."""
     from sweeper.analysis.forecast import Ask, forecast
@@ -145,13 +147,17 @@ def predict(
         inference_flops=inference_flops,
         tokens_per_param=amounts("--tokens-per-param", tokens_per_param),
     )
+    served = {"--inference-tokens": ask.demand, "--target-loss": target_loss}
+    asking.together({"--prices": prices}, served)
+    asking.together({"--questions": questions}, {"--inference-flops": inference_flops})
     if ask.flops is None and ask.allocation is None and ask.target_loss is None:
         raise asking.nothing_asked()
     opened = open_runs(runs, method, columns, where)
     asked = _questions(opened, questions) if inference_flops else None
+    own = _spec_of_run(runs, opened, spec, set_, ask) if config or spec else None
     said = forecast(opened.fits, ask, aggregate=AGGREGATE, questions=asked)
-    if config is not None or spec is not None:
-        said = replace(said, run=_run(runs, opened, spec, set_, said))
+    if own is not None:
+        said = replace(said, run=_run(opened, own, said))
     if said.run is not None and config is not None:
         said = replace(said, files=said.run.save(config))
     if register is not None:
@@ -272,26 +278,30 @@ def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
     return runs.results.questions()
 
 
-def _run(
-    runs: str, opened: Runs, spec: Path | None, set_: list[str] | None, said: Forecast
-) -> BigRun | ForeignRun:
-    """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
-    from sweeper.analysis import big_run, foreign_run
+def _spec_of_run(
+    runs: str, opened: Runs, spec: Path | None, set_: list[str] | None, ask: Ask
+) -> Spec:
+    """The spec that says how the run to start is trained."""
     from sweeper.errors import SpecError
-    from sweeper.plan.speed import measured_in
 
     if spec is None and opened.results is None:
         raise SpecError(
             f"--config: {runs} is a table, which says neither family nor data nor training: write "
             "them into a spec (`isoskill init gpu --out spec.yaml`) and give --spec spec.yaml"
         )
-    if said.ask.flops is None:
+    if ask.flops is None:
         raise SpecError("--config: give the run's budget by --flops, or --gpus and --days")
     results = opened.results
-    own = (
-        results.sweep if results and spec is None and not set_ else load(spec or Path(runs), set_)
-    )
-    measured = measured_in(results) if results else None
+    return results.sweep if results and not (spec or set_) else load(spec or Path(runs), set_)
+
+
+def _run(opened: Runs, own: Spec, said: Forecast) -> BigRun | ForeignRun:
+    """The run to start, at the optimum of the weighting, the skill, or the aggregate."""
+    from sweeper.analysis import big_run, foreign_run
+    from sweeper.plan.speed import measured_in
+
+    assert said.ask.flops is not None
+    measured = measured_in(opened.results) if opened.results else None
     losses = dict(opened.fits)
     recommend = big_run.recommend if own.trainer is None else foreign_run.recommend
     return recommend(said.best, own, said.ask.flops, losses=losses, measured=measured)

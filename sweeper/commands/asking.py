@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def hardware(
 
     if gpus is None:
         given = {"--device": device, "--days": days, "--mfu": mfu, "--price-per-hour": price}
-        for option, value in given.items():
-            if value:
-                raise SpecError(f"{option} goes with --gpus: say how many devices, e.g. --gpus 8")
+        together(given, {"--gpus": gpus})
         return None
     if not device:
         raise SpecError("--gpus: of which kind? e.g. --device h100, or --device 165e12:24e9")
@@ -37,6 +36,19 @@ def hardware(
         days = flops / day.flops
     assert days is not None
     return Hardware.of(gpus, device, days, mfu=mfu, price_per_hour=price)
+
+
+def together(given: Mapping[str, object], needed: Mapping[str, object]) -> None:
+    """Refuse options that say nothing without another, of which none is there.
+
+    Raises:
+        SpecError: names both.
+    """
+    from sweeper.errors import SpecError
+
+    for option, value in given.items():
+        if value and not any(needed.values()):
+            raise SpecError(f"{option} goes with {' or '.join(needed)}: give that, too")
 
 
 def allocation(
@@ -126,6 +138,8 @@ def weights(text: str, option: str = "--weights") -> dict[str, float]:
     weights: dict[str, float] = {}
     for item in text.split(","):
         name, _, value = item.rpartition("=")
+        if name.strip() in weights:
+            raise SpecError(f"{option} {text!r}: {name.strip()} is there twice")
         try:
             weights[name.strip()] = float(value)
         except ValueError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeper.commands.console import (
+    FIGURES,
     NO_NUMBER,
     AsJson,
     Columns,
@@ -21,6 +22,7 @@ from sweeper.commands.console import (
     opt,
     read_table,
     show,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +48,9 @@ def compare(
     margin: float = opt("--margin", "`no difference` means surely less than this.", 1.1),
     level: float = opt("--level", "Chance of any false better or worse.", 0.05),
     anytime: bool = opt("--anytime", "Valid at every look while runs come in.", False),
-    figure: Path | None = opt("--figure", "Draw multipliers over compute: SVG, PNG or PDF."),
+    figure: Path | None = written(
+        "--figure", "Draw multipliers over compute: SVG, PNG or PDF.", endings=FIGURES
+    ),
     columns: Columns = None,
     where: Rows = None,
     as_json: AsJson = False,

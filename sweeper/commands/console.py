@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +88,37 @@ def amount(text: str | float) -> float:
     if math.isnan(value):
         raise typer.BadParameter(f"{text!r} is not a number: write 7B, 2T or 1e21")
     return value
+
+
+FIGURES = (".svg", ".png", ".pdf")
+"""What figures are written as."""
+
+
+def written(
+    name: str, text: str, default: Path | None = None, *, endings: Sequence[str] = (),
+    fresh: bool = False,
+) -> Any:  # fmt: skip
+    """An option for a file to write, refused before anything is read or computed for it.
+
+    Args:
+        endings: those it may have; any if empty.
+        fresh: whether it must not be there yet.
+    """
+
+    def checked(path: Path | None) -> Path | None:
+        from sweeper.errors import SpecError
+
+        if path is None:
+            return None
+        if endings and path.suffix not in endings:
+            raise SpecError(f"{name} {path}: it is written as {', '.join(endings)}: choose one")
+        if not path.parent.is_dir():
+            raise SpecError(f"{name} {path}: there is no folder {path.parent}; make it first")
+        if path.is_dir() or (fresh and path.exists()):
+            raise SpecError(f"{name} {path}: there already; name another file")
+        return path
+
+    return opt(name, text, default, callback=checked)
 
 
 SpecFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC")]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sweeper.commands.console import app, load, opt, quantity, show
+from sweeper.commands.console import app, load, opt, quantity, show, written
 from sweeper.commands.sweeps import carry_out
 
 WHERE = """Where will it run?
@@ -40,7 +40,7 @@ def init(
         str | None,
         typer.Argument(help="laptop, gpu, cluster, trainer, table or demo.", metavar="[KIND]"),
     ] = None,
-    out: Path = opt("--out", "File to write.", Path("sweep.yaml")),
+    out: Path = written("--out", "File to write.", Path("sweep.yaml"), fresh=True),
     hours: float | None = quantity("--hours", "How long it may take, on all devices."),
     allowance: float | None = quantity("--allowance", "FLOPs it may spend, instead of hours."),
     device: str = opt("--device", "GPU: h100, a100, l4, ...", ""),
@@ -50,14 +50,9 @@ def init(
     runs: str = opt("--runs", "A table of runs to go on from.", ""),
 ) -> None:
     """Write a commented spec to start from; asks what was not said."""
-    from sweeper.errors import SpecError
     from sweeper.plan.starter import Request, starter
     from sweeper.text import write_whole
 
-    if out.exists():
-        raise SpecError(f"{out}: there already; write another by --out, or remove it")
-    if not out.parent.is_dir():
-        raise SpecError(f"--out {out}: there is no folder {out.parent}; make it first")
     said: dict[str, Any] = {
         "kind": kind, "hours": hours, "allowance": allowance, "device": device, "gpus": gpus,
         "data": data, "command": command, "runs": runs,

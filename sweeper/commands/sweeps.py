@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from sweeper.commands.console import (
+    FIGURES,
     NO_NUMBER,
     AsJson,
     Columns,
@@ -30,6 +31,7 @@ from sweeper.commands.console import (
     place_of,
     quantity,
     show,
+    written,
 )
 
 if TYPE_CHECKING:
@@ -58,8 +60,10 @@ def plan(
     ask_cluster: bool = opt("--ask-cluster", "Join the cluster to count its devices.", False),
     trials: bool = opt("--trials", "Print the first trials as CSV, to submit by hand.", False),
     devices: str | None = opt("--devices", "Compare devices, such as h100,l40s,l4."),
-    figure: Path | None = opt(
-        "--figure", "Simulate, and draw ladder, trials and intervals: plan.svg, .png, .pdf."
+    figure: Path | None = written(
+        "--figure",
+        "Simulate, and draw ladder, trials and intervals: plan.svg, .png, .pdf.",
+        endings=FIGURES,
     ),
     minutes: float | None = quantity(
         "--minutes", "Choose budgets and allowance for this time; the machine is timed first."
@@ -68,7 +72,7 @@ def plan(
     money: float | None = quantity(
         "--money", "Or for this much money, by cluster.price_per_hour."
     ),
-    out: Path | None = opt("--out", "Write the spec with what was chosen to this file."),
+    out: Path | None = written("--out", "Write the spec with what was chosen to this file."),
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
@@ -278,7 +282,9 @@ def _back_up(directory: Path, target: Path) -> None:
 @app.command()
 def report(
     runs: Source,
-    out: Path | None = opt("--out", "Default DIRECTORY/report.html, or report.html of a table."),
+    out: Path | None = written(
+        "--out", "Default DIRECTORY/report.html, or report.html of a table."
+    ),
     columns: Columns = None,
     where: Rows = None,
 ) -> None:

@@ -16,14 +16,16 @@ import pandas as pd
 
 from fitting import SkillFit, fit_skills
 from fitting.errors import Status
+from fitting.mixture.skills import FARTHEST
 from fitting.reading.budgets import group_budgets
-from fitting.values import Z90, FloatArray
+from fitting.values import Z90, FloatArray, check_positive
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError
 from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
 from sweeper.search.protocol import COLUMNS, Finished, Search
 from sweeper.spec.search import SearchSettings
+from sweeper.text import number
 from trainables.foreign.ladder import read
 
 FINENESS = 1.06
@@ -222,8 +224,7 @@ def suggest_for(
     Raises:
         SpecError: there are no budgets, or the ladder cannot be read.
     """
-    if at is not None and not 0 < at < math.inf:
-        raise SpecError(f"--at {at:g}: give FLOPs above 0, such as 1e20")
+    check_positive(allowance=allowance, tolerance=tolerance, at=1.0 if at is None else at)
     settings = SearchSettings(tolerance=tolerance)
     wanted = list(budgets) or shared_budgets(table)
     if not wanted:
@@ -242,12 +243,24 @@ def suggest_for(
             (int(row["params"]), None if each is None else float(each))
             for row, each in zip(rows, per_token, strict=True)
         ]
+    _check_near(wanted, table)
     guess = settings.tokens_per_param
     space = space_of(table, budgets=wanted, tokens_per_param=guess, ladder=sizes)
     return next_of(
         table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n,
         aims=(at or max(wanted),),
     )  # fmt: skip
+
+
+def _check_near(budgets: Sequence[float], table: pd.DataFrame) -> None:
+    """Refuse budgets so far from the runs that those say nothing of them."""
+    low, high = table["flops"].min(), table["flops"].max()
+    for flops in budgets:
+        if flops < low / FARTHEST or flops > high * FARTHEST:  # never of an empty table
+            raise SpecError(
+                f"--budgets: {number(flops)} FLOPs lie more than {number(FARTHEST)} times from "
+                f"any run there is, {number(low)} to {number(high)}; name nearer ones"
+            )
 
 
 def shared_budgets(table: pd.DataFrame) -> list[float]:

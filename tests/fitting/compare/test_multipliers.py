@@ -152,7 +152,12 @@ def test_other_skills_and_no_common_budget_are_said() -> None:
         ({"old": 1}, {}, "two variants"),
         ({"old": 1, "new": 1}, {"level": 0.7}, "level=0.7"),
         ({"old": 1, "new": 1}, {"margin": 0.9}, "margin=0.9"),
-        ({"old": 1, "new": 1}, {"skills": ["poems"]}, "no skill in common"),
+        (
+            {"old": 1, "new": 1},
+            {"skills": ["poems"]},
+            "poems: measured nowhere; known: code, facts",
+        ),
+        ({"old": 1, "new": 1}, {"flops": [1e18, 0.0]}, "flops=0.0: give a positive"),
     ],
 )
 def test_mistakes_are_named(

@@ -29,6 +29,8 @@ def test_a_kept_prediction_is_checked_and_never_overwritten(tmp_path: Path) -> N
     assert check(path, {"code": 2.2})[0]["held"] is False
     with pytest.raises(SpecError, match="was not predicted"):
         check(path, {"maths": 2.0})
+    with pytest.raises(SpecError, match="code=0: give the loss"):
+        check(path, {"code": 0.0})
     with pytest.raises(SpecError, match="name another"):
         register(path, SAID, RUNS)
 

@@ -135,5 +135,5 @@ def test_a_plan_can_be_drawn(folder):
     drawn = (folder / "plan.svg").read_text()
     assert drawn.count("<path") > 20
     assert "Date" not in drawn
-    with pytest.raises(SpecError, match=r"plan.jpeg: a figure is written as .svg"):
+    with pytest.raises(SpecError, match=r"plan.jpeg: it is written as .svg"):
         app(["plan", "s.yaml", "--figure", "plan.jpeg"], standalone_mode=False)

@@ -143,6 +143,40 @@ def test_columns_and_where(tmp_path: Path) -> None:
         (("predict", "RUNS", "--params", "7B"), "--tokens: give --params and --tokens"),
         (("predict", "RUNS", "--flops", "1e20", "--config", "run.yaml"), "isoskill init"),
         (("predict", "RUNS", "--target-loss", "2.5", "--front", "a,b"), "'a' is unknown"),
+        (("predict", "RUNS", "--flops", "1e20", "--prices", "h100:2:.4"), "goes with --inference"),
+        (("predict", "RUNS", "--flops", "1e20", "--questions", "q.csv"), "--inference-flops"),
+        (("predict", "RUNS", "--flops", "1e20", "--weights", "a=1,a=2"), "a is there twice"),
+        (
+            (
+                "predict",
+                "RUNS",
+                "--gpus",
+                "8",
+                "--device",
+                "h100",
+                "--days",
+                "1",
+                "--price-per-hour",
+                "-2",
+            ),
+            "give money, 0 or more",
+        ),
+        (("check", "RUNS", "code=2"), "no kept prediction"),
+        (("compare", "a=RUNS", "b=RUNS", "--flops", "0"), "flops=0.0: give a positive"),
+        (("compare", "a=RUNS", "b=RUNS", "--flops", "inf"), "flops=inf: give a positive"),
+        (("compare", "a=RUNS", "b=RUNS", "--skills", "los"), "los: measured nowhere; known: loss"),
+        (("suggest", "RUNS", "--allowance", "1e20", "--tolerance", "0"), "tolerance=0"),
+        (("suggest", "RUNS", "--allowance", "inf"), "allowance=inf"),
+        (("suggest", "RUNS", "--allowance", "1e20", "--budgets", "1e60"), "name nearer ones"),
+        (("suggest", "RUNS", "--allowance", "1e20", "--budgets", "1e3"), "name nearer ones"),
+        # Where nothing could be written, nothing is read either.
+        (("compare", "absent.csv", "no.csv", "--figure", "x.bmp"), ".svg, .png, .pdf: choose"),
+        (("compare", "absent.csv", "no.csv", "--figure", "no/x.svg"), "there is no folder no"),
+        (("predict", "absent.csv", "--flops", "1", "--register", "no/x"), "there is no folder no"),
+        (("predict", "absent.csv", "--flops", "1", "--register", "RUNS"), "name another file"),
+        (("report", "absent.csv", "--out", "no/x.html"), "there is no folder no"),
+        (("plan", "absent.yaml", "--figure", "no/x.svg"), "there is no folder no"),
+        (("plan", "absent.yaml", "--minutes", "1", "--out", "no/x"), "there is no folder no"),
     ],
 )
 def test_mistakes_end_with_the_remedy(
@@ -150,7 +184,7 @@ def test_mistakes_end_with_the_remedy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(
-        "sys.argv", ["isoskill", *(str(runs) if a == "RUNS" else a for a in arguments)]
+        "sys.argv", ["isoskill", *(a.replace("RUNS", str(runs)) for a in arguments)]
     )
     with pytest.raises(SystemExit) as ended:
         main()
