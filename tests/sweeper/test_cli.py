@@ -170,7 +170,7 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec, refused):
     assert "belongs to another sweep: budgets: 1 trial of 3e11 FLOPs" in said
 
 
-def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused):
+def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused, monkeypatch):
     from sweeper import Results, Sweep
     from sweeper.commands.sweeps import _closing
     from sweeper.record.directory import Directory
@@ -185,6 +185,9 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused):
     results = Results(tmp_path)
     results.export()
     assert "No trial has finished: 1 failed, most of them so: 'out of memory'" in _closing(results)
+    monkeypatch.setattr(Sweep, "run", lambda sweep, directory, progress: results)  # without Ray
+    ended = CliRunner().invoke(app, ["run", str(tmp_path), "--out", str(tmp_path)])
+    assert ended.exit_code == 3 and "No trial has finished" in ended.output
     for command in (("fit",), ("predict", "--flops", "1e12")):
         assert "'out of memory'" in refused(command[0], tmp_path, *command[1:])
     assert "1 trials, integrity ok" in said("status", tmp_path, "--backup", tmp_path / "copy")
