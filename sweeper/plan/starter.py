@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "starters"
 DEMO = FOLDER / "demo.yaml"
 
+GOES_WITH = {
+    "hours": ("laptop", "gpu", "cluster", "trainer"),
+    "allowance": ("laptop", "gpu", "cluster", "trainer", "table"),
+    "device": ("gpu", "cluster", "trainer", "table"),
+    "gpus": ("gpu", "cluster", "trainer", "table"),
+    "data": ("laptop", "gpu", "cluster"),
+    "command": ("trainer",),
+    "runs": ("table",),
+}
+"""Which kinds of spec an option says something of."""
+
 HOURS = {"laptop": 0.1, "gpu": 2.0, "cluster": 24.0, "trainer": 24.0}
 """Hours that a sweep of each kind takes unless they are said: a coffee, an afternoon, a day."""
 
@@ -86,6 +97,12 @@ class Request:
         if self.kind not in KINDS:
             near = did_you_mean(self.kind, KINDS)
             raise SpecError(f"{self.kind!r} is no kind of spec{near}: choose {', '.join(KINDS)}")
+        for name, kinds in GOES_WITH.items():
+            if getattr(self, name) and self.kind not in kinds:
+                goes = f"it goes with {', '.join(kinds)}"
+                raise SpecError(f"--{name} says nothing of a spec for {self.kind}: {goes}")
+        if self.hours is not None and self.allowance is not None:
+            raise SpecError("--hours and --allowance: give one, the other follows from it")
         for name in ("hours", "allowance", "gpus"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -105,6 +122,22 @@ def starter(asked: Request) -> str:
     """
     if asked.kind == "demo":
         return DEMO.read_text(encoding="utf-8")
+    given = next((n for n in ("hours", "allowance") if getattr(asked, n) is not None), "")
+    try:
+        text = _text(asked)
+        _spec(text)
+    except SpecError as error:
+        if not given or str(error).startswith("--"):
+            raise
+        raise SpecError(
+            f"--{given} {getattr(asked, given):g}: no sweep of that size can be trained; give "
+            f"more or less of it, or other devices: {error}"
+        ) from error
+    return text
+
+
+def _text(asked: Request) -> str:
+    """The spec's text, sized for what was asked."""
     if asked.kind == "table":
         return _filled(asked, _of_table(asked))
     device_of(asked.device, field="--device")
@@ -238,7 +271,10 @@ def _cluster(asked: Request) -> str:
 def _command(command: str) -> str:
     import shlex
 
-    words = shlex.split(command) if command else ["python", "train.py"]
+    try:
+        words = shlex.split(command) if command else ["python", "train.py"]
+    except ValueError as error:
+        raise SpecError(f"--command {command!r}: {error}") from None
     if "{" not in command:
         words += ["--layers={layers}", "--width={width}", "--tokens={tokens}", "--seed={seed}"]
         words.append("--out={directory}")
@@ -255,7 +291,7 @@ def _ladder(budgets: list[float]) -> str:
     try:
         shapes = sizes(low / 3, 3 * high, Model(vocabulary=vocabulary))
     except ValueError as error:
-        raise SpecError(f"--allowance: too little for any ladder of sizes: {error}") from None
+        raise SpecError(f"too little for any ladder of sizes: {error}") from None
     step = max(1, len(shapes) // LADDER_SIZES)
     rows = {(s.layers, s.width): s.params_with_head for s in shapes[::step]}
     return "\n".join(

@@ -93,7 +93,15 @@ def test_what_cannot_be_written_is_said(folder):
         ({"kind": "table"}, "--runs"),
         ({"kind": "gpu", "device": "h10"}, "--device"),
         ({"kind": "laptop", "hours": 0}, "--hours 0"),
-        ({"kind": "trainer", "allowance": 1e6}, "--allowance: too little"),
+        ({"kind": "trainer", "allowance": 1e6}, "--allowance 1e.06: .*too little"),
+        ({"kind": "trainer", "hours": 1e-4}, "--hours 0.0001: .*too little"),
+        ({"kind": "laptop", "allowance": 1}, "--allowance 1: no sweep of that size"),
+        ({"kind": "gpu", "allowance": 1e60}, "--allowance 1e.60: no sweep of that size"),
+        ({"kind": "gpu", "hours": 1e9}, "--hours 1e.09: no sweep of that size"),
+        ({"kind": "gpu", "hours": 1, "allowance": 1e18}, "give one"),
+        ({"kind": "laptop", "device": "h100"}, "--device says nothing .*: it goes with gpu"),
+        ({"kind": "demo", "hours": 1}, "--hours says nothing"),
+        ({"kind": "trainer", "command": "sh 'x"}, "--command .*No closing quotation"),
         ({"kind": "laptop", "data": "nowhere"}, "--data nowhere"),
     ):
         with pytest.raises(SpecError, match=words):
