@@ -46,7 +46,7 @@ class Ask:
     Attributes:
         flops: the training budget; None where only ``target_loss`` is asked, or an allocation.
         hardware: what trains it, where the budget follows from devices and days.
-        allocation: (params, tokens) whose loss is asked.
+        allocation: (params, tokens) whose loss is asked; what is None follows from ``flops``.
         skill: one skill; None for all.
         weights: skill to weight, for the optimum of the weighted mean loss.
         front: two skills to trade against each other.
@@ -59,7 +59,7 @@ class Ask:
 
     flops: float | None = None
     hardware: Hardware | None = None
-    allocation: tuple[float, float] | None = None
+    allocation: tuple[float | None, float | None] | None = None
     skill: str | None = None
     weights: Mapping[str, float] | None = None
     front: tuple[str, str] | None = None
@@ -208,7 +208,7 @@ def _answer(fit: SkillFit, ask: Ask) -> Values:
     """Everything about one skill."""
     answer: Values = {} if ask.flops is None else _of_budget(fit, ask.flops, ask)
     if ask.allocation is not None:
-        params, tokens = ask.allocation
+        params, tokens = _whole(fit, ask.flops or math.nan, *ask.allocation)
         answer["allocation"] = _safely(lambda: _allocation(fit, params, tokens))
     if ask.demand is not None or ask.target_loss is not None:
         answer["serving"] = _safely(lambda: _serving(fit, ask))
@@ -261,6 +261,20 @@ def _doubt(fit: SkillFit, best: Optimum, ask: Ask) -> Values:
         held = hardware.count * hardware.hours * hardware.price_per_hour
         answer["money"] = held * wasted * best.flops / hardware.flops
     return answer
+
+
+def _whole(
+    fit: SkillFit, flops: float, params: float | None, tokens: float | None
+) -> tuple[float, float]:
+    """Params and tokens, of which one may be missing: by the FLOPs that the table counts."""
+    from fitting.values import CONVENTION_ROUNDS
+
+    if params is None:
+        assert tokens is not None
+        params = flops / fit.convention.factor / tokens
+        for _ in range(CONVENTION_ROUNDS if fit.convention.varies else 0):
+            params = flops / float(fit.convention.at(params)) / tokens
+    return params, float(fit.convention.tokens(flops, params)) if tokens is None else tokens
 
 
 def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:

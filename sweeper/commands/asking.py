@@ -53,21 +53,16 @@ def together(given: Mapping[str, object], needed: Mapping[str, object]) -> None:
 
 def allocation(
     params: float | None, tokens: float | None, flops: float | None
-) -> tuple[float, float] | None:
-    """The size and tokens whose loss is asked."""
+) -> tuple[float | None, float | None] | None:
+    """The size and tokens whose loss is asked; one of them may follow from the budget."""
     from sweeper.errors import SpecError
 
     if params is None and tokens is None:
         return None
-    if params is not None and tokens is not None:
-        return params, tokens
-    if flops is None:
+    if flops is None and (params is None or tokens is None):
         missing = "--tokens" if tokens is None else "--params"
         raise SpecError(f"{missing}: give --params and --tokens, or one of them and --flops")
-    known = params if params is not None else tokens
-    assert known is not None
-    other = flops / 6 / known
-    return (known, other) if params is not None else (other, known)
+    return params, tokens
 
 
 def nothing_asked() -> Exception:

@@ -226,6 +226,18 @@ def test_an_allocation_has_a_loss_and_a_distance_from_the_best(runs: Path) -> No
     assert "the best size for them is" in text
 
 
+@pytest.mark.parametrize("given", [("--params", "2B"), ("--tokens", "40B")])
+def test_half_an_allocation_is_completed_by_the_tables_own_count(
+    given: tuple[str, str], tmp_path: Path
+) -> None:
+    table = _table()
+    table.assign(flops=8 * table["N"] * table["train_tokens"]).to_csv(tmp_path / "8.csv")
+    found = answer("predict", tmp_path / "8.csv", "--flops", "6.4e20", *given)
+    one = found["skills"]["loss"]["allocation"]
+    assert (one["params"], one["tokens"]) == pytest.approx((2e9, 4e10))
+    assert one["flops"] == pytest.approx(6.4e20)
+
+
 def test_a_loss_to_reach_needs_no_budget(runs: Path) -> None:
     found = answer("predict", runs, "--target-loss", "2.6")
     assert found["flops"] is None
