@@ -118,6 +118,9 @@ def serve(
 ) -> ServingOptimum:
     """Least lifetime cost of a skill at a loss, or at the best loss that a budget can train.
 
+    It is that of the plain surface, whose own interval of params knows nothing of its misfit: it
+    is made as wide as the fit's for the optimum of as many training FLOPs.
+
     Args:
         flops: training budget whose compute-optimal loss is to be reached.
         loss: wanted instead, nats.
@@ -125,7 +128,8 @@ def serve(
 
     Raises:
         FittingError: neither or both of flops and loss are given.
-        FitError: the skill's surface has no optima.
+        FitError: the skill's surface has no optima, or the training lies beyond the largest
+            trained budget and the fit's own check failed.
     """
     if (flops is None) == (loss is None):
         raise FittingError("serve: give the training budget (flops) or the loss wanted, not both")
@@ -140,10 +144,22 @@ def serve(
     for _ in range(CONVENTION_ROUNDS):
         found = serving_optimum(surface, demand, loss=loss, prices=prices, per_param_token=factor)
         if not found.ok or not count.varies:
-            return found
+            return _as_sure_as(fit, found)
         factor = float(count.at(found.params))
     usual = float(count.at(found.compute_optimal_params)) / found.per_param_token
-    return replace(found, compute_optimal_cost=usual * found.compute_optimal_cost)
+    cost = usual * found.compute_optimal_cost
+    return _as_sure_as(fit, replace(found, compute_optimal_cost=cost))
+
+
+def _as_sure_as(fit: SkillFit, found: ServingOptimum) -> ServingOptimum:
+    """With an interval no narrower than that of the optimum of its training FLOPs."""
+    if not found.ok:
+        return found
+    known = fit.at(found.training_flops)
+    if known.status is Status.NO_COMMON_LAW:
+        raise FitError(known.status, known.reason)
+    # NaN, of an optimum without an interval, is passed over.
+    return replace(found, log_params_se=float(np.fmax(found.log_params_se, known.log_params_se)))
 
 
 def _factor(fit: SkillFit, flops: float) -> float:

@@ -16,6 +16,7 @@ from fitting.decisions.tradeoffs import (
     pareto_front,
     sampling_laws,
     serve,
+    skill_surface,
     trial_noise,
     weighted,
 )
@@ -85,6 +86,23 @@ def test_serving_agrees_with_the_true_surface(fits: Fits) -> None:
     assert best.params == pytest.approx(wanted.params, rel=0.15)
     assert best.saving > 0
     assert not serve(fits["code"], 1e12, loss=0.01).ok
+
+
+def test_serving_is_as_sure_as_the_fit_is_of_as_many_flops(fits: Fits) -> None:
+    fit = fits["code"]
+    found = serve(fit, 0.0, flops=1e21)
+    known = fit.at(found.training_flops)
+    assert known.log_params_se > skill_surface(fit).optimum(1e21).log_params_se
+    assert found.log_params_se == known.log_params_se
+    assert found.interval[1] / found.params == pytest.approx(known.interval[1] / known.params)
+
+
+def test_serving_is_withheld_where_the_fits_own_check_fails(
+    fits: Fits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fitting.fits._LazyFits.withheld", lambda *_: "Its own check fails.")
+    with pytest.raises(FitError, match="check fails"):
+        serve(fits["code"], 1e12, flops=1e21)
 
 
 def test_serving_counts_as_the_table_does(fits: Fits) -> None:
