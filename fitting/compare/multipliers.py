@@ -307,7 +307,8 @@ def _same_size(trials: VariantTrials, skill: int, rows: tuple[np.ndarray, np.nda
     if not gaps:
         return ""
     return (
-        f"; at the same size and budget its loss is {np.mean(gaps):+.4f} nats ({len(gaps)} pair)"
+        f"; at the same size and budget its loss is {np.mean(gaps):+.4f} more "
+        f"({len(gaps)} pair{'s' * (len(gaps) > 1)})"
     )
 
 

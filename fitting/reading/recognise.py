@@ -86,6 +86,15 @@ def experiments(
     return label, kept
 
 
+def tokenizers(frame: pd.DataFrame) -> list[str]:
+    """Every tokenizer that a table names: losses per token compare within one only.
+
+    A vocabulary's size is none: it may be padded.
+    """
+    cells = [frame[c].dropna().astype(str) for c in frame if parse(str(c)).key == "tokenizer"]
+    return sorted({value for each in cells for value in each})[:MAX_EXPERIMENTS]
+
+
 def _is_experiment(name: str, cells: pd.Series, allocation: npt.NDArray[np.intp]) -> bool:
     """Whether a column divides the table into experiments."""
     values = int(cells.nunique())

@@ -50,7 +50,7 @@ class Runs:
             seed where known; separate experiments (data set, tokenizer, recipe) are told apart by
             ``mix``. The index is that of the source, counted from 0.
         read: column or formula taken for loss, params, tokens, flops and skill; ``units`` (factor
-            by which a column was multiplied), ``loss_unit`` and ``ignored`` columns.
+            by which a column was multiplied), ``loss_unit``, ``tokenizers``, ``ignored`` columns.
         excluded: rows left out, columns row, trial_id, skill, reason.
         notes: what a reader should know before trusting a fit.
     """
@@ -374,6 +374,7 @@ class _Reader:
             "mix": self.mix_columns if "mix" in rows and rows["mix"].nunique() > 1 else None,
             "units": {role: unit for role, unit in units.items() if unit != 1},
             "loss_unit": "nats" if choice.kind in ("nats", "perplexity", "") else choice.kind,
+            "tokenizers": recognise.tokenizers(self.frame),
             "ignored": [str(c) for c in self.frame.columns if c not in used],
         }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from sweeper.errors import SpecError
 from sweeper.record.record import FITTED, Outcome
 
 if TYPE_CHECKING:
-    from fitting import Multipliers, Runs
+    from fitting import Answer, Multipliers, Runs
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Variant:
         table: long, in the columns of `fitting.prepare`; with target_tokens, target_bytes and
             bits_per_byte where a sweep measured them.
         unit: of the losses, where a table says.
+        tokenizer: that the losses are of, where a table says.
     """
 
     name: str
     table: pd.DataFrame
     unit: str = ""
+    tokenizer: str = ""
 
 
 def of_sweep(name: str, results: Outcome) -> list[Variant]:
@@ -44,7 +47,18 @@ def of_sweep(name: str, results: Outcome) -> list[Variant]:
 
 def of_runs(name: str, runs: Runs) -> list[Variant]:
     """The variants of a table: one for each experiment it tells apart."""
-    return _apart(name, runs.table, str(runs.read.get("loss_unit", "")))
+    found = _apart(name, runs.table, str(runs.read.get("loss_unit", "")))
+    known = runs.read.get("tokenizers", [])
+    if len(known) == 1:
+        return [replace(one, tokenizer=known[0]) for one in found]
+    said = [_TOKENIZER.search(one.name) for one in found]
+    return [
+        replace(v, tokenizer=m.group(1) if m else "") for v, m in zip(found, said, strict=True)
+    ]
+
+
+_TOKENIZER = re.compile(r"\btokenizer=(\S+)", re.IGNORECASE)
+"""How an experiment's name holds its tokenizer."""
 
 
 _MEASURED = ("target_tokens", "target_bytes", "bits_per_byte")
@@ -87,7 +101,22 @@ def compare(
         raise SpecError(f"compare: losses are of different units: {said}; give one, by --columns")
     tables, notes = _comparable({one.name: one.table for one in variants})
     found = compare_runs(tables, **asked)
-    return replace(found, notes=(*notes, *found.notes))
+    answers = [_on_tokens(answer, variants) for answer in found.answers]
+    return replace(found, answers=tuple(answers), notes=(*notes, *found.notes))
+
+
+def _on_tokens(answer: Answer, variants: Sequence[Variant]) -> Answer:
+    """Without a verdict where the losses are of other tokens than the reference's."""
+    first = variants[0]
+    other = next(one for one in variants if one.name == answer.variant)
+    alike = not (first.tokenizer and other.tokenizer) or first.tokenizer == other.tokenizer
+    if alike or "byte" in other.unit or not answer.verdict:
+        return answer
+    why = (
+        f"its tokenizer is {other.tokenizer}, the reference's {first.tokenizer}, and losses per "
+        "token do not compare between two: give both a column of bits per byte"
+    )
+    return replace(answer, verdict="undecided", reason=why)
 
 
 def _comparable(

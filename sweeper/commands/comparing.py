@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +27,7 @@ from sweeper.commands.console import (
 )
 
 if TYPE_CHECKING:
-    from fitting import Multipliers
+    from fitting import Answer, Multipliers
     from sweeper.analysis.variants import Variant
 
 
@@ -71,7 +72,7 @@ def compare(
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
     else:
-        show(_lines(found))
+        show(_lines(found, asked or ()))
     if not any(math.isfinite(one.multiplier) for one in found.verdicts):
         raise typer.Exit(NO_NUMBER)
 
@@ -91,14 +92,14 @@ def _variants(source: str, columns: str | None, where: str | None, many: int) ->
     return of_runs(name, read_table(runs, columns, where))
 
 
-def _lines(found: Multipliers) -> list[str]:
-    """For a terminal: a table of verdicts, what they promise, and what to know."""
+def _lines(found: Multipliers, asked: Sequence[float]) -> list[str]:
+    """For a terminal: verdicts and the other budgets asked about, and what to know of them."""
     doubts = [
         f"  {one.variant}, {one.skill}: {one.reason}" for one in found.verdicts if one.reason
     ]
     excluded = [f"  {variant}, {skill}: {reason}" for variant, skill, reason in found.excluded]
     return [
-        *(line for variant in found.variants for line in _table(found, variant)),
+        *(line for variant in found.variants for line in _table(found, variant, asked)),
         found.rule,
         *(["no verdict:", *doubts] if doubts else []),
         *_checks(found),
@@ -107,21 +108,28 @@ def _lines(found: Multipliers) -> list[str]:
     ]
 
 
-def _table(found: Multipliers, variant: str) -> list[str]:
-    """A variant's verdicts, a row per skill."""
+def _table(found: Multipliers, variant: str, asked: Sequence[float]) -> list[str]:
+    """A variant's verdicts, a row per skill, and a row for each other budget asked about."""
     from fitting.compare.answers import times
     from sweeper.text import grid, number
 
     head = ("skill", "FLOPs", "multiplier", "90 %", "loss", "best size", "verdict")
     rows = [
         (
-            one.skill, number(one.flops), times(one.multiplier),
+            one.skill, number(one.flops) + _beyond(one), times(one.multiplier),
             f"{times(one.low)} to {times(one.high)}", f"{one.loss[0]:+.4f}",
             f"{one.optimum[0]:.2f}x", one.verdict,
         )
-        for one in found.verdicts if one.variant == variant
+        for one in found.answers
+        if one.variant == variant and (one.verdict or one.flops in asked)
     ]  # fmt: skip
     return [f"{variant} against {found.reference}", *grid(head, rows, right="lrrrrrl"), ""]
+
+
+def _beyond(one: Answer) -> str:
+    from sweeper.text import number
+
+    return f", {number(one.beyond, 2)} times beyond" if one.beyond > 1 else ""
 
 
 def _checks(found: Multipliers) -> list[str]:

@@ -119,3 +119,25 @@ def test_the_spec_says_which_variant_of_a_sweep_is_the_reference(tmp_path: Path)
     assert "<svg" in section["figures"][0][0]
     page = write(outcome, tmp_path / "report.md", fit_skills(rows)).read_text()
     assert "* new by code" in page.split("## What the sweep says")[1].lstrip().splitlines()[0]
+
+
+def test_losses_of_other_tokens_have_no_verdict(tmp_path: Path) -> None:
+    parts = [table(m, seed).assign(tokenizer=name)
+             for m, seed, name in ((1.0, 0, "32k"), (1.4, 1, "64k"))]  # fmt: skip
+    names = [str(tmp_path / f"{name}.csv") for name in ("a", "b", "both")]
+    for path, frame in zip(names, [*parts, pd.concat(parts)], strict=True):
+        frame.to_csv(path, index=False)
+    for runs in (names[:2], names[2:]):
+        done = CliRunner().invoke(app, ["compare", *runs])
+        assert "undecided" in done.output and "better" not in done.output
+        assert "its tokenizer is 64k, the reference's 32k" in done.output
+    for path, frame in zip(names, parts, strict=False):
+        frame.rename(columns={"loss": "bits_per_byte"}).to_csv(path, index=False)
+    assert "better" in CliRunner().invoke(app, ["compare", *names[:2]]).output
+
+
+def test_every_budget_that_is_asked_about_is_answered(files: tuple[str, str]) -> None:
+    text = CliRunner().invoke(app, ["compare", *files, "--flops", "4e18,6.4e19"]).output
+    lines = [line for line in text.splitlines() if line.startswith("code")]
+    assert "4e18" in lines[0] and "better" in lines[0]
+    assert "6.4e19, 4 times beyond" in lines[1] and "better" not in lines[1]
