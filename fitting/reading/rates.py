@@ -13,6 +13,7 @@ from fitting.reading.amounts import find_amounts
 from fitting.reading.columns import find_losses
 from fitting.reading.numbers import number
 from fitting.reading.pivot import bare
+from fitting.reading.runs import kept_rows
 from fitting.reading.sources import load
 from fitting.reading.terms import Asked, Choice, Sheet, known_roles, quoted
 from fitting.reading.words import Header, parse
@@ -37,19 +38,22 @@ class Rates:
     line: str
 
 
-def read_rates(source: str | Path | pd.DataFrame, columns: Asked | None = None) -> Rates:
+def read_rates(
+    source: str | Path | pd.DataFrame, columns: Asked | None = None, *, where: str = ""
+) -> Rates:
     """Read a table of learning rates.
 
     Args:
         source: see `fitting.read_runs`; also a pivot, rates down and sizes across or the reverse.
         columns: role to column for loss, params and tokens; see `fitting.read_runs`.
+        where: rows to keep, likewise.
 
     Raises:
         TableError: there is no rate, no loss, or no size in it.
     """
     asked = dict(columns or {})
     known_roles(asked)
-    raw = load(source)
+    raw = kept_rows(load(source), where)
     sheet, choice = Sheet(_unpivoted(raw.frame), raw.decimal), Choice()
     rate = _one(sheet, [h for h in sheet.headers if _is_rate(h)], "learning rate")
     for role in ("params", "tokens"):

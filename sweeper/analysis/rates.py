@@ -94,7 +94,10 @@ class RateStudy:
 
 
 def study_rates(
-    source: str | Path, columns: Mapping[str, str | float | Sequence[str]] | None = None
+    source: str | Path,
+    columns: Mapping[str, str | float | Sequence[str]] | None = None,
+    *,
+    where: str = "",
 ) -> RateStudy:
     """Read a grid of rates and fit its law.
 
@@ -104,7 +107,7 @@ def study_rates(
     from fitting.reading.rates import read_rates
     from fitting.tuning.optima import fit_points, tuned_points
 
-    rates = read_rates(source, columns)
+    rates = read_rates(source, columns, where=where)
     tried = [tuned_points(rates.table, "learning_rate", window=w) for w in WINDOWS]
     enough = [points for points in tried if sum(p.ok for p in points) * 2 > len(points)]
     points = enough[0] if enough else max(tried, key=lambda ps: sum(p.ok for p in ps))

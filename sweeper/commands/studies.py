@@ -10,6 +10,12 @@ import typer
 
 from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt, show
 
+SAYS_NOTHING = {
+    "rates": ("--wanted", "--candidates", "--mixes", "--out"),
+    "datamix": ("--wanted", "--candidates"),
+}
+"""Options that a study would pass over."""
+
 
 @app.command()
 def study(
@@ -44,8 +50,14 @@ def study(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Study data mixes, validation sets, classes of skills or rates."""
+    from sweeper.errors import SpecError
+
+    said = {"--wanted": first, "--candidates": second, "--mixes": mixes, "--out": out}
+    for option in SAYS_NOTHING.get(name, ()):
+        if said[option]:
+            raise SpecError(f"{option} says nothing of a study of {name}: leave it out")
     if name == "rates":
-        _rates(runs, columns, as_json=as_json)
+        _rates(runs, columns, where or "", as_json=as_json)
         return
     from sweeper.analysis.studies import source
     from sweeper.analysis.studies.run import analyse, keep, to_json
@@ -67,13 +79,13 @@ def study(
             print(f"{len(written)} files in {out}")
 
 
-def _rates(runs: str, columns: str | None, *, as_json: bool) -> None:
+def _rates(runs: str, columns: str | None, where: str, *, as_json: bool) -> None:
     """The best learning rate of every size, and its law."""
     from fitting.reading.terms import parse_columns
     from fitting.values import plain
     from sweeper.analysis.rates import study_rates
 
-    found = study_rates(runs, parse_columns(columns) if columns else None)
+    found = study_rates(runs, parse_columns(columns) if columns else None, where=where)
     if as_json:
         print(json.dumps(plain(found.to_dict()), indent=2))
     else:

@@ -169,6 +169,8 @@ def test_columns_and_where(tmp_path: Path) -> None:
         (("suggest", "RUNS", "--allowance", "inf"), "allowance=inf"),
         (("suggest", "RUNS", "--allowance", "1e20", "--budgets", "1e60"), "name nearer ones"),
         (("suggest", "RUNS", "--allowance", "1e20", "--budgets", "1e3"), "name nearer ones"),
+        (("study", "rates", "RUNS", "--out", "x"), "--out says nothing of a study of rates"),
+        (("study", "datamix", "RUNS", "--wanted", "a"), "--wanted says nothing"),
         # Where nothing could be written, nothing is read either.
         (("compare", "absent.csv", "no.csv", "--figure", "x.bmp"), ".svg, .png, .pdf: choose"),
         (("compare", "absent.csv", "no.csv", "--figure", "no/x.svg"), "there is no folder no"),
@@ -285,6 +287,8 @@ def test_rates_of_a_grid(tmp_path: Path) -> None:
     )
     again = answer("study", "rates", tmp_path / "long.csv")
     assert again["size"] == "params"
+    some = answer("study", "rates", tmp_path / "long.csv", "--where", "width>100")
+    assert len(some["points"]) == 3
     assert again["law"]["size_exponent"] == pytest.approx(-0.5, abs=0.02)
     assert "best rate" in say("study", "rates", tmp_path / "pivot.csv")
 
