@@ -148,7 +148,7 @@ def _text(asked: Request) -> str:
     for _ in range(4):  # utilisation depends on size: three steps come within a few per cent
         found = plan(_spec(_filled(asked, _sized(asked, allowance))))
         allowance *= wanted * max(found.devices, 1) / found.device_hours
-    return _filled(asked, _sized(asked, float(f"{allowance:.1g}")))
+    return _filled(asked, _sized(asked, float(f"{allowance:.2g}")))
 
 
 def _spec(text: str) -> Spec:
@@ -257,7 +257,7 @@ def _cluster(asked: Request) -> str:
     if not device_of(asked.device).is_gpu:
         return "  resources: [{cpus: 1}]        # what a trial holds"
     if asked.kind == "gpu":
-        return "  gpus: 1"
+        return f"  gpus: {asked.gpus}"
     lines = [f"  gpus: {asked.gpus}"]
     if asked.kind == "cluster":
         lines.append("  address: auto                  # joins the Ray cluster that is there")

@@ -46,9 +46,16 @@ def test_the_plan_takes_a_first_spec_and_the_hours_that_were_asked_for(kind, fol
     hours = {"laptop": 0.1, "gpu": 2, "cluster": 24, "trainer": 24}.get(kind)
     if hours:
         devices = {"cluster": 8}.get(kind, plan["devices"])
-        assert plan["device_hours"] == pytest.approx(hours * devices, rel=0.5)
+        assert plan["device_hours"] == pytest.approx(hours * devices, rel=0.06)
         assert plan["budgets"][-1]["flops"] >= 9 * plan["budgets"][0]["flops"]
         assert plan["budgets"][-1]["flops"] <= 0.1 * plan["allowance"] * (1 + 1e-9)
+
+
+def test_several_gpus_of_one_machine_are_planned_for(folder):
+    said("init", "gpu", "--gpus", "4", "--hours", "3", "--out", "s.yaml")
+    assert yaml.safe_load((folder / "s.yaml").read_text())["cluster"]["gpus"] == 4
+    plan = json.loads(said("plan", "s.yaml", "--json"))
+    assert plan["device_hours"] == pytest.approx(12, rel=0.06)
 
 
 def test_a_table_gives_a_spec_that_goes_on_from_it(folder):
