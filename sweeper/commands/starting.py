@@ -81,7 +81,10 @@ def _asked() -> dict[str, Any]:
             default="h100 x 8" if kind == "cluster" else "h100 x 1",
         )
         name, _, number = device.partition(" ")
-        found |= {"device": name, "gpus": int(number.strip("x ") or 1)}
+        count = number.strip("x ") or "1"
+        if not count.isdecimal():
+            raise SpecError(f"{device!r}: write a GPU and how many of them, such as h100 x 8")
+        found |= {"device": name, "gpus": int(count)}
     if kind in HOURS:
         found["hours"] = typer.prompt("Hours it may take", default=HOURS[kind], type=float)
     return found

@@ -126,6 +126,9 @@ def test_three_questions_write_a_spec(folder, monkeypatch):
     answers = iter(["cluster", "a100 x 4", 10.0])
     monkeypatch.setattr(starting.typer, "prompt", lambda *_, **__: next(answers))
     assert starting._asked() == {"kind": "cluster", "device": "a100", "gpus": 4, "hours": 10.0}
+    answers = iter(["cluster", "8 a100"])
+    with pytest.raises(SpecError, match="'8 a100': write a GPU and how many"):
+        starting._asked()
 
 
 def test_the_demo_runs_the_spec_of_the_package(monkeypatch, folder):
