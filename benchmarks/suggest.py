@@ -38,7 +38,7 @@ CASES = {  # budgets that may be trained on, allowance
 def worlds() -> dict[str, World]:
     """One skill under a plain law, and three skills each in other worlds."""
     found = {"one skill": surface_world({"loss": (1.7, 400, 410, 0.34, 0.28)})}
-    for name in ("fail", "bend", "lrbump"):
+    for name in ("bend", "lrbump"):
         whole = world(name)
         found[name] = replace(whole, truths=tuple(whole.truths[i] for i in (0, 1, 4)))
     return found

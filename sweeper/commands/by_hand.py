@@ -56,7 +56,7 @@ def suggest(
     columns: str | None = opt("--columns", "Columns to take: loss=eval/loss,params=N."),
     where: Rows = None,
     at: float | None = quantity(
-        "--at", "Budget whose best sizes are wanted; default the largest of --budgets."
+        "--at", "A budget whose best sizes alone are wanted; default those of every budget."
     ),
     tolerance: float = opt("--tolerance", "Wanted precision of the best size: 0.1 is 10 %.", 0.10),
     as_json: AsJson = False,

@@ -46,7 +46,7 @@ class Suggestion:
     Attributes:
         allocation: what to train.
         skill: whose optimum it is expected to narrow most; "" while no law can be fitted.
-        flops: on which budget.
+        flops: on which budget: the largest, or the one asked for.
         before: half-width of that 90 % interval of ln p*, as `fitting.fit_skills` has it, with the
             suggestions before this one.
         after: the same with this one.
@@ -108,26 +108,26 @@ def next_of(
     if found is None:
         return plain
     fits, (ratios, skills) = fit_skills(known), found
-    return _lessons(chosen, ratios, [fits[skill] for skill in skills], search.targets)
+    each = [fits[skill] for skill in skills]
+    return _lessons(chosen, ratios[:, :, -1], each, float(search.targets[-1]))
 
 
 def _lessons(
-    chosen: Sequence[Allocation],
-    ratios: FloatArray,
-    fits: Sequence[SkillFit],
-    targets: Sequence[float],
+    chosen: Sequence[Allocation], ratios: FloatArray, fits: Sequence[SkillFit], flops: float
 ) -> list[Suggestion]:
-    """Of every trial the interval that it narrows by the largest factor."""
-    before, found = np.ones(ratios.shape[1:]), []
+    """Of every trial the skill whose optimum on one budget it narrows by the largest factor.
+
+    Args:
+        ratios: (n, S) widths after each trial over today's.
+    """
+    before, found = np.ones(len(fits)), []
     for allocation, after in zip(chosen, ratios, strict=True):
-        s, t = (int(i) for i in np.unravel_index(np.argmin(after / before), after.shape))
-        now = fits[s].at(targets[t])
+        s = int(np.argmin(after / before))
+        now = fits[s].at(flops)
         width = Z90 * now.log_params_se if math.isfinite(now.params) else math.nan
-        known = math.isfinite(width)
-        found.append(Suggestion(
-            allocation, fits[s].skill, float(targets[t]), float(width * before[s, t]),
-            float(width * after[s, t]), Status.OK if known else now.status,
-        ))  # fmt: skip
+        status = Status.OK if math.isfinite(width) else now.status
+        ends = float(width * before[s]), float(width * after[s])
+        found.append(Suggestion(allocation, fits[s].skill, flops, *ends, status))
         before = after
     return found
 
@@ -216,10 +216,9 @@ def suggest_for(
         allowance: FLOPs that may be spent on these and on those that are pending.
         ladder: CSV of the sizes there are; any size without it.
         tolerance: wanted half-width of the 90 % interval of ln p*.
-        at: the budget whose optima are wanted; by default the largest. Asked for those of every
-            budget alike, the search sharpens cheap ones that are known already: with ten runs'
-            worth of the largest its p* is then off by half as much again or twice
-            (benchmarks/suggest.py).
+        at: a budget whose optima alone are wanted, instead of those of every budget alike.
+            Neither is better everywhere, and both than all of the allowance on the largest
+            budget (benchmarks/suggest.py).
 
     Raises:
         SpecError: there are no budgets, or the ladder cannot be read.
@@ -248,7 +247,7 @@ def suggest_for(
     space = space_of(table, budgets=wanted, tokens_per_param=guess, ladder=sizes)
     return next_of(
         table, lambda skills: build(settings, space, skills), space, allowance=allowance, n=n,
-        aims=(at or max(wanted),),
+        aims=() if at is None else (at,),
     )  # fmt: skip
 
 

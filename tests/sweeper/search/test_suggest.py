@@ -2,14 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from fitting import Status, fit_skills
+from fitting import FittingError, Status, fit_skills
 from sweeper import SpecError, Sweep
 from sweeper.cli import app
 from sweeper.search.build import build
@@ -36,14 +35,12 @@ def test_suggestions_are_the_search_itself():
     table = runs(24)
     found = suggest_for(table, budgets=BUDGETS, allowance=1e20, n=4)
     space = space_of(table, budgets=BUDGETS, tokens_per_param=20.0)
-    search = replace(
-        build(SearchSettings(), space, ["skill-0", "skill-1"]), proves=False, aims=(BUDGETS[-1],)
-    )
+    search = build(SearchSettings(), space, ["skill-0", "skill-1"])
     assert [each.allocation for each in found] == search.propose(observed(table), [], 1e20, 4)
     assert all(each.after < each.before for each in found)
 
 
-def test_an_allowance_goes_to_what_the_largest_budget_asks_or_the_one_that_is_named():
+def test_what_a_run_teaches_is_told_of_the_largest_budget_or_the_one_that_is_named():
     table = runs(24)
     asked = {"budgets": BUDGETS, "allowance": 1e20, "n": 3}
     for at, told in (({}, BUDGETS[-1]), ({"at": 1e20}, 1e20)):
@@ -51,7 +48,9 @@ def test_an_allowance_goes_to_what_the_largest_budget_asks_or_the_one_that_is_na
         assert {each.flops for each in found} == {told}
         now = fit_skills(table)[found[0].skill].at(told)  # what `fit` and `predict` say of it
         assert math.exp(found[0].before) == pytest.approx(now.interval[1] / now.params)
-    with pytest.raises(SpecError, match=r"^--at -1: give FLOPs above 0"):
+    alone = [s.allocation for s in suggest_for(table, **asked, at=BUDGETS[-1])]
+    assert alone != [s.allocation for s in suggest_for(table, **asked)]
+    with pytest.raises(FittingError, match=r"^at=-1.0: give a positive"):
         suggest_for(table, **asked, at=-1.0)
 
 
