@@ -217,8 +217,7 @@ def suggest_for(
         ladder: CSV of the sizes there are; any size without it.
         tolerance: wanted half-width of the 90 % interval of ln p*.
         at: a budget whose optima alone are wanted, instead of those of every budget alike.
-            Neither is better everywhere, and both than all of the allowance on the largest
-            budget (benchmarks/suggest.py).
+            Neither is better everywhere (benchmarks/suggest.py).
 
     Raises:
         SpecError: there are no budgets, or the ladder cannot be read.
