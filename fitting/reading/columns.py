@@ -12,9 +12,13 @@ from fitting.reading.amounts import agree, find_amounts
 from fitting.reading.terms import (
     AMOUNTS,
     BATCHES,
+    DEVICES,
     HELPERS,
     LABELS,
+    PARTS,
+    PRODUCTS,
     SEQUENCES,
+    WHOLE_BATCHES,
     Asked,
     Choice,
     Sheet,
@@ -46,7 +50,7 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
     _find_labels(sheet, choice, asked)
     find_losses(sheet, choice, asked)
     find_amounts(sheet, choice, asked)
-    _find_batches(sheet, choice)
+    _derive_tokens(sheet, choice)
     _require(sheet, choice)
     return choice
 
@@ -80,14 +84,40 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             choice.labels[role] = found[0].column
 
 
-def _find_batches(sheet: Sheet, choice: Choice) -> None:
-    """Batch and sequence, where tokens are to be had from steps only."""
-    if "step" not in choice.labels or "batch_tokens" in choice.labels or len(choice.amounts) > 1:
+def _derive_tokens(sheet: Sheet, choice: Choice) -> None:
+    """Tokens as a product, where no column holds them: steps by batch, epochs, per parameter."""
+    if "tokens" in choice.amounts or len(choice.amounts) > 1:
         return
-    for role, names in (("batch_size", BATCHES), ("sequence", SEQUENCES)):
-        found = [h for h in sheet.headers if h.key in names and sheet.numeric(h)]
-        if role not in choice.labels and found:
-            choice.labels[role] = found[0].column
+    if "step" in choice.labels and "batch_tokens" not in choice.labels:
+        _find_batches(sheet, choice)
+    for roles in PRODUCTS:
+        if set(roles) <= {*choice.labels, *choice.amounts}:
+            factors = tuple(
+                choice.amounts.get(r) or sheet.term("tokens", choice.labels[r]) for r in roles
+            )
+            choice.amounts["tokens"] = Term(factors[0].column, "product", factors=factors)
+            return
+
+
+def _find_batches(sheet: Sheet, choice: Choice) -> None:
+    """Batch and sequence of a step; asks where other columns say that a batch is a part of it."""
+
+    def of(keys: frozenset[str]) -> list[str]:
+        found = [h for h in sheet.headers if h.key in keys and sheet.numeric(h)]
+        return [h.column for h in found if np.nanmax(sheet.numbers(h)) > 1]
+
+    for role, keys in (("batch_size", BATCHES), ("sequence", SEQUENCES)):
+        if role not in choice.labels and (found := of(keys)):
+            choice.labels[role] = found[0]
+    parts, devices = of(PARTS), of(DEVICES)
+    if not parts or of(WHOLE_BATCHES) or not choice.amounts:
+        return
+    known = [choice.labels[r] for r in ("step", "batch_size", "sequence") if r in choice.labels]
+    raise TableError(
+        f"tokens are steps times the tokens of a step, and {quoted(parts)} may be a part of that: "
+        f"multiply what counts, --columns 'tokens={'*'.join([*known, *parts, *devices])}'"
+        + (f" or --columns 'tokens={'*'.join(known)}'" if len(known) == 3 else "")
+    )
 
 
 def _is_measure(sheet: Sheet, header: Header) -> bool:
@@ -205,11 +235,6 @@ def _not_numbers(sheet: Sheet, column: str) -> TableError:
 def _require(sheet: Sheet, choice: Choice) -> None:
     """Refuse unless two of flops, params, tokens can be had."""
     have = set(choice.amounts)
-    if "params" in have and "tokens_per_param" in choice.labels:
-        have.add("tokens")
-    steps = {"step", "batch_tokens"}, {"step", "batch_size", "sequence"}
-    if any(needed <= set(choice.labels) for needed in steps):
-        have.add("tokens")
     if len(have) >= 2:
         return
     missing = [n for n in AMOUNTS if n not in have]
@@ -222,7 +247,23 @@ def _require(sheet: Sheet, choice: Choice) -> None:
     width = " ('D' beside 'L' was taken for width and layers)" if {"L", "D"} <= letters else ""
     raise TableError(
         f"missing columns {', '.join(said)}: two of flops, params, tokens are needed besides the "
-        f"loss; the table has {quoted(sheet.names[:30])}{width}. Name them by --columns "
-        f"{missing[0]}=COLUMN, or give a number that holds for every row, such as --columns "
-        f"{missing[0]}={'1e19' if missing[0] == 'flops' else '2e9'}"
+        f"loss; the table has {quoted(sheet.names[:30])}{width}. {_remedy(choice, missing)}"
+    )
+
+
+def _remedy(choice: Choice, missing: list[str]) -> str:
+    """How to name what is missing: two amounts, a product of columns, or a number."""
+    if len(missing) == len(AMOUNTS):
+        return "Name two of them by --columns params=COLUMN,tokens=COLUMN"
+    if "step" in choice.labels and "tokens" in missing:
+        step = [choice.labels[r] for r in ("step", "batch_size") if r in choice.labels]
+        least = ("sequence", "2048") if len(step) > 1 else ("step", "524288")
+        return (
+            f"Tokens are steps times the tokens of one: if those of a {least[0]} were "
+            f"{least[1]}, --columns 'tokens={'*'.join(step)}*{least[1]}'"
+        )
+    role = "tokens" if "tokens" in missing else missing[0]
+    return (
+        f"Name them by --columns {role}=COLUMN, by columns and numbers multiplied or divided "
+        f"('{role}=COLUMN*2048'), or by a number that holds for every row ({role}=2e9)"
     )

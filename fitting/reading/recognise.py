@@ -191,8 +191,13 @@ def repeats_of_data(epochs: FloatArray) -> list[str]:
     ]
 
 
-def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
+def what_losses_are(
+    rows: pd.DataFrame, kind: str, column: str, counts: Sequence[str] = ()
+) -> list[str]:
     """Notes on losses that are not nats per token, and refusals of what is no loss.
+
+    Args:
+        counts: columns that may count the tokens of an evaluation.
 
     Raises:
         TableError: the numbers are no losses; the message says what to type.
@@ -212,11 +217,12 @@ def what_losses_are(rows: pd.DataFrame, kind: str, column: str) -> list[str]:
             "losses and what a wrong size costs are in its own unit"
         ]
     if large:
+        log = f"If a perplexity: --columns 'loss=log({column})'; if"
         raise TableError(
             f"{column} lies between {loss.min():.4g} and {loss.max():.4g}, above the loss of "
-            f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. If a "
-            f"perplexity: --columns 'loss=log({column})'; if a sum over N tokens: --columns "
-            f"'loss={column}/N'"
+            f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. "
+            f"{log if np.log(loss.max()) < MAX_NATS else 'If'} a sum over tokens, divide by their "
+            f"number or its column: --columns 'loss={column}/{counts[0] if counts else 100_000}'"
         )
     if _rises(rows):
         top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0

@@ -30,6 +30,7 @@ from fitting.reading.reasons import (
 from fitting.reading.sources import Raw, load
 from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
 from fitting.reading.units import repaired
+from fitting.reading.words import parse
 from fitting.values import FLOPS_PER_PARAM_TOKEN, number
 
 _ORDER = ("params", "tokens", "flops")  # as a reader looks for them
@@ -178,35 +179,15 @@ class _Reader:
                 wide[role] = numbers(cells, decimal=self.raw.decimal)
             elif role != "trial_id":
                 wide[role] = cells.to_numpy()
-        self._derive_tokens(wide)
         if self.recognised:
             amounts = {n: wide[n].to_numpy(float) for n in AMOUNTS if n in wide}
-            headers = {r: t.column for r, t in self.choice.amounts.items()}
+            headers = {r: str(t) for r, t in self.choice.amounts.items()}
             self.units, said = repaired(amounts, headers)
             self.notes += said
             for name, unit in self.units.items():
                 wide[name] *= unit
         self._name_runs(wide)
         return wide
-
-    def _derive_tokens(self, wide: pd.DataFrame) -> None:
-        """Tokens from tokens per parameter, or from steps of this many tokens."""
-        amounts = set(AMOUNTS) & set(wide)
-        labels = self.choice.labels
-        if "tokens" in wide or len(amounts) == 2:
-            return
-        if "tokens_per_param" in wide and "params" in wide:
-            wide["tokens"] = wide["tokens_per_param"] * wide["params"]
-            text = f"params × {labels['tokens_per_param']}"
-        elif {"step", "batch_tokens"} <= set(wide):
-            wide["tokens"] = wide["step"] * wide["batch_tokens"]
-            text = f"{labels['step']} × {labels['batch_tokens']}"
-        elif {"step", "batch_size", "sequence"} <= set(wide):
-            wide["tokens"] = wide["step"] * wide["batch_size"] * wide["sequence"]
-            text = f"{labels['step']} × {labels['batch_size']} × {labels['sequence']}"
-        else:
-            return
-        self.choice.amounts["tokens"] = Term(text)
 
     def _name_runs(self, wide: pd.DataFrame) -> None:
         """The identity of each row's run, where a column gives it."""
@@ -328,8 +309,10 @@ class _Reader:
     def _judge(self, rows: pd.DataFrame) -> None:
         """Notes on losses and on repeated data."""
         term, kind = next(iter(self.choice.losses.values())), self.choice.kind
-        if term.how == "times":
-            self.notes += recognise.what_losses_are(rows, kind, term.column)
+        if term.how in ("times", "product"):
+            counts = [h.column for h in map(parse, self.frame) if h.evaluation and h.words[-1:] ==
+                      ("tokens",)]  # fmt: skip
+            self.notes += recognise.what_losses_are(rows, kind, str(term), counts)
         elif kind == "perplexity":
             self.notes.append(f"{term.column} is perplexity: its logarithm is in nats per token")
         if "epochs" in rows:
@@ -367,7 +350,7 @@ class _Reader:
         used = choice.used() | set((self.mix_columns or "").split(", "))
         return {
             "loss": str(terms[0]) if len(terms) == 1 else [t.column for t in terms],
-            **{r: constant.get(r) or (_source(choice.amounts[r]) if r in choice.amounts
+            **{r: constant.get(r) or (str(choice.amounts[r]) if r in choice.amounts
                                       else _DERIVED[r]) for r in AMOUNTS},
             "skill": choice.labels.get("skill"),
             "trial_id": choice.labels.get("trial_id"),
@@ -386,10 +369,6 @@ class _Reader:
 
     def _excluded(self) -> pd.DataFrame:
         return pd.DataFrame(self.out, columns=["row", "trial_id", "skill", "reason"])
-
-
-def _source(term: Term) -> str:
-    return str(term) if term.how == "power" else term.column
 
 
 def _written(role: str, read: Mapping[str, Any]) -> str:

@@ -23,12 +23,27 @@ HELPERS = (
     "step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens",
     "batch_size", "sequence",
 )  # fmt: skip
-BATCHES = frozenset("batch_size global_batch_size train_batch_size bs batch gbs".split())
+PRODUCTS = (
+    ("params", "tokens_per_param"), ("step", "batch_tokens"), ("step", "batch_size", "sequence"),
+    ("unique_tokens", "epochs"),
+)  # fmt: skip
+"""What tokens are had from where no column holds them."""
+
+WHOLE_BATCHES = frozenset("global_batch_size train_batch_size gbs".split())
+BATCHES = WHOLE_BATCHES | {"batch_size", "bs", "batch"}
 SEQUENCES = frozenset(
     "sequence_length seq_length seq_len seqlen max_seq_len context context_length block_size "
     "ctx".split()
 )
-"""Keys of headers of sequences per step and tokens per sequence, see `columns`."""
+PARTS = frozenset(
+    "micro_batch_size mbs device_batch_size per_device_batch_size per_device_train_batch_size "
+    "gradient_accumulation_steps gradient_accumulation grad_accum grad_accum_steps grad_acc "
+    "accumulation_steps accumulate_grad_batches".split()
+)
+DEVICES = frozenset(
+    "world_size num_gpus n_gpus gpus num_devices n_devices dp_size data_parallel_size".split()
+)
+"""Keys of headers: sequences per step, tokens per sequence, parts of a step, devices."""
 
 COLUMNS = (*AMOUNTS, "skill", "loss", "trial_id", "seed", "mix", "status")
 
@@ -39,8 +54,6 @@ _EXPRESSIONS = (
     ("log", re.compile(r"log\((?P<column>.+)\)")),
     ("power", re.compile(r"10\s*(?:\^|\*\*)\s*(?P<column>.+)")),
     ("minus", re.compile(r"(?P<number>[\d.eE+]+)\s*-\s*(?P<column>.+)")),
-    ("times", re.compile(r"(?P<column>.+?)\s*\*\s*(?P<number>[\d.eE+-]+)")),
-    ("over", re.compile(r"(?P<column>.+?)\s*/\s*(?P<number>[\d.eE+-]+)")),
 )
 
 
@@ -50,25 +63,36 @@ class Term:
 
     Attributes:
         column: its header, "" for a constant.
-        how: "times" (value * number), "log", "power" (10^value), "minus" (number - value) or
-            "constant".
+        how: "times" (value * number), "over" (number / value), "log", "power" (10^value),
+            "minus" (number - value), "constant" or "product" (of ``factors``).
         number: of ``how``.
+        factors: of a product; ``column`` is that of the first.
     """
 
     column: str
     how: str = "times"
     number: float = 1.0
+    factors: tuple[Term, ...] = ()
+
+    @property
+    def columns(self) -> set[str]:
+        """All columns that it is taken from."""
+        return {self.column}.union(*(factor.columns for factor in self.factors))
 
     def values(self, frame: pd.DataFrame, decimal: str) -> FloatArray:
         """The quantity of every row, NaN where the cell is no number."""
         if self.how == "constant":
             return np.full(len(frame), self.number)
+        if self.how == "product":
+            return np.asarray(np.prod([f.values(frame, decimal) for f in self.factors], axis=0))
         if self.how == "times":
             return numbers(frame[self.column], decimal=decimal, unit=self.number)
         found = numbers(frame[self.column], decimal=decimal)
         if self.how == "minus":
             return self.number - found
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if self.how == "over":
+                return np.asarray(self.number / found)
             return np.asarray(10.0**found if self.how == "power" else np.log(found))
 
     def __str__(self) -> str:
@@ -77,6 +101,8 @@ class Term:
             "log": f"ln({self.column})",
             "power": f"10^{self.column}",
             "minus": f"{self.number:g} - {self.column}",
+            "over": f"1/{self.column}",
+            "product": " × ".join(map(str, self.factors)).replace(" × 1/", " / "),
         }
         return shown.get(self.how, self.column)
 
@@ -104,7 +130,7 @@ class Choice:
     def used(self) -> set[str]:
         """Columns that are taken for something."""
         terms = [*self.amounts.values(), *self.losses.values()]
-        return {t.column for t in terms} | set(self.labels.values())
+        return set(self.labels.values()).union(*(t.columns for t in terms))
 
 
 def parse_columns(text: str) -> dict[str, str | list[str]]:
@@ -208,19 +234,44 @@ class Sheet:
         raise TableError(f"columns: {role}={text}: there is no such column; {hint}")
 
     def _expression(self, text: str) -> Term | None:
-        """log(X), 10^X, 1-X, X*1e9 or X/100 of a column."""
+        """log(X), 10^X, 1-X of a column; or columns and numbers, multiplied or divided."""
         for how, pattern in _EXPRESSIONS:
             found = pattern.fullmatch(text)
             column = self.column(found["column"].strip()) if found else None
             if found is None or column is None:
                 continue
-            if how in ("log", "power"):
-                return Term(column, how)
-            size = number(found["number"])
-            if math.isfinite(size) and (size or how == "minus"):
-                return Term(column, *{"minus": ("minus", size), "times": ("times", size),
-                                      "over": ("times", 1 / (size or 1))}[how])  # fmt: skip
-        return None
+            size = number(found["number"]) if how == "minus" else 1.0
+            if math.isfinite(size):
+                return Term(column, how, size)
+        factors = self._factors(text)
+        own = [f for f in factors if f.how != "constant"]
+        if not own:
+            return None
+        size = math.prod(f.number for f in factors if f.how == "constant")
+        if len(own) == 1 and own[0].how == "times":
+            return Term(own[0].column, "times", size)  # in place of its header's unit
+        numbers_too = (Term("", "constant", size),) if size != 1 else ()
+        return Term(own[0].column, "product", factors=(*own, *numbers_too))
+
+    def _factors(self, text: str) -> tuple[Term, ...]:
+        """X*Y/Z as factors, none where a part is neither a column nor a number."""
+        if one := self._factor(text.strip(), "*"):
+            return (one,)
+        for mark in reversed(list(re.finditer(r"[*/×]", text))):  # names may hold marks too
+            last = self._factor(text[mark.end() :].strip(), mark[0])
+            if last and (rest := self._factors(text[: mark.start()])):
+                return (*rest, last)
+        return ()
+
+    def _factor(self, text: str, mark: str) -> Term | None:
+        """A column or a number, or what is divided by it."""
+        column, size = self.column(text), number(text)
+        if column is not None:
+            unit = next(h.unit for h in self.headers if h.column == column)
+            return Term(column, "over", 1 / unit) if mark == "/" else Term(column, "times", unit)
+        if not math.isfinite(size) or not size:
+            return None
+        return Term("", "constant", 1 / size if mark == "/" else size)
 
 
 def _squeezed(name: str) -> str:
