@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from typing import Any
 
 import pandas as pd
 
 from fitting.errors import TableError
-from fitting.reading.numbers import number
-from fitting.reading.reasons import FINISHED, UNFINISHED
+from fitting.reading.parts import titled
 from fitting.reading.words import parse
 
 
@@ -41,6 +39,20 @@ def parse_json(text: str, name: str) -> tuple[pd.DataFrame, dict[int, str]]:
     return _records(rows, name), rejected
 
 
+def parse_yaml(text: str, name: str) -> pd.DataFrame:
+    """The table in YAML, in any shape that JSON may have.
+
+    Raises:
+        TableError: it is no YAML, or holds no table.
+    """
+    import yaml
+
+    try:
+        return _records(yaml.safe_load(text), name)
+    except yaml.YAMLError as error:
+        raise TableError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
+
+
 def _is_json(line: str) -> bool:
     try:
         json.loads(line)
@@ -63,7 +75,7 @@ def _records(values: Any, name: str) -> pd.DataFrame:
             return pd.DataFrame([r for r in rows if len(r) == len(head)], columns=head)
     if isinstance(values, pd.DataFrame):
         return flat(values)
-    raise TableError(f"{name}: expected JSON objects, an object of arrays, or one object a line")
+    raise TableError(f"{name}: expected objects, an object of arrays, or one object a line")
 
 
 def _unwrapped(values: dict[str, Any]) -> Any:
@@ -91,17 +103,14 @@ def _unwrapped(values: dict[str, Any]) -> Any:
     return [values] if not lists else values
 
 
-def _gathered(parts: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _gathered(parts: dict[str, list[dict[str, Any]]]) -> Any:
     """The records of several lists, each with the name of its list; of an evaluation's alone."""
     if len(parts) == 1:
         return next(iter(parts.values()))
-    if evaluated := [v for k, v in parts.items() if parse(k).evaluation]:
+    evaluated = [v for k, v in parts.items() if parse(k).evaluation]
+    if evaluated and any(parse(k).training for k in parts):
         return evaluated[0]
-    words = {k.lower() for k in parts}
-    name = "status" if words <= FINISHED | UNFINISHED else "name"
-    if all(math.isfinite(number(k)) for k in parts):
-        name = "budget"
-    return [{name: key, **row} for key, rows in parts.items() for row in rows]
+    return titled([(key, pd.json_normalize(rows)) for key, rows in parts.items()])
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:

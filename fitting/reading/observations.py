@@ -19,8 +19,9 @@ from fitting.errors import TableError
 from fitting.reading.budgets import BUDGET_TOLERANCE as BUDGET_TOLERANCE
 from fitting.reading.budgets import group_budgets as group_budgets
 from fitting.reading.runs import Runs, read_runs, tabulate
-from fitting.reading.sources import Raw, load
+from fitting.reading.sources import load
 from fitting.reading.terms import COLUMNS
+from fitting.reading.text import Raw
 from fitting.reading.units import conventions
 from fitting.values import FLOPS_PER_PARAM_TOKEN, number, size
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading.numbers import number
+from fitting.reading.parts import bare
 from fitting.reading.terms import Asked
 from fitting.reading.words import parse
 
@@ -39,12 +40,6 @@ def unpivoted(frame: pd.DataFrame, asked: Asked | None = None) -> pd.DataFrame:
     long = frame.melt(id_vars=down, value_vars=across, var_name=columns, value_name="loss")
     long[columns] = [number(bare(c)) for c in long[columns]]
     return long.rename(columns={down[0]: rows}).dropna(subset="loss", ignore_index=True)
-
-
-def bare(header: object) -> str:
-    """A header without what it counts: "124M params", "N=124M"."""
-    text = re.sub(r"(?i)^\s*(?:n|d|c|params|tokens|flops)\s*=\s*", "", str(header))
-    return text if re.search(r"\d", text) and not re.match(r"[a-zA-Z]", text.strip()) else ""
 
 
 def _meaning(corner: str, headers: list[float]) -> tuple[str, str]:

@@ -23,8 +23,9 @@ _ILL = frozenset("failed crashed diverged".split())
 """Columns in which yes is bad news."""
 
 
-SUMMARIES = frozenset(
-    "count mean std min max total average avg sum median 25% 50% 75% best".split()
+_SUMMARIES = (
+    r"(?:mean|average|avg|total|sum|std|stdev)(?:[\s:(.].*)?"
+    r"|min|max|median|count|best|(?:25|50|75)%"
 )
 """What a row under a table is called that holds figures of the others; also "mean of 1e18"."""
 
@@ -32,7 +33,7 @@ SUMMARIES = frozenset(
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
     """Rows that begin with mean, total, 25% and the like, where most rows do not."""
     cells = frame.iloc[:, 0].astype("str").str.strip().str.lower()
-    found = cells.isin(SUMMARIES) | cells.str.match(r"(?:mean|average|avg|total|sum)[\s:(]")
+    found = cells.str.fullmatch(_SUMMARIES)
     if found.mean() < 0.5:
         for value in cells[found].unique():
             mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")

@@ -27,8 +27,9 @@ from fitting.reading.reasons import (
     mark_summaries,
     tells_endings,
 )
-from fitting.reading.sources import Raw, load
+from fitting.reading.sources import load
 from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
+from fitting.reading.text import Raw
 from fitting.reading.units import repaired
 from fitting.reading.words import parse
 from fitting.values import FLOPS_PER_PARAM_TOKEN, number
