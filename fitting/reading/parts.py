@@ -29,9 +29,10 @@ def joined(parts: Sequence[Part], what: str) -> tuple[pd.DataFrame, list[str]]:
     """
     largest = max((frame for _, frame in parts), key=lambda frame: frame.size)
     same = [part for part in parts if list(part[1].columns) == list(largest.columns)]
-    left = len(parts) - len(same)
-    notes = [f"{len(same)} of {len(parts)} {what} were read, {left} have other columns"]
-    return titled(same) if len(same) > 1 else same[0][1], notes if left else []
+    names = ", ".join(title for title, _ in same if title)
+    note = f"{len(same)} of {len(parts)} {what} read ({names}), the others have other columns"
+    frame = titled(same) if len(same) > 1 else same[0][1]
+    return frame, [note] if len(same) < len(parts) else []
 
 
 def titled(parts: Sequence[Part]) -> pd.DataFrame:

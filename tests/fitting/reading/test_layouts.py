@@ -146,7 +146,7 @@ def test_tables_of_the_same_runs_are_skills(tmp_path: Path) -> None:
 def test_tables_with_other_columns_are_said_to_be_left(tmp_path: Path) -> None:
     text = markdown(SIZED, "Runs") + markdown(pd.DataFrame({"lr": ["3e-4"]}), "Settings")
     found = same(write(tmp_path, text, "runs.md"))
-    assert found.warnings[0].startswith("1 of 2 tables in the text were read")
+    assert found.warnings[0].startswith("1 of 2 tables in the text read (Runs)")
 
 
 def test_sheets_of_one_kind_are_read_together(tmp_path: Path) -> None:

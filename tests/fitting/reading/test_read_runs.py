@@ -136,7 +136,7 @@ def test_excel(tmp_path: Path) -> None:
         runs().to_excel(book, sheet_name="runs", index=False)
     found = read_runs(tmp_path / "runs.xlsx")
     same(found.table, runs())
-    assert found.notes == ("of sheets read me, runs, runs was read",)
+    assert found.notes == ("1 of 2 sheets read (runs), the others have other columns",)
 
 
 def test_lines_that_are_no_records(tmp_path: Path) -> None:
