@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 from typing import Any
 
 import pandas as pd
 
 from fitting.errors import TableError
+from fitting.reading.numbers import number
 from fitting.reading.parts import titled
 from fitting.reading.words import parse
 
@@ -97,7 +99,10 @@ def _unwrapped(values: dict[str, Any]) -> Any:
         return _unwrapped(inner)
     if values and all(isinstance(v, dict) for v in values.values()):
         inner_keys = {k for v in values.values() for k in v}
-        if all(k.isdigit() for k in inner_keys):  # pandas' to_json(): column -> row -> value
+        counts = [math.isfinite(number(k)) for k in values]
+        if all(k.isdigit() for k in inner_keys) and not all(
+            counts
+        ):  # pandas' to_json(): column -> row -> value
             return pd.DataFrame({k: pd.Series(v) for k, v in values.items()})
         return [{"name": key, **row} for key, row in values.items()]
     return [values] if not lists else values

@@ -17,7 +17,9 @@ AMOUNTS = ("flops", "params", "tokens")
 Part = tuple[str, pd.DataFrame]
 """A table and its title: a sheet's name, a heading, a key."""
 
-REPEAT = re.compile(r"\b(?:seed|rep|replicate|repeat|run|trial)[\s_#=-]*(\w{1,4})\b")
+REPEAT = re.compile(
+    r"(?<![a-z])(?:seed|rep|replicate|repeat|run|trial)[\s_#=-]*(\d{1,5}|[a-z])(?![a-z0-9])"
+)
 """What says which of several repeats a title or a header is of."""
 
 

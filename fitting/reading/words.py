@@ -159,6 +159,8 @@ class Header:
             return measure
         if words & _OTHERS and words <= _PLAIN | _OTHERS:
             return measure
+        if any(re.fullmatch(r"\d*e\d+", w) for w in words):  # loss@1e9: on the way there
+            return measure
         return "loss" if self.names_loss or self._is_suite else measure
 
     @property

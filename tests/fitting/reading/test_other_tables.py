@@ -99,11 +99,6 @@ def test_amounts_by_names_in_use(role: str, name: str, unit: float) -> None:
     same(seen(table.rename(columns={role: name})))
 
 
-def test_losses_by_seed_are_no_skills() -> None:
-    with pytest.raises(TableError, match=r"'loss_seed1', 'loss_seed2' could each be the loss"):
-        read_runs(SIZED.rename(columns={"loss": "loss_seed1"}).assign(loss_seed2=3.0))
-
-
 def test_amounts_that_are_logarithms_are_raised() -> None:
     table = np.log10(RUNS[["params", "flops"]]).add_prefix("log10_").assign(loss=RUNS["loss"])
     found = read_runs(table)
