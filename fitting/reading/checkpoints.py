@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.reading.budgets import group_budgets
 from fitting.reading.numbers import number
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
@@ -22,6 +23,13 @@ trains five runs at evenly spaced token counts; ladders are spaced by factors)."
 
 FILLED = math.log(1.2)
 """How well 6 params tokens must fill a budget (attention, rounding; assumption)."""
+
+SHARES, RUNS, LADDER = 3, 5, 1.3
+"""Rows of a run, and runs, from which equal shares of the last tokens tell a log; and how many
+times these rows a ladder has distinct tokens, tokens per param or FLOPs at most (assumptions)."""
+
+ROUNDED = 0.05
+"""Counts that differ by no more may be one, rounded to two digits."""
 
 MANY_LINES = 30
 """Rows of one size from which they are a log, however spaced (assumption)."""
@@ -71,7 +79,8 @@ def find_logs(wide: pd.DataFrame) -> Logs:
 
     A name that returns with other token counts is one training, unless it only says the size;
     without names, rows of one size are one training where they share a budget that their last
-    tokens fill, or where their counts are evenly spaced, in the file's order or all of them.
+    tokens fill, where their counts are evenly spaced, in the file's order or all of them, or
+    where all have the same shares of last tokens that are no ladder's.
 
     Args:
         wide: params, tokens, flops, and skill, trial_id, step where known; in the file's order.
@@ -87,7 +96,7 @@ def find_logs(wide: pd.DataFrame) -> Logs:
     found = _fill_a_budget(wide, run)
     if not found.any():
         run = _segments(size, progress, skill)
-        found = _spaced_evenly(run, progress)
+        found = _spaced_evenly(run, progress) | _at_equal_shares(wide, run)
     if not found.any():
         run = _numbered(wide["params"], skill)
         found = _spaced_evenly(run, progress, most=math.inf)
@@ -148,6 +157,24 @@ def _varies(run: IntArray, progress: FloatArray) -> BoolArray:
     """Per run: whether its rows have several counts."""
     spread = pd.Series(progress).groupby(run).agg(["min", "max"])
     return np.asarray(spread["max"] > 1.01 * spread["min"])
+
+
+def _at_equal_shares(wide: pd.DataFrame, run: IntArray) -> bool:
+    """Whether each run was looked at when the same shares of its own tokens were seen.
+
+    A ladder has equal shares too, but on the same tokens, tokens per param or FLOPs for all.
+    """
+    rows = int(np.bincount(run).max())
+    if rows < SHARES or run.max() + 1 < RUNS or len(run) < 0.9 * rows * (run.max() + 1):
+        return False
+    tokens, params = wide["tokens"], wide["params"]
+
+    def distinct(values: pd.Series) -> int:
+        return len(np.unique(group_budgets(values, tolerance=ROUNDED)))
+
+    share = tokens / tokens.groupby(run).transform("max")
+    ladder = min(map(distinct, (tokens, tokens / params, tokens * params)))
+    return distinct(share) <= LADDER * rows < ladder
 
 
 def _spaced_evenly(run: IntArray, progress: FloatArray, most: float = MANY_LINES) -> BoolArray:

@@ -63,12 +63,14 @@ def _take_asked(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         term = sheet.term(role, asked[role])
         if role in AMOUNTS:
             choice.amounts[role] = term
+        elif role == "status":
+            choice.endings = [term.column]
         else:
             choice.labels[role] = term.column
 
 
 def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
-    """Skill, status, seed, mix, helpers; identities are only listed."""
+    """Skill, seed, mix, helpers; identities and endings are listed, of which several count."""
     for role in (*LABELS, *HELPERS):
         if role in asked:
             continue
@@ -80,6 +82,8 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             found = [h for h in found if h.column == role or not _is_measure(sheet, h)]
         if role == "trial_id":
             choice.identities = [h.column for h in found]
+        elif role == "status":
+            choice.endings = [h.column for h in found]
         elif found:
             choice.labels[role] = found[0].column
 

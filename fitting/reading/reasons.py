@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -19,7 +21,7 @@ UNFINISHED = frozenset(
 )
 
 _SIGNS = {**dict.fromkeys("✅✔✓☑", "ok"), **dict.fromkeys("❌✗✘✖💥☠", "failed")}
-_ILL = frozenset("failed crashed diverged".split())
+_ILL = frozenset("failed crashed diverged oom excluded exclude".split())
 """Columns in which yes is bad news."""
 
 
@@ -59,7 +61,7 @@ def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
 def _first_words(status: pd.Series) -> pd.Series:
     """The word that each cell begins with; signs, yes, no and exit codes as words."""
     state = status.astype("str").str.strip().str.lower()
-    name = str(status.name).lower()
+    name = re.sub(r"^(?:is|has|was)[_ ]", "", str(status.name).lower())
     signs = state.str[:1].map(_SIGNS)
     word = signs.fillna(state.str.extract(r"^([a-z]+)", expand=False)).fillna("")
     told = _coded(word, state, name)

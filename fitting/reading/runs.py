@@ -213,13 +213,13 @@ class _Reader:
             if role in wide:
                 column = self.choice.amounts[role].column
                 mark_numbers(bad, role, wide[role].to_numpy(float), self._cells(column))
-        if "status" in wide:
-            name = self.choice.labels["status"]
-            status = wide["status"].rename(name)
-            if tells_endings(status):
-                mark_status(bad, status)
-            else:
-                self.notes.append(f"{name} says nothing known of how runs ended: not used")
+        endings = [self.frame[name] for name in self.choice.endings]
+        known = [status for status in endings if tells_endings(status)]
+        for status in known:
+            mark_status(bad, status)
+        if endings and not known:
+            said = f"{self.choice.endings[0]} says nothing known of how runs ended: not used"
+            self.notes.append(said)
         if "skill" in wide:
             mark(bad, pd.isna(wide["skill"]).to_numpy(), "skill is missing")
         gone = np.flatnonzero(bad != "")

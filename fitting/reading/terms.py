@@ -116,6 +116,7 @@ class Choice:
         losses: by skill; one without a name where there is one column.
         labels: role to column.
         identities: columns that may name a run, the most likely first.
+        endings: columns that say how runs ended.
         kind: "nats", "bits", "perplexity" or "", of the losses.
         notes: what a reader should know of the choice.
     """
@@ -124,13 +125,14 @@ class Choice:
     losses: dict[str, Term] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     identities: list[str] = field(default_factory=list)
+    endings: list[str] = field(default_factory=list)
     kind: str = "nats"
     notes: list[str] = field(default_factory=list)
 
     def used(self) -> set[str]:
         """Columns that are taken for something."""
         terms = [*self.amounts.values(), *self.losses.values()]
-        return set(self.labels.values()).union(*(t.columns for t in terms))
+        return {*self.labels.values(), *self.endings}.union(*(t.columns for t in terms))
 
 
 def parse_columns(text: str) -> dict[str, str | list[str]]:

@@ -65,8 +65,8 @@ _NAMES = {
                     "job_id run_path path exp_name mlflow_run_name hash".split()),
     "seed": set("seed random_seed init_seed replicate rep data_seed".split()),
     "mix": set("mix data_mix mixture data_mixture".split()),
-    "status": set("status state run_state exit_code finished completed succeeded success failed "
-                  "crashed diverged".split()),
+    "status": set("status state run_state exit_code outcome progress final finished completed "
+                  "succeeded success failed crashed diverged oom excluded exclude".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
                 "n_steps num_iterations training_steps optimizer_step trainer_global_step "
                 "max_iters max_steps total_steps".split()),
@@ -145,8 +145,13 @@ class Header:
         """Part of the table it may be: params, tokens, flops, loss, metric, skill ..., or ""."""
         # Evaluation words are dropped: val_set and eval_tokens are told by the header itself.
         own = re.sub(r"[^a-z0-9]+", "_", self.column.lower()).strip("_")
+        plain = re.sub(r"^(?:is|has|was)_", "", own)  # a question: is_failed, has_diverged
         for role, names in _NAMES.items():
-            if own in names or (self.key in names and not self.evaluation):
+            if (
+                own in names
+                or (role == "status" and plain in names)
+                or (self.key in names and not self.evaluation)
+            ):
                 return role
         if self.decades:
             return ""

@@ -173,6 +173,12 @@ def test_cells_given_once_for_each_block(tmp_path: Path) -> None:
     same(write(tmp_path, "\n".join(lines), "runs.tex"))
 
 
+def test_summaries_by_other_names(tmp_path: Path) -> None:
+    named = TEXTS.assign(run=[f"r{i}" for i in range(15)])[["run", *TEXTS]]
+    text = named.to_csv(index=False) + "Std. dev.,1e8,1e9,0.3\nMean (all),1e8,1e9,3.1\n"
+    assert len(same(write(tmp_path, text)).excluded) == 2
+
+
 def test_an_amount_known_for_few_rows_is_not_filled(tmp_path: Path) -> None:
     known = RUNS.assign(flops=RUNS["flops"].where(RUNS.index.isin([0, 7, 8])))
     found = prepare(read_runs(write(tmp_path, known.to_csv(index=False))))

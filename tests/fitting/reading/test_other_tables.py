@@ -148,6 +148,12 @@ def test_tokens_from_steps_of_sequences() -> None:
         ("finished", "True", "False"),
         ("diverged", "no", "yes"),
         ("diverged", "False", "True"),
+        ("has_diverged", "False", "True"),
+        ("is_failed", "0", "1"),
+        ("exclude", "no", "yes"),
+        ("is_final", "True", "False"),
+        ("outcome", "success", "diverged"),
+        ("progress", "100%", "43%"),
     ],
 )
 def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path) -> None:
@@ -158,6 +164,12 @@ def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path
     found = seen(path)
     same(found)
     assert len(found.excluded) == 2 and found.excluded["reason"].str.contains("is '").all()
+
+
+def test_all_columns_that_say_how_runs_ended_count() -> None:
+    failed = RUNS.iloc[:2].assign(loss=9.0, diverged=True)
+    table = pd.concat([RUNS.assign(diverged=False), failed], ignore_index=True)
+    same(seen(table.assign(State="finished")[["State", *table]]))
 
 
 @pytest.mark.parametrize("words", [("fine-tuned", "from scratch"), ("3", "7"), ("CA", "no")])
@@ -238,6 +250,23 @@ def test_checkpoints_sorted_by_step() -> None:
     log = checkpoints([0.2, 0.4, 0.6, 0.8, 1.0])
     share = np.tile([0.2, 0.4, 0.6, 0.8, 1.0], 28)
     same(seen(log.iloc[np.argsort(share, kind="stable")]))
+
+
+@pytest.mark.parametrize("share", [[0.5, 0.75, 1.0], [2.0**-i for i in range(6, -1, -1)]])
+def test_checkpoints_at_the_same_shares_of_each_run(share: list[float]) -> None:
+    same(seen(checkpoints(share)))
+
+
+@pytest.mark.parametrize("by", ["tokens", "ratio", "flops"])
+def test_a_ladder_is_no_log(by: str) -> None:
+    """The same tokens, tokens per param or FLOPs for all sizes, these in two digits."""
+    params = np.repeat(np.geomspace(2e7, 2e9, 8), 5)
+    step = np.tile(np.geomspace(1, 16, 5), 8)
+    tokens = {"tokens": 2e9 * step, "ratio": 5 * params * step, "flops": 1e18 * step / 6 / params}
+    loss = 1.7 + 400 / params**0.34 + 410 / tokens[by] ** 0.28
+    sizes = [float(f"{p:.2g}") for p in params]
+    table = pd.DataFrame({"params": sizes, "tokens": tokens[by], "loss": loss})
+    assert len(seen(table).frame) == 40
 
 
 def test_checkpoints_of_runs_named_by_size_and_budget() -> None:
