@@ -35,13 +35,13 @@ def find_amounts(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             choice.amounts[role] = Term(header.column, "times", sheet.unit(header))
             found[role] = [header]
         elif powers := [h for h in sheet.headers if _is_power_of(h, role)]:
-            choice.amounts[role] = Term(powers[0].column, "power")
+            choice.amounts[role] = sheet.power(role, powers[0])
 
 
 def _is_power_of(header: Header, role: str) -> bool:
     """Whether a column holds logarithms of an amount."""
-    words = tuple(w for w in header.words if w != "log10")
-    return header.decades and Header(" ".join(words), words).role == role
+    words = tuple(w for w in header.words if w != header.logarithm)
+    return bool(header.logarithm) and Header(" ".join(words), words).role == role
 
 
 def agree(one: FloatArray, other: FloatArray) -> bool:
@@ -72,7 +72,7 @@ def _is_numbering(values: FloatArray) -> bool:
 
 def _is_short(header: Header) -> bool:
     """A letter or a bare size."""
-    return len(header.key) == 1 or header.key in ("size", "budget")
+    return len(header.key) == 1 or header.key in ("size", "budget", "model")
 
 
 def _is_width(sheet: Sheet, choice: Choice, header: Header) -> bool:

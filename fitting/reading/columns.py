@@ -9,6 +9,7 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading.amounts import agree, find_amounts
+from fitting.reading.numbers import number, numbers
 from fitting.reading.terms import (
     AMOUNTS,
     BATCHES,
@@ -28,6 +29,7 @@ from fitting.reading.terms import (
     quoted,
 )
 from fitting.reading.words import Header
+from fitting.values import FloatArray
 
 
 def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".") -> Choice:
@@ -219,15 +221,29 @@ def _no_loss(sheet: Sheet, choice: Choice) -> None:
     ]
     if unread:
         raise _not_numbers(sheet, unread[0])
+    if np.isfinite([number(name) for name in sheet.names]).all():
+        raise TableError("the first line holds numbers and no names: write what each column is")
     used = choice.used()
     free = [h.column for h in sheet.headers
             if h.role == "" and h.column not in used and sheet.numeric(h)]  # fmt: skip
-    each = "; if several are skills, --columns 'loss=COLUMN,loss=COLUMN'" if len(free) > 1 else ""
+    values = {c: numbers(sheet.frame[c], decimal=sheet.decimal) for c in free}
+    likely = [c for c in free if _may_be_losses(values[c])]
+    below = [c for c in free if _may_be_losses(-values[c])]  # log likelihoods
+    minus, likely = ("0-", below) if below and not likely else ("", likely)
+    free = [minus + c for c in likely or free]
+    one = free[0] if len(free) == 1 or likely else "COLUMN"
+    each = ",".join(f"loss={c}" for c in likely) if likely else "loss=COLUMN,loss=COLUMN"
     raise TableError(
         f"missing columns 'loss': no column is named as a loss; the table has "
-        f"{quoted(sheet.names[:30])}. If one of them is, say which: --columns "
-        f"'loss={free[0] if len(free) == 1 else 'COLUMN'}'{each}"
+        f"{quoted(sheet.names[:30])}. If one of them is, say which: --columns 'loss={one}'"
+        + (f"; if several are skills, --columns '{each}'" if len(free) > 1 else "")
     )
+
+
+def _may_be_losses(values: FloatArray) -> bool:
+    """Whether most values differ and are of the size of nats or bits."""
+    some = values[np.isfinite(values)]
+    return bool(len(np.unique(some)) * 2 > len(some) and some.min() > 0 and some.max() < 15)
 
 
 def _not_numbers(sheet: Sheet, column: str) -> TableError:
@@ -243,7 +259,7 @@ def _require(sheet: Sheet, choice: Choice) -> None:
         return
     missing = [n for n in AMOUNTS if n not in have]
     for header in sheet.headers:
-        if header.role in missing and not sheet.numeric(header):
+        if header.role in missing and header.key != "model" and not sheet.numeric(header):
             raise _not_numbers(sheet, header.column)
     near = {n: difflib.get_close_matches(n, sheet.names, n=2, cutoff=0.5) for n in missing}
     said = [f"{n!r}" + (f" (nearest: {', '.join(near[n])})" if near[n] else "") for n in missing]
@@ -266,7 +282,7 @@ def _remedy(choice: Choice, missing: list[str]) -> str:
             f"Tokens are steps times the tokens of one: if those of a {least[0]} were "
             f"{least[1]}, --columns 'tokens={'*'.join(step)}*{least[1]}'"
         )
-    role = "tokens" if "tokens" in missing else missing[0]
+    role = next(r for r in ("tokens", "params", "flops") if r in missing)
     return (
         f"Name them by --columns {role}=COLUMN, by columns and numbers multiplied or divided "
         f"('{role}=COLUMN*2048'), or by a number that holds for every row ({role}=2e9)"

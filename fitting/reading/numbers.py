@@ -18,8 +18,25 @@ PF_DAY = 1e15 * 86400.0
 
 SCALES = {
     **dict.fromkeys(("k", "thousand", "thousands"), 1e3),
-    **dict.fromkeys(("m", "mm", "mil", "mio", "million", "millions", "mega"), 1e6),
-    **dict.fromkeys(("b", "bn", "g", "billion", "billions", "giga"), 1e9),
+    **dict.fromkeys(
+        ("m", "mm", "mt", "mil", "mio", "million", "millions", "millionen", "mega"), 1e6
+    ),
+    **dict.fromkeys(
+        (
+            "b",
+            "bn",
+            "g",
+            "bt",
+            "gt",
+            "billion",
+            "billions",
+            "giga",
+            "mrd",
+            "milliarden",
+            "milliards",
+        ),
+        1e9,
+    ),
     **dict.fromkeys(("t", "tn", "trillion", "trillions", "tera"), 1e12),
     **dict.fromkeys(("p", "quadrillion", "peta"), 1e15),
     **dict.fromkeys(("e", "exa"), 1e18),
@@ -35,7 +52,7 @@ _UNIT = (
 _NUMBER = re.compile(
     r"(?P<sign>[-+])?(?P<mantissa>\d[\d,._']*(?:[ ]\d{3})*(?:\.\d+)?|\.\d+)"
     r"(?:e(?P<e>[-+]?\d+)|\s*[×x*·]\s*10\s*(?:\^|\*\*)\s*(?P<ten>[-+]?\d+))?"
-    rf"\s*(?:(?P<days>pf(?:lop)?s?(?:/s)?[-\s]?days?)|(?P<scale>{_SCALE})?\s*(?:{_UNIT})?"
+    rf"\s*(?:(?P<days>pf(?:lop)?s?(?:/s)?[-\s]?days?)|(?P<scale>{_SCALE})?[\s-]*(?:{_UNIT})?"
     r"|(?P<percent>%))"
 )
 _POWER = re.compile(

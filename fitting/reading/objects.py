@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fitting.errors import TableError
@@ -27,6 +28,8 @@ def parse_json(text: str, name: str) -> tuple[pd.DataFrame, dict[int, str]]:
     try:
         return _records(json.loads(text), name), {}
     except json.JSONDecodeError as whole:
+        if values := _stream(text):
+            return _records(values, name), {}
         lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
         if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
             raise TableError(
@@ -39,6 +42,19 @@ def parse_json(text: str, name: str) -> tuple[pd.DataFrame, dict[int, str]]:
         except json.JSONDecodeError as error:
             rejected[i] = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
     return _records(rows, name), rejected
+
+
+def _stream(text: str) -> list[Any]:
+    """Objects one after another, each over several lines as jq writes them; none if broken."""
+    values, at, end = [], len(text) - len(text.lstrip()), len(text.rstrip())
+    while at < end:
+        try:
+            value, at = json.JSONDecoder().raw_decode(text, at)
+        except json.JSONDecodeError:
+            return []
+        values.append(value)
+        at = next((i for i in range(at, end) if not text[i].isspace()), end)
+    return values if all(isinstance(value, dict) for value in values) else []
 
 
 def parse_yaml(text: str, name: str) -> pd.DataFrame:
@@ -129,6 +145,8 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_numeric_dtype(cells) or not len(cells):
             continue
         first = cells.dropna().iloc[:1]
+        if len(first) and _are_records(first.iloc[0]):
+            return flat(_exploded(frame, column))
         if not len(first) or not str(first.iloc[0]).lstrip().startswith("{"):
             continue
         opened = [_object(cell) for cell in cells]
@@ -139,6 +157,18 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
         frame = pd.concat([frame.drop(columns=column), inner], axis=1)
     frame.columns = [str(c).strip().lstrip("\ufeff") for c in frame.columns]
     return frame
+
+
+def _exploded(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """One row for each object in the lists of a column."""
+    rows = frame.explode(column, ignore_index=True)
+    inner = pd.json_normalize([c if isinstance(c, dict) else {} for c in rows.pop(column)])
+    return pd.concat([rows.drop(columns=inner.columns, errors="ignore"), inner], axis=1)
+
+
+def _are_records(cell: Any) -> bool:
+    """Whether a cell holds a list of objects, one for each skill, say."""
+    return isinstance(cell, list | np.ndarray) and len(cell) > 0 and isinstance(cell[0], dict)
 
 
 def _object(cell: Any) -> dict[str, Any] | None:

@@ -157,8 +157,11 @@ class _Reader:
         if rows.empty:
             excluded = self._excluded()
             first = excluded["reason"].iloc[0] if len(excluded) else "no loss"
+            term = next(iter(self.choice.losses.values()))
+            turned = f" (a log likelihood? --columns 'loss=0-{term.column}')"
             raise TableError(
                 f"no usable row: all {len(self.frame)} are excluded, the first: {first}"
+                f"{turned if first.startswith('loss is not positive: -') else ''}"
             )
         rows = self._complete(rows)
         if self.recognised:

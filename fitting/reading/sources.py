@@ -141,8 +141,9 @@ def _decoded(content: bytes) -> str:
     """Text in UTF-8, UTF-16, or Windows' alphabet."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
-    if content[1:40:2].count(0) > 15:
-        return content.decode("utf-16-le", errors="replace")
+    for first, order in ((1, "le"), (0, "be")):
+        if content[first:40:2].count(0) > 15:
+            return content.decode(f"utf-16-{order}", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

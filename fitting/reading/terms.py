@@ -52,7 +52,8 @@ Asked = Mapping[str, str | float | Sequence[str]]
 
 _EXPRESSIONS = (
     ("log", re.compile(r"log\((?P<column>.+)\)")),
-    ("power", re.compile(r"10\s*(?:\^|\*\*)\s*(?P<column>.+)")),
+    ("power", re.compile(r"(?P<number>10)\s*(?:\^|\*\*)\s*(?P<column>.+)")),
+    ("power", re.compile(r"(?P<number>)exp\((?P<column>.+)\)")),
     ("minus", re.compile(r"(?P<number>[\d.eE+]+)\s*-\s*(?P<column>.+)")),
 )
 
@@ -63,7 +64,7 @@ class Term:
 
     Attributes:
         column: its header, "" for a constant.
-        how: "times" (value * number), "over" (number / value), "log", "power" (10^value),
+        how: "times" (value * number), "over" (number / value), "log", "power" (number^value),
             "minus" (number - value), "constant" or "product" (of ``factors``).
         number: of ``how``.
         factors: of a product; ``column`` is that of the first.
@@ -93,13 +94,13 @@ class Term:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if self.how == "over":
                 return np.asarray(self.number / found)
-            return np.asarray(10.0**found if self.how == "power" else np.log(found))
+            return np.asarray(self.number**found if self.how == "power" else np.log(found))
 
     def __str__(self) -> str:
         shown = {
             "constant": f"{self.number:g}",
             "log": f"ln({self.column})",
-            "power": f"10^{self.column}",
+            "power": f"{self.number:.3g}^{self.column}".replace("2.72^", "e^"),
             "minus": f"{self.number:g} - {self.column}",
             "over": f"1/{self.column}",
             "product": " × ".join(map(str, self.factors)).replace(" × 1/", " / "),
@@ -206,6 +207,12 @@ class Sheet:
         given = int(cells.notna().sum())
         return given > 0 and int(np.isfinite(self.numbers(header)).sum()) * 2 >= given
 
+    def power(self, role: str, header: Header) -> Term:
+        """An amount whose logarithms are held, natural where it says ln or none are so large."""
+        large = bool(np.nanmedian(self.numbers(header)) > _DECADES[role])
+        natural = header.logarithm == "ln" or (header.logarithm == "log" and large)
+        return Term(header.column, "power", math.e if natural else 10.0)
+
     def column(self, text: str) -> str | None:
         """A column by name, else without case and spaces."""
         if text in self.names:
@@ -223,8 +230,8 @@ class Sheet:
         column = self.column(text)
         if column is not None:
             header = next(h for h in self.headers if h.column == column)
-            if role in AMOUNTS and header.decades:
-                return Term(column, "power")
+            if role in AMOUNTS and header.logarithm:
+                return self.power(role, header)
             return Term(column, "times", header.unit if role in AMOUNTS else 1.0)
         found = self._expression(text)
         if found is not None:
@@ -242,9 +249,9 @@ class Sheet:
             column = self.column(found["column"].strip()) if found else None
             if found is None or column is None:
                 continue
-            size = number(found["number"]) if how == "minus" else 1.0
-            if math.isfinite(size):
-                return Term(column, how, size)
+            size = number(found["number"] or "") if how != "log" else 1.0
+            if math.isfinite(size) or how == "power":
+                return Term(column, how, size if math.isfinite(size) else math.e)
         factors = self._factors(text)
         own = [f for f in factors if f.how != "constant"]
         if not own:
@@ -279,6 +286,10 @@ class Sheet:
 def _squeezed(name: str) -> str:
     return re.sub(r"[\s_]+", "", name).lower()
 
+
+_DECADES = {"params": 13.0, "tokens": 15.0, "flops": 29.0}
+"""Larger logarithms of an amount are natural (assumption: nobody trains so much, and below them
+natural ones would be of a million params, 3 million tokens, 4 TFLOPs)."""
 
 _ABSURD = {"params": 2e13, "tokens": 3e14, "flops": 1e29}
 """No table has so many in the middle."""

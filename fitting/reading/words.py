@@ -10,7 +10,8 @@ from functools import cached_property
 from fitting.reading.numbers import PF_DAY, SCALES, number
 
 CONTAINERS = frozenset(
-    "config summary metrics hparams args tags hp cfg data history throughput".split()
+    "config summary metrics hparams args tags hp cfg data history throughput results "
+    "all_results".split()
 )
 """Leading parts of flattened names (W&B, MLflow, Lightning) that say nothing of the value."""
 
@@ -19,7 +20,9 @@ _SYNONYMS = {
                     ("params",)),
     **dict.fromkeys("token tok toks ntokens numtokens".split(), ("tokens",)),
     **dict.fromkeys("flop flos".split(), ("flops",)),
-    **dict.fromkeys("losses nats".split(), ("loss",)),
+    **dict.fromkeys("losses nats verlust validierungsverlust perte pérdida".split(), ("loss",)),
+    **dict.fromkeys("parameterzahl paramètres parámetros".split(), ("params",)),
+    "jetons": ("tokens",), "rechenaufwand": ("compute",),
     **dict.fromkeys("nonembedding nonembed nonemb noemb nonembeddings".split(),
                     ("non", "embedding")),
     **dict.fromkeys("emb embed embeds embeddings".split(), ("embedding",)),
@@ -32,7 +35,9 @@ _SYNONYMS = {
     "acc": ("accuracy",), "lr": ("learning", "rate"), "pfdays": ("flops", "pfdays"),
 }  # fmt: skip
 
-_EVALUATION = frozenset("val valid validation eval evaluation test heldout dev".split())
+_EVALUATION = frozenset(
+    "val valid validation eval evaluation test heldout dev validierungsverlust".split()
+)
 _FILLER = frozenset(
     "n num number of total count the trainable model all in m final last mean avg average overall "
     "value end lm per_token nominal target actual measured approx estimated".split()
@@ -45,8 +50,8 @@ _AMOUNTS = {
     ),
     "tokens": (
         frozenset({"tokens"}),
-        _FILLER | set("train training trained seen consumed processed pretrain pretraining "
-                      "input budget dataset data d".split()),
+        _FILLER | set("train training trainings trained seen consumed processed pretrain "
+                      "pretraining input budget dataset data d".split()),
     ),
     "flops": (
         frozenset({"flops", "compute", "budget", "isoflop"}),
@@ -55,7 +60,7 @@ _AMOUNTS = {
     ),
 }  # fmt: skip
 _NAMES = {
-    "params": set("n p size model_size modelsize n_non_embedding n_active n_total".split()),
+    "params": set("n p size model model_size modelsize n_non_embedding n_active n_total".split()),
     "tokens": set("d t data_size dataset_size datasize training_data".split()),
     "flops": set("c pfdays 6nd 6_n_d".split()),
     "loss": {"l", "l_n_d"},
@@ -153,7 +158,7 @@ class Header:
                 or (self.key in names and not self.evaluation)
             ):
                 return role
-        if self.decades:
+        if self.logarithm == "log10":
             return ""
         for role, (needed, allowed) in _AMOUNTS.items():
             if needed & set(self.words) and set(self.words) <= needed | allowed:
@@ -169,9 +174,9 @@ class Header:
         return "loss" if self.names_loss or self._is_suite else measure
 
     @property
-    def decades(self) -> bool:
-        """Whether it says that it holds logarithms to the base 10."""
-        return "log10" in self.words
+    def logarithm(self) -> str:
+        """The word by which it says that it holds logarithms: log10, log, ln or none."""
+        return next((w for w in self.words if w in ("log10", "log", "ln")), "")
 
     @property
     def names_loss(self) -> bool:
@@ -258,16 +263,17 @@ def parse(column: object, containers: frozenset[str] = CONTAINERS) -> Header:
 
 
 def parse_all(columns: Iterable[object]) -> list[Header]:
-    """Headers of a table; where MLflow wrote it, `params.` is a container and not a count."""
+    """Headers; where MLflow or Neptune wrote them, `params.` is a container and not a count."""
     columns = list(columns)
-    mlflow = any(str(c).startswith("metrics.") for c in columns)
-    return [parse(c, CONTAINERS | {"params"} if mlflow else CONTAINERS) for c in columns]
+    tracked = any(str(c).startswith(("metrics.", "metrics/")) for c in columns)
+    known = CONTAINERS | {"params", "parameters"} if tracked else CONTAINERS
+    return [parse(c, known) for c in columns]
 
 
 def unit_of(text: str) -> float | None:
     """What a unit in brackets multiplies by, None where it is no unit."""
-    plain = re.sub(r"^(?:in|×|x|\*)\s*|^nats.*|\s*(?:of\s+)?(?:tokens?|params?|parameters)$"
-                   r"|(?<=^[kmbg])t$", "", text.strip().lower())  # fmt: skip
+    plain = re.sub(r"^(?:in|×|x|\*)\s*|^nats.*|\s*(?:of\s+)?(?:tokens?|params?|parameters)$|\.$",
+                   "", text.strip().lower())  # fmt: skip
     if plain in SCALES:
         return SCALES[plain]
     if plain in ("", "flops", "flop", "nats/token", "#", "count"):
@@ -283,7 +289,7 @@ def unit_of(text: str) -> float | None:
 
 def _bracketed(text: str) -> tuple[str, float]:
     """The header without a unit in brackets or after a slash, and that unit."""
-    for found in re.finditer(r"[(\[]([^)\]]*)[)\]]", text):
+    for found in re.finditer(r"(?<!log)(?<!log10)(?<!ln)[(\[]([^)\]]*)[)\]]", text):
         unit = unit_of(found[1])
         if unit is not None:
             return (text[: found.start()] + " " + text[found.end() :]).strip(), unit
@@ -317,7 +323,7 @@ def _trailing_unit(words: list[str], unit: float) -> tuple[list[str], float]:
     if last == "pfdays":
         return words[:-1], unit * PF_DAY
     found = SCALES.get(last, 1.0)
-    if power := re.fullmatch(r"(?:1?e|10)(\d+)", last):
+    if power := re.fullmatch(r"(?:1?e|10)(\d\d?)", last):
         found = 10.0 ** int(power[1])
     if not found or found <= 1:
         return words, unit

@@ -1,0 +1,139 @@
+"""Names and cells in other words: logarithms, other languages, trackers, and what to type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fitting.errors import TableError
+from fitting.reading.observations import prepare
+from fitting.reading.runs import read_runs
+from fitting.reading.terms import parse_columns
+
+
+def runs() -> pd.DataFrame:
+    """Five sizes on three budgets."""
+    flops = np.repeat([1e18, 3e18, 1e19], 5)
+    params = np.round((flops / 120) ** 0.5 * np.tile(np.geomspace(0.25, 4, 5), 3))
+    tokens = np.round(flops / 6 / params)
+    loss = np.round(1.7 + 400 / params**0.34 + 410 / tokens**0.28, 4)
+    return pd.DataFrame({"flops": 6 * params * tokens, "params": params, "tokens": tokens,
+                         "loss": loss})  # fmt: skip
+
+
+RUNS = runs()
+SIZED = RUNS[["params", "tokens", "loss"]]
+
+
+def same(table: pd.DataFrame | Path, columns: str = "") -> None:
+    found = prepare(read_runs(table, parse_columns(columns) if columns else None)).frame
+    names = ["flops", "params", "tokens", "loss"]
+    np.testing.assert_allclose(found[names], RUNS[names], rtol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "base"),
+    [
+        ("flops", "log_flops", 10),
+        ("flops", "log C", np.e),
+        ("params", "log_params", np.e),
+        ("params", "log N", 10),
+        ("tokens", "ln(tokens)", np.e),
+    ],
+)
+def test_logarithms_are_told_by_their_size(role: str, name: str, base: float) -> None:
+    other = "params" if role != "params" else "tokens"
+    table = RUNS[[other, "loss"]].assign(**{name: np.log(RUNS[role]) / np.log(base)})
+    same(table)
+    same(table.rename(columns={name: "x"}), f"{role}={'10^x' if base == 10 else 'exp(x)'}")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Parameterzahl (Mio.)", "Trainings-Token (Mrd.)", "Validierungsverlust"),
+        ("Paramètres (M)", "Jetons (milliards)", "Perte"),
+    ],
+)
+def test_german_and_french(names: tuple[str, str, str], tmp_path: Path) -> None:
+    scaled = SIZED.assign(params=SIZED["params"] / 1e6, tokens=SIZED["tokens"] / 1e9)
+    path = tmp_path / "runs.csv"
+    scaled.set_axis(list(names), axis=1).to_csv(path, sep=";", decimal=",", index=False)
+    same(path)
+
+
+@pytest.mark.parametrize(
+    ("role", "form"),
+    [("params", "{:.8g}m-params"), ("tokens", "{:.8g}BT"), ("tokens", "{:.8g} B tokens")],
+)
+def test_units_in_cells(role: str, form: str) -> None:
+    cells = [form.format(v / (1e6 if role == "params" else 1e9)) for v in SIZED[role]]
+    same(SIZED.assign(**{role: cells}))
+
+
+def test_a_model_that_is_named_by_its_size() -> None:
+    cells = [f"{v / 1e6:.6g}M" for v in SIZED["params"]]
+    same(SIZED.assign(params=cells).rename(columns={"params": "Model"}))
+    same(SIZED.assign(model=["1B", "2B", "3B"] * 5))
+
+
+def test_names_of_trackers() -> None:
+    same(SIZED.rename(columns={"params": "parameters/n_params", "tokens": "parameters/tokens",
+                               "loss": "metrics/val/loss"}))  # fmt: skip
+    same(RUNS[["params", "flops", "loss"]].set_axis(
+        ["model.num_parameters", "all_results.total_flos", "all_results.eval_loss"], axis=1
+    ))  # fmt: skip
+
+
+def test_objects_one_after_another_and_lists_of_skills(tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    rows = SIZED.to_dict("records")
+    path.write_text("\n".join(json.dumps(row, indent=2) for row in rows))
+    same(path)
+    for row in rows:
+        row["evals"] = [{"task": skill, "loss": row["loss"]} for skill in ("code", "math")]
+        del row["loss"]
+    path.write_text(json.dumps(rows))
+    assert prepare(read_runs(path)).skills == ["code", "math"]
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_bytes(SIZED.to_csv(index=False).encode("utf-16-be"))
+    same(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"value": SIZED["loss"], "number": np.arange(15)}, "loss=value"),
+        ({"log_likelihood": -SIZED["loss"]}, "loss=0-log_likelihood"),
+        ({"loss": -SIZED["loss"]}, "loss=0-loss"),
+    ],
+)
+def test_a_loss_by_an_unknown_name_is_pointed_at(columns: dict[str, object], said: str) -> None:
+    table = SIZED[["params", "tokens"]].assign(**columns)
+    with pytest.raises(TableError, match=f"--columns '{said}'"):
+        read_runs(table)
+    same(table, said)
+
+
+def test_skills_by_bare_names_are_pointed_at() -> None:
+    table = SIZED.rename(columns={"loss": "code"}).assign(math=SIZED["loss"] / 2)
+    with pytest.raises(TableError, match="--columns 'loss=code,loss=math'"):
+        read_runs(table)
+
+
+def test_a_table_without_names(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    SIZED.to_csv(path, header=False, index=False)
+    with pytest.raises(TableError, match="the first line holds numbers and no names"):
+        read_runs(path)
+
+
+def test_a_header_that_holds_a_long_number_is_no_power_of_ten() -> None:
+    same(SIZED.assign(**{"tokens_10" + "9" * 400: 1.0}))
