@@ -54,6 +54,7 @@ def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     """Columns that may be this amount; short names only where no long one is there."""
     found = [h for h in sheet.of(role, choice.used()) if sheet.numeric(h)]
     found = [h for h in found if not _is_numbering(sheet.numbers(h))]
+    found = [h for h in found if h.key != "model" or _is_text(sheet.frame[h.column])]
     exact = [h for h in found if h.column == role]
     if exact and not any(h.kind == "active" for h in found):
         return exact
@@ -61,6 +62,10 @@ def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     if role == "tokens" and not long:
         found = [h for h in found if not _is_width(sheet, choice, h)]
     return _distinct(sheet, long or found)
+
+
+def _is_text(cells: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(cells)
 
 
 def _is_numbering(values: FloatArray) -> bool:
@@ -87,8 +92,7 @@ def _distinct(sheet: Sheet, found: list[Header]) -> list[Header]:
     """Without columns that say the same more coarsely (a label 60M beside the count)."""
 
     def coarseness(header: Header) -> tuple[bool, int]:
-        text = not pd.api.types.is_numeric_dtype(sheet.frame[header.column])
-        return text, -len(np.unique(sheet.numbers(header)))
+        return _is_text(sheet.frame[header.column]), -len(np.unique(sheet.numbers(header)))
 
     kept: list[Header] = []
     for header in sorted(found, key=coarseness):

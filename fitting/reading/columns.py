@@ -85,7 +85,7 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         if role == "trial_id":
             choice.identities = [h.column for h in found]
         elif role == "status":
-            choice.endings = [h.column for h in found]
+            choice.endings = [h.column for h in found if not _holds_parts(sheet.frame[h.column])]
         elif found:
             choice.labels[role] = found[0].column
 
@@ -124,6 +124,11 @@ def _find_batches(sheet: Sheet, choice: Choice) -> None:
         f"multiply what counts, --columns 'tokens={'*'.join([*known, *parts, *devices])}'"
         + (f" or --columns 'tokens={'*'.join(known)}'" if len(known) == 3 else "")
     )
+
+
+def _holds_parts(cells: pd.Series) -> bool:
+    """Whether figures are no codes: a final loss, a share of the way."""
+    return pd.api.types.is_float_dtype(cells) and bool((cells.dropna() % 1 != 0).any())
 
 
 def _is_measure(sheet: Sheet, header: Header) -> bool:
@@ -225,7 +230,8 @@ def _no_loss(sheet: Sheet, choice: Choice) -> None:
         raise TableError("the first line holds numbers and no names: write what each column is")
     used = choice.used()
     free = [h.column for h in sheet.headers
-            if h.role == "" and h.column not in used and sheet.numeric(h)]  # fmt: skip
+            if (h.role == "" or h.key == "final") and h.column not in used
+            and sheet.numeric(h)]  # fmt: skip
     values = {c: numbers(sheet.frame[c], decimal=sheet.decimal) for c in free}
     likely = [c for c in free if _may_be_losses(values[c])]
     below = [c for c in free if _may_be_losses(-values[c])]  # log likelihoods

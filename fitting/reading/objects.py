@@ -66,7 +66,8 @@ def parse_yaml(text: str, name: str) -> pd.DataFrame:
     import yaml
 
     try:
-        return _records(yaml.safe_load(text), name)
+        documents = list(yaml.safe_load_all(text))
+        return _records(documents if len(documents) > 1 else documents[0], name)
     except yaml.YAMLError as error:
         raise TableError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 
@@ -163,6 +164,8 @@ def _exploded(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     """One row for each object in the lists of a column."""
     rows = frame.explode(column, ignore_index=True)
     inner = pd.json_normalize([c if isinstance(c, dict) else {} for c in rows.pop(column)])
+    if any(parse(c).role == "loss" for c in inner):
+        inner = inner.rename(columns={"name": "skill"})  # of what was measured, not of the run
     return pd.concat([rows.drop(columns=inner.columns, errors="ignore"), inner], axis=1)
 
 

@@ -14,6 +14,9 @@ from fitting.reading.reasons import FINISHED, UNFINISHED
 from fitting.reading.words import parse
 
 AMOUNTS = ("flops", "params", "tokens")
+SIZES = 1e13
+"""Larger numbers in titles are budgets, no params (assumption)."""
+
 Part = tuple[str, pd.DataFrame]
 """A table and its title: a sheet's name, a heading, a key."""
 
@@ -53,8 +56,10 @@ def titled(parts: Sequence[Part]) -> pd.DataFrame:
 
 def _meaning(titles: Sequence[str], whole: pd.DataFrame) -> str:
     """What titles tell apart: budgets, endings, repeats; skills where allocations return."""
-    if all(math.isfinite(number(bare(title))) for title in titles):
-        return "budget"
+    counts = [number(bare(title)) for title in titles]
+    if all(map(math.isfinite, counts)):
+        sizes = max(counts) < SIZES and not any(parse(c).role == "params" for c in whole)
+        return "params" if sizes else "budget"
     if {title.lower() for title in titles} <= FINISHED | UNFINISHED:
         return "status"
     if all(REPEAT.search(title.lower()) for title in titles):
@@ -75,14 +80,16 @@ def bare(header: object) -> str:
 
 
 def unmerged(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """With a first column filled down that is given once for each block, as merged cells are."""
-    if frame.empty or parse(frame.columns[0]).role not in (*AMOUNTS, "skill"):
-        return frame, []
-    first, others = frame.iloc[:, 0], frame.iloc[:, 1:].notna().any(axis=1)
-    given = first.notna()
-    lone = given.to_numpy()[:-1] & given.to_numpy()[1:]
-    if not given.iloc[0] or given[others].mean() > 0.5 or lone.any():
-        return frame, []
-    name = frame.columns[0]
-    filled = frame.assign(**{str(name): first.ffill().where(others)})
-    return filled, [f"{name} is given once for each block of rows: taken for all rows of it"]
+    """With amounts and skills filled down that are given once for each block, as merged cells."""
+    notes = []
+    for name in frame.columns[[parse(c).role in (*AMOUNTS, "skill") for c in frame.columns]]:
+        cells = frame[name]
+        if not isinstance(cells, pd.Series):  # two columns of one name, refused later
+            continue
+        held = frame.drop(columns=name).notna().any(axis=1)
+        given = cells.notna()[held].to_numpy()
+        blocks = np.bincount(np.cumsum(given))[1:] if len(given) and given[0] else np.array([1])
+        if blocks.min() > 1 and blocks.max() <= 2 * blocks.min():
+            frame = frame.assign(**{str(name): cells.ffill().where(held)})
+            notes.append(f"{name} is given once for each block of rows: taken for all rows of it")
+    return frame, notes

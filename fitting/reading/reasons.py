@@ -43,13 +43,13 @@ def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
 
 def tells_endings(status: pd.Series) -> bool:
     """Whether a column's words say how runs ended; any other column refuses no row."""
-    first = _first_words(status)[~_blank(status)]
+    first = _first_words(status)[~is_blank(status)]
     return bool(first.isin(FINISHED | UNFINISHED).any())
 
 
 def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
     """Rows that did not finish; words nobody knows are no end where most others are known."""
-    first, blank = _first_words(status), _blank(status)
+    first, blank = _first_words(status), is_blank(status)
     known = first.isin(FINISHED | UNFINISHED)[~blank]
     left = ~first.isin(FINISHED) if known.mean() > 0.5 else first.isin(UNFINISHED)
     state = status.astype("str").str.strip().str.lower()
@@ -92,7 +92,7 @@ def mark_numbers(
     """Reasons why numbers cannot be used, with the cell."""
     none = np.isnan(values)
     if none.any():
-        blank = np.ones(len(values), dtype=bool) if cells is None else _blank(cells)
+        blank = np.ones(len(values), dtype=bool) if cells is None else is_blank(cells)
         mark(bad, none & blank, f"{role} is missing")
         for i in np.flatnonzero(none & ~blank):
             if bad[i] == "":
@@ -104,7 +104,8 @@ def mark_numbers(
                 bad[i] = f"{role} is not positive: {values[i]:g}"
 
 
-def _blank(cells: pd.Series) -> npt.NDArray[np.bool_]:
+def is_blank(cells: pd.Series) -> npt.NDArray[np.bool_]:
+    """Cells that hold nothing, or a sign for nothing."""
     if pd.api.types.is_numeric_dtype(cells):
         return np.asarray(cells.isna())
     text = cells.astype("str").str.strip().str.lower()

@@ -14,6 +14,7 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading.numbers import number, numbers
+from fitting.reading.reasons import is_blank
 from fitting.reading.words import Header, parse_all
 from fitting.values import FloatArray
 
@@ -204,7 +205,7 @@ class Sheet:
         cells = self.frame[header.column]
         if pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells):
             return bool(cells.notna().any())
-        given = int(cells.notna().sum())
+        given = int((~is_blank(cells)).sum())
         return given > 0 and int(np.isfinite(self.numbers(header)).sum()) * 2 >= given
 
     def power(self, role: str, header: Header) -> Term:

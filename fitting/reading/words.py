@@ -169,9 +169,16 @@ class Header:
             return measure
         if words & _OTHERS and words <= _PLAIN | _OTHERS:
             return measure
-        if any(re.fullmatch(r"\d*e\d+", w) for w in words):  # loss@1e9: on the way there
+        if self._on_the_way:
             return measure
         return "loss" if self.names_loss or self._is_suite else measure
+
+    @property
+    def _on_the_way(self) -> bool:
+        """Whether a loss was measured at some count, before the end (loss@1e9, loss_10b)."""
+        named = {w for w in self.words if not w.isdigit()}
+        counts = {w for w in named if re.fullmatch(r"\d*e\d+|\d+[mbt]", w)}
+        return bool(counts) and named - counts <= _PLAIN | _OTHERS
 
     @property
     def logarithm(self) -> str:

@@ -66,8 +66,8 @@ def test_what_is_binary_is_said_to_be(tmp_path: Path) -> None:
 def test_yaml(tmp_path: Path) -> None:
     rows = [dict(zip(SIZED, map(float, row), strict=True)) for row in SIZED.to_numpy()]
     named = {"runs": {f"run {i}": row for i, row in enumerate(rows)}}
-    for content in (rows, named):
-        same(write(tmp_path, yaml.safe_dump(content), "runs.yaml"))
+    for text in (yaml.safe_dump(rows), yaml.safe_dump(named), yaml.safe_dump_all(rows)):
+        same(write(tmp_path, text, "runs.yaml"))
     with pytest.raises(TableError, match="is not YAML"):
         read_runs(write(tmp_path, "a: [", "runs.yml"))
 
@@ -164,8 +164,9 @@ def test_sheets_of_one_kind_are_read_together(tmp_path: Path) -> None:
 def test_cells_given_once_for_each_block(tmp_path: Path) -> None:
     merged = RUNS[["flops", "params", "loss"]].astype({"flops": object})
     merged.loc[merged["flops"].duplicated(), "flops"] = ""
-    found = same(write(tmp_path, merged.to_csv(index=False)))
-    assert found.warnings[0].startswith("flops is given once for each block of rows")
+    for table in (merged, merged.assign(run=range(15))[["run", *merged]]):
+        found = same(write(tmp_path, table.to_csv(index=False)))
+        assert found.warnings[0].startswith("flops is given once for each block of rows")
     rows = [" & ".join(map(str, row)) for row in merged.to_numpy()]
     rows = [rf"\multirow{{5}}{{*}}{{{row}".replace(" &", "} &", 1) if row[0] != " " else row
             for row in rows]  # fmt: skip
@@ -179,7 +180,8 @@ def test_summaries_by_other_names(tmp_path: Path) -> None:
     assert len(same(write(tmp_path, text)).excluded) == 2
 
 
-def test_an_amount_known_for_few_rows_is_not_filled(tmp_path: Path) -> None:
-    known = RUNS.assign(flops=RUNS["flops"].where(RUNS.index.isin([0, 7, 8])))
+@pytest.mark.parametrize("rows", [[0, 7, 8], [0, 4, 6], [1, 5, 10]])
+def test_an_amount_known_for_few_rows_is_not_filled(rows: list[int], tmp_path: Path) -> None:
+    known = RUNS.assign(flops=RUNS["flops"].where(RUNS.index.isin(rows)))
     found = prepare(read_runs(write(tmp_path, known.to_csv(index=False))))
     assert len(found.frame) == 3 and len(found.excluded) == 12

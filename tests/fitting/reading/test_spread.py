@@ -64,8 +64,8 @@ def test_budgets_across_for_each_skill() -> None:
 
 
 def test_losses_beside_those_at_a_count_are_the_runs_own() -> None:
-    table = RUNS.assign(**{"loss@1e9": 4.0, "loss@2e9": 3.9})
-    assert "loss" in prepare(read_runs(table)).skills
+    for early in ("loss@1e9", "loss@2e9"), ("val_loss_1B", "val_loss_2B"):
+        same(RUNS.assign(**{early[0]: 4.0, early[1]: 3.9}))
 
 
 def test_sizes_inside_budgets_in_json(tmp_path: Path) -> None:
@@ -117,3 +117,10 @@ def test_curves_of_a_chart_are_refused() -> None:
     curves.insert(0, "Step", [100, 200])
     with pytest.raises(TableError, match="a chart exported from W&B"):
         read_runs(curves)
+
+
+def test_lists_by_size_in_json(tmp_path: Path) -> None:
+    lists = {f"{p:.0f}": part[["flops", "loss"]].to_dict("records")
+             for p, part in RUNS.groupby("params")}  # fmt: skip
+    (tmp_path / "runs.json").write_text(json.dumps(lists))
+    same(tmp_path / "runs.json")

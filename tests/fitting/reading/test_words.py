@@ -79,6 +79,7 @@ def test_a_model_that_is_named_by_its_size() -> None:
     cells = [f"{v / 1e6:.6g}M" for v in SIZED["params"]]
     same(SIZED.assign(params=cells).rename(columns={"params": "Model"}))
     same(SIZED.assign(model=["1B", "2B", "3B"] * 5))
+    same(RUNS[["flops", "tokens", "loss"]].assign(model=np.arange(101, 116)))  # a number of it
 
 
 def test_names_of_trackers() -> None:
@@ -95,7 +96,7 @@ def test_objects_one_after_another_and_lists_of_skills(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps(row, indent=2) for row in rows))
     same(path)
     for row in rows:
-        row["evals"] = [{"task": skill, "loss": row["loss"]} for skill in ("code", "math")]
+        row["evals"] = [{"name": skill, "loss": row["loss"]} for skill in ("code", "math")]
         del row["loss"]
     path.write_text(json.dumps(rows))
     assert prepare(read_runs(path)).skills == ["code", "math"]
@@ -111,6 +112,7 @@ def test_big_endian(tmp_path: Path) -> None:
     ("columns", "said"),
     [
         ({"value": SIZED["loss"], "number": np.arange(15)}, "loss=value"),
+        ({"initial": 11.0, "final": SIZED["loss"]}, "loss=final"),
         ({"log_likelihood": -SIZED["loss"]}, "loss=0-log_likelihood"),
         ({"loss": -SIZED["loss"]}, "loss=0-loss"),
     ],
