@@ -93,13 +93,13 @@ def read_runs(
     """Read anybody's table of runs.
 
     Args:
-        source: DataFrame, mapping of columns, path (CSV and its relatives, Parquet, JSON, JSON
-            lines, Markdown, Excel; compressed or not), "-" for stdin, a log directory of
+        source: DataFrame, mapping of columns, path (CSV and its relatives, Parquet, JSON, YAML,
+            Markdown, Excel; compressed or not), "-" for stdin, a log directory of
             TensorBoard, or ``wandb:ENTITY/PROJECT``, ``mlflow:URI#EXPERIMENT``,
             ``tensorboard:DIR``, ``hf:ID``.
         columns: role to column where the rules would choose another, e.g. ``{"loss":
-            "eval/loss"}``; also an expression (``log(ppl)``, ``1-acc``, ``flops*3``), a number
-            that holds for every row, ``none``, or for the loss a list of columns (skills).
+            "eval/loss"}``; also an expression (``log(ppl)``, ``1-acc``, ``steps*batch*2048``), a
+            number that holds for every row, ``none``, or for the loss a list of columns (skills).
         where: rows to keep, e.g. "epochs<=4,tokenizer=32k".
 
     Raises:

@@ -1,4 +1,4 @@
-"""Anybody's files as one raw table: delimited text, Parquet, JSON, Markdown, Excel, stdin."""
+"""Anybody's files as one raw table: text, Parquet, Feather, JSON, YAML, Excel, stdin."""
 
 from __future__ import annotations
 

@@ -55,9 +55,10 @@ def read_text(text: str, name: str) -> Raw:
         TableError: it holds none.
     """
     lines = [line for line in text.splitlines() if not re.match(r"\s*```|sep=.$", line)]
-    if rows := _html(text):
+    if "<t" in text.lower() and (rows := _html(text)):
         return delimited(rows, name)
-    return _boxed(lines) or _latex(lines) or delimited(lines, name)
+    boxed = _boxed(lines) if re.search("[|│┃┆┊║]", text) else None
+    return boxed or _latex(lines) or delimited(lines, name)
 
 
 def delimited(lines: list[str], name: str) -> Raw:
@@ -260,10 +261,12 @@ def _names_a_table(cells: list[str]) -> bool:
 
 def _latex(lines: list[str]) -> Raw | None:
     """The rows of a LaTeX tabular; None where there is none."""
+    if not any("tabular" in line for line in lines):
+        return None
     lines = [re.sub(r"\\multi(?:row|column)\{.*?\}\{.*?\}\{(.*?)\}", r"\1", x) for x in lines]
     rows = [re.split(r"(?<!\\)&", re.sub(r"\\\\(\[.*?\])?|\\(?:hline|\w*rule)", "", line))
             for line in lines if re.search(r"(?<!\\)&.*\\\\", line)]  # fmt: skip
-    if len(rows) < 3 or not any("tabular" in line for line in lines):
+    if len(rows) < 3:
         return None
     head, *body = ([cell.strip() for cell in row] for row in rows)
     whole = [row for row in body if len(row) == len(head)]
