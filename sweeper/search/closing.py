@@ -167,13 +167,13 @@ def kept(state: FitState, selection: Selection, *, proves: bool) -> float:
 def predict(
     observations: pd.DataFrame, space: Space, allocation: Allocation
 ) -> dict[str, dict[str, float]]:
-    """What a trial should measure by all that have ended, and where the optima should lie.
+    """What a trial should measure by those that have ended under its mix, and where optima lie.
 
     Returns:
         Skill -> loss, low, high (nats per token, 90 % interval of one measurement) and
         optimum, optimum_low, optimum_high (params, on the trial's budget); empty without a fit.
     """
-    state = fit_state(observations, space)
+    state = fit_state(observations[observations["mix"] == allocation.mix], space)
     if state is None:
         return {}
     fit, at = state.whole, np.log([allocation.params])

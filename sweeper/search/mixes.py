@@ -18,6 +18,8 @@ from fitting.datamix.curves import DesignPoints
 from fitting.datamix.design import Candidates, choose_mixes, widths
 from fitting.datamix.joint import MixFit, fit_mixes
 from sweeper.budget import Allocation, Space, same_budget
+from sweeper.search import closing
+from sweeper.search.fit_state import fit_state
 from sweeper.search.history import FitCache, allocations, finished, guess
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
@@ -74,10 +76,29 @@ class MixSearch:
         selection.take(self._missing(selection.known))
         fits = self._cache.get(observations, lambda: self._fits(observations))
         converged = bool(fits) and self._converged(fits, len(ended))
+        own = self._reference(selection)
         if fits and not converged:
-            self._most_informative(fits, selection, observations)
+            kept = closing.first_proof(own)
+            self._most_informative(fits, selection, observations, keep=kept)
+        if selection.free > 0 and not selection.training:
+            self._prove(observations, own, selection)
         reason = "nothing-helps" if selection.budgets() else "allowance"
         return selection.answer("tolerance" if converged else reason, lambda: _detail(fits))
+
+    def _reference(self, selection: Selection) -> Selection:
+        """What was trained under the reference mix, which the closing proof is of."""
+        ended, training = (
+            [a for a in some if a.mix == self.space.mix]
+            for some in (selection.ended, selection.training)
+        )
+        return Selection(self.space, ended, training, selection.remaining, selection.free)
+
+    def _prove(self, observations: pd.DataFrame, own: Selection, selection: Selection) -> None:
+        """Start the closing proof: the aggregate's optimum under the reference mix."""
+        state = fit_state(observations[observations["mix"] == self.space.mix], self.space)
+        last = None if state is None else closing.proof(state, own)
+        if last is not None:
+            selection.start(last)
 
     def _missing(self, known: Sequence[Allocation]) -> list[Place]:
         """Points of the opening that no trial stands for yet."""
@@ -126,18 +147,24 @@ class MixSearch:
         return max(widths(fits).values()) <= self.settings.tolerance
 
     def _most_informative(
-        self, fits: Mapping[str, MixFit], selection: Selection, observations: pd.DataFrame
+        self,
+        fits: Mapping[str, MixFit],
+        selection: Selection,
+        observations: pd.DataFrame,
+        *,
+        keep: float,
     ) -> None:
         """Fill the free slots with the trials of greatest gain per FLOP."""
         if selection.free < 1:
             return
-        offer = self._candidates(fits, selection.remaining, _always_failing(observations))
+        left = selection.remaining - keep
+        offer = self._candidates(fits, left, _always_failing(observations))
         picks = choose_mixes(
             fits,
             offer,
             pending=self._design_points(selection.training),
             tolerance=self.settings.tolerance,
-            remaining=selection.remaining,
+            remaining=left,
             n=selection.free,
         )
         names = list(self.mixes)

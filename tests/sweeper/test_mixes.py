@@ -6,6 +6,7 @@ import pytest
 
 from fitting.datamix.shares import paper_mixes
 from sweeper import SearchSettings, SpecError, Sweep
+from sweeper.search import closing
 from sweeper.search.build import policy
 from sweeper.search.grid import GridOfEach
 from sweeper.search.mixes import MixSearch
@@ -94,6 +95,21 @@ def test_a_tolerance_ends_the_search():
     outcome = run(sweep(allowance=1e14, search=SearchSettings(tolerance=0.15, min_trials=20)))
     assert outcome.finished.reason == "tolerance"
     assert "knowledge ±" in outcome.finished.detail
+
+
+def test_it_ends_with_a_proof_under_the_reference_mix():
+    plan, held = sweep(allowance=1.2e13), []
+    for seed in range(4):
+        table = run(plan, seed, slots=2).table
+        last = table.drop_duplicates("trial_id").iloc[-1]
+        assert last["seed"] >= closing.PROOF_SEED and last["mix"] == "base"
+        allocation = plan.space.allocation(4e11, int(last["params"]))
+        told = closing.predict(table[table["seed"] < closing.PROOF_SEED], plan.space, allocation)
+        measured = table[table["trial_id"] == last["trial_id"]].set_index("skill")["loss"]
+        for skill, loss in told.items():
+            assert loss["high"] - loss["low"] < 0.1
+            held.append(loss["low"] < measured[skill] < loss["high"])
+    assert len(held) == 8 and sum(held) >= 6
 
 
 def test_the_same_trials_whatever_the_order_of_the_results():
