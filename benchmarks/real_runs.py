@@ -238,11 +238,11 @@ def summary(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rms(error: pd.Series) -> float:
-    return float(np.sqrt(np.nanmean(error**2)))
+    return math.sqrt((error**2).mean())  # without NaN: cases that have no number
 
 
 def _median(error: pd.Series) -> float:
-    return float(np.nanmedian(np.abs(error)))
+    return float(error.abs().median())
 
 
 def page(cases: pd.DataFrame) -> Iterator[str]:
