@@ -35,6 +35,12 @@ SECOND_SHARE = 0.05
 """Share of the allowance up to which a second proof pays: where one costs an eighth, the end cost
 the optima themselves precision (benchmarks/search_efficiency.py, three worlds)."""
 
+TOP_SHARE = 1 / 3
+"""Share of the allowance up to which the ladder's largest budget gets sizes below, near and above
+the optima, whatever teaches more elsewhere: specs that are begun for somebody stay within it.
+Without this rule sweeps at a grid's FLOPs often trained none there, and erred as much; with .45
+they erred more at half of those FLOPs (benchmarks/results/search_efficiency.md)."""
+
 FRESH = 0.9
 """A proof counts while it knew of this share of the trials: a sweep that went on has another."""
 
@@ -44,19 +50,23 @@ Point = tuple[float, int]
 def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
     """Points that the optima still lack, the largest budget first.
 
-    Every trained budget needs, for each skill, a trial near the optimum and one on either side.
+    Every trained budget, and the ladder's largest where that costs at most `TOP_SHARE`, needs for
+    each skill a trial near the optimum and one on either side.
 
     Args:
         selection: trials and FLOPs.
         optima: the quick ones while trials are chosen, those of a report at the end.
     """
     points: list[Point] = []
-    for flops in reversed(selection.space.budgets):
-        if not selection.on(flops) or not selection.space.allowed(flops):
+    able = [c for c in selection.space.budgets if selection.space.allowed(c)]
+    for flops in reversed(able):
+        worth = flops == able[-1] and LEAST_SIZES * flops <= TOP_SHARE * selection.allowance
+        if not worth and not selection.on(flops):
             continue
         mean, se = optima[flops]
         sizes = _sound(state, selection, flops)
-        for x in mean[se < UNKNOWN]:
+        passes = 1 if len(sizes) else LEAST_SIZES  # an untrained budget lacks all three
+        for x in np.tile(mean[se < UNKNOWN], passes):
             size = _missing(state, selection, flops, float(x), sizes)
             if size is not None:
                 points.append((flops, size))
