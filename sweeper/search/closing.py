@@ -64,13 +64,15 @@ def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
         if not worth and not selection.on(flops):
             continue
         mean, se = optima[flops]
-        sizes = _sound(state, selection, flops)
+        known, sizes = mean[se < UNKNOWN], _sound(state, selection, flops)
         passes = 1 if len(sizes) else LEAST_SIZES  # an untrained budget lacks all three
-        for x in np.tile(mean[se < UNKNOWN], passes):
+        for x in np.tile(known, passes):
             size = _missing(state, selection, flops, float(x), sizes)
             if size is not None:
                 points.append((flops, size))
                 sizes = np.append(sizes, math.log(size))
+        if len(known) and len(sizes) < LEAST_SIZES:  # one may be both near and aside
+            points.append((flops, selection.nearest(flops, float(known.mean()))))
     return points
 
 
