@@ -179,7 +179,7 @@ def test_a_budget_without_sizes_to_train_is_left_alone() -> None:
     assert proof is None or proof.flops < 4e11
 
 
-def test_the_largest_budget_lacks_three_sizes_where_a_third_of_the_allowance_pays_for_them() -> None:
+def test_the_largest_budget_lacks_sizes_where_a_third_of_the_allowance_pays_for_them() -> None:
     state, selection = pinned({1e11: FULL, 2e11: FULL})
     spent = sum(a.flops for a in selection.ended)
     for left, due in ((2.0e12, False), (2.2e12, True)):  # three trials cost 1.2e12
