@@ -35,11 +35,13 @@ SECOND_SHARE = 0.05
 """Share of the allowance up to which a second proof pays: where one costs an eighth, the end cost
 the optima themselves precision (benchmarks/search_efficiency.py, three worlds)."""
 
-TOP_SHARE = 1 / 3
-"""Share of the allowance up to which the ladder's largest budget gets sizes below, near and above
-the optima, whatever teaches more elsewhere: specs that are begun for somebody stay within it.
-Without this rule sweeps at a grid's FLOPs often trained none there, and erred as much; with .45
-they erred more at half of those FLOPs (benchmarks/results/search_efficiency.md)."""
+TOP_SHARE = 0.45
+"""Share of the allowance up to which the ladder's largest budget gets three sizes, whatever
+teaches more elsewhere. Without this rule sweeps at a grid's FLOPs often trained none there and
+erred as much (benchmarks/results/search_efficiency.md)."""
+
+ASIDE = 1.0
+"""Their distance, ln p: nearer ones say little of where a flat valley lies (same page)."""
 
 FRESH = 0.9
 """A proof counts while it knew of this share of the trials: a sweep that went on has another."""
@@ -60,20 +62,28 @@ def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
     points: list[Point] = []
     able = [c for c in selection.space.budgets if selection.space.allowed(c)]
     for flops in reversed(able):
-        worth = flops == able[-1] and LEAST_SIZES * flops <= TOP_SHARE * selection.allowance
-        if not worth and not selection.on(flops):
-            continue
         mean, se = optima[flops]
-        known, sizes = mean[se < UNKNOWN], _sound(state, selection, flops)
-        passes = 1 if len(sizes) else LEAST_SIZES  # an untrained budget lacks all three
-        for x in np.tile(known, passes):
+        known = mean[se < UNKNOWN]
+        if not selection.on(flops):
+            worth = flops == able[-1] and LEAST_SIZES * flops <= TOP_SHARE * selection.allowance
+            if worth and len(known):
+                points += [(flops, size) for size in _across(selection, flops, known)]
+            continue
+        sizes = _sound(state, selection, flops)
+        for x in known:
             size = _missing(state, selection, flops, float(x), sizes)
             if size is not None:
                 points.append((flops, size))
                 sizes = np.append(sizes, math.log(size))
-        if len(known) and len(sizes) < LEAST_SIZES:  # one may be both near and aside
-            points.append((flops, selection.nearest(flops, float(known.mean()))))
     return points
+
+
+def _across(selection: Selection, flops: float, optima: FloatArray) -> list[int]:
+    """A size below all optima of a budget, one amid them, and one above: near each, if apart."""
+    low, high = float(optima.min()), float(optima.max())
+    aside = ASIDE if high - low <= 2 * NEAR else NEAR
+    wanted = np.linspace(low - aside, high + aside, LEAST_SIZES)
+    return [selection.nearest(flops, float(x)) for x in wanted]
 
 
 def _sound(state: FitState, selection: Selection, flops: float) -> FloatArray:
