@@ -3,8 +3,7 @@
 A wide, cheap opening; then, whenever a slot is free: fit the model average, count the trials
 in training by what they will teach, and start the trial of greatest expected gain per FLOP. How
 far one law holds is the mixture's to say: trials that only tested it, three on the largest budget
-that could be afforded, cost optima more than they brought
-(benchmarks/results/search_efficiency.md).
+that could be afforded, made optima no better (benchmarks/results/search_efficiency.md).
 
 Trials are never stopped early by their rank at a rung: the learning-rate schedule is tied to the
 token count, so that half a trial's loss says nothing of the loss at its end.
