@@ -34,7 +34,7 @@ from fitting.laws.powerlaw import fit_power_law
 from fitting.mixture.design import Candidates, bound
 from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
-from fitting.mixture.lack_of_fit import lack_of_fit
+from fitting.mixture.lack_of_fit import guarded_by, lack_of_fit
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space
 from sweeper.search.build import build
@@ -73,9 +73,11 @@ class Policy:
 def guarded(table: pd.DataFrame, truth: World) -> Estimate:
     """The mixture, as a report has it."""
     fit = fit_guarded(table, ladder=LADDER)
+    checked = lack_of_fit(table, fit)
+    fit = guarded_by(checked, fit)
     mean, se = fit.log_optimum(TARGETS)
     order = [fit.skills.index(skill) for skill in truth.skills]
-    return mean[order], se[order], lack_of_fit(table, fit).alarm
+    return mean[order], se[order], checked.alarm
 
 
 def surface(table: pd.DataFrame, truth: World) -> Estimate:

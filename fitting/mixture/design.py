@@ -20,6 +20,7 @@ import numpy as np
 from fitting.mixture.crowd import Crowd, crowds
 from fitting.mixture.discrepancy import NEAR
 from fitting.mixture.fit import Guarded
+from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray
 
@@ -29,6 +30,15 @@ CAUTION = 0.5
 
 GUARD = NEAR.name
 """The component that keeps that share, where the fit has it."""
+
+FAR = 0.06
+"""Own error of ln p* on a budget from which a member is one of budgets that stand apart."""
+
+BLOCK = 3
+"""Trials judged together: a curve has a level, a place and a width."""
+
+GIVEN_UP = 0.5
+"""Share of such members from which budgets are explored one by one."""
 
 _RIDGE = 1e-12
 
@@ -105,6 +115,17 @@ class Projected:
         left = np.maximum(variance - fall, 0.0)
         return np.asarray(np.log((square + variance) / (square + left)))
 
+    def joint_gain(self, block: list[int], square: float) -> float:
+        """Mean of `falls` over skills and targets, for several candidates together."""
+        spread = self.spread[:, block]
+        covariance = spread @ np.swapaxes(self.aims, 1, 2)
+        between = spread @ np.swapaxes(self.rows[:, block], 1, 2)
+        between = between + np.eye(len(block)) * self.noise[:, block, None]
+        fall = (covariance * np.linalg.solve(between, covariance)).sum(axis=1)
+        variance = np.einsum("stp,stp->st", self.aim_spread, self.aims)
+        left = np.maximum(variance - fall, 0.0)
+        return float(np.log((square + variance) / (square + left)).mean())
+
     def learn(self, i: int) -> None:
         """Take candidate ``i`` as trained: a rank-1 update of V, seen through its projections."""
         column = self.spread[:, i]
@@ -160,8 +181,10 @@ def choose(
     """
     members = _projected(fit, candidates, pending, goal.targets)
     chosen: list[int] = []
+    blocks = _blocks(fit, candidates)
+    square = _square(fit, members, goal)
     while len(chosen) < n:
-        best = _best(members, candidates, goal, remaining)
+        best = _best(members, candidates, blocks, goal, square, remaining)
         if best is None:
             break
         chosen.append(best)
@@ -176,9 +199,12 @@ def narrowed_by(fit: Guarded, candidates: Candidates, goal: Goal, *, flops: floa
     expected; returns standard errors relative to today's, within components.
     """
     members = _projected(fit, candidates, Candidates.none(), goal.targets)
-    before = _variance(members)
-    while (best := _best(members, candidates, goal, flops)) is not None:
+    before, square = _variance(members), _square(fit, members, goal)
+    blocks = _blocks(fit, candidates)
+    best = _best(members, candidates, blocks, goal, square, flops)
+    while best is not None:
         flops -= float(candidates.reserved[best])
+        best = _best(members, candidates, blocks, goal, square, flops)
     return np.asarray(np.sqrt(_variance(members) / before))
 
 
@@ -197,18 +223,68 @@ def narrowing(fit: Guarded, trials: Candidates, goal: Goal, *, pending: Candidat
 
 
 def _best(
-    members: Sequence[Projected], candidates: Candidates, goal: Goal, remaining: float
+    members: Sequence[Projected],
+    candidates: Candidates,
+    blocks: Sequence[list[int]],
+    goal: Goal,
+    square: float,
+    remaining: float,
 ) -> int | None:
-    """The affordable candidate of greatest gain per FLOP, taken as trained; None if none gains."""
-    falls = sum(b.weight * b.falls(goal.square).mean(axis=(0, 2)) for b in members)
-    worth = falls * candidates.chance / (candidates.cost + goal.overhead)
+    """The affordable candidate of greatest gain per FLOP, taken as trained; None if none gains.
+
+    One trial on a budget of its own level teaches next to nothing of its optimum, three do: where
+    a block of trials on one budget is worth more per FLOP than any single one, it is begun.
+    """
+    single = sum(b.weight * b.falls(square).mean(axis=(0, 2)) for b in members) * candidates.chance
+    worth = single / (candidates.cost + goal.overhead)
     worth = np.where(candidates.reserved <= remaining, worth, -1.0)
-    best = int(np.argmax(worth))
-    if worth[best] <= 0:
+    best, most = int(np.argmax(worth)), float(worth.max())
+    for block in blocks:
+        if candidates.reserved[block].sum() <= remaining:
+            joint = sum(b.weight * b.joint_gain(block, square) for b in members)
+            cost = (candidates.cost[block] + goal.overhead).sum()
+            value = float(joint * candidates.chance[block].min() / cost)
+            if value > most:
+                best, most = block[int(np.argmax(single[block]))], value
+    if most <= 0:
         return None
     for member in members:
         member.learn(best)
     return best
+
+
+def _blocks(fit: Guarded, candidates: Candidates) -> list[list[int]]:
+    """A small, a middle and a large size of every budget with this many.
+
+    None while the law is believed: budgets then teach about each other, and blocks would only
+    spend more on expensive ones.
+    """
+    kinds = [c.discrepancy.kind for c in fit.components]
+    apart = np.array([k.drift is not None and k.drift.own > FAR for k in kinds])
+    loose = fit.weights[apart].sum(0).mean()
+    if loose < GIVEN_UP:
+        return []
+    blocks = []
+    for flops in np.unique(candidates.flops):
+        here = np.flatnonzero(candidates.flops == flops)
+        here = here[np.argsort(candidates.log_params[here])]
+        if len(here) >= BLOCK:
+            at = np.linspace(0, len(here) - 1, 2 * BLOCK + 1).round().astype(int)[1::2]
+            blocks.append([int(i) for i in here[at]])
+    return blocks
+
+
+def _square(fit: Guarded, members: Sequence[Projected], goal: Goal) -> float:
+    """The variance of ln p* from which on a fall counts by its ratio; below, by its size.
+
+    While a law is believed, cheap budgets teach about all others, and the wanted variance rules.
+    After an alarm each budget stands for itself, and by ratios the cheap ones would be sharpened
+    forever: then falls count by size up to today's mean variance (with four slots and one, two
+    seeds, W = .2, world sigmoid: error .07 instead of .13; before an alarm it delays the alarm).
+    """
+    if odds_against(fit) <= ODDS:
+        return goal.square
+    return max(goal.square, float(_variance(members).mean()))
 
 
 def _variance(members: Sequence[Projected]) -> FloatArray:

@@ -1,9 +1,9 @@
 """The adaptive search: each trial goes where it teaches most about all skills' optima per FLOP.
 
 A wide, cheap opening; then, whenever a slot is free: fit the model average, count the trials
-in training by what they will teach, and start the trial of greatest expected gain per FLOP. How
-far one law holds is the mixture's to say: trials that only tested it, three on the largest budget
-that could be afforded, made optima no better (benchmarks/results/search_efficiency.md).
+in training by what they will teach, and start the trial of greatest expected gain per FLOP. Before
+the search may stop, the largest affordable budget must be predicted from the cheaper ones; if that
+fails, the law is given up and every budget is measured for itself.
 
 Trials are never stopped early by their rank at a rung: the learning-rate schedule is tied to the
 token count, so that half a trial's loss says nothing of the loss at its end.
@@ -29,7 +29,7 @@ from fitting.mixture.design import (
 )
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
-from sweeper.search import closing, opening
+from sweeper.search import closing, opening, safeguards
 from sweeper.search.fit_state import FitState, fit_state, half_widths
 from sweeper.search.history import GOLDEN, FitCache, allocations, finished
 from sweeper.search.protocol import Finished
@@ -54,7 +54,7 @@ Without a fit a trial is less informative than one chosen later; an idle slot is
 
 @dataclass(frozen=True)
 class AdaptiveSearch:
-    """Expected variance reduction of ln p* of all skills per FLOP.
+    """Expected variance reduction of ln p* of all skills per FLOP, with safeguards.
 
     Attributes:
         settings: what is wanted.
@@ -89,6 +89,7 @@ class AdaptiveSearch:
             return self._widen_opening(selection)
         converged = self._converged(state, selection)
         first = closing.first_proof(selection) if self.proves else 0.0
+        selection.take(safeguards.check(state, selection, converged=converged), keep=first)
         if not converged:
             self._most_informative(state, selection)
         if selection.free > 0:
@@ -103,7 +104,7 @@ class AdaptiveSearch:
 
     def _out_of(self, state: FitState, selection: Selection) -> str:
         """Why no trial is left to start: FLOPs beyond those kept, or trials that would help."""
-        left = selection.remaining - closing.kept(state, selection, proves=self.proves)
+        left = selection.remaining - self._kept(state, selection)
         return "nothing-helps" if any(c <= left for c in selection.budgets()) else "allowance"
 
     def _fitted(self, observations: pd.DataFrame) -> FitState | None:
@@ -155,12 +156,17 @@ class AdaptiveSearch:
             places,
             self._goal,
             pending=_as_places(selection.training),
-            remaining=selection.remaining - closing.kept(state, selection, proves=self.proves),
+            remaining=selection.remaining - self._kept(state, selection),
             n=selection.free,
         )
         selection.take(
             (float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks
         )
+
+    def _kept(self, state: FitState, selection: Selection) -> float:
+        """FLOPs kept for the check's repeats and for the end."""
+        last = closing.kept(state, selection, proves=self.proves)
+        return safeguards.reserve(selection) + last
 
     def _places(self, state: FitState, budgets: Sequence[float], count: int) -> Candidates:
         """Realisable sizes within reach of some skill's optimum on each budget."""

@@ -35,14 +35,6 @@ SECOND_SHARE = 0.05
 """Share of the allowance up to which a second proof pays: where one costs an eighth, the end cost
 the optima themselves precision (benchmarks/search_efficiency.py, three worlds)."""
 
-TOP_SHARE = 0.45
-"""Share of the allowance up to which the ladder's largest budget gets three sizes, whatever
-teaches more elsewhere. Without this rule sweeps at a grid's FLOPs often trained none there and
-erred as much (benchmarks/results/search_efficiency.md)."""
-
-ASIDE = 1.0
-"""Their distance, ln p: nearer ones say little of where a flat valley lies (same page)."""
-
 FRESH = 0.9
 """A proof counts while it knew of this share of the trials: a sweep that went on has another."""
 
@@ -52,38 +44,24 @@ Point = tuple[float, int]
 def gaps(state: FitState, selection: Selection, optima: Optima) -> list[Point]:
     """Points that the optima still lack, the largest budget first.
 
-    Every trained budget, and the ladder's largest where that costs at most `TOP_SHARE`, needs for
-    each skill a trial near the optimum and one on either side.
+    Every trained budget needs, for each skill, a trial near the optimum and one on either side.
 
     Args:
         selection: trials and FLOPs.
         optima: the quick ones while trials are chosen, those of a report at the end.
     """
     points: list[Point] = []
-    able = [c for c in selection.space.budgets if selection.space.allowed(c)]
-    for flops in reversed(able):
-        mean, se = optima[flops]
-        known = mean[se < UNKNOWN]
-        if not selection.on(flops):
-            worth = flops == able[-1] and LEAST_SIZES * flops <= TOP_SHARE * selection.allowance
-            if worth and len(known):
-                points += [(flops, size) for size in _across(selection, flops, known)]
+    for flops in reversed(selection.space.budgets):
+        if not selection.on(flops) or not selection.space.allowed(flops):
             continue
+        mean, se = optima[flops]
         sizes = _sound(state, selection, flops)
-        for x in known:
+        for x in mean[se < UNKNOWN]:
             size = _missing(state, selection, flops, float(x), sizes)
             if size is not None:
                 points.append((flops, size))
                 sizes = np.append(sizes, math.log(size))
     return points
-
-
-def _across(selection: Selection, flops: float, optima: FloatArray) -> list[int]:
-    """A size below all optima of a budget, one amid them, and one above: near each, if apart."""
-    low, high = float(optima.min()), float(optima.max())
-    aside = ASIDE if high - low <= 2 * NEAR else NEAR
-    wanted = np.linspace(low - aside, high + aside, LEAST_SIZES)
-    return [selection.nearest(flops, float(x)) for x in wanted]
 
 
 def _sound(state: FitState, selection: Selection, flops: float) -> FloatArray:

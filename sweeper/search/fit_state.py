@@ -1,4 +1,4 @@
-"""The state of the adaptive search's fit: optima, costs and failures."""
+"""The state of the adaptive search's fit: optima, lack-of-fit tests, costs and failures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from fitting.mixture.data import Trials, read_trials
 from fitting.mixture.discrepancy import APART, FAR_REACH, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.lack_of_fit import ODDS, LackOfFit, guarded_by, odds_against, predict_top
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
@@ -46,7 +47,8 @@ class FitState:
     Attributes:
         measured: the finished trials' losses.
         ladder: budgets of the sweep.
-        fit: the guarded fit of `QUICK`.
+        fit: the guarded fit of `QUICK`, after an alarm without the plain surface.
+        checked: whether one law holds.
         ended: ended trials, sorted.
         failed: (ln params, ln flops, 1 if it failed else 0) of the ended trials, (n, 3).
         spent: FLOPs spent by ended trials, the same order as ``ended``.
@@ -55,6 +57,7 @@ class FitState:
     measured: Trials = field(repr=False)
     ladder: tuple[float, ...]
     fit: Guarded
+    checked: LackOfFit
     ended: tuple[Allocation, ...]
     failed: FloatArray
     spent: FloatArray
@@ -62,7 +65,8 @@ class FitState:
     @cached_property
     def whole(self) -> Guarded:
         """The whole mixture: what a report would say."""
-        return fit_guarded(self.measured, ladder=self.ladder, warm=self.fit)
+        fit = fit_guarded(self.measured, ladder=self.ladder, warm=self.fit)
+        return guarded_by(self.checked, fit)
 
     @cached_property
     def optima(self) -> Optima:
@@ -127,6 +131,8 @@ def fit_state(observations: pd.DataFrame, space: Space) -> FitState | None:
     if table["trial_id"].nunique() < LEAST_TRIALS or table["params"].nunique() < 3:
         return None
     measured = read_trials(table)
+    fit = fit_guarded(measured, ladder=space.budgets, components=QUICK)
+    checked = _checked(measured, space.budgets, fit)
     by = ["flops", "params", "tokens", "seed", "mix"]
     trials = observations.drop_duplicates("trial_id").sort_values(by)
     failed = np.column_stack(
@@ -139,8 +145,20 @@ def fit_state(observations: pd.DataFrame, space: Space) -> FitState | None:
     return FitState(
         measured,
         space.budgets,
-        fit_guarded(measured, ladder=space.budgets, components=QUICK),
+        guarded_by(checked, fit),
+        checked,
         tuple(allocations(observations)),
         failed,
         trials["spent_flops"].to_numpy(float),
     )
+
+
+def _checked(trials: Trials, ladder: tuple[float, ...], fit: Guarded) -> LackOfFit:
+    """Whether one law holds: by the quick members, by the whole mixture where in doubt."""
+    odds = odds_against(fit)
+    if odds > ODDS:
+        return LackOfFit(odds=odds)
+    told = predict_top(trials, warm=fit)
+    if told.rejected and math.isnan(told.outlier):
+        odds = max(odds, odds_against(fit_guarded(trials, ladder=ladder, warm=fit)))
+    return replace(told, odds=odds)

@@ -9,11 +9,14 @@ from fitting.mixture.crowd import Crowd
 from fitting.mixture.design import (
     Candidates,
     Goal,
+    _blocks,
+    _projected,
     bound,
     choose,
     narrowed_by,
     se_of_trials,
 )
+from fitting.mixture.discrepancy import APART
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.values import Z90
 
@@ -193,3 +196,21 @@ def test_wider_range_of_sizes_needs_fewer_flops(fit: Guarded) -> None:
         for half in (1.0, 2.3)
     )
     assert wide < narrow
+
+
+def test_block_is_worth_what_its_trials_teach_one_after_the_other(fit: Guarded) -> None:
+    block, square = [60, 65, 70], GOAL.square
+    for member in _projected(fit, places(), Candidates.none(), LADDER):
+        promised = member.joint_gain(block, square)
+        before = np.einsum("stp,stp->st", member.aim_spread, member.aims)
+        for i in block:
+            member.learn(i)
+        after = np.einsum("stp,stp->st", member.aim_spread, member.aims)
+        assert promised == pytest.approx(np.log((square + before) / (square + after)).mean())
+
+
+def test_blocks_are_considered_only_once_the_law_is_given_up(fit: Guarded) -> None:
+    loose = np.array([[float(c.name == APART.name)] * len(fit.skills) for c in fit.components])
+    assert _blocks(fit, places()) == []
+    found = _blocks(replace(fit, weights=loose), places())
+    assert len(found) == len(LADDER) and all(len(block) == 3 for block in found)

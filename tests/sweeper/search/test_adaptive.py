@@ -10,10 +10,14 @@ from benchmarks.worlds import LADDER, World, surface_world, world
 from fitting.mixture.fit import fit_guarded
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
+from sweeper.search import safeguards
 from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
+from sweeper.search.fit_state import fit_state
+from sweeper.search.history import allocations
 from sweeper.search.opening import missing
 from sweeper.search.protocol import Finished
+from sweeper.search.selection import Selection
 from sweeper.search.simulation import run
 from sweeper.spec.search import SearchSettings
 
@@ -172,6 +176,45 @@ def test_efficiency_is_a_share_of_the_information_limit(toy: pd.DataFrame) -> No
     search = AdaptiveSearch(SearchSettings(tolerance=0.02), TOY)
     assert 0.05 < search.efficiency(toy) < 1
     assert math.isnan(search.efficiency(toy[toy["trial_id"] < 2]))
+
+
+def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
+    """A spoiled trial at the top is trained again before the law is given up."""
+    truth = two_skills()
+    table = sweep(truth, 0.2 * GRID, slots=2)
+    top = table["flops"].max()
+    size = table.loc[(table["flops"] == top) & table["loss"].notna(), "params"].iloc[0]
+    bad = (table["flops"] == top) & (table["params"] == size)
+    spoiled = table.assign(loss=table["loss"] + 0.3 * bad)
+    asked = AdaptiveSearch(SearchSettings(tolerance=0.02), SPACE).propose(spoiled, [], GRID, 1)
+    assert not isinstance(asked, Finished)
+    assert (asked[0].flops, asked[0].params) == (top, size)
+    assert asked[0].seed not in set(table.loc[bad, "seed"])
+
+
+@pytest.mark.parametrize(
+    ("larger", "begun", "left", "points"),
+    [
+        ((), 0, 3.9, 0),
+        ((), 0, 4.0, 3),
+        ((8e11,), 0, 4.9, 0),
+        ((8e11,), 0, 6.0, 3),
+        ((8e11,), 1, 2.9, 0),
+        ((8e11,), 1, 3.0, 2),
+    ],
+)
+def test_the_check_leaves_room_for_what_its_budget_needs(
+    toy: pd.DataFrame, larger: tuple[float, ...], begun: int, left: float, points: int
+) -> None:
+    """Room to repeat a trial that goes bad; below the ladder's largest, for a whole new budget."""
+    top, space = TOY.budgets[-1], replace(TOY, budgets=(*TOY.budgets, *larger))
+    first = toy.loc[toy["flops"] == top, "trial_id"].unique()[:begun]
+    table = toy[(toy["flops"] < top) | toy["trial_id"].isin(first)]
+    state = fit_state(table, space)
+    assert state is not None
+    selection = Selection(space, allocations(table), [], remaining=left * top, free=4)
+    asked = safeguards.check(state, selection, converged=True)
+    assert [flops for flops, _ in asked] == [top] * points
 
 
 @pytest.mark.parametrize(
