@@ -79,15 +79,17 @@ class Directory:
             DirectoryError: there is none.
         """
         missing = [path.name for path in (self.spec, self.ledger) if not path.exists()]
-        if len(missing) == 2:
+        if self.spec.exists():
+            self._check_ledger()
+        if self.ledger.name in missing:  # perhaps a spec that was not run
+            absent = " and ".join(missing) + (" are" if len(missing) > 1 else " is")
             raise DirectoryError(
-                f"{self.root}: no sweep here (sweep.yaml and ledger.sqlite are missing); "
+                f"{self.root}: no sweep here ({absent} missing); "
                 "`isoskill run SPEC --out DIRECTORY` makes one"
             )
         if missing:
-            self._check_ledger()
             raise DirectoryError(
-                f"{self.root}: {missing[0]} is missing; copy it back, or run the sweep's spec "
+                f"{self.root}: sweep.yaml is missing; copy it back, or run the sweep's spec "
                 "again: `isoskill run SPEC --out DIRECTORY`"
             )
         self._check_layout()
