@@ -356,11 +356,25 @@ class Discrepancy:
         """Prior precision (J, J) of the bends all skills share, in spreads."""
         return np.diag(np.diff(self.knots) / BEND_SD**2)
 
+    @cached_property
+    def _kept(self) -> dict[bytes, tuple[FloatArray, FloatArray]]:
+        """Effects at the budgets asked last: a forecast asks for each some nine times."""
+        return {}
+
     def effects_at(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Effects at any budgets given the nodes': weights (E, n, K), variance left (E, n).
 
         Within the ladder as in the fit; beyond it the walks are continued.
         """
+        key = log_flops.tobytes()
+        found = self._kept.get(key)
+        if found is None:
+            if len(self._kept) > 1:
+                self._kept.clear()
+            found = self._kept[key] = self._effects(log_flops)
+        return found
+
+    def _effects(self, log_flops: FloatArray) -> tuple[FloatArray, FloatArray]:
         outside = np.maximum(log_flops - self.span[1], self.span[0] - log_flops)
         unknown = np.zeros((len(self.walks), len(log_flops)))
         cube = (np.maximum(outside - SAME_NODE, 0.0) / math.log(10)) ** 3

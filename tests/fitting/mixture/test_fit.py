@@ -379,6 +379,13 @@ def test_component_gradients_match_differences(base):
             np.testing.assert_allclose(targets[:, :, p], by_optimum, rtol=near, atol=1e-3)
 
 
+def test_effects_of_a_budget_are_worked_out_once(base):
+    one, budgets = base[1].components[1].discrepancy, np.array([[0.3], [0.7], [1.1]])
+    assert one.effects_at(budgets[0]) is one.effects_at(budgets[0].copy())
+    found = np.concatenate([one.effects_at(budget)[0] for budget in budgets], axis=1)
+    np.testing.assert_allclose(found, one.effects_at(budgets[:, 0])[0])
+
+
 def test_very_many_trials_are_merged():
     place, rng = world("fail"), np.random.default_rng(6)
     flops = np.repeat(LADDER, 3000)
