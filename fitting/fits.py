@@ -19,7 +19,7 @@ import pandas as pd
 from fitting.compare.answers import Multipliers
 from fitting.compare.multipliers import compare_runs
 from fitting.compare.optima import Comparison, compare_optima, pool
-from fitting.errors import FitError, Status
+from fitting.errors import FitError, Status, did_you_mean
 from fitting.laws.powerlaw import PowerLaw
 from fitting.laws.skill_models import METHODS, Method, SkillModel, missing, no_law
 from fitting.methods import fit_single, on_ladder
@@ -201,6 +201,9 @@ class Fits(Mapping[str, SkillFit]):
         self.method = method
 
     def __getitem__(self, skill: str) -> SkillFit:
+        if skill not in self._fits:
+            near = did_you_mean(skill, self)
+            raise KeyError(f"{skill!r} was not measured{near}; measured: {', '.join(self)}")
         return self._fits[skill]
 
     def __iter__(self) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fitting.errors import TableError
+from fitting.errors import TableError, did_you_mean
 from fitting.reading.numbers import number, numbers
 from fitting.reading.reasons import is_blank
 from fitting.reading.words import Header, parse_all
@@ -158,9 +158,8 @@ def known_roles(asked: Iterable[str]) -> None:
     known = (*COLUMNS, *HELPERS)
     for role in asked:
         if role not in known:
-            near = difflib.get_close_matches(role, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise TableError(f"columns: {role!r} is no role{hint}; roles: {', '.join(known)}")
+            near = did_you_mean(role, known)
+            raise TableError(f"columns: {role!r} is no role{near}; roles: {', '.join(known)}")
 
 
 def listed(asked: Any) -> list[str]:

@@ -260,6 +260,12 @@ def test_the_view_fits_a_terminal(fits):
     assert max(map(len, lines)) <= 100
 
 
+def test_an_unknown_skill_names_the_nearest_and_all(fits):
+    with pytest.raises(KeyError, match=r"did you mean 'code-1'\?\); measured: .*code-2"):
+        fits["cod-1"]
+    assert fits.get("cod-1") is None
+
+
 def test_misuse_names_the_remedy(table, fits):
     with pytest.raises(ValueError, match="guarded"):
         fit_skills(table, method="magic")
