@@ -9,6 +9,8 @@ IsoskillError (Exception)
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trainables.families.checks import did_you_mean as did_you_mean
 
 
@@ -30,3 +32,16 @@ class ClusterError(IsoskillError):
 
 class TrialFailed(IsoskillError):
     """One training failed; raise it from a loss function to simulate a failure."""
+
+
+def named(path: str | Path) -> Path:
+    """A path, if it is not empty: as of a variable that is not set, it would be ".".
+
+    Raises:
+        DirectoryError: it is.
+    """
+    if path == "":
+        raise DirectoryError(
+            "an empty path would be the current directory; name one, such as sweeps/a, or ."
+        )
+    return Path(path)

@@ -76,7 +76,7 @@ class Sweep(Spec):  # noqa: D101
         """
         from sweeper.cluster.run_sweep import run
 
-        run(self, Path(directory), progress=progress, after=lambda: Results(directory).export())
+        run(self, directory, progress=progress, after=lambda: Results(directory).export())
         return Results(directory)
 
     def tune(self, directory: str | Path, *, progress: bool = True) -> Tuned:
@@ -98,7 +98,7 @@ class Sweep(Spec):  # noqa: D101
         from sweeper.tuning.points import require_own_loop
 
         require_own_loop(self)
-        return run(self, Path(directory), progress=progress)
+        return run(self, directory, progress=progress)
 
     def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:
         """The next trials for runs that others have, without a directory.

@@ -39,7 +39,9 @@ from sweeper.text import number
 GO_ON = "the same command goes on with it"
 
 
-def run(sweep: Spec, path: Path, *, after: Callable[[], None], progress: bool = True) -> None:
+def run(
+    sweep: Spec, path: str | Path, *, after: Callable[[], None], progress: bool = True
+) -> None:
     """Run a sweep, or go on with an interrupted one; see `Sweep.run`.
 
     Args:

@@ -20,7 +20,7 @@ from sweeper.tuning.studies import Job, Studies
 from sweeper.tuning.tuned import Tuned, conclude
 
 
-def run(sweep: Spec, path: Path, *, progress: bool = True) -> Tuned:
+def run(sweep: Spec, path: str | Path, *, progress: bool = True) -> Tuned:
     """Tune a sweep's hyperparameters, or go on with an interrupted tuning; see `Sweep.tune`."""
     directory = Directory(path)
     with calm_output(), directory.driven():

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from sweeper.errors import named
+
 if TYPE_CHECKING:
     import fitting
     from fitting import Fits
@@ -121,8 +123,12 @@ def written(
     return opt(name, text, default, callback=checked)
 
 
-SpecFile = Annotated[Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC")]
-Where = Annotated[Path, typer.Argument(help="A sweep directory.", metavar="DIRECTORY")]
+SpecFile = Annotated[
+    Path, typer.Argument(help="The sweep's YAML file.", metavar="SPEC", parser=named)
+]
+Where = Annotated[
+    Path, typer.Argument(help="A sweep directory.", metavar="DIRECTORY", parser=named)
+]
 Source = Annotated[
     str,
     typer.Argument(
@@ -131,7 +137,9 @@ Source = Annotated[
         metavar="RUNS",
     ),
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Sweep directory; default sweeps/NAME.", parser=named)
+]
 Columns = Annotated[
     str | None,
     typer.Option(

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from sweeper.errors import DirectoryError
+from sweeper.errors import DirectoryError, named
 from sweeper.record.changes import taken_over
 from sweeper.record.ledger import Ledger
 from sweeper.spec.spec import Spec
@@ -49,7 +49,7 @@ class Directory:
     """Paths of one sweep's files."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = named(root)
         self.spec = self.root / "sweep.yaml"
         self.ledger = self.root / "ledger.sqlite"
         self.tuning = self.root / "tuning.sqlite"

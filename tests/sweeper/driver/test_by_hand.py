@@ -68,6 +68,18 @@ def test_trials_that_are_out_are_reserved_and_not_asked_twice(tmp_path):
     ledger.close()
 
 
+def test_an_empty_directory_is_not_the_current_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = make()
+    for verb in (sweep.run, sweep.ask, lambda place: sweep.tell(place, "3f2a9c", {})):
+        with pytest.raises(DirectoryError, match=r"empty path .* such as sweeps/a"):
+            verb("")
+    for words in (["ask", "sweep.yaml", "--out", ""], ["run", ""], ["tell", "", "3f2a9c"]):
+        done = CliRunner().invoke(app, words)
+        assert isinstance(done.exception, DirectoryError) and "empty" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plan_warns_of_what_a_command_is_not_told_and_of_a_short_allowance():
     deaf = {"command": ["train", "--depth={depth}"], "skills": {"code": "code"}}
     said = " ".join(cautions(make(trainer=deaf, allowance=2e16), {}))
