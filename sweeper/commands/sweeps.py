@@ -238,7 +238,10 @@ def repair(directory: Where) -> None:
     """Rebuild a lost or damaged ledger."""
     from sweeper.record.repair import repair
 
-    print(f"{directory}: {repair(directory)}; `isoskill run` goes on with it")
+    found = repair(directory)
+    by_hand = open_results(directory).by_hand
+    verb = "`isoskill ask` and `isoskill tell` go on" if by_hand else "`isoskill run` goes on"
+    print(f"{directory}: {found}; {verb} with it")
 
 
 @app.command()

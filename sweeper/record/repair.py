@@ -18,7 +18,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
-from sweeper.record.ledger import RECORDED, Ledger
+from sweeper.record.ledger import RECORDED, RETURNED, Ledger
 from sweeper.spec.spec import Spec
 from trainables.context import PROGRESS, checkpoints
 
@@ -71,6 +71,8 @@ def repair(root: str | Path) -> Repaired:
             resumed, lost = _resumed(directory, spec, ledger)
             found = Repaired(ended, resumed, tuple(lost))
             ledger.event("repaired", str(found))
+            if spec.trainer is not None and not directory.ray.exists():  # by hand: no Ray was here
+                ledger.set_meta(RETURNED, "[]")
         finally:
             ledger.close()
     if not ended + resumed:

@@ -11,7 +11,6 @@ from sweeper.cli import app
 from sweeper.commands.status import render, snapshot
 from sweeper.plan.warnings import cautions
 from sweeper.record.ledger import Ledger
-from sweeper.record.repair import repair
 
 ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
 
@@ -185,8 +184,10 @@ def test_what_was_told_outlives_the_ledger(tmp_path):
         file.unlink()
     with pytest.raises(DirectoryError, match=r"ledger\.sqlite is gone, .* `isoskill repair"):
         sweep.ask(tmp_path)
-    repair(tmp_path)
+    done = CliRunner().invoke(app, ["repair", str(tmp_path)])
+    assert "`isoskill ask` and `isoskill tell` go on with it" in done.stdout
     assert set(Results(tmp_path).table["trial_id"]) == {one.id}
+    assert "isoskill run" not in str(render(snapshot(Results(tmp_path))))
 
 
 def test_an_answer_that_was_final_is_not_once_more_may_be_spent(tmp_path):
