@@ -101,7 +101,7 @@ class Sweep(Spec):  # noqa: D101
         return run(self, directory, progress=progress)
 
     def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:
-        """The next trials for runs that others have, without a directory.
+        """The next trials for runs that others have; `ask` knows what is out in a directory.
 
         Args:
             table: columns flops, params, tokens, skill, loss; rows without a loss are pending.

@@ -43,7 +43,9 @@ Count = Annotated[int, typer.Option("-n", help="How many at most.")]
 def suggest(
     runs: Annotated[
         str,
-        typer.Argument(help="Runs of any kind `fit` reads; without a loss they are pending."),
+        typer.Argument(
+            help="Runs of any kind `fit` reads; pending without a loss, or out in a sweep."
+        ),
     ],
     allowance: float = opt(
         "--allowance", "FLOPs to spend on these and on the pending runs.", ..., parser=amount
@@ -96,7 +98,8 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     from fitting.reading.sources import load
     from fitting.reading.terms import parse_columns
 
-    raw, asked = kept_rows(load(source), where).frame, parse_columns(columns) if columns else {}
+    raw = kept_rows(load(_with_those_out(source)), where).frame
+    asked = parse_columns(columns) if columns else {}
     parts, out = [], raw.index
     try:
         seen = read_runs(raw, asked)
@@ -117,6 +120,21 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
             waiting.assign(loss=float("nan"), trial_id=[f"out {i}" for i in waiting.index])
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def _with_those_out(source: str) -> str | pd.DataFrame:
+    """A table; of a sweep what its ledger knows, the trials that are out as rows under way."""
+    import pandas as pd
+
+    from sweeper.record.directory import Directory
+
+    if not Directory(source).ledger.exists():
+        return source
+    results = open_results(Path(source))
+    columns = ["trial_id", "flops", "params", "tokens", "seed", "mix"]
+    out = results.trials.loc[results.trials["state"] == "running", columns]
+    rows = out.assign(skill=results.sweep.measured[0], status="running")
+    return pd.concat([results.table, rows], ignore_index=True)
 
 
 def _one_experiment(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Ask and tell: the sweep of those who launch their own trainings."""
 
+import json
 import math
 
 import pandas as pd
@@ -65,6 +66,18 @@ def test_trials_that_are_out_are_reserved_and_not_asked_twice(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite", read_only=True)
     assert ledger.totals()[1] == sum(one.allocation.flops for one in [*first, *second])
     ledger.close()
+
+
+def test_trials_that_are_out_are_under_way_to_suggest_as_well(tmp_path):
+    sweep = make()
+    for _ in range(7):
+        (one,) = sweep.ask(tmp_path)
+        sweep.tell(tmp_path, one.id, losses(one.allocation))
+    out = [one.allocation.flops for one in sweep.ask(tmp_path, 2)]
+    asked = ["suggest", str(tmp_path), "--budgets", "1e15,3e15,1e16", "--json", "--allowance"]
+    for allowance, some in ((sum(out) + 5e14, False), (sum(out) + 5e15, True)):
+        done = CliRunner().invoke(app, [*asked, str(allowance)])
+        assert bool(json.loads(done.stdout)) is some
 
 
 def test_an_empty_directory_is_not_the_current_one(tmp_path, monkeypatch):
