@@ -150,8 +150,8 @@ class Sweep(Spec):  # noqa: D101
         Args:
             directory: of the sweep.
             id: of the trial.
-            losses: skill -> nats per token, or sums; NaN for one that diverged. Left out, those
-                of ``losses.json`` in the trial's directory.
+            losses: skill -> nats per token, or sums; NaN for one that diverged; what is no skill
+                of the spec is left out. None: those of ``losses.json`` in the trial's directory.
             failed: why there are none, instead.
             kind: of the failure (docs/faults.md): "node-lost", "interrupted" and the like are
                 handed out again, "error" is not.
@@ -162,7 +162,7 @@ class Sweep(Spec):  # noqa: D101
             What it is now: "finished", "diverged", "failed", or "running" to be launched again.
 
         Raises:
-            SpecError: no such trial is out, or the losses are not those of the spec's skills.
+            SpecError: no such trial is out, or a loss of the spec's skills is missing or no loss.
         """
         from sweeper.driver.by_hand import tell
 

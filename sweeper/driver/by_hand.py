@@ -26,7 +26,6 @@ from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
 from trainables.foreign.command import Place, arguments, measured
 from trainables.foreign.losses import LOSSES, LossesError, read, sums
-from trainables.foreign.placeholders import require_known
 
 PATIENCE_S = 30.0
 """Seconds to wait for another who holds the directory (assumption: jobs that end together)."""
@@ -202,7 +201,6 @@ def _measured(
     config, place = spec.foreign_trial(allocation), directory.trials / trial
     try:
         if losses is not None:
-            _require_known(losses, config.classes, trial)
             return measured(config, sums(losses, config.classes, where=f"losses of {trial}"))
         found = read(place, config.classes, config.trainer.losses)
     except (LossesError, ValueError) as error:
@@ -210,12 +208,6 @@ def _measured(
     if found is None:
         raise SpecError(f"{place / LOSSES}: is not there; give the losses, or say why it failed")
     return measured(config, found)
-
-
-def _require_known(losses: Mapping[str, Any], skills: Mapping[str, str], trial: str) -> None:
-    """Refuse a skill that the spec lacks: a slip of who tells, and nothing is lost by it."""
-    for name in losses if isinstance(losses, Mapping) else ():
-        require_known(name, skills, f"losses of {trial}: skill {name!r}")
 
 
 def _known(kind: str) -> None:
