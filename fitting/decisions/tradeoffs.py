@@ -9,8 +9,9 @@ of skills through `weighted`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,45 @@ def _as_sure_as(fit: SkillFit, found: ServingOptimum) -> ServingOptimum:
         raise FitError(known.status, known.reason)
     # NaN, of an optimum without an interval, is passed over.
     return replace(found, log_params_se=float(np.fmax(found.log_params_se, known.log_params_se)))
+
+
+def flops_reaching(fit: SkillFit, loss: float, near: float) -> tuple[float, float]:
+    """90 % interval of the FLOPs whose best training measures a loss.
+
+    Its ends are where those of that training's own interval pass the loss. Where the fit does not
+    reach so far they are 0 or infinite, and the other end is as far as it reaches; NaN where its
+    losses have no interval.
+
+    Args:
+        loss: nats.
+        near: FLOPs that are enough by the plain surface; the interval holds them.
+    """
+
+    @cache
+    def span(log_flops: float) -> tuple[float, float]:
+        best = fit.at(math.exp(log_flops))
+        return one_run(fit, best.params, best.tokens).interval
+
+    top = math.log(fit.observations["flops"].max())
+    try:
+        low = _falls_through(lambda x: span(x)[0] - loss, top, beyond=0.0)
+        high = _falls_through(lambda x: span(x)[1] - loss, top, beyond=math.inf)
+    except FittingError:
+        return math.nan, math.nan
+    return min(low, near), max(high, near)
+
+
+def _falls_through(over: Callable[[float], float], start: float, beyond: float) -> float:
+    """FLOPs where a falling function of their logarithm is 0; see `flops_reaching`."""
+    from scipy.optimize import brentq
+
+    step = math.copysign(math.log(2), over(start))
+    try:
+        while over(start + step) * step > 0:
+            start += step
+        return math.exp(brentq(over, *sorted((start, start + step)), xtol=1e-3))
+    except FittingError:
+        return beyond if (step > 0) == (beyond > 0) else math.exp(start)
 
 
 def _factor(fit: SkillFit, flops: float) -> float:

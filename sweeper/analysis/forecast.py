@@ -313,7 +313,7 @@ def _optimum(best: Optimum) -> Values:
 
 
 def _serving(fit: SkillFit, ask: Ask) -> Values:
-    from fitting.decisions.tradeoffs import serve
+    from fitting.decisions.tradeoffs import flops_reaching, serve
 
     flops = ask.flops if ask.target_loss is None else None
     found: ServingOptimum = serve(
@@ -323,7 +323,11 @@ def _serving(fit: SkillFit, ask: Ask) -> Values:
         "params tokens interval loss training_flops cost unit saving compute_optimal_params "
         "compute_optimal_tokens status reason extrapolates"
     )
-    return _values(found, names) | {"demand_tokens": found.demand.tokens}
+    values = _values(found, names) | {"demand_tokens": found.demand.tokens}
+    if found.ok and not found.demand.tokens:
+        ends = flops_reaching(fit, found.loss, found.training_flops)
+        values["training_flops_interval"] = list(ends)
+    return values
 
 
 def _values(found: object, names: str) -> Values:

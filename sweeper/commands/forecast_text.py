@@ -200,11 +200,22 @@ def _serving(one: Values, unit: str) -> str:
         f"{one['loss']:.4g} {unit} for {number(one['cost'])} {_unit(one)}"
     )
     if not one["demand_tokens"]:
-        return f"{reach}{_beyond(one)}"
+        return f"{reach} ({_reaching(one)}){_beyond(one)}"
     return (
         f"{reach}, {percent(one['saving'], 1)} less than {si(one['compute_optimal_params'])} on "
         f"{si(one['compute_optimal_tokens'])}{_beyond(one)}"
     )
+
+
+def _reaching(one: Values) -> str:
+    """The interval of what reaches a loss, in its unit."""
+    per_flop = one["cost"] / one["training_flops"]
+    low, high = (per_flop * flops for flops in one["training_flops_interval"])
+    if not low < math.inf:
+        return "no interval"
+    if high == math.inf:
+        return f"90 %: {number(low)} or more"
+    return f"90 %: {number(low)} to {number(high)}" if low else f"90 %: up to {number(high)}"
 
 
 def _unit(one: Values) -> str:

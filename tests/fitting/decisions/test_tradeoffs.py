@@ -12,6 +12,7 @@ from benchmarks.checkpoints import QUESTIONS, checkpoint_grid
 from benchmarks.worlds import surface_world
 from fitting import FitError, Fits, FittingError, Status, Surface, fit_skills, serving_optimum
 from fitting.decisions.tradeoffs import (
+    flops_reaching,
     one_run,
     pareto_front,
     sampling_laws,
@@ -86,6 +87,21 @@ def test_serving_agrees_with_the_true_surface(fits: Fits) -> None:
     assert best.params == pytest.approx(wanted.params, rel=0.15)
     assert best.saving > 0
     assert not serve(fits["code"], 1e12, loss=0.01).ok
+
+
+def test_the_flops_a_loss_takes_have_an_interval_of_one_training(fits: Fits) -> None:
+    for flops, most in ((6e18, 0.2), (1e20, 0.4)):
+        loss = SURFACES["code"].optimum(flops).loss
+        near = serve(fits["code"], 0.0, loss=loss).training_flops
+        low, high = flops_reaching(fits["code"], loss, near)
+        assert low < flops < high and math.log(high / low) < most
+        outside = flops_reaching(fits["code"], loss, 2 * high)
+        assert outside == (pytest.approx(low, rel=2e-3), 2 * high)
+    far = SURFACES["code"].optimum(1e24).loss
+    low, high = flops_reaching(fits["code"], far, 1e24)
+    assert 1e20 < low < 1e24 and high == math.inf
+    plain = fit_skills(fits.observations.frame, method="surface")["code"]
+    assert all(math.isnan(end) for end in flops_reaching(plain, far, 1e24))
 
 
 def test_serving_is_as_sure_as_the_fit_is_of_as_many_flops(fits: Fits) -> None:
