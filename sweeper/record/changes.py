@@ -147,8 +147,8 @@ def _changed_skills(
 def unmeasured(spec: Spec, ledger: Ledger) -> dict[str, list[str]]:
     """Skills of a spec that finished trials have no loss of, by trial."""
     table = ledger.observations()
-    found = table[table["status"] == "finished"].groupby("trial_id", sort=False)["skill"]
-    missing = {str(t): [s for s in spec.measured if s not in set(had)] for t, had in found}
+    found = table[table["status"] == "finished"].groupby("trial_id", sort=False)["skill"].agg(set)
+    missing = {str(t): [s for s in spec.measured if s not in had] for t, had in found.items()}
     return {trial: skills for trial, skills in missing.items() if skills}
 
 
