@@ -33,9 +33,14 @@ _SUMMARIES = (
 
 
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
-    """Rows that begin with mean, total, 25% and the like, where most rows do not."""
+    """Rows that begin with mean, total, 25% and the like, where most rows do not.
+
+    A row "best" whose figures are not all those of others is a run of that name.
+    """
     cells = frame.iloc[:, 0].astype("str").str.strip().str.lower()
-    found = cells.str.fullmatch(_SUMMARIES)
+    found, best = cells.str.fullmatch(_SUMMARIES), cells == "best"
+    for _, values in frame.select_dtypes("number").items() if best.any() else ():
+        found &= ~best | values.isna() | values.isin(values[~best])
     if found.mean() < 0.5:
         for value in cells[found].unique():
             mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")

@@ -184,6 +184,10 @@ def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     found = seen(path)
     same(found)
     assert found.excluded["reason"].str.startswith("a summary of other rows").sum() == 8
+    best = RUNS.assign(run=["best", *(f"run {i}" for i in range(27))])
+    same(seen(best[["run", *RUNS]]))
+    twice = pd.concat([best.iloc[1:], RUNS.iloc[[3]].assign(run="best")], ignore_index=True)
+    assert seen(twice[["run", *RUNS]]).excluded["row"].tolist() == [27]
     names = ["best_of_two" if i % 9 == 0 else "plain" for i in range(28)]
     same(seen(RUNS.assign(kind=names)[["kind", *RUNS]]))
 
