@@ -16,31 +16,32 @@ from fitting.reading.parts import titled
 from fitting.reading.words import parse
 
 
-def parse_json(text: str, name: str) -> tuple[pd.DataFrame, dict[int, str]]:
+def parse_json(text: str, name: str) -> tuple[pd.DataFrame, list[tuple[int, str]]]:
     """An array of objects, an object of arrays, nested or not, or one object a line.
 
     Returns:
-        The table, and lines that are no records: line number to reason.
+        The table, and lines that are no records: their numbers and what is wrong.
 
     Raises:
         TableError: it is no JSON, or holds no table.
     """
     try:
-        return _records(json.loads(text), name), {}
+        return _records(json.loads(text), name), []
     except json.JSONDecodeError as whole:
         if values := _stream(text):
-            return _records(values, name), {}
+            return _records(values, name), []
         lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
         if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
             raise TableError(
                 f"{name} is not JSON: {whole.msg} in line {whole.lineno}, column {whole.colno}"
             ) from whole
-    rows, rejected = [], {}
+    rows, rejected = [], []
     for i, line in lines:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            rejected[i] = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
+            said = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
+            rejected.append((i, said))
     return _records(rows, name), rejected
 
 
@@ -86,14 +87,14 @@ def _records(values: Any, name: str) -> pd.DataFrame:
         values = _unwrapped(values)
     if isinstance(values, list) and values and all(isinstance(v, dict) for v in values):
         if any(isinstance(v, dict) for row in values for v in row.values()):
-            return flat(pd.json_normalize(values))
-        return flat(pd.DataFrame(values))
+            return pd.json_normalize(values)
+        return pd.DataFrame(values)
     if isinstance(values, list) and values and all(isinstance(v, list) for v in values):
         head, *rows = values
         if all(isinstance(h, str) for h in head):
             return pd.DataFrame([r for r in rows if len(r) == len(head)], columns=head)
     if isinstance(values, pd.DataFrame):
-        return flat(values)
+        return values
     raise TableError(f"{name}: expected objects, an object of arrays, or one object a line")
 
 

@@ -11,9 +11,8 @@ import pandas as pd
 
 from fitting.reading.numbers import number
 from fitting.reading.reasons import FINISHED, UNFINISHED
-from fitting.reading.words import parse
+from fitting.reading.words import AMOUNTS, parse
 
-AMOUNTS = ("flops", "params", "tokens")
 SIZES = 1e13
 """Larger numbers in titles are budgets, no params (assumption)."""
 
@@ -35,7 +34,8 @@ def joined(parts: Sequence[Part], what: str) -> tuple[pd.DataFrame, list[str]]:
     largest = max((frame for _, frame in parts), key=lambda frame: frame.size)
     same = [part for part in parts if list(part[1].columns) == list(largest.columns)]
     names = ", ".join(title for title, _ in same if title)
-    note = f"{len(same)} of {len(parts)} {what} read ({names}), the others have other columns"
+    names = f" ({names})" if names else ""
+    note = f"{len(same)} of {len(parts)} {what} read{names}, the others have other columns"
     frame = titled(same) if len(same) > 1 else same[0][1]
     return frame, [note] if len(same) < len(parts) else []
 
@@ -50,8 +50,7 @@ def titled(parts: Sequence[Part]) -> pd.DataFrame:
     if name in whole or len(set(titles)) < len(titles):
         return whole
     cells = np.repeat(np.array(titles, dtype=object), [len(frame) for _, frame in parts])
-    whole.insert(0, name, cells)
-    return whole
+    return whole.assign(**{name: cells})
 
 
 def _meaning(titles: Sequence[str], whole: pd.DataFrame) -> str:

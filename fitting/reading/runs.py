@@ -145,7 +145,7 @@ class _Reader:
         self.notes = [*raw.notes, *choice.notes]
         self.units: dict[str, float] = {}
         self.out: list[tuple[Any, Any, str, str]] = [
-            (line, "", "", reason) for line, reason in raw.rejected.items()
+            (line, "", "", reason) for line, reason in raw.rejected
         ]
         self.mix_columns: str | None = choice.labels.get("mix")
 

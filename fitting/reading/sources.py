@@ -19,8 +19,8 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading.objects import flat, parse_json, parse_yaml
-from fitting.reading.parts import joined, unmerged
-from fitting.reading.text import Raw, delimited, layout, read_text
+from fitting.reading.parts import unmerged
+from fitting.reading.text import Raw, delimited, joined_raws, read_text, sampled
 
 LARGE = 20_000_000
 """Bytes from which a CSV is parsed from disk: a line that is no record ends it then."""
@@ -55,14 +55,14 @@ def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
         TableError: it is missing, empty, or holds no table.
     """
     raw = _loaded(source)
-    frame, notes = unmerged(raw.frame)
+    frame, notes = unmerged(flat(raw.frame))
     return replace(raw, frame=frame, notes=[*raw.notes, *notes])
 
 
 def _loaded(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
     """The table as it stands in its source."""
     if isinstance(source, pd.DataFrame):
-        return Raw(flat(source))
+        return Raw(source)
     if isinstance(source, Mapping):
         try:
             return Raw(pd.DataFrame(source))
@@ -72,7 +72,7 @@ def _loaded(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
     if separator and store in STORES:
         from fitting.reading import stores
 
-        return Raw(flat(stores.READERS[store](place)))
+        return Raw(stores.READERS[store](place))
     return _file(Path(source)) if str(source) != "-" else _parsed(sys.stdin.buffer.read(), "stdin")
 
 
@@ -91,7 +91,7 @@ def _file(path: Path) -> Raw:
         )
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return Raw(flat(pd.read_parquet(path)))
+            return Raw(pd.read_parquet(path))
         if path.suffix.lower() in (".csv", ".tsv") and path.stat().st_size > LARGE:
             return _large(path)
         return _parsed(path.read_bytes(), path.name)
@@ -105,9 +105,9 @@ def _large(path: Path) -> Raw:
     """A large clean file, parsed in columns without holding its text."""
     with path.open(encoding="utf-8-sig") as file:
         head = [line for line in itertools.islice(file, 50) if line.strip()]
-    separator, decimal = layout([line for line in head if not line.startswith("#")])
+    separator, decimal = sampled([line for line in head if not line.startswith("#")])
     frame = pd.read_csv(path, sep=separator, decimal=decimal, comment="#", encoding="utf-8-sig")
-    return Raw(flat(frame), decimal)
+    return Raw(frame, decimal)
 
 
 def _parsed(content: bytes, name: str) -> Raw:
@@ -116,11 +116,11 @@ def _parsed(content: bytes, name: str) -> Raw:
         if content.startswith(magic):
             content = unpack(content)
     if content.startswith(b"PAR1"):
-        return Raw(flat(pd.read_parquet(io.BytesIO(content))))
+        return Raw(pd.read_parquet(io.BytesIO(content)))
     if content.startswith(b"PK"):
         return _archive(content, name)
     if content.startswith((b"ARROW1", b"FEA1")):
-        return Raw(flat(pd.read_feather(io.BytesIO(content))))
+        return Raw(pd.read_feather(io.BytesIO(content)))
     text = _decoded(content)
     if not text.strip():
         raise TableError(f"cannot read {name}: it is empty")
@@ -164,12 +164,11 @@ def _archive(content: bytes, name: str) -> Raw:
         raise TableError(
             f"{name} is a workbook: pip install openpyxl, or save it as CSV"
         ) from error
-    parts = [
-        (title, delimited(sheet.to_csv(index=False, header=False).splitlines(), name).frame)
+    raws = [
+        (title, delimited(sheet.to_csv(index=False, header=False).splitlines(), name))
         for title, sheet in sheets.items()
         if len(sheet)
     ]
-    if not parts:
+    if not raws:
         raise TableError(f"cannot read {name}: its sheets are empty")
-    frame, notes = joined(parts, "sheets")
-    return Raw(frame, notes=notes)
+    return joined_raws(raws, "sheets")

@@ -15,10 +15,10 @@ import pandas as pd
 from fitting.errors import TableError, did_you_mean
 from fitting.reading.numbers import number, numbers
 from fitting.reading.reasons import is_blank
+from fitting.reading.words import AMOUNTS as AMOUNTS
 from fitting.reading.words import Header, parse_all
 from fitting.values import FloatArray
 
-AMOUNTS = ("flops", "params", "tokens")
 LABELS = ("skill", "trial_id", "seed", "mix", "status")
 HELPERS = (
     "step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens",

@@ -9,6 +9,8 @@ from functools import cached_property
 
 from fitting.reading.numbers import PF_DAY, SCALES, number
 
+AMOUNTS = ("flops", "params", "tokens")
+
 CONTAINERS = frozenset(
     "config summary metrics hparams args tags hp cfg data history throughput results "
     "all_results".split()
@@ -42,7 +44,7 @@ _FILLER = frozenset(
     "n num number of total count the trainable model all in m final last mean avg average overall "
     "value end lm per_token nominal target actual measured approx estimated".split()
 )
-_AMOUNTS = {
+_AMOUNT_WORDS = {
     "params": (
         frozenset({"params"}),
         _FILLER | set("non embedding excluding excl without no incl including with active size "
@@ -160,7 +162,7 @@ class Header:
                 return role
         if self.logarithm == "log10":
             return ""
-        for role, (needed, allowed) in _AMOUNTS.items():
+        for role, (needed, allowed) in _AMOUNT_WORDS.items():
             if needed & set(self.words) and set(self.words) <= needed | allowed:
                 return role if not self.evaluation and not self._component else ""
         words = set(self.words) | {re.sub(r"(?<=[a-z])\d+$", "", w) for w in self.words}  # ci95

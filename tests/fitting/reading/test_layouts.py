@@ -185,3 +185,24 @@ def test_an_amount_known_for_few_rows_is_not_filled(rows: list[int], tmp_path: P
     known = RUNS.assign(flops=RUNS["flops"].where(RUNS.index.isin(rows)))
     found = prepare(read_runs(write(tmp_path, known.to_csv(index=False))))
     assert len(found.frame) == 3 and len(found.excluded) == 12
+
+
+def test_the_mark_before_decimals_is_that_of_the_losses(tmp_path: Path) -> None:
+    """A decimal comma in a Markdown table; a list of devices beside losses with points."""
+    comma = RUNS[["loss"]].map("{:.3f}".format).map(lambda cell: cell.replace(".", ","))
+    for name, unit in (("tokens", "B"), ("params", "M")):
+        scaled = RUNS[name] / {"B": 1e9, "M": 1e6}[unit]
+        comma.insert(0, name, [f"{v:.3f}{unit}".replace(".", ",") for v in scaled])
+    same(write(tmp_path, markdown(comma, "Runs"), "runs.md"))
+    point = SIZED.assign(params=SIZED["params"] / 1e6, gpus="0,1").round(3)
+    table = point.rename(columns={"params": "params (M)"})
+    same(write(tmp_path, table.to_csv(index=False, sep="\t"), "runs.tsv"))
+
+
+def test_a_mean_below_each_of_several_tables_is_left_out(tmp_path: Path) -> None:
+    def part(table: pd.DataFrame, budget: str) -> str:
+        named = table[["params", "loss"]].assign(run=range(5))[["run", "params", "loss"]]
+        return markdown(named, budget) + "| mean | 1e8 | 3.1 |\n\n"
+
+    text = by_budget(part).replace("|\n\n| mean", "|\n| mean")
+    assert len(same(write(tmp_path, text, "runs.md")).excluded) == 3
