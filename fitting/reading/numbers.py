@@ -17,31 +17,18 @@ PF_DAY = 1e15 * 86400.0
 """FLOPs of one petaFLOP/s for a day."""
 
 SCALES = {
-    **dict.fromkeys(("k", "thousand", "thousands"), 1e3),
-    **dict.fromkeys(
-        ("m", "mm", "mt", "mil", "mio", "million", "millions", "millionen", "mega"), 1e6
-    ),
-    **dict.fromkeys(
-        (
-            "b",
-            "bn",
-            "g",
-            "bt",
-            "gt",
-            "billion",
-            "billions",
-            "giga",
-            "mrd",
-            "milliarden",
-            "milliards",
-        ),
-        1e9,
-    ),
-    **dict.fromkeys(("t", "tn", "trillion", "trillions", "tera"), 1e12),
-    **dict.fromkeys(("p", "quadrillion", "peta"), 1e15),
-    **dict.fromkeys(("e", "exa"), 1e18),
-    **dict.fromkeys(("z", "zetta"), 1e21),
-    **dict.fromkeys(("y", "yotta"), 1e24),
+    word: scale
+    for scale, words in {
+        1e3: "k thousand thousands",
+        1e6: "m mm mt mil mio mln million millions millionen mega",
+        1e9: "b bn bln g bt gt billion billions giga mrd milliarden milliards",
+        1e12: "t tn trillion trillions tera",
+        1e15: "p quadrillion peta",
+        1e18: "e exa",
+        1e21: "z zetta",
+        1e24: "y yotta",
+    }.items()
+    for word in words.split()
 }
 """What a suffix or a word multiplies by."""
 
@@ -49,10 +36,11 @@ _SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
 _UNIT = (
     r"(?:flops?|tokens?|toks?|params?|parameters?|nats?|bits?|bpb)(?:\s*/\s*(?:token|byte|tok))?"
 )
+PF_DAYS = r"(?:pf(?:lop)?s?(?:/s)?[-\s]?days?)"
 _NUMBER = re.compile(
     r"(?P<sign>[-+])?(?P<mantissa>\d[\d,._']*(?:[ ]\d{3})*(?:\.\d+)?|\.\d+)"
     r"(?:e(?P<e>[-+]?\d+)|\s*[×x*·]\s*10\s*(?:\^|\*\*)\s*(?P<ten>[-+]?\d+))?"
-    rf"\s*(?:(?P<days>pf(?:lop)?s?(?:/s)?[-\s]?days?)|(?P<scale>{_SCALE})?[\s-]*(?:{_UNIT})?"
+    rf"\s*(?:(?P<days>{PF_DAYS})|(?P<scale>{_SCALE})?[\s-]*(?:{_UNIT})?"
     r"|(?P<percent>%))"
 )
 _POWER = re.compile(
@@ -73,27 +61,26 @@ def number(text: str, *, decimal: str = ".") -> float:
         text: one cell, header unit or option.
         decimal: what the source writes before decimals; decides what 1,234 and 1.234 are.
     """
+    return _scaled(text, decimal)[0]
+
+
+def _scaled(text: str, decimal: str) -> tuple[float, bool]:
+    """A number, and whether it names its own scale (1.3B, 2×10¹⁹): no header's unit applies."""
     plain = _plain(text)
     power = _POWER.fullmatch(plain)
     if power:
-        return float(float(power["base"]) ** float(power["exponent"]))
+        return float(float(power["base"]) ** float(power["exponent"])), False
     found = _NUMBER.fullmatch(plain)
     if not found:
-        return math.inf if plain in ("inf", "infinity", "+inf", "∞") else math.nan
+        return math.inf if plain in ("inf", "infinity", "+inf", "∞") else math.nan, False
     try:
         value = float(_ungrouped(found["mantissa"], decimal))
     except ValueError:
-        return math.nan
+        return math.nan, False
     value *= 10.0 ** int(found["e"] or found["ten"] or 0) * (-1 if found["sign"] == "-" else 1)
-    if found["days"]:
-        return value * PF_DAY
-    return value / 100 if found["percent"] else value * SCALES.get(found["scale"] or "", 1.0)
-
-
-def has_scale(text: str) -> bool:
-    """Whether a cell names its own scale (1.3B, 2×10¹⁹), so that no header's unit applies."""
-    found = _NUMBER.fullmatch(_plain(text))
-    return bool(found and (found["scale"] or found["ten"] or found["days"]))
+    scale = PF_DAY if found["days"] else SCALES.get(found["scale"] or "", 1.0)
+    own = bool(found["scale"] or found["ten"] or found["days"])
+    return value / 100 if found["percent"] else value * scale, own
 
 
 def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> FloatArray:
@@ -113,10 +100,9 @@ def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> Floa
     odd &= text.str.contains(r"\d", na=False).to_numpy()
     scaled = np.zeros(len(text), dtype=bool)
     codes, distinct = pd.factorize(text[odd])
-    values = np.array([number(cell, decimal=decimal) for cell in distinct])
-    own = np.array([has_scale(cell) for cell in distinct])
     if len(distinct):
-        found[odd], scaled[odd] = values[codes], own[codes]
+        values, own = zip(*(_scaled(cell, decimal) for cell in distinct), strict=True)
+        found[odd], scaled[odd] = np.array(values)[codes], np.array(own)[codes]
     found = np.where(scaled, found, found * unit)
     return _scale_forgotten(found, scaled, text)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
-from fitting.reading.numbers import PF_DAY, SCALES, number
+from fitting.reading.numbers import PF_DAY, PF_DAYS, SCALES, number
 
 AMOUNTS = ("flops", "params", "tokens")
 
@@ -287,7 +287,7 @@ def unit_of(text: str) -> float | None:
         return SCALES[plain]
     if plain in ("", "flops", "flop", "nats/token", "#", "count"):
         return 1.0
-    if re.fullmatch(r"pf(?:lop)?s?(?:/s)?[-\s]?days?", plain):
+    if re.fullmatch(PF_DAYS, plain):
         return PF_DAY
     scaled = re.fullmatch(r"(\w+?)[-\s]?flops?", plain)
     if scaled and scaled[1] in SCALES:
