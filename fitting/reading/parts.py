@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from fitting.reading.numbers import number
+from fitting.reading.numbers import number, numbers
 from fitting.reading.reasons import FINISHED, UNFINISHED
-from fitting.reading.words import AMOUNTS, parse
+from fitting.reading.words import AMOUNTS, Header, parse
 
 SIZES = 1e13
 """Larger numbers in titles are budgets, no params (assumption)."""
+
+RATIO = (0.05, 1e4)
+"""Tokens per param of any table (assumption): what else would be outside is FLOPs."""
+
+_KINDS = {"flops": r"flop|\bc\s*=", "params": r"param|\bn\s*=", "tokens": r"tok|\bd\s*="}
 
 Part = tuple[str, pd.DataFrame]
 """A table and its title: a sheet's name, a heading, a key."""
@@ -54,20 +59,46 @@ def titled(parts: Sequence[Part]) -> pd.DataFrame:
 
 
 def _meaning(titles: Sequence[str], whole: pd.DataFrame) -> str:
-    """What titles tell apart: budgets, endings, repeats; skills where allocations return."""
+    """What titles tell apart: amounts, endings, repeats; skills where allocations return."""
     counts = [number(bare(title)) for title in titles]
+    held = {h.role: h for h in map(parse, whole) if h.role in AMOUNTS}
     if all(map(math.isfinite, counts)):
-        sizes = max(counts) < SIZES and not any(parse(c).role == "params" for c in whole)
-        return "params" if sizes else "budget"
+        middles = {role: middle(whole, header) for role, header in held.items()}
+        role = by_words(titles) or by_size(counts, middles) or "flops"
+        return "budget" if role == "flops" else role
     if {title.lower() for title in titles} <= FINISHED | UNFINISHED:
         return "status"
     if all(REPEAT.search(title.lower()) for title in titles):
         return "seed"
-    amounts = [c for c in whole if parse(c).role in AMOUNTS]
-    again = bool(amounts) and whole.duplicated(amounts).sum() * 2 >= len(whole) - len(whole) / len(
-        titles
-    )
-    return "skill" if again else "name"
+    again = whole.duplicated([h.column for h in held.values()]).sum() if held else 0
+    return "skill" if held and again * 2 >= len(whole) - len(whole) / len(titles) else "name"
+
+
+def by_words(names: Iterable[str]) -> str:
+    """The amount that numbers in titles or headers count, by the words beside all of them."""
+    kinds = ({role for role, p in _KINDS.items() if re.search(p, n, re.I)} for n in names)
+    return min(set.intersection(*kinds), default="")
+
+
+def by_size(counts: Sequence[float], held: Mapping[str, float]) -> str:
+    """The amount that numbers count, by their size; "" where it is held already.
+
+    Args:
+        held: amounts that columns hold, with their middle.
+    """
+    count = float(np.median(counts))
+    if "params" in held and "tokens" not in held:
+        found = "tokens" if RATIO[0] < count / held["params"] < RATIO[1] else "flops"
+    elif "tokens" in held and "params" not in held:
+        found = "params" if RATIO[0] < held["tokens"] / count < RATIO[1] else "flops"
+    else:
+        found = "params" if count < SIZES and "params" not in held else "flops"
+    return found if found not in held else ""
+
+
+def middle(frame: pd.DataFrame, header: Header) -> float:
+    """The median of a column, in its header's unit."""
+    return float(np.nanmedian(numbers(frame[header.column], unit=header.unit)))
 
 
 def bare(header: object) -> str:

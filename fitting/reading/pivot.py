@@ -12,7 +12,7 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.amounts import agree
 from fitting.reading.numbers import number, numbers
-from fitting.reading.parts import REPEAT, bare
+from fitting.reading.parts import REPEAT, bare, by_size, by_words, middle
 from fitting.reading.terms import AMOUNTS, Asked, listed
 from fitting.reading.words import parse
 
@@ -23,8 +23,10 @@ COUNT = 1e6
 """From here up a number in a loss's header (loss@1e18, val_loss_125M) is a budget, size or token
 count (assumption; smaller ones are steps, widths or versions)."""
 
+BUDGET = 1e16
+"""Larger numbers are FLOPs, where nothing else says so (assumption)."""
+
 _AMOUNT = re.compile(r"(?<![A-Za-z0-9.])\d[\d.]*(?:e\+?\d+|[kmbt])?(?![A-Za-z0-9.])", re.I)
-_KINDS = {"flops": r"flop|\bc\s*=", "params": r"param|\bn\s*=", "tokens": r"tok|\bd\s*="}
 
 Spread = Mapping[str, tuple[str, float | str]]
 """Column to the name that it has in the long form, and what its header tells of its rows."""
@@ -144,39 +146,27 @@ def _meaning(frame: pd.DataFrame, across: Spread) -> tuple[dict[str, str], str]:
         TableError: it cannot be told.
     """
     down = [str(c) for c in frame.columns if c not in across]
-    corner = next((c for c in down if parse(c).role in AMOUNTS), down[0] if down else "")
+    told = {c: parse(across[c][0] if c in across else c).role for c in map(str, frame.columns)}
+    corner = next((c for c in told if told[c] in AMOUNTS), down[0] if down else "")
     parts = [p for p in re.split(r"\s*(?:\\|/|\||×| by | vs\.? )\s*", corner) if p]
     roles = [role for part in parts if (role := parse(part).role)]
     if len(roles) == 2:
         return {corner: roles[0]}, roles[1]
-    for role, pattern in _KINDS.items():
-        if all(re.search(pattern, c, re.I) for c in across):
-            return {}, role
-    middle = float(np.median([float(value) for _, value in across.values()]))
-    role = parse(corner).role if corner else "params"
-    cells = numbers(frame[corner]) if corner else np.array([1e9])
-    if role not in AMOUNTS and np.isfinite(cells).all() and cells.min() > COUNT:
-        role = "flops" if cells.min() > 1e16 else "params" if middle > 1e16 else ""
-    found = _across(role, middle)
-    if not found:
-        shown = ", ".join(map(repr, list(across)[:4]))
-        raise TableError(
-            f"the headers {shown} are numbers, so this is a table of losses by {corner!r} and by "
-            "something: write what it is into the first header, such as 'flops\\params'; a grid "
-            "of learning rates by width is for `isoskill study rates`"
-        )
-    return ({corner: role} if corner and parse(corner).role != role else {}), found
-
-
-def _across(down: str, middle: float) -> str:
-    """What numbers across count, from what goes down and from their middle."""
-    if down == "flops":
-        return "params" if 1e4 < middle < 1e14 else ""
-    if down == "params":
-        return "flops" if middle > 1e16 else "tokens" if middle > 1e6 else ""
-    if down == "tokens" and middle > 1e4:
-        return "params" if middle < 1e12 else "flops"
-    return ""
+    if found := by_words(across):
+        return {}, found
+    role = told.get(corner, "")
+    counts = [float(value) for _, value in across.values()]
+    if role not in AMOUNTS and corner and numbers(frame[corner]).min() > COUNT:
+        large = numbers(frame[corner]).min() > BUDGET
+        role = "flops" if large else "params" if min(counts) > BUDGET else ""
+    if role in AMOUNTS and (found := by_size(counts, {role: middle(frame, parse(corner))})):
+        return ({corner: role} if told[corner] != role else {}), found
+    shown = ", ".join(map(repr, list(across)[:4]))
+    raise TableError(
+        f"the headers {shown} are numbers, so this is a table of losses by {corner!r} and by "
+        "something: write what it is into the first header, such as 'flops\\params'; a grid "
+        "of learning rates by width is for `isoskill study rates`"
+    )
 
 
 def _refuse_charts(frame: pd.DataFrame) -> None:

@@ -124,3 +124,29 @@ def test_lists_by_size_in_json(tmp_path: Path) -> None:
              for p, part in RUNS.groupby("params")}  # fmt: skip
     (tmp_path / "runs.json").write_text(json.dumps(lists))
     same(tmp_path / "runs.json")
+
+
+def small(over: str) -> pd.DataFrame:
+    """Four sizes on three budgets of a laptop, or on three token counts."""
+    params = np.tile([1e4, 2e4, 4e4, 8e4], 3)
+    count = np.repeat([1e11, 2e11, 4e11] if over == "flops" else [1e9, 2e9, 4e9], 4)
+    if over == "tokens":
+        params *= 5e3
+    flops = count if over == "flops" else 6 * params * count
+    loss = (1.7 + 40 / params**0.34 + 41 / (flops / 6 / params) ** 0.28).round(4)
+    return pd.DataFrame({"flops": flops, "params": params, "loss": loss, "count": count})
+
+
+@pytest.mark.parametrize(
+    ("over", "form"), [("flops", "{:g}"), ("tokens", "{:g}"), ("tokens", "{:g} tokens")]
+)
+def test_counts_above_tables_and_columns_are_told_by_what_is_there(
+    over: str, form: str, tmp_path: Path
+) -> None:
+    table = small(over)
+    wide = table.pivot(index="params", columns="count", values="loss").reset_index()
+    same(wide.rename(columns={c: form.format(c) for c in wide.columns[1:]}), table)
+    lists = {form.format(count): part[["params", "loss"]].to_dict("records")
+             for count, part in table.groupby("count")}  # fmt: skip
+    (tmp_path / "runs.json").write_text(json.dumps(lists))
+    same(tmp_path / "runs.json", table)
