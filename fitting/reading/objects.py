@@ -162,7 +162,9 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _exploded(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One row for each object in the lists of a column."""
+    """One row for each object in the lists of a column, named by its record."""
+    if not any(parse(c).role == "trial_id" for c in frame):
+        frame = frame.assign(run=range(len(frame)))
     rows = frame.explode(column, ignore_index=True)
     inner = pd.json_normalize([c if isinstance(c, dict) else {} for c in rows.pop(column)])
     if any(parse(c).role == "loss" for c in inner):

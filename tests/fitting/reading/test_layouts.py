@@ -206,3 +206,15 @@ def test_a_mean_below_each_of_several_tables_is_left_out(tmp_path: Path) -> None
 
     text = by_budget(part).replace("|\n\n| mean", "|\n| mean")
     assert len(same(write(tmp_path, text, "runs.md")).excluded) == 3
+
+
+def test_evaluations_on_the_way_of_a_trainer_are_checkpoints(tmp_path: Path) -> None:
+    """A list of the states that the Hugging Face trainer saves, with sizes beside the log."""
+    states = [
+        {"num_params": n, "num_input_tokens_seen": t, "log_history": [
+            {"loss": 5.0, "step": 10}, {"eval_loss": loss + 0.5, "step": 50},
+            {"loss": loss - 0.1, "step": 100}, {"eval_loss": loss, "step": 100}]}
+        for n, t, loss in SIZED.to_numpy()
+    ]  # fmt: skip
+    found = same(write(tmp_path, json.dumps(states), "runs.json"))
+    assert found.frame["trial_id"].nunique() == 15
