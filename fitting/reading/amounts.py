@@ -52,7 +52,8 @@ def agree(one: FloatArray, other: FloatArray) -> bool:
 
 def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     """Columns that may be this amount; short names only where no long one is there."""
-    found = [h for h in sheet.of(role, choice.used()) if sheet.numeric(h)]
+    used = choice.used() - {choice.labels.get("trial_id")}  # a size may name its one training
+    found = [h for h in sheet.of(role, used) if sheet.numeric(h)]
     found = [h for h in found if not _is_numbering(sheet.numbers(h))]
     found = [h for h in found if h.key != "model" or _is_text(sheet.frame[h.column])]
     exact = [h for h in found if h.column == role]

@@ -74,7 +74,7 @@ class Logs:
         return count["max"].to_numpy(), said
 
 
-def find_logs(wide: pd.DataFrame) -> Logs:
+def find_logs(wide: pd.DataFrame, *, named: bool = False) -> Logs:
     """Recognise trainings that have several rows.
 
     A name that returns with other token counts is one training, unless it only says the size;
@@ -84,9 +84,11 @@ def find_logs(wide: pd.DataFrame) -> Logs:
 
     Args:
         wide: params, tokens, flops, and skill, trial_id, step where known; in the file's order.
+        named: whether the caller said which column names a run.
     """
     progress = _progress(wide)
-    named = "trial_id" in wide and bool(wide["trial_id"].notna().all()) and not _only_size(wide)
+    given = "trial_id" in wide and bool(wide["trial_id"].notna().all())
+    named = given and (named or not _only_size(wide))
     skill = pd.factorize(wide["skill"])[0] if "skill" in wide else np.zeros(len(wide), dtype=int)
     size = wide["params"].to_numpy(float)
     if named:
@@ -101,6 +103,27 @@ def find_logs(wide: pd.DataFrame) -> Logs:
         run = _numbered(wide["params"], skill)
         found = _spaced_evenly(run, progress, most=math.inf)
     return Logs(run, found[run], progress, named)
+
+
+def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
+    """Say where every size stands at the same token counts, as checkpoints do and ladders may.
+
+    Args:
+        rows: params, tokens, skill, mix, and trial_id where known.
+        column: of the params.
+    """
+    first = rows[(rows["skill"] == rows["skill"].iloc[0])]
+    if "trial_id" in first and not first["trial_id"].duplicated().any():
+        return []
+    sizes = first["params"].nunique()
+    counts = len(np.unique(group_budgets(first["tokens"], tolerance=ROUNDED)))
+    if sizes < 2 or counts < SHARES or len(first) != sizes * counts:
+        return []
+    return [
+        f"each of {sizes} sizes stands at the same {counts} token counts: taken as a training for "
+        "each. If they are checkpoints of one training of each size, --columns "
+        f"'trial_id={column}' keeps the last of them"
+    ]
 
 
 def _numbered(names: pd.Series, skill: IntArray) -> IntArray:

@@ -10,6 +10,7 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.amounts import agree, find_amounts
 from fitting.reading.numbers import number, numbers
+from fitting.reading.reasons import tells_endings
 from fitting.reading.terms import (
     AMOUNTS,
     BATCHES,
@@ -52,6 +53,8 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
     _find_labels(sheet, choice, asked)
     find_losses(sheet, choice, asked)
     find_amounts(sheet, choice, asked)
+    if "tokens" in choice.amounts and "tokens" not in asked:
+        _ask_of_repeats(sheet, choice)
     _derive_tokens(sheet, choice)
     _require(sheet, choice)
     return choice
@@ -86,6 +89,8 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             choice.identities = [h.column for h in found]
         elif role == "status":
             choice.endings = [h.column for h in found if not _holds_parts(sheet.frame[h.column])]
+            choice.endings += [h.column for h in sheet.of("remark", choice.used())
+                               if tells_endings(sheet.frame[h.column])]  # fmt: skip
         elif found:
             choice.labels[role] = found[0].column
 
@@ -115,6 +120,9 @@ def _find_batches(sheet: Sheet, choice: Choice) -> None:
     for role, keys in (("batch_size", BATCHES), ("sequence", SEQUENCES)):
         if role not in choice.labels and (found := of(keys)):
             choice.labels[role] = found[0]
+            if role == "batch_size" and _counts_tokens(sheet, found[0]):
+                choice.labels["batch_tokens"] = choice.labels.pop(role)
+                return
     parts, devices = of(PARTS), of(DEVICES)
     if not parts or of(WHOLE_BATCHES) or not choice.amounts:
         return
@@ -126,9 +134,40 @@ def _find_batches(sheet: Sheet, choice: Choice) -> None:
     )
 
 
+MOST_SEQUENCES = 32_000
+"""Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
+
+
+def _counts_tokens(sheet: Sheet, column: str) -> bool:
+    """Whether a batch is given in tokens, by its words or by its size."""
+    header = next(h for h in sheet.headers if h.column == column)
+    said = sheet.frame[column].astype("str").str.contains("tok").any()
+    return bool(said or np.nanmedian(sheet.numbers(header)) > MOST_SEQUENCES)
+
+
+def _ask_of_repeats(sheet: Sheet, choice: Choice) -> None:
+    """Refuse the tokens of a data set that was seen several times, where no FLOPs tell."""
+    taken, epochs = choice.amounts["tokens"].column, choice.labels.get("epochs", "")
+    header = next((h for h in sheet.headers if h.column == taken), None)
+    if not header or not epochs or "flops" in choice.amounts:
+        return
+    seen = numbers(sheet.frame[epochs], decimal=sheet.decimal)
+    if {"dataset", "data"} & set(header.words) and (np.abs(np.log(seen)) > REPEATED).any():
+        raise TableError(
+            f"{taken!r} may be the tokens of a data set that was seen {epochs!r} times: "
+            f"--columns 'tokens={taken}*{epochs}', or --columns 'tokens={taken}' if they are all "
+            "that were seen"
+        )
+
+
+REPEATED = 0.01
+"""Epochs nearer to 1 in their logarithm are one (assumption)."""
+
+
 def _holds_parts(cells: pd.Series) -> bool:
-    """Whether figures are no codes: a final loss, a share of the way."""
-    return pd.api.types.is_float_dtype(cells) and bool((cells.dropna() % 1 != 0).any())
+    """Whether figures are no codes and no shares of the way: a final loss."""
+    parts = pd.api.types.is_float_dtype(cells) and bool((cells.dropna() % 1 != 0).any())
+    return parts and cells.max() not in (1, 100)
 
 
 def _is_measure(sheet: Sheet, header: Header) -> bool:
@@ -160,7 +199,7 @@ def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
 
 def _loss_term(header: Header) -> Term:
     """A loss in nats: perplexities are turned."""
-    return Term(header.column, "log") if header.kind == "perplexity" else Term(header.column)
+    return Term(header.column, "log" if header.kind.startswith("perplexity") else "times")
 
 
 def _best(sheet: Sheet, found: list[Header]) -> list[Header]:

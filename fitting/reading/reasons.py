@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.reading.words import parse
+
 FINISHED = frozenset(
     "ok done finished finish complete completed success succeeded terminated passed true yes y "
     "good valid converged healthy".split()
@@ -19,6 +21,9 @@ UNFINISHED = frozenset(
     "queued waiting timeout cancelled canceled aborted preempted scheduled stopped interrupted "
     "unfinished paused started submitted false incomplete no n bad invalid broken".split()
 )
+
+_BROKEN = frozenset("diverged crashed failed nan oom killed aborted exploded".split())
+"""First words of a remark that leave a row out."""
 
 _SIGNS = {**dict.fromkeys("✅✔✓☑", "ok"), **dict.fromkeys("❌✗✘✖💥☠", "failed")}
 _ILL = frozenset("failed crashed diverged oom excluded exclude".split())
@@ -49,7 +54,11 @@ def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
 def tells_endings(status: pd.Series) -> bool:
     """Whether a column's words say how runs ended; any other column refuses no row."""
     first = _first_words(status)[~is_blank(status)]
-    return bool(first.isin(FINISHED | UNFINISHED).any())
+    return bool(first.isin(_BROKEN if _is_remark(status) else FINISHED | UNFINISHED).any())
+
+
+def _is_remark(cells: pd.Series) -> bool:
+    return parse(cells.name).role == "remark"
 
 
 def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
@@ -57,6 +66,7 @@ def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
     first, blank = _first_words(status), is_blank(status)
     known = first.isin(FINISHED | UNFINISHED)[~blank]
     left = ~first.isin(FINISHED) if known.mean() > 0.5 else first.isin(UNFINISHED)
+    left = first.isin(_BROKEN) if _is_remark(status) else left
     state = status.astype("str").str.strip().str.lower()
     for value in state[left & ~blank].unique():
         name = "status" if "stat" in str(status.name).lower() else status.name
@@ -78,8 +88,8 @@ def _first_words(status: pd.Series) -> pd.Series:
 def _coded(word: pd.Series, state: pd.Series, name: str) -> pd.Series:
     """Words, and what 0, 1, shares in per cent and exit codes come to."""
     figure = pd.to_numeric(state.str.rstrip("%"), errors="coerce")
-    per_cent = state.str.endswith("%").any()
-    if not (per_cent or name == "exit_code" or set(figure.dropna()) <= {0.0, 1.0}):
+    shares = state.str.endswith("%").any() or figure.max() in (1, 100)
+    if not (shares or name == "exit_code" or not figure.any()):
         return word
     usual = figure.mode().iloc[:1].tolist()  # status 0 may be a zero exit, or one that is not done
     good = figure.isin({"exit_code": [0], "status": usual, "state": usual}.get(name, [1, 100]))

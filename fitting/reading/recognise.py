@@ -40,6 +40,9 @@ TUNED = frozenset(
 EPOCHS = 4.0
 """Repeats up to which repeated tokens are as good as new ones (Muennighoff et al. 2023)."""
 
+RISE = 1.05
+"""By so much more loss at the most compute than at the least is no noise (assumption)."""
+
 MAX_NATS = float(np.log(262_144))
 """Loss per token of guessing evenly, at the largest vocabulary in use (Gemma's 262,144)."""
 
@@ -224,13 +227,16 @@ def what_losses_are(
             f"{log if np.log(loss.max()) < MAX_NATS else 'If'} a sum over tokens, divide by their "
             f"number or its column: --columns 'loss={column}/{counts[0] if counts else 100_000}'"
         )
-    if _rises(rows):
+    rising = _rising(rows)
+    if len(rising) * 2 > len(middle):
         top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
         said = f"{column} rises with compute, as accuracies do and losses do not"
         if top:
             raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
         return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
                 "is above 0: give the loss itself"]  # fmt: skip
+    if rising:
+        return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
     if loss.max() < 1.4:
         return [
             f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
@@ -240,18 +246,17 @@ def what_losses_are(
     return []
 
 
-def _rises(rows: pd.DataFrame) -> bool:
-    """Whether the middle loss rises over five or more steps of compute, or at every of three."""
+def _rising(rows: pd.DataFrame) -> list[str]:
+    """Skills whose middle loss rises over five or more steps of compute, or at each of three."""
     budgets = np.log(rows["flops"]).round(2)  # derived ones differ in the last digits
     bins = min(6, budgets.nunique())
     if bins < 3:
-        return False
+        return []
     ranks = budgets.rank(method="dense")
     cut = np.ceil(ranks / ranks.max() * bins)
-    middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0)
-    steps = middle.apply(lambda s: bool((np.diff(s.to_numpy()) > 0).all()))
-    gains = middle.apply(lambda s: float(s.iloc[-1] / s.iloc[0]))
-    return bool(steps.mean() > 0.5 and gains.median() > 1.05)
+    middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0, sort=False)
+    return [str(skill) for skill, steps in middle
+            if (np.diff(steps) > 0).all() and steps.iloc[-1] > RISE * steps.iloc[0]]  # fmt: skip
 
 
 _OPERATORS = {

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading import recognise
-from fitting.reading.checkpoints import Logs, find_logs
+from fitting.reading.checkpoints import Logs, at_the_same_counts, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
@@ -41,6 +41,8 @@ _DERIVED = {
     "tokens": "flops/(6 params)",
     "params": "flops/(6 tokens)",
 }
+
+_LOSS_UNITS = {"": "nats", "perplexity per token": "nats"}
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ class _Reader:
             (line, "", "", reason) for line, reason in raw.rejected
         ]
         self.mix_columns: str | None = choice.labels.get("mix")
+        self.named = "trial_id" in choice.labels
 
     def runs(self) -> Runs:
         """All steps, in order."""
@@ -234,7 +237,9 @@ class _Reader:
 
     def _long(self, wide: pd.DataFrame) -> pd.DataFrame:
         """One row per (row, loss): the last checkpoint of each run, without missing losses."""
-        logs = find_logs(self._complete(wide)) if self.recognised and len(wide) else None
+        logs = None
+        if self.recognised and len(wide):
+            logs = find_logs(self._complete(wide), named=self.named)
         parts = [self._of_loss(wide, name, term, logs)
                  for name, term in self.choice.losses.items()]  # fmt: skip
         return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
@@ -317,13 +322,28 @@ class _Reader:
             counts = [h.column for h in map(parse, self.frame) if h.evaluation and h.words[-1:] ==
                       ("tokens",)]  # fmt: skip
             self.notes += recognise.what_losses_are(rows, kind, str(term), counts)
-        elif kind == "perplexity":
-            self.notes.append(f"{term.column} is perplexity: its logarithm is in nats per token")
+        elif kind.startswith("perplexity"):
+            unit = kind.replace("perplexity", "nats")
+            self.notes.append(f"{term.column} is perplexity: its logarithm is in {unit}")
+        size = str(self.choice.amounts.get("params", "params"))
+        if size in self.frame:
+            self.notes += at_the_same_counts(rows, size)
+        self._judge_experts(size)
         if "epochs" in rows:
             self.notes += recognise.repeats_of_data(rows["epochs"].to_numpy(float))
         elif "unique_tokens" in rows:
             self.notes += recognise.repeats_of_data(
                 (rows["tokens"] / rows["unique_tokens"]).to_numpy(float)
+            )
+
+    def _judge_experts(self, size: str) -> None:
+        """A note on tokens that are had from FLOPs, where params may count all experts."""
+        experts = [c for c in map(str, self.frame) if {"experts", "moe"} & set(parse(c).words)]
+        if experts and "tokens" not in self.choice.amounts and parse(size).kind != "active":
+            self.notes.append(
+                f"{experts[0]} tells of a mixture of experts: if {size} counts all of them, there "
+                "were more tokens than flops/(6 params); --columns tokens=COLUMN, or "
+                "params=COLUMN of the active ones"
             )
 
     # --- results ---
@@ -346,7 +366,7 @@ class _Reader:
 
     def _read(self, rows: pd.DataFrame) -> dict[str, Any]:
         """What was taken from where."""
-        choice = self.choice
+        choice, kind = self.choice, self.choice.kind
         terms = list(choice.losses.values())
         units = {role: term.number * self.units.get(role, 1.0)
                  for role, term in choice.amounts.items() if term.how == "times"}  # fmt: skip
@@ -360,7 +380,7 @@ class _Reader:
             "trial_id": choice.labels.get("trial_id"),
             "mix": self.mix_columns if "mix" in rows and rows["mix"].nunique() > 1 else None,
             "units": {role: unit for role, unit in units.items() if unit != 1},
-            "loss_unit": "nats" if choice.kind in ("nats", "perplexity", "") else choice.kind,
+            "loss_unit": _LOSS_UNITS.get(kind, kind.replace("perplexity", "nats")),
             "tokenizers": recognise.tokenizers(self.frame),
             "ignored": [str(c) for c in self.frame.columns if c not in used],
         }  # fmt: skip

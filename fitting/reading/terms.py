@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,7 +181,7 @@ class Sheet:
         self.names = [h.column for h in self.headers]
         self._parsed: dict[str, FloatArray] = {}
 
-    def of(self, role: str, used: set[str]) -> list[Header]:
+    def of(self, role: str, used: Collection[str | None]) -> list[Header]:
         """Headers of one role that nothing has been taken from."""
         return [h for h in self.headers if h.role == role and h.column not in used]
 

@@ -206,7 +206,7 @@ def _refuse_twice(head: list[str]) -> None:
 def _decimal(head: list[str], rows: Sequence[list[str]]) -> str:
     """The mark before decimals: as losses have it, which are no thousands; else as most cells."""
     heads = [parse(h) for h in head]
-    losses = [i for i, h in enumerate(heads) if h.role == "loss" and h.kind != "perplexity"]
+    losses = [i for i, h in enumerate(heads) if h.role == "loss" and "perp" not in h.kind]
     own = [_LOSS.fullmatch(row[i]) for row in rows for i in losses if i < len(row)]
     other = [_DECIMAL.fullmatch(c) for row in rows for c in row if not _GROUPED.fullmatch(c)]
     for found in (own, other):

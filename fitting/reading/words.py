@@ -72,8 +72,10 @@ _NAMES = {
                     "job_id run_path path exp_name mlflow_run_name hash".split()),
     "seed": set("seed random_seed init_seed replicate rep data_seed".split()),
     "mix": set("mix data_mix mixture data_mixture".split()),
-    "status": set("status state run_state exit_code outcome progress final finished completed "
-                  "succeeded success failed crashed diverged oom excluded exclude".split()),
+    "status": set("status state run_state job_state job_status exit_code outcome progress done ok "
+                  "final finished completed converged succeeded success failed crashed diverged "
+                  "oom excluded exclude".split()),
+    "remark": set("note notes comment comments remark remarks".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
                 "n_steps num_iterations training_steps optimizer_step trainer_global_step "
                 "max_iters max_steps total_steps".split()),
@@ -81,11 +83,12 @@ _NAMES = {
     "unique_tokens": set("unique_tokens dataset_tokens unique_data".split()),
     "tokens_per_param": set("tokens_per_param tokens_per_params tpp token_param_ratio "
                             "tokens_params_ratio tokens_params t_p d_n tokens_n".split()),
-    "batch_tokens": set("batch_tokens tokens_per_batch tokens_per_step total_batch_size "
-                        "global_batch_tokens tokens_per_iter batch_size_tokens".split()),
+    "batch_tokens": set("batch_tokens tokens_per_batch tokens_per_step tokens_step "
+                        "total_batch_size global_batch_tokens tokens_per_iter "
+                        "batch_size_tokens".split()),
 }  # fmt: skip
 _LOSSES = frozenset({"loss", "nll", "perplexity"})
-_TEXT = frozenset("byte bytes character characters char chars token tokens".split())
+_TEXT = frozenset("byte bytes character characters char chars word words token tokens".split())
 """What bits are of where they are a loss."""
 
 _METRICS = frozenset(
@@ -94,7 +97,7 @@ _METRICS = frozenset(
 )
 _TRAINING = frozenset("train training".split())
 _LOSS_WORDS = frozenset(
-    "l per bits byte character cross entropy exp log ln token tokens best min negative "
+    "l per bits byte character word cross entropy exp log ln log2 token tokens best min negative "
     "likelihood".split()
 )
 _OF_A_RUN = frozenset(
@@ -106,9 +109,10 @@ _NOT_A_LOSS = frozenset(
     "scale std stderr se sem err error ci var z aux router balance balancing load grad norm "
     "weight delta diff gap ratio time count rank threshold kl regularization mtp curve spike "
     "spikes coef coefficient log10 lower upper predicted prediction pred fitted hat residual "
-    "irreducible reducible distill distillation".split()
+    "irreducible reducible distill distillation δ vs versus improvement reduction gain change "
+    "decrease increase excess regret penalty".split()
 )
-"""Bounds, predictions and parts of a loss."""
+"""Bounds, predictions, differences and parts of a loss."""
 
 _OTHERS = frozenset(
     "lo hi low high expected fit baseline teacher kd init initial start first prev previous "
@@ -164,7 +168,7 @@ class Header:
             return ""
         for role, (needed, allowed) in _AMOUNT_WORDS.items():
             if needed & set(self.words) and set(self.words) <= needed | allowed:
-                return role if not self.evaluation and not self._component else ""
+                return "" if self.evaluation or self._component or "%" in self.column else role
         words = set(self.words) | {re.sub(r"(?<=[a-z])\d+$", "", w) for w in self.words}  # ci95
         measure = "metric" if words & _METRICS else ""
         if words & _NOT_A_LOSS or (words & _STEPS and not words & {"final", "last"}):
@@ -214,14 +218,14 @@ class Header:
 
     @cached_property
     def kind(self) -> str:
-        """Of a loss: nats, bits (per byte, ...), perplexity; of params: active, body, total; of
+        """Of a loss: nats, bits or perplexity (per byte, ...); of params: active, body, total; of
         flops: forward."""
         words = set(self.words)
         if words & _LOSSES or words & {"bits", "l"}:
-            if words & {"perplexity", "exp"} and not words & {"log", "ln"}:
-                return "perplexity"
             per = next((f" per {w.rstrip('s')}" for w in self.words if w in _TEXT), "")
-            return f"bits{per}" if "bits" in words else "nats"
+            if words & {"perplexity", "exp"} and not words & {"log", "ln", "log2"}:
+                return f"perplexity{per or ' per token'}"
+            return f"bits{per}" if words & {"bits", "log2"} else "nats"
         if "active" in words:
             return "active"
         if words & {"forward", "fwd"}:

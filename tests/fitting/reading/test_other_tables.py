@@ -154,6 +154,13 @@ def test_tokens_from_steps_of_sequences() -> None:
         ("is_final", "True", "False"),
         ("outcome", "success", "diverged"),
         ("progress", "100%", "43%"),
+        ("progress", "1.0", "0.43"),
+        ("% done", "100", "43"),
+        ("ok?", "✅", "❌"),
+        ("converged", "yes", "no"),
+        ("job_state", "COMPLETED", "PREEMPTED"),
+        ("Comment", "with muon", "diverged, restarted"),
+        ("notes", "", "NaN at step 900"),
     ],
 )
 def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path) -> None:
@@ -237,6 +244,26 @@ def test_a_seed_of_its_own_is_no_duplicate_and_of_a_resumed_run_the_last_row_cou
     assert len(seen(pd.concat([named, named.iloc[:3].assign(seed=1)])).frame) == 31
     early = named.iloc[:3].assign(loss=3.9)
     same(seen(pd.concat([early, named], ignore_index=True)))
+
+
+def test_remarks_that_speak_of_no_break_leave_no_row_out() -> None:
+    remarks = ["no warmup", "bad seed?", "finished late", "running mean of 3"] * 7
+    found = read_runs(RUNS.assign(notes=remarks))
+    assert len(found.table) == 28 and found.read["ignored"] == ["notes"] and not found.notes
+
+
+def test_sizes_at_the_same_token_counts_may_be_checkpoints_and_can_be_said_to_be() -> None:
+    params = np.repeat(np.geomspace(7e7, 1.4e9, 5), 4)
+    tokens = np.tile([2e9, 16e9, 64e9, 300e9], 5)
+    loss = 1.7 + 400 / params**0.34 + 410 / tokens**0.28
+    table = pd.DataFrame({"params": params, "tokens": tokens, "loss": loss})
+    table["model"] = [f"pythia-{p / 1e6:.0f}m" for p in params]
+    for given in (table, table.rename(columns={"model": "run_id"})):
+        found = read_runs(given)
+        assert len(found.table) == 20 and "--columns 'trial_id=params'" in found.notes[0]
+        last = read_runs(given, {"trial_id": "params"})
+        assert list(last.table["tokens"]) == [300e9] * 5
+    assert not read_runs(table.assign(run=range(20))).notes
 
 
 def checkpoints(share: list[float]) -> pd.DataFrame:

@@ -84,3 +84,26 @@ def test_parts_of_a_step_are_asked_about(batch: str) -> None:
 
 def test_epochs_of_a_data_set() -> None:
     tokens(SIZES.assign(epochs=RUNS["tokens"] / 1e9, unique_tokens=1e9))
+
+
+@pytest.mark.parametrize("size", ["batch_size", "Batch (k tokens)", "0.5M tokens"])
+def test_a_batch_that_counts_tokens_is_not_multiplied_by_the_sequence(size: str) -> None:
+    name, batch = {"batch_size": (size, 524288), "0.5M tokens": ("batch", "0.524288M tokens"),
+                   "Batch (k tokens)": (size, 524.288)}[size]  # fmt: skip
+    tokens(SIZES.assign(steps=RUNS["tokens"] / 524288, seq_len=LENGTH, **{name: batch}))
+
+
+@pytest.mark.parametrize("name", ["Dataset size (tokens)", "data_tokens"])
+def test_a_data_set_seen_several_times_is_asked_about(name: str) -> None:
+    table = SIZES.assign(**{name: RUNS["tokens"] / 4, "epochs": 4})
+    said = remedies(table)
+    tokens(table, said[0])
+    tokens(RUNS[["params", "loss"]].assign(**{name: RUNS["tokens"]}, epochs=4), said[1])
+    tokens(RUNS.rename(columns={"tokens": name}).assign(epochs=1))
+
+
+def test_tokens_of_a_mixture_of_experts_from_its_flops_are_doubted() -> None:
+    table = SIZES.assign(flops=6 * RUNS["params"] * RUNS["tokens"], num_experts=8)
+    assert any("mixture of experts" in note for note in read_runs(table).notes)
+    active = table.rename(columns={"params": "active_params"})
+    assert not read_runs(active).notes

@@ -139,3 +139,35 @@ def test_a_table_without_names(tmp_path: Path) -> None:
 
 def test_a_header_that_holds_a_long_number_is_no_power_of_ten() -> None:
     same(SIZED.assign(**{"tokens_10" + "9" * 400: 1.0}))
+
+
+@pytest.mark.parametrize(
+    "beside", ["Δ loss", "loss_vs_baseline", "loss improvement", "excess_loss", "loss reduction %"]
+)
+def test_a_difference_of_losses_is_no_loss(beside: str) -> None:
+    assert read_runs(SIZED.assign(**{beside: 0.1}).rename(columns={"loss": "val_loss"})).read[
+        "loss"
+    ] == "val_loss"  # fmt: skip
+
+
+def test_one_text_in_several_units_is_one_skill() -> None:
+    harness = RUNS[["params", "tokens"]].assign(**{
+        "wikitext/word_perplexity": np.exp(1.3 * RUNS["loss"]),
+        "wikitext/bits_per_byte": RUNS["loss"],
+    })  # fmt: skip
+    assert read_runs(harness).read["loss"] == "wikitext/bits_per_byte"
+    words = read_runs(harness.drop(columns="wikitext/bits_per_byte"))
+    assert words.read["loss_unit"] == "nats per word" and "nats per word" in words.notes[0]
+
+
+def test_logarithms_to_two_are_bits() -> None:
+    bits = RUNS[["params", "tokens"]].assign(**{"log2 ppl": RUNS["loss"] / np.log(2)})
+    found = read_runs(bits)
+    assert found.read["loss_unit"] == "bits" and found.read["loss"] == "log2 ppl"
+    np.testing.assert_allclose(found.table["loss"], bits["log2 ppl"])
+
+
+def test_one_skill_that_rises_is_named() -> None:
+    rising = SIZED.assign(skill="mmlu", loss=1 - RUNS["loss"] / 10)
+    found = read_runs(pd.concat([SIZED.assign(skill="code"), rising, SIZED.assign(skill="math")]))
+    assert any(note.startswith("mmlu: rises with compute") for note in found.notes)
