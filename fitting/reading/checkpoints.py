@@ -105,27 +105,6 @@ def find_logs(wide: pd.DataFrame, *, named: bool = False) -> Logs:
     return Logs(run, found[run], progress, named)
 
 
-def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
-    """Say where every size stands at the same token counts, as checkpoints do and ladders may.
-
-    Args:
-        rows: params, tokens, skill, mix, and trial_id where known.
-        column: of the params.
-    """
-    first = rows[(rows["skill"] == rows["skill"].iloc[0])]
-    if "trial_id" in first and not first["trial_id"].duplicated().any():
-        return []
-    sizes = first["params"].nunique()
-    counts = len(np.unique(group_budgets(first["tokens"], tolerance=ROUNDED)))
-    if sizes < 2 or counts < SHARES or len(first) != sizes * counts:
-        return []
-    return [
-        f"each of {sizes} sizes stands at the same {counts} token counts: taken as a training for "
-        "each. If they are checkpoints of one training of each size, --columns "
-        f"'trial_id={column}' keeps the last of them"
-    ]
-
-
 def _numbered(names: pd.Series, skill: IntArray) -> IntArray:
     """A number for each name and skill."""
     run = pd.factorize(names)[0] * (int(skill.max(initial=0)) + 1) + skill

@@ -11,9 +11,9 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.amounts import find_amounts
 from fitting.reading.columns import find_losses
+from fitting.reading.conditions import kept_rows
 from fitting.reading.numbers import number
 from fitting.reading.parts import bare
-from fitting.reading.runs import kept_rows
 from fitting.reading.sources import load
 from fitting.reading.terms import Asked, Choice, Sheet, known_roles, quoted
 from fitting.reading.words import Header, parse

@@ -1,15 +1,13 @@
-"""What rows are: separate experiments, a grid of hyperparameters; and what losses are."""
+"""What rows are: runs of one name, separate experiments, a grid of hyperparameters."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.errors import TableError
 from fitting.reading.numbers import numbers
 from fitting.reading.words import parse
 from fitting.values import FloatArray
@@ -36,15 +34,6 @@ TUNED = frozenset(
     "sigma momentum clip grad_clip width_mult eps".split()
 )
 """Columns of a hyperparameter grid."""
-
-EPOCHS = 4.0
-"""Repeats up to which repeated tokens are as good as new ones (Muennighoff et al. 2023)."""
-
-RISE = 1.05
-"""By so much more loss at the most compute than at the least is no noise (assumption)."""
-
-MAX_NATS = float(np.log(262_144))
-"""Loss per token of guessing evenly, at the largest vocabulary in use (Gemma's 262,144)."""
 
 
 def identity(frame: pd.DataFrame, params: FloatArray, candidates: Sequence[str]) -> str | None:
@@ -179,115 +168,3 @@ def _scattered(loss: FloatArray, allocation: npt.NDArray[np.intp]) -> bool:
     if len(several) * 2 < len(groups):
         return False
     return float(((several["max"] / several["min"]) - 1).median()) > 3 * SEED_SPREAD
-
-
-def repeats_of_data(epochs: FloatArray) -> list[str]:
-    """Say where data was repeated more than `EPOCHS` times."""
-    many = epochs > EPOCHS
-    if not many.any():
-        return []
-    return [
-        f"{int(many.sum())} of {len(epochs)} rows repeat their data more than {EPOCHS:g} times "
-        f"(up to {np.nanmax(epochs):.3g}): repeated tokens teach less than new ones (Muennighoff "
-        "et al. 2023), which no law of params and tokens holds: the likely cause of a misfit; "
-        "to leave them out: --where 'epochs<=4'"
-    ]
-
-
-def what_losses_are(
-    rows: pd.DataFrame, kind: str, column: str, counts: Sequence[str] = ()
-) -> list[str]:
-    """Notes on losses that are not nats per token, and refusals of what is no loss.
-
-    Args:
-        counts: columns that may count the tokens of an evaluation.
-
-    Raises:
-        TableError: the numbers are no losses; the message says what to type.
-    """
-    loss = rows["loss"].to_numpy(float)
-    if kind.startswith("bits"):
-        return [
-            f"{column} is in {kind}, and so are the losses below; sizes and tokens do not "
-            "depend on it"
-        ]
-    middle = rows.groupby("skill", sort=False)["loss"].median()
-    large = [str(skill) for skill in middle.index[middle > MAX_NATS]]
-    if 0 < len(large) < len(middle):
-        return [
-            f"{', '.join(large[:4])}: losses above that of guessing ({MAX_NATS:.3g} nats per "
-            "token): sums over tokens, or perplexities? Best sizes do not depend on a factor; "
-            "losses and what a wrong size costs are in its own unit"
-        ]
-    if large:
-        log = f"If a perplexity: --columns 'loss=log({column})'; if"
-        raise TableError(
-            f"{column} lies between {loss.min():.4g} and {loss.max():.4g}, above the loss of "
-            f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. "
-            f"{log if np.log(loss.max()) < MAX_NATS else 'If'} a sum over tokens, divide by their "
-            f"number or its column: --columns 'loss={column}/{counts[0] if counts else 100_000}'"
-        )
-    rising = _rising(rows)
-    if len(rising) * 2 > len(middle):
-        top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
-        said = f"{column} rises with compute, as accuracies do and losses do not"
-        if top:
-            raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
-        return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
-                "is above 0: give the loss itself"]  # fmt: skip
-    if rising:
-        return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
-    if loss.max() < 1.4:
-        return [
-            f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
-            "bits per byte, perhaps. Sizes and tokens do not depend on the unit; expected losses "
-            "are in the table's own"
-        ]
-    return []
-
-
-def _rising(rows: pd.DataFrame) -> list[str]:
-    """Skills whose middle loss rises over five or more steps of compute, or at each of three."""
-    budgets = np.log(rows["flops"]).round(2)  # derived ones differ in the last digits
-    bins = min(6, budgets.nunique())
-    if bins < 3:
-        return []
-    ranks = budgets.rank(method="dense")
-    cut = np.ceil(ranks / ranks.max() * bins)
-    middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0, sort=False)
-    return [str(skill) for skill, steps in middle
-            if (np.diff(steps) > 0).all() and steps.iloc[-1] > RISE * steps.iloc[0]]  # fmt: skip
-
-
-_OPERATORS = {
-    "<=": np.less_equal, ">=": np.greater_equal, "!=": np.not_equal,
-    "<": np.less, ">": np.greater, "=": np.equal,
-}  # fmt: skip
-
-
-def where(frame: pd.DataFrame, conditions: str, decimal: str) -> pd.DataFrame:
-    """Rows for which all of COLUMN<=NUMBER, COLUMN=VALUE, ... hold.
-
-    Raises:
-        TableError: not of this form, no such column, or no row left.
-    """
-    mask = np.ones(len(frame), dtype=bool)
-    for item in re.split(r",(?=[^,]*?(?:<=|>=|!=|<|>|=))", conditions):
-        found = re.fullmatch(r"\s*(.+?)\s*(<=|>=|!=|<|>|={1,2})\s*(.*?)\s*", item)
-        if not found or found[1] not in frame:
-            raise TableError(
-                f"--where {item!r}: write COLUMN<=NUMBER or COLUMN=VALUE; columns: "
-                f"{', '.join(map(str, frame.columns[:30]))}"
-            )
-        value = numbers(pd.Series([found[3]]), decimal=decimal)[0]
-        cells = frame[found[1]]
-        compare = _OPERATORS["=" if found[2] == "==" else found[2]]
-        if np.isfinite(value) and np.isfinite(numbers(cells, decimal=decimal)).any():
-            mask &= np.asarray(compare(numbers(cells, decimal=decimal), value))
-        elif found[2] in ("=", "==", "!="):
-            mask &= np.asarray(compare(cells.astype("str").to_numpy(), found[3]))
-        else:
-            raise TableError(f"--where {item!r}: {found[1]} holds no numbers")
-    if not mask.any():
-        raise TableError(f"--where {conditions!r}: no row is left")
-    return frame[mask]

@@ -16,8 +16,10 @@ import pandas as pd
 
 from fitting.errors import TableError
 from fitting.reading import recognise
-from fitting.reading.checkpoints import Logs, at_the_same_counts, find_logs
+from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
+from fitting.reading.conditions import kept_rows
+from fitting.reading.doubts import doubts
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
@@ -31,7 +33,6 @@ from fitting.reading.sources import load
 from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
 from fitting.reading.text import Raw
 from fitting.reading.units import repaired
-from fitting.reading.words import parse
 from fitting.values import FLOPS_PER_PARAM_TOKEN, number
 
 _ORDER = ("params", "tokens", "flops")  # as a reader looks for them
@@ -113,13 +114,6 @@ def read_runs(
     return tabulate(kept_rows(raw, where), columns)
 
 
-def kept_rows(raw: Raw, where: str) -> Raw:
-    """A raw table's rows for which all conditions hold, see `read_runs`."""
-    if not where:
-        return raw
-    return replace(raw, frame=recognise.where(raw.frame, where, raw.decimal))
-
-
 def tabulate(raw: Raw, columns: Asked | None, *, recognised: bool = True) -> Runs:
     """The contract's table of a raw one.
 
@@ -170,7 +164,7 @@ class _Reader:
         if self.recognised:
             rows = self._separated(rows)
             rows = self._best_of_grids(rows)
-            self._judge(rows)
+            self.notes += doubts(rows, self.frame, self.choice)
         return Runs(self._table(rows), self._read(rows), self._excluded(), tuple(self.notes))
 
     # --- columns ---
@@ -314,37 +308,6 @@ class _Reader:
         worse = rows[~keep]
         self._leave_out(worse, ["a worse setting of the same size and tokens"] * len(worse))
         return rows[keep]
-
-    def _judge(self, rows: pd.DataFrame) -> None:
-        """Notes on losses and on repeated data."""
-        term, kind = next(iter(self.choice.losses.values())), self.choice.kind
-        if term.how in ("times", "product"):
-            counts = [h.column for h in map(parse, self.frame) if h.evaluation and h.words[-1:] ==
-                      ("tokens",)]  # fmt: skip
-            self.notes += recognise.what_losses_are(rows, kind, str(term), counts)
-        elif kind.startswith("perplexity"):
-            unit = kind.replace("perplexity", "nats")
-            self.notes.append(f"{term.column} is perplexity: its logarithm is in {unit}")
-        size = str(self.choice.amounts.get("params", "params"))
-        if size in self.frame:
-            self.notes += at_the_same_counts(rows, size)
-        self._judge_experts(size)
-        if "epochs" in rows:
-            self.notes += recognise.repeats_of_data(rows["epochs"].to_numpy(float))
-        elif "unique_tokens" in rows:
-            self.notes += recognise.repeats_of_data(
-                (rows["tokens"] / rows["unique_tokens"]).to_numpy(float)
-            )
-
-    def _judge_experts(self, size: str) -> None:
-        """A note on tokens that are had from FLOPs, where params may count all experts."""
-        experts = [c for c in map(str, self.frame) if {"experts", "moe"} & set(parse(c).words)]
-        if experts and "tokens" not in self.choice.amounts and parse(size).kind != "active":
-            self.notes.append(
-                f"{experts[0]} tells of a mixture of experts: if {size} counts all of them, there "
-                "were more tokens than flops/(6 params); --columns tokens=COLUMN, or "
-                "params=COLUMN of the active ones"
-            )
 
     # --- results ---
 

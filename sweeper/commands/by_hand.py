@@ -94,7 +94,8 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     import pandas as pd
 
     from fitting.errors import TableError
-    from fitting.reading.runs import kept_rows, read_runs
+    from fitting.reading.conditions import kept_rows
+    from fitting.reading.runs import read_runs
     from fitting.reading.sources import load
     from fitting.reading.terms import parse_columns
 

@@ -1,0 +1,166 @@
+"""What a reader should know before trusting a fit: of losses, checkpoints, experts, repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fitting.errors import TableError
+from fitting.reading.budgets import group_budgets
+from fitting.reading.checkpoints import ROUNDED, SHARES
+from fitting.reading.terms import Choice
+from fitting.reading.words import parse
+from fitting.values import FloatArray
+
+EPOCHS = 4.0
+"""Repeats up to which repeated tokens are as good as new ones (Muennighoff et al. 2023)."""
+
+RISE = 1.05
+"""By so much more loss at the most compute than at the least is no noise (assumption)."""
+
+MAX_NATS = float(np.log(262_144))
+"""Loss per token of guessing evenly, at the largest vocabulary in use (Gemma's 262,144)."""
+
+
+def doubts(rows: pd.DataFrame, frame: pd.DataFrame, choice: Choice) -> list[str]:
+    """All notes on what was read.
+
+    Args:
+        rows: the contract's columns of the rows that count, and the helpers.
+        frame: the raw table.
+        choice: what was taken from where.
+
+    Raises:
+        TableError: the numbers are no losses; the message says what to type.
+    """
+    term, kind = next(iter(choice.losses.values())), choice.kind
+    notes = []
+    if term.how in ("times", "product"):
+        counts = [h.column for h in map(parse, frame) if h.evaluation and h.words[-1:] ==
+                  ("tokens",)]  # fmt: skip
+        notes += what_losses_are(rows, kind, str(term), counts)
+    elif kind.startswith("perplexity"):
+        unit = kind.replace("perplexity", "nats")
+        notes.append(f"{term.column} is perplexity: its logarithm is in {unit}")
+    size = str(choice.amounts.get("params", "params"))
+    if size in frame:
+        notes += at_the_same_counts(rows, size)
+    notes += _experts(frame, choice, size)
+    if "epochs" in rows:
+        notes += repeats_of_data(rows["epochs"].to_numpy(float))
+    elif "unique_tokens" in rows:
+        notes += repeats_of_data((rows["tokens"] / rows["unique_tokens"]).to_numpy(float))
+    return notes
+
+
+def _experts(frame: pd.DataFrame, choice: Choice, size: str) -> list[str]:
+    """A note on tokens that are had from FLOPs, where params may count all experts."""
+    experts = [c for c in map(str, frame) if {"experts", "moe"} & set(parse(c).words)]
+    if not experts or "tokens" in choice.amounts or parse(size).kind == "active":
+        return []
+    return [
+        f"{experts[0]} tells of a mixture of experts: if {size} counts all of them, there were "
+        "more tokens than flops/(6 params); --columns tokens=COLUMN, or params=COLUMN of the "
+        "active ones"
+    ]
+
+
+def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
+    """Say where every size stands at the same token counts, as checkpoints do and ladders may.
+
+    Args:
+        rows: params, tokens, skill, mix, and trial_id where known.
+        column: of the params.
+    """
+    first = rows[(rows["skill"] == rows["skill"].iloc[0])]
+    if "trial_id" in first and not first["trial_id"].duplicated().any():
+        return []
+    sizes = first["params"].nunique()
+    counts = len(np.unique(group_budgets(first["tokens"], tolerance=ROUNDED)))
+    if sizes < 2 or counts < SHARES or len(first) != sizes * counts:
+        return []
+    return [
+        f"each of {sizes} sizes stands at the same {counts} token counts: taken as a training for "
+        "each. If they are checkpoints of one training of each size, --columns "
+        f"'trial_id={column}' keeps the last of them"
+    ]
+
+
+def repeats_of_data(epochs: FloatArray) -> list[str]:
+    """Say where data was repeated more than `EPOCHS` times."""
+    many = epochs > EPOCHS
+    if not many.any():
+        return []
+    return [
+        f"{int(many.sum())} of {len(epochs)} rows repeat their data more than {EPOCHS:g} times "
+        f"(up to {np.nanmax(epochs):.3g}): repeated tokens teach less than new ones (Muennighoff "
+        "et al. 2023), which no law of params and tokens holds: the likely cause of a misfit; "
+        "to leave them out: --where 'epochs<=4'"
+    ]
+
+
+def what_losses_are(
+    rows: pd.DataFrame, kind: str, column: str, counts: Sequence[str] = ()
+) -> list[str]:
+    """Notes on losses that are not nats per token, and refusals of what is no loss.
+
+    Args:
+        counts: columns that may count the tokens of an evaluation.
+
+    Raises:
+        TableError: the numbers are no losses; the message says what to type.
+    """
+    loss = rows["loss"].to_numpy(float)
+    if kind.startswith("bits"):
+        return [
+            f"{column} is in {kind}, and so are the losses below; sizes and tokens do not "
+            "depend on it"
+        ]
+    middle = rows.groupby("skill", sort=False)["loss"].median()
+    large = [str(skill) for skill in middle.index[middle > MAX_NATS]]
+    if 0 < len(large) < len(middle):
+        return [
+            f"{', '.join(large[:4])}: losses above that of guessing ({MAX_NATS:.3g} nats per "
+            "token): sums over tokens, or perplexities? Best sizes do not depend on a factor; "
+            "losses and what a wrong size costs are in its own unit"
+        ]
+    if large:
+        log = f"If a perplexity: --columns 'loss=log({column})'; if"
+        raise TableError(
+            f"{column} lies between {loss.min():.4g} and {loss.max():.4g}, above the loss of "
+            f"guessing ({MAX_NATS:.3g} nats per token): it is a perplexity or a sum. "
+            f"{log if np.log(loss.max()) < MAX_NATS else 'If'} a sum over tokens, divide by their "
+            f"number or its column: --columns 'loss={column}/{counts[0] if counts else 100_000}'"
+        )
+    rising = _rising(rows)
+    if len(rising) * 2 > len(middle):
+        top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
+        said = f"{column} rises with compute, as accuracies do and losses do not"
+        if top:
+            raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
+        return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
+                "is above 0: give the loss itself"]  # fmt: skip
+    if rising:
+        return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
+    if loss.max() < 1.4:
+        return [
+            f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
+            "bits per byte, perhaps. Sizes and tokens do not depend on the unit; expected losses "
+            "are in the table's own"
+        ]
+    return []
+
+
+def _rising(rows: pd.DataFrame) -> list[str]:
+    """Skills whose middle loss rises over five or more steps of compute, or at each of three."""
+    budgets = np.log(rows["flops"]).round(2)  # derived ones differ in the last digits
+    bins = min(6, budgets.nunique())
+    if bins < 3:
+        return []
+    ranks = budgets.rank(method="dense")
+    cut = np.ceil(ranks / ranks.max() * bins)
+    middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0, sort=False)
+    return [str(skill) for skill, steps in middle
+            if (np.diff(steps) > 0).all() and steps.iloc[-1] > RISE * steps.iloc[0]]  # fmt: skip
