@@ -18,6 +18,7 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.budgets import BUDGET_TOLERANCE as BUDGET_TOLERANCE
 from fitting.reading.budgets import group_budgets as group_budgets
+from fitting.reading.reasons import left_out
 from fitting.reading.runs import Runs, read_runs, tabulate
 from fitting.reading.sources import load
 from fitting.reading.terms import COLUMNS
@@ -108,8 +109,7 @@ def prepare(
     runs = _runs(table)
     frame, again = _once(runs.table)
     frame, odd = _agreeing(frame)
-    parts = [runs.excluded, *(part for part in (again, odd) if len(part))]
-    excluded = pd.concat(parts) if len(parts) > 1 else runs.excluded
+    excluded = pd.concat([runs.excluded, again, odd]) if len(again) + len(odd) else runs.excluded
     wrong, doubts = conventions(frame, runs.read)
     if wrong and check_units:
         raise TableError(" ".join(wrong))
@@ -128,7 +128,7 @@ def _runs(table: pd.DataFrame | Mapping[str, Any] | str | Path | Runs) -> Runs:
     if isinstance(table, str | Path):
         return read_runs(table)
     if isinstance(table, pd.DataFrame) and _is_clean(table):
-        return Runs(table, {}, pd.DataFrame(columns=["row", "trial_id", "skill", "reason"]))
+        return Runs(table, {}, left_out(table.iloc[:0], []))
     raw = load(table) if not isinstance(table, pd.DataFrame) else Raw(table)
     return tabulate(raw, None, recognised=False)
 
@@ -147,21 +147,12 @@ def _is_clean(table: pd.DataFrame) -> bool:
 def _once(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Without a trial's earlier rows of one skill and seed, and those rows."""
     if "trial_id" not in frame:
-        return frame.copy(), pd.DataFrame()
+        return frame, left_out(frame.iloc[:0], [])
     key = ["trial_id", "skill", *(["seed"] if "seed" in frame else [])]
     again = frame[key].duplicated(keep="last")  # of a resumed run the last row counts
     twice = (again & frame["trial_id"].notna()).to_numpy()
-    if not twice.any():
-        return frame.copy(), pd.DataFrame()
-    gone = frame[twice]
-    return frame[~twice].copy(), pd.DataFrame(
-        {
-            "row": gone.index,
-            "trial_id": gone["trial_id"].to_numpy(),
-            "skill": gone["skill"].to_numpy(),
-            "reason": "trial_id and skill occur again: duplicate, the last row counts",
-        }
-    )
+    said = "trial_id and skill occur again: duplicate, the last row counts"
+    return frame[~twice], left_out(frame[twice], [said] * int(twice.sum()))
 
 
 def _agreeing(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -169,21 +160,12 @@ def _agreeing(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
     away = np.log(frame["flops"] / work)
     odd = ((away - away.median()).abs() > math.log(30)).to_numpy()
-    if not odd.any() or odd.mean() > FEW:
-        return frame, pd.DataFrame()
-    gone = frame[odd]
-    return frame[~odd].copy(), pd.DataFrame(
-        {
-            "row": gone.index,
-            "trial_id": gone["trial_id"].to_numpy() if "trial_id" in gone else "",
-            "skill": gone["skill"].to_numpy(),
-            "reason": [
-                f"flops are {number(math.exp(v))} times 6 params tokens, "
-                f"{number(math.exp(away.median()))} times in the other rows"
-                for v in away[odd]
-            ],
-        }
-    )
+    if odd.mean() > FEW:
+        odd[:] = False
+    usual = number(math.exp(away.median()))
+    said = [f"flops are {number(math.exp(v))} times 6 params tokens, {usual} times in the other "
+            "rows" for v in away[odd]]  # fmt: skip
+    return frame[~odd].copy(), left_out(frame[odd], said)
 
 
 def _identified(frame: pd.DataFrame) -> pd.DataFrame:

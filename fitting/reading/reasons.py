@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,12 @@ _SUMMARIES = (
     r"|min|max|median|count|best|(?:25|50|75)%"
 )
 """What a row under a table is called that holds figures of the others; also "mean of 1e18"."""
+
+
+def left_out(rows: pd.DataFrame, reasons: Sequence[str]) -> pd.DataFrame:
+    """Rows that do not count, as they are listed: row, trial_id, skill, reason."""
+    known = {name: rows[name].to_numpy() if name in rows else "" for name in ("trial_id", "skill")}
+    return pd.DataFrame({"row": rows.index, **known, "reason": list(reasons)})
 
 
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:

@@ -23,6 +23,7 @@ from fitting.reading.doubts import doubts
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
+    left_out,
     mark,
     mark_numbers,
     mark_status,
@@ -140,9 +141,8 @@ class _Reader:
         self.index = raw.frame.index
         self.notes = [*raw.notes, *choice.notes]
         self.units: dict[str, float] = {}
-        self.out: list[tuple[Any, Any, str, str]] = [
-            (line, "", "", reason) for line, reason in raw.rejected
-        ]
+        lines = pd.DataFrame(index=[line for line, _ in raw.rejected])
+        self.out = [left_out(lines, [reason for _, reason in raw.rejected])]
         self.mix_columns: str | None = choice.labels.get("mix")
         self.named = "trial_id" in choice.labels
 
@@ -349,13 +349,10 @@ class _Reader:
         }  # fmt: skip
 
     def _leave_out(self, rows: pd.DataFrame, reasons: list[str]) -> None:
-        names = rows["trial_id"] if "trial_id" in rows else [""] * len(rows)
-        skills = rows["skill"] if "skill" in rows else [""] * len(rows)
-        places = self.index[rows["at"]]
-        self.out += zip(places, names, skills, reasons, strict=True)
+        self.out += [left_out(rows.set_axis(self.index[rows["at"]]), reasons)] if reasons else []
 
     def _excluded(self) -> pd.DataFrame:
-        return pd.DataFrame(self.out, columns=["row", "trial_id", "skill", "reason"])
+        return pd.concat(self.out, ignore_index=True).infer_objects()
 
 
 def _written(role: str, read: Mapping[str, Any]) -> str:
