@@ -113,17 +113,17 @@ def _derive_tokens(sheet: Sheet, choice: Choice) -> None:
 def _find_batches(sheet: Sheet, choice: Choice) -> None:
     """Batch and sequence of a step; asks where other columns say that a batch is a part of it."""
 
-    def of(keys: frozenset[str]) -> list[str]:
+    def of(keys: frozenset[str]) -> list[Header]:
         found = [h for h in sheet.headers if h.key in keys and sheet.numeric(h)]
-        return [h.column for h in found if np.nanmax(sheet.numbers(h)) > 1]
+        return [h for h in found if np.nanmax(sheet.numbers(h)) > 1]
 
     for role, keys in (("batch_size", BATCHES), ("sequence", SEQUENCES)):
         if role not in choice.labels and (found := of(keys)):
-            choice.labels[role] = found[0]
             if role == "batch_size" and _counts_tokens(sheet, found[0]):
-                choice.labels["batch_tokens"] = choice.labels.pop(role)
+                choice.labels["batch_tokens"] = found[0].column
                 return
-    parts, devices = of(PARTS), of(DEVICES)
+            choice.labels[role] = found[0].column
+    parts, devices = ([h.column for h in of(keys)] for keys in (PARTS, DEVICES))
     if not parts or of(WHOLE_BATCHES) or not choice.amounts:
         return
     known = [choice.labels[r] for r in ("step", "batch_size", "sequence") if r in choice.labels]
@@ -138,17 +138,16 @@ MOST_SEQUENCES = 32_000
 """Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
 
 
-def _counts_tokens(sheet: Sheet, column: str) -> bool:
+def _counts_tokens(sheet: Sheet, header: Header) -> bool:
     """Whether a batch is given in tokens, by its words or by its size."""
-    header = next(h for h in sheet.headers if h.column == column)
-    said = sheet.frame[column].astype("str").str.contains("tok").any()
+    said = sheet.frame[header.column].astype("str").str.contains("tok").any()
     return bool(said or np.nanmedian(sheet.numbers(header)) > MOST_SEQUENCES)
 
 
 def _ask_of_repeats(sheet: Sheet, choice: Choice) -> None:
     """Refuse the tokens of a data set that was seen several times, where no FLOPs tell."""
     taken, epochs = choice.amounts["tokens"].column, choice.labels.get("epochs", "")
-    header = next((h for h in sheet.headers if h.column == taken), None)
+    header = sheet.column(taken)
     if not header or not epochs or "flops" in choice.amounts:
         return
     seen = numbers(sheet.frame[epochs], decimal=sheet.decimal)
@@ -180,8 +179,8 @@ def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
     if "loss" in asked:
         terms = [sheet.term("loss", one) for one in listed(asked["loss"])]
         choice.losses = {"": terms[0]} if len(terms) == 1 else {t.column: t for t in terms}
-        heads = [h for h in sheet.headers if h.column == terms[0].column and h.role == "loss"]
-        choice.kind = heads[0].kind if heads and terms[0].how == "times" else "nats"
+        head = sheet.column(terms[0].column) if terms[0].how == "times" else None
+        choice.kind = head.kind if head and head.role == "loss" else "nats"
         return
     found = [h for h in sheet.of("loss", choice.used()) if sheet.numeric(h)]
     found = [h for h in found if h.words != ("l",)] or found

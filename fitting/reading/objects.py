@@ -27,19 +27,16 @@ def parse_json(text: str, name: str) -> tuple[pd.DataFrame, list[tuple[int, str]
     """
     try:
         return _records(json.loads(text), name), []
-    except json.JSONDecodeError as whole:
-        if values := _stream(text):
-            return _records(values, name), []
-        lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
-        if len(lines) < 2 or not lines[0][1].lstrip().startswith("{") or not _is_json(lines[0][1]):
-            raise TableError(
-                f"{name} is not JSON: {whole.msg} in line {whole.lineno}, column {whole.colno}"
-            ) from whole
-    rows, rejected = [], []
+    except json.JSONDecodeError as error:
+        whole = f"{name} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+    rows, rejected = _stream(text), []
+    lines = [] if rows else [(i, x) for i, x in enumerate(text.splitlines(), 1) if x.strip()]
     for i, line in lines:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
+            if not rows:
+                raise TableError(whole) from error
             said = f"line {i} is not JSON ({error.msg}; cut off?): {line[:60]!r}"
             rejected.append((i, said))
     return _records(rows, name), rejected
@@ -73,14 +70,6 @@ def parse_yaml(text: str, name: str) -> pd.DataFrame:
         raise TableError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return True
-
-
 def _records(values: Any, name: str) -> pd.DataFrame:
     """The table in parsed JSON."""
     if isinstance(values, dict):
@@ -103,24 +92,19 @@ def _unwrapped(values: dict[str, Any]) -> Any:
     if {"columns", "data"} <= set(values):
         return pd.DataFrame(values["data"], columns=values["columns"])
     lists = {k: v for k, v in values.items() if isinstance(v, list)}
-    if lists and len(lists) == len(values) and not isinstance(next(iter(lists.values())), dict):
-        lengths = {len(v) for v in lists.values()}
-        first = next(iter(lists.values()))
-        if len(lengths) == 1 and not (first and isinstance(first[0], dict)):
-            return pd.DataFrame(lists)
     records = {k: v for k, v in lists.items() if v and all(isinstance(row, dict) for row in v)}
     if records:
         return _gathered(records)
+    if len(lists) == len(values) and len({len(v) for v in lists.values()}) == 1:
+        return pd.DataFrame(lists)
     objects = {k: v for k, v in values.items() if isinstance(v, dict)}
     inner = next(iter(objects.values()), {})
     if len(objects) == 1 and any(isinstance(v, list | dict) for v in inner.values()):
         return _unwrapped(inner)
-    if values and all(isinstance(v, dict) for v in values.values()):
-        inner_keys = {k for v in values.values() for k in v}
-        counts = [math.isfinite(number(k)) for k in values]
-        if all(k.isdigit() for k in inner_keys) and not all(
-            counts
-        ):  # pandas' to_json(): column -> row -> value
+    if values and len(objects) == len(values):
+        rows = {k for v in objects.values() for k in v}
+        counts = all(math.isfinite(number(k)) for k in objects)
+        if all(k.isdigit() for k in rows) and not counts:  # pandas' to_json(): by column, by row
             return pd.DataFrame({k: pd.Series(v) for k, v in values.items()})
         return [{"name": key, **row} for key, row in values.items()]
     return [values] if not lists else values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +72,8 @@ def experiments(
     if not columns:
         return None
     kept = _fewest(frame[columns])
-    parts = [c + "=" + frame[c].astype("str") for c in kept]
-    label = parts[0]
-    for part in parts[1:]:
-        label = label + " " + part
-    return label, kept
+    parts = (c + "=" + frame[c].astype("str") for c in kept)
+    return reduce(lambda label, part: label + " " + part, parts), kept
 
 
 def tokenizers(frame: pd.DataFrame) -> list[str]:
@@ -115,12 +113,8 @@ def _differs(cells: pd.Series, allocation: npt.NDArray[np.intp]) -> bool:
 def _fewest(columns: pd.DataFrame) -> list[str]:
     """The fewest columns that tell all experiments apart."""
     whole = columns.drop_duplicates()
-    order = sorted(columns, key=lambda c: (-columns[c].nunique(), list(columns).index(c)))
-    kept: list[str] = []
-    for column in order:
-        if not kept or len(whole[kept].drop_duplicates()) < len(whole):
-            kept.append(column)
-    for column in list(kept):
+    kept = sorted(columns, key=lambda c: -columns[c].nunique())
+    for column in reversed(kept):
         rest = [c for c in kept if c != column]
         if rest and len(whole[rest].drop_duplicates()) == len(whole):
             kept = rest

@@ -213,12 +213,11 @@ class Sheet:
         natural = header.logarithm == "ln" or (header.logarithm == "log" and large)
         return Term(header.column, "power", math.e if natural else 10.0)
 
-    def column(self, text: str) -> str | None:
+    def column(self, text: str) -> Header | None:
         """A column by name, else without case and spaces."""
-        if text in self.names:
-            return text
-        near = [n for n in self.names if _squeezed(n) == _squeezed(text)]
-        return near[0] if len(near) == 1 else None
+        near = [h for h in self.headers if _squeezed(h.column) == _squeezed(text)]
+        exact = next((h for h in near if h.column == text), None)
+        return exact or (near[0] if len(near) == 1 else None)
 
     def term(self, role: str, asked: object) -> Term:
         """The term that an asked column, expression or number stands for.
@@ -227,12 +226,10 @@ class Sheet:
             TableError: there is no such column; the message has the nearest.
         """
         text = str(asked).strip()
-        column = self.column(text)
-        if column is not None:
-            header = next(h for h in self.headers if h.column == column)
+        if (header := self.column(text)) is not None:
             if role in AMOUNTS and header.logarithm:
                 return self.power(role, header)
-            return Term(column, "times", header.unit if role in AMOUNTS else 1.0)
+            return Term(header.column, "times", header.unit if role in AMOUNTS else 1.0)
         found = self._expression(text)
         if found is not None:
             return found
@@ -251,7 +248,7 @@ class Sheet:
                 continue
             size = number(found["number"] or "") if how != "log" else 1.0
             if math.isfinite(size) or how == "power":
-                return Term(column, how, size if math.isfinite(size) else math.e)
+                return Term(column.column, how, size if math.isfinite(size) else math.e)
         factors = self._factors(text)
         own = [f for f in factors if f.how != "constant"]
         if not own:
@@ -276,8 +273,9 @@ class Sheet:
         """A column or a number, or what is divided by it."""
         column, size = self.column(text), number(text)
         if column is not None:
-            unit = next(h.unit for h in self.headers if h.column == column)
-            return Term(column, "over", 1 / unit) if mark == "/" else Term(column, "times", unit)
+            over = mark == "/"
+            how, unit = ("over", 1 / column.unit) if over else ("times", column.unit)
+            return Term(column.column, how, unit)
         if not math.isfinite(size) or not size:
             return None
         return Term("", "constant", 1 / size if mark == "/" else size)

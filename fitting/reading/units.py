@@ -65,9 +65,8 @@ def repaired(
     given = [name for name, value in middle.items() if math.isfinite(value)]
     middle = {name: middle[name] for name in given}
     whole = dict.fromkeys(given, 1.0)
-    if len(given) < 2 or _sensible(middle, whole):
-        return whole, []
-    fitting = _candidates(middle, given)
+    fits = len(given) < 2 or _sensible(middle, whole)
+    fitting = [] if fits else _candidates(middle, given)
     if not fitting:
         return whole, []
     least = min(_changed(units) for units in fitting)
@@ -81,11 +80,8 @@ def repaired(
         f"{name} {number(np.nanmin(amounts[name]))} to {number(np.nanmax(amounts[name]))}"
         for name in given if first[name] != 1
     )  # fmt: skip
-    option = ",".join(
-        f"{name}={columns.get(name, name)}*{number(first[name])}"
-        for name in given
-        if first[name] != 1
-    )
+    option = ",".join(f"{name}={columns.get(name, name)}*{number(first[name])}"
+                      for name in given if first[name] != 1)  # fmt: skip
     raise TableError(
         f"{shown}: too small to be counts. In which unit are they? If, as is most likely, "
         f"{_spoken(first)}: --columns '{option}'"
@@ -104,9 +100,7 @@ def _candidates(middle: Mapping[str, float], given: list[str]) -> list[dict[str,
 
 def _oddity(middle: Mapping[str, float], units: Mapping[str, float]) -> float:
     """How far tokens per parameter are from the usual, units from billions, and work from none."""
-    own = {name: middle[name] * units[name] for name in middle}
-    params = own.get("params", own.get("flops", 0) / 6 / own.get("tokens", 1))
-    tokens = own.get("tokens", own.get("flops", 0) / 6 / own.get("params", 1))
+    params, tokens = _sizes({name: middle[name] * units[name] for name in middle})
     odd = sum(abs(math.log(v / 1e9)) for n, v in units.items() if v != 1 and n != "flops")
     return abs(math.log(tokens / params / USUAL)) + 0.1 * odd + 0.01 * math.log(tokens * params)
 
@@ -133,9 +127,15 @@ def _sensible(middle: Mapping[str, float], units: Mapping[str, float]) -> bool:
         # Far off, but counts as they stand: a mixture of experts, not a unit.
         if not (1e-2 < ratio < 1e2 if _changed(units) == 0 else 1 / 2 < ratio < 2):
             return False
-    params = own.get("params", own.get("flops", 0) / 6 / own.get("tokens", 1))
-    tokens = own.get("tokens", own.get("flops", 0) / 6 / own.get("params", 1))
+    params, tokens = _sizes(own)
     return _RATIO[0] <= tokens / params <= _RATIO[1] or len(own) == 3
+
+
+def _sizes(own: Mapping[str, float]) -> tuple[float, float]:
+    """Params and tokens from two or three amounts."""
+    work = own.get("flops", 0.0) / FLOPS_PER_PARAM_TOKEN
+    params = own.get("params") or work / own["tokens"]
+    return params, own.get("tokens") or work / params
 
 
 def _middle(values: FloatArray) -> float:

@@ -17,29 +17,31 @@ CONTAINERS = frozenset(
 )
 """Leading parts of flattened names (W&B, MLflow, Lightning) that say nothing of the value."""
 
-_SYNONYMS = {
-    **dict.fromkeys("param parameter parameters nparams numparams paramcount weights".split(),
-                    ("params",)),
-    **dict.fromkeys("token tok toks ntokens numtokens".split(), ("tokens",)),
-    **dict.fromkeys("flop flos".split(), ("flops",)),
-    **dict.fromkeys("losses nats verlust validierungsverlust perte pérdida".split(), ("loss",)),
-    **dict.fromkeys("parameterzahl paramètres parámetros".split(), ("params",)),
-    "jetons": ("tokens",), "rechenaufwand": ("compute",),
-    **dict.fromkeys("nonembedding nonembed nonemb noemb nonembeddings".split(),
-                    ("non", "embedding")),
-    **dict.fromkeys("emb embed embeds embeddings".split(), ("embedding",)),
-    **dict.fromkeys("val valid validation eval evaluation test heldout dev".split(), ()),
-    **dict.fromkeys("ce xent crossentropy xentropy logloss".split(), ("nll",)),
-    **dict.fromkeys("bpb".split(), ("bits", "per", "byte")),
-    **dict.fromkeys("bpc".split(), ("bits", "per", "character")),
-    **dict.fromkeys("ppl pplx".split(), ("perplexity",)),
-    **dict.fromkeys("activated".split(), ("active",)),
-    "acc": ("accuracy",), "lr": ("learning", "rate"), "pfdays": ("flops", "pfdays"),
-}  # fmt: skip
-
 _EVALUATION = frozenset(
     "val valid validation eval evaluation test heldout dev validierungsverlust".split()
 )
+_SYNONYMS = {word: () for word in _EVALUATION} | {
+    word: tuple(meaning.split())
+    for meaning, words in {
+        "params": "param parameter parameters nparams numparams paramcount weights parameterzahl "
+                  "paramètres parámetros",
+        "tokens": "token tok toks ntokens numtokens jetons",
+        "flops": "flop flos",
+        "compute": "rechenaufwand",
+        "loss": "losses nats verlust validierungsverlust perte pérdida",
+        "non embedding": "nonembedding nonembed nonemb noemb nonembeddings",
+        "embedding": "emb embed embeds embeddings",
+        "nll": "ce xent crossentropy xentropy logloss",
+        "bits per byte": "bpb",
+        "bits per character": "bpc",
+        "perplexity": "ppl pplx",
+        "active": "activated",
+        "accuracy": "acc",
+        "learning rate": "lr",
+        "flops pfdays": "pfdays",
+    }.items()
+    for word in words.split()
+}  # fmt: skip
 _FILLER = frozenset(
     "n num number of total count the trainable model all in m final last mean avg average overall "
     "value end lm per_token nominal target actual measured approx estimated".split()
@@ -177,7 +179,8 @@ class Header:
             return measure
         if self._on_the_way:
             return measure
-        return "loss" if self.names_loss or self._is_suite else measure
+        only_text = self.names_text and set(self.words) <= _SUITES | _FILLER | _TRAINING
+        return "loss" if self.names_loss or only_text else measure
 
     @property
     def _on_the_way(self) -> bool:
@@ -201,12 +204,6 @@ class Header:
     def names_text(self) -> bool:
         """Whether it names a text that losses are usually measured on."""
         return bool(_SUITES & set(self.words))
-
-    @property
-    def _is_suite(self) -> bool:
-        """Whether it is the name of a text that losses are measured on, and nothing else."""
-        words = set(self.words)
-        return bool(words & _SUITES) and words <= _SUITES | _FILLER | _TRAINING
 
     @property
     def _component(self) -> bool:

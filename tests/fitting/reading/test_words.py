@@ -130,6 +130,11 @@ def test_skills_by_bare_names_are_pointed_at() -> None:
         read_runs(table)
 
 
+def test_names_of_texts_alone_are_losses_on_them() -> None:
+    table = SIZED.rename(columns={"loss": "c4"}).assign(wikitext=SIZED["loss"] / 2)
+    assert list(read_runs(table).read["loss"]) == ["c4", "wikitext"]
+
+
 def test_a_table_without_names(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     SIZED.to_csv(path, header=False, index=False)
