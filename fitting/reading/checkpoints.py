@@ -74,26 +74,28 @@ class Logs:
         return count["max"].to_numpy(), said
 
 
-def find_logs(wide: pd.DataFrame, *, named: bool = False) -> Logs:
+def find_logs(wide: pd.DataFrame, *, trusted: bool = False) -> Logs:
     """Recognise trainings that have several rows.
 
-    A name that returns with other token counts is one training, unless it only says the size;
-    without names, rows of one size are one training where they share a budget that their last
-    tokens fill, where their counts are evenly spaced, in the file's order or all of them, or
-    where all have the same shares of last tokens that are no ladder's.
+    A name that returns with other token counts is one training, unless it only says the size, or
+    stands on budgets that all names share. Without names, rows of one size are one training where
+    they share a budget that their last tokens fill, where their counts are evenly spaced, in the
+    file's order or all of them, or where all have the same shares of last tokens that are no
+    ladder's.
 
     Args:
         wide: params, tokens, flops, and skill, trial_id, step where known; in the file's order.
-        named: whether the caller said which column names a run.
+        trusted: whether the caller said which column names a run.
     """
     progress = _progress(wide)
     given = "trial_id" in wide and bool(wide["trial_id"].notna().all())
-    named = given and (named or not _only_size(wide))
+    named = given and (trusted or not _only_size(wide))
     skill = pd.factorize(wide["skill"])[0] if "skill" in wide else np.zeros(len(wide), dtype=int)
     size = wide["params"].to_numpy(float)
     if named:
         run = _numbered(wide["trial_id"], skill)
-        return Logs(run, _varies(run, progress)[run], progress, named)
+        logs = _varies(run, progress) & (trusted or not _on_budgets(wide, run))
+        return Logs(run, logs[run], progress, named)
     run = _numbered(wide["flops"].round(-3).astype(str) + " " + wide["params"].astype(str), skill)
     found = _fill_a_budget(wide, run)
     if not found.any():
@@ -170,13 +172,24 @@ def _at_equal_shares(wide: pd.DataFrame, run: IntArray) -> bool:
     if rows < SHARES or run.max() + 1 < RUNS or len(run) < 0.9 * rows * (run.max() + 1):
         return False
     tokens, params = wide["tokens"], wide["params"]
-
-    def distinct(values: pd.Series) -> int:
-        return len(np.unique(group_budgets(values, tolerance=ROUNDED)))
-
     share = tokens / tokens.groupby(run).transform("max")
     ladder = min(map(distinct, (tokens, tokens / params, tokens * params)))
     return distinct(share) <= LADDER * rows < ladder
+
+
+def _on_budgets(wide: pd.DataFrame, run: IntArray) -> bool:
+    """Whether names stand once on each of a few budgets, at own tokens: a grid's sizes."""
+    rows = int(np.bincount(run).max())
+    if rows >= MANY_LINES:
+        return False
+    budget = pd.Series(group_budgets(wide["flops"], tolerance=ROUNDED))
+    once = budget.groupby(run).nunique().sum() == len(run)
+    return bool(once) and distinct(budget) <= LADDER * rows < distinct(wide["tokens"])
+
+
+def distinct(values: pd.Series) -> int:
+    """How many counts there are, rounded ones as one."""
+    return len(np.unique(group_budgets(values, tolerance=ROUNDED)))
 
 
 def _spaced_evenly(run: IntArray, progress: FloatArray, most: float = MANY_LINES) -> BoolArray:

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import TableError
-from fitting.reading.budgets import group_budgets
-from fitting.reading.checkpoints import ROUNDED, SHARES
+from fitting.reading.checkpoints import SHARES, distinct
 from fitting.reading.terms import Choice
 from fitting.reading.words import parse
 from fitting.values import FloatArray
@@ -78,7 +77,7 @@ def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
     if "trial_id" in first and not first["trial_id"].duplicated().any():
         return []
     sizes = first["params"].nunique()
-    counts = len(np.unique(group_budgets(first["tokens"], tolerance=ROUNDED)))
+    counts = distinct(first["tokens"])
     if sizes < 2 or counts < SHARES or len(first) != sizes * counts:
         return []
     return [

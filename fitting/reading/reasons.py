@@ -27,7 +27,7 @@ _BROKEN = frozenset("diverged crashed failed nan oom killed aborted exploded".sp
 """First words of a remark that leave a row out."""
 
 _SIGNS = {**dict.fromkeys("✅✔✓☑", "ok"), **dict.fromkeys("❌✗✘✖💥☠", "failed")}
-_ILL = frozenset("failed crashed diverged oom excluded exclude".split())
+_ILL = frozenset("failed crashed diverged oom excluded exclude outlier".split())
 """Columns in which yes is bad news."""
 
 
@@ -45,16 +45,17 @@ def left_out(rows: pd.DataFrame, reasons: Sequence[str]) -> pd.DataFrame:
 
 
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
-    """Rows that begin with mean, total, 25% and the like, where most rows do not.
+    """Rows that begin with or are named mean, total, 25% and the like, where most are not.
 
     A row "best" whose figures are not all those of others is a run of that name.
     """
-    cells = frame.iloc[:, 0].astype("str").str.strip().str.lower()
-    found, best = cells.str.fullmatch(_SUMMARIES), cells == "best"
-    for _, values in frame.select_dtypes("number").items() if best.any() else ():
-        found &= ~best | values.isna() | values.isin(values[~best])
-    if found.mean() < 0.5:
-        for value in cells[found].unique():
+    names = [i for i, c in enumerate(frame) if not i or parse(c).role == "trial_id"]
+    for i in names:
+        cells = frame.iloc[:, i].astype("str").str.strip().str.lower()
+        found, best = cells.str.fullmatch(_SUMMARIES), cells == "best"
+        for _, values in frame.select_dtypes("number").items() if best.any() else ():
+            found &= ~best | values.isna() | values.isin(values[~best])
+        for value in cells[found].unique() if found.mean() < 0.5 else ():
             mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")
 
 

@@ -233,7 +233,7 @@ class _Reader:
         """One row per (row, loss): the last checkpoint of each run, without missing losses."""
         logs = None
         if self.recognised and len(wide):
-            logs = find_logs(self._complete(wide), named=self.named)
+            logs = find_logs(self._complete(wide), trusted=self.named)
         parts = [self._of_loss(wide, name, term, logs)
                  for name, term in self.choice.losses.items()]  # fmt: skip
         return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]

@@ -33,7 +33,7 @@ _BOXES = str.maketrans(
 )
 _DECIMAL = re.compile(r"[-+]?\d+([.,])\d+")
 _GROUPED = re.compile(r"[-+]?\d{1,3}([.,]\d{3})+")
-_LOSS = re.compile(r"\d([.,])\d+")
+_LOSS, _PERPLEXITY = re.compile(r"\d([.,])\d+"), re.compile(r"\d{2,3}([.,])\d+")
 
 
 @dataclass
@@ -123,7 +123,7 @@ def framed(rows: Rows) -> Raw:
     text = io.StringIO()
     csv.writer(text).writerows([head, *(c + [""] * (width - len(c)) for c in whole)])
     text.seek(0)
-    frame = pd.read_csv(text, decimal=decimal, thousands="." if decimal == "," else None)
+    frame = pd.read_csv(text, decimal=decimal)
     return Raw(frame, decimal, rejected)
 
 
@@ -204,10 +204,13 @@ def _refuse_twice(head: list[str]) -> None:
 
 
 def _decimal(head: list[str], rows: Sequence[list[str]]) -> str:
-    """The mark before decimals: as losses have it, which are no thousands; else as most cells."""
-    heads = [parse(h) for h in head]
-    losses = [i for i, h in enumerate(heads) if h.role == "loss" and "perp" not in h.kind]
-    own = [_LOSS.fullmatch(row[i]) for row in rows for i in losses if i < len(row)]
+    """The mark before decimals: as losses have it, which are no thousands; else as most cells.
+
+    A perplexity may be 4,021; at 40,210 it would be worse than guessing among 40,000 words.
+    """
+    losses = {i: _PERPLEXITY if h.kind.startswith("perplexity") else _LOSS
+              for i, h in enumerate(map(parse, head)) if h.role == "loss"}  # fmt: skip
+    own = [p.fullmatch(row[i]) for row in rows for i, p in losses.items() if i < len(row)]
     other = [_DECIMAL.fullmatch(c) for row in rows for c in row if not _GROUPED.fullmatch(c)]
     for found in (own, other):
         marks = Counter(mark[1] for mark in found if mark)

@@ -76,7 +76,7 @@ _NAMES = {
     "mix": set("mix data_mix mixture data_mixture".split()),
     "status": set("status state run_state job_state job_status exit_code outcome progress done ok "
                   "final finished completed converged succeeded success failed crashed diverged "
-                  "oom excluded exclude".split()),
+                  "oom excluded exclude included include outlier stable is_valid".split()),
     "remark": set("note notes comment comments remark remarks".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
                 "n_steps num_iterations training_steps optimizer_step trainer_global_step "

@@ -158,6 +158,8 @@ def test_tokens_from_steps_of_sequences() -> None:
         ("% done", "100", "43"),
         ("ok?", "✅", "❌"),
         ("converged", "yes", "no"),
+        ("include", "1", "0"),
+        ("outlier", "False", "True"),
         ("job_state", "COMPLETED", "PREEMPTED"),
         ("Comment", "with muon", "diverged, restarted"),
         ("notes", "", "NaN at step 900"),
@@ -195,6 +197,8 @@ def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     same(seen(best[["run", *RUNS]]))
     twice = pd.concat([best.iloc[1:], RUNS.iloc[[3]].assign(run="best")], ignore_index=True)
     assert seen(twice[["run", *RUNS]]).excluded["row"].tolist() == [27]
+    mean = pd.concat([RUNS, RUNS.iloc[:1]]).assign(run=[f"r{i}" for i in range(28)] + ["mean"])
+    same(seen(mean.reset_index(drop=True)))
     names = ["best_of_two" if i % 9 == 0 else "plain" for i in range(28)]
     same(seen(RUNS.assign(kind=names)[["kind", *RUNS]]))
 
@@ -319,6 +323,16 @@ def test_checkpoints_of_several_runs_of_one_name() -> None:
     assert len(seen(pd.concat(parts, ignore_index=True)).frame) == 24
 
 
+def test_names_that_return_on_budgets_are_sizes_of_a_grid() -> None:
+    params = np.tile([3e7, 6e7, 1.2e8, 2.4e8, 4.8e8], 4)
+    flops = np.repeat(BUDGETS, 5)
+    loss = 1.7 + 400 / params**0.34 + 410 / (flops / 6 / params) ** 0.28
+    grid = pd.DataFrame({"run": [f"size {i % 5}" for i in range(20)], "flops": flops * 1.01,
+                         "params": params, "loss": loss})  # fmt: skip
+    assert len(seen(grid).frame) == 20
+    assert len(read_runs(grid, {"trial_id": "run"}).table) == 5  # if the caller says so
+
+
 def test_checkpoints_that_fill_a_budget() -> None:
     log = checkpoints([0.1, 0.25, 0.5, 1.0]).assign(budget=np.repeat(RUNS["flops"].to_numpy(), 4))
     same(seen(log))
@@ -354,6 +368,14 @@ def test_a_perplexity_may_be_in_thousands(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     SIZED.astype(int).assign(loss=cells).rename(columns={"loss": "ppl"}).to_csv(path, index=False)
     assert read_runs(path).table["loss"].min() > 7
+
+
+def test_a_perplexity_with_a_decimal_comma_and_three_digits(tmp_path: Path) -> None:
+    cells = [f"{v:.3f}".replace(".", ",") for v in np.exp(RUNS["loss"])]
+    path = tmp_path / "runs.csv"
+    table = SIZED.astype(int).assign(loss=cells).rename(columns={"loss": "ppl"})
+    table.to_csv(path, sep=";", index=False)
+    same(seen(path))
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
