@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import TableError
-from fitting.reading.terms import AMOUNTS, Asked, Choice, Sheet, Term, quoted
-from fitting.reading.words import Header
+from fitting.reading.terms import Asked, Choice, Sheet, Term, quoted
+from fitting.reading.words import AMOUNTS, Header
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 SAME = 0.02

@@ -12,15 +12,8 @@ from fitting.reading.amounts import agree, find_amounts
 from fitting.reading.numbers import number, numbers
 from fitting.reading.reasons import tells_endings
 from fitting.reading.terms import (
-    AMOUNTS,
-    BATCHES,
-    DEVICES,
     HELPERS,
     LABELS,
-    PARTS,
-    PRODUCTS,
-    SEQUENCES,
-    WHOLE_BATCHES,
     Asked,
     Choice,
     Sheet,
@@ -29,8 +22,36 @@ from fitting.reading.terms import (
     listed,
     quoted,
 )
-from fitting.reading.words import Header
+from fitting.reading.words import AMOUNTS, Header
 from fitting.values import FloatArray
+
+PRODUCTS = (
+    ("params", "tokens_per_param"), ("step", "batch_tokens"), ("step", "batch_size", "sequence"),
+    ("unique_tokens", "epochs"),
+)  # fmt: skip
+"""What tokens are had from where no column holds them."""
+
+WHOLE_BATCHES = frozenset("global_batch_size train_batch_size gbs".split())
+BATCHES = WHOLE_BATCHES | {"batch_size", "bs", "batch"}
+SEQUENCES = frozenset(
+    "sequence_length seq_length seq_len seqlen max_seq_len context context_length block_size "
+    "ctx".split()
+)
+PARTS = frozenset(
+    "micro_batch_size mbs device_batch_size per_device_batch_size per_device_train_batch_size "
+    "gradient_accumulation_steps gradient_accumulation grad_accum grad_accum_steps grad_acc "
+    "accumulation_steps accumulate_grad_batches".split()
+)
+DEVICES = frozenset(
+    "world_size num_gpus n_gpus gpus num_devices n_devices dp_size data_parallel_size".split()
+)
+"""Keys of headers: sequences per step, tokens per sequence, parts of a step, devices."""
+
+MOST_SEQUENCES = 32_000
+"""Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
+
+REPEATED = 0.01
+"""Epochs nearer to 1 in their logarithm are one (assumption)."""
 
 
 def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".") -> Choice:
@@ -134,10 +155,6 @@ def _find_batches(sheet: Sheet, choice: Choice) -> None:
     )
 
 
-MOST_SEQUENCES = 32_000
-"""Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
-
-
 def _counts_tokens(sheet: Sheet, header: Header) -> bool:
     """Whether a batch is given in tokens, by its words or by its size."""
     said = sheet.frame[header.column].astype("str").str.contains("tok").any()
@@ -157,10 +174,6 @@ def _ask_of_repeats(sheet: Sheet, choice: Choice) -> None:
             f"--columns 'tokens={taken}*{epochs}', or --columns 'tokens={taken}' if they are all "
             "that were seen"
         )
-
-
-REPEATED = 0.01
-"""Epochs nearer to 1 in their logarithm are one (assumption)."""
 
 
 def _holds_parts(cells: pd.Series) -> bool:

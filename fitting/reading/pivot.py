@@ -13,8 +13,8 @@ from fitting.errors import TableError
 from fitting.reading.amounts import agree
 from fitting.reading.numbers import number, numbers
 from fitting.reading.parts import REPEAT, bare, by_size, by_words, middle
-from fitting.reading.terms import AMOUNTS, Asked, listed
-from fitting.reading.words import parse
+from fitting.reading.terms import Asked, listed
+from fitting.reading.words import AMOUNTS, parse
 
 LEAST = 3
 """Columns with numbers as headers from which a table is a pivot."""

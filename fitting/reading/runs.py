@@ -31,9 +31,10 @@ from fitting.reading.reasons import (
     tells_endings,
 )
 from fitting.reading.sources import load
-from fitting.reading.terms import AMOUNTS, HELPERS, Asked, Choice, Term
+from fitting.reading.terms import HELPERS, Asked, Choice, Term
 from fitting.reading.text import Raw
 from fitting.reading.units import repaired
+from fitting.reading.words import AMOUNTS
 from fitting.values import FLOPS_PER_PARAM_TOKEN, number
 
 _ORDER = ("params", "tokens", "flops")  # as a reader looks for them

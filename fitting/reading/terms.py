@@ -15,8 +15,7 @@ import pandas as pd
 from fitting.errors import TableError, did_you_mean
 from fitting.reading.numbers import number, numbers
 from fitting.reading.reasons import is_blank
-from fitting.reading.words import AMOUNTS as AMOUNTS
-from fitting.reading.words import Header, parse_all
+from fitting.reading.words import AMOUNTS, Header, parse_all
 from fitting.values import FloatArray
 
 LABELS = ("skill", "trial_id", "seed", "mix", "status")
@@ -24,28 +23,6 @@ HELPERS = (
     "step", "epochs", "unique_tokens", "tokens_per_param", "batch_tokens",
     "batch_size", "sequence",
 )  # fmt: skip
-PRODUCTS = (
-    ("params", "tokens_per_param"), ("step", "batch_tokens"), ("step", "batch_size", "sequence"),
-    ("unique_tokens", "epochs"),
-)  # fmt: skip
-"""What tokens are had from where no column holds them."""
-
-WHOLE_BATCHES = frozenset("global_batch_size train_batch_size gbs".split())
-BATCHES = WHOLE_BATCHES | {"batch_size", "bs", "batch"}
-SEQUENCES = frozenset(
-    "sequence_length seq_length seq_len seqlen max_seq_len context context_length block_size "
-    "ctx".split()
-)
-PARTS = frozenset(
-    "micro_batch_size mbs device_batch_size per_device_batch_size per_device_train_batch_size "
-    "gradient_accumulation_steps gradient_accumulation grad_accum grad_accum_steps grad_acc "
-    "accumulation_steps accumulate_grad_batches".split()
-)
-DEVICES = frozenset(
-    "world_size num_gpus n_gpus gpus num_devices n_devices dp_size data_parallel_size".split()
-)
-"""Keys of headers: sequences per step, tokens per sequence, parts of a step, devices."""
-
 COLUMNS = (*AMOUNTS, "skill", "loss", "trial_id", "seed", "mix", "status")
 
 Asked = Mapping[str, str | float | Sequence[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from fitting.reading.numbers import PF_DAY, PF_DAYS, SCALES, number
 
@@ -77,7 +77,7 @@ _NAMES = {
     "status": set("status state run_state job_state job_status exit_code outcome progress done ok "
                   "final finished completed converged succeeded success failed crashed diverged "
                   "oom excluded exclude included include outlier stable is_valid".split()),
-    "remark": set("note notes comment comments remark remarks".split()),
+    "remark": set("note notes comment comments remark remarks failure failure_reason".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
                 "n_steps num_iterations training_steps optimizer_step trainer_global_step "
                 "max_iters max_steps total_steps".split()),
@@ -249,6 +249,7 @@ class Header:
         return 2 if _OF_A_RUN & set(self.words) else int(bool({"best", "min"} & set(self.words)))
 
 
+@lru_cache(maxsize=4096, typed=True)
 def parse(column: object, containers: frozenset[str] = CONTAINERS) -> Header:
     """Take a header apart."""
     text = re.sub(r"<br\s*/?>", " ", str(column).strip())
