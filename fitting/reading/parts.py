@@ -98,7 +98,7 @@ def by_size(counts: Sequence[float], held: Mapping[str, float]) -> str:
 
 def middle(frame: pd.DataFrame, header: Header) -> float:
     """The median of a column, in its header's unit."""
-    return float(np.nanmedian(numbers(frame[header.column], unit=header.unit)))
+    return float(pd.Series(numbers(frame[header.column], unit=header.unit)).median())
 
 
 def bare(header: object) -> str:

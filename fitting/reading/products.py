@@ -35,7 +35,7 @@ MOST_SEQUENCES = 32_000
 """Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
 
 REPEATED = 0.01
-"""Epochs nearer to 1 in their logarithm are one (assumption)."""
+"""Epochs nearer to 1 are one (assumption)."""
 
 
 def find_products(sheet: Sheet, choice: Choice, asked: Asked) -> None:
@@ -85,7 +85,8 @@ def _find_batches(sheet: Sheet, choice: Choice) -> None:
 
 def _counts_tokens(sheet: Sheet, header: Header) -> bool:
     """Whether a batch is given in tokens, by its words or by its size."""
-    said = sheet.frame[header.column].astype("str").str.contains("tok").any()
+    cells = sheet.frame[header.column].astype("str")
+    said = "tok" in header.column.lower() or cells.str.contains("tok").any()
     return bool(said or np.nanmedian(sheet.numbers(header)) > MOST_SEQUENCES)
 
 
@@ -96,7 +97,7 @@ def _ask_of_repeats(sheet: Sheet, choice: Choice) -> None:
     if not header or not epochs or "flops" in choice.amounts:
         return
     seen = numbers(sheet.frame[epochs], decimal=sheet.decimal)
-    if {"dataset", "data"} & set(header.words) and (np.abs(np.log(seen)) > REPEATED).any():
+    if {"dataset", "data"} & set(header.words) and (np.abs(seen - 1) > REPEATED).any():
         raise TableError(
             f"{taken!r} may be the tokens of a data set that was seen {epochs!r} times: "
             f"--columns 'tokens={taken}*{epochs}', or --columns 'tokens={taken}' if they are all "

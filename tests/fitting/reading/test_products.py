@@ -91,6 +91,8 @@ def test_a_batch_that_counts_tokens_is_not_multiplied_by_the_sequence(size: str)
     name, batch = {"batch_size": (size, 524288), "0.5M tokens": ("batch", "0.524288M tokens"),
                    "Batch (k tokens)": (size, 524.288)}[size]  # fmt: skip
     tokens(SIZES.assign(steps=RUNS["tokens"] / 524288, seq_len=LENGTH, **{name: batch}))
+    small = {"Batch (M tokens)": 0.016384}  # fewer than a batch may have sequences
+    tokens(SIZES.assign(steps=RUNS["tokens"] / 16384, seq_len=LENGTH, **small))
 
 
 @pytest.mark.parametrize("name", ["Dataset size (tokens)", "data_tokens"])
