@@ -117,6 +117,30 @@ def what_losses_are(
             f"{column} is in {kind}, and so are the losses below; sizes and tokens do not "
             "depend on it"
         ]
+    if large := _above_guessing(rows, column, counts):
+        return large
+    rising = _rising(rows)
+    if len(rising) * 2 > rows["skill"].nunique():
+        top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
+        said = f"{column} rises with compute, as accuracies do and losses do not"
+        if top:
+            raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
+        return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
+                "is above 0: give the loss itself"]  # fmt: skip
+    if rising:
+        return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
+    if loss.max() < 1.4:
+        return [
+            f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
+            "bits per byte, perhaps. Sizes and tokens do not depend on the unit; expected losses "
+            "are in the table's own"
+        ]
+    return []
+
+
+def _above_guessing(rows: pd.DataFrame, column: str, counts: Sequence[str]) -> list[str]:
+    """A note on skills whose losses are no nats per token; a refusal where that is all of them."""
+    loss = rows["loss"].to_numpy(float)
     middle = rows.groupby("skill", sort=False)["loss"].median()
     large = [str(skill) for skill in middle.index[middle > MAX_NATS]]
     if 0 < len(large) < len(middle):
@@ -133,22 +157,6 @@ def what_losses_are(
             f"{log if np.log(loss.max()) < MAX_NATS else 'If'} a sum over tokens, divide by their "
             f"number or its column: --columns 'loss={column}/{counts[0] if counts else 100_000}'"
         )
-    rising = _rising(rows)
-    if len(rising) * 2 > len(middle):
-        top = 1 if loss.max() <= 1 else 100 if 20 < loss.max() <= 100 else 0
-        said = f"{column} rises with compute, as accuracies do and losses do not"
-        if top:
-            raise TableError(f"{said}. If it is one: --columns 'loss={top}-{column}'")
-        return [f"{said}: if higher is better, --columns 'loss=0-{column}' will not do, as a loss "
-                "is above 0: give the loss itself"]  # fmt: skip
-    if rising:
-        return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
-    if loss.max() < 1.4:
-        return [
-            f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "
-            "bits per byte, perhaps. Sizes and tokens do not depend on the unit; expected losses "
-            "are in the table's own"
-        ]
     return []
 
 
