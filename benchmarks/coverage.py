@@ -31,8 +31,8 @@ from worlds import LADDER, World, world
 from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
-from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
+from fitting.mixture.kinds import SURFACE
 from fitting.mixture.lack_of_fit import lack_of_fit
 from fitting.values import Z90, FloatArray
 from trainables.progress import counted

@@ -32,8 +32,8 @@ from worlds import LADDER, WORLDS, World, world
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import fit_power_law
 from fitting.mixture.design import Candidates, bound
-from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import fit_guarded
+from fitting.mixture.kinds import SURFACE
 from fitting.mixture.lack_of_fit import guarded_by, lack_of_fit
 from fitting.values import Z90
 from sweeper.budget import Allocation, Space

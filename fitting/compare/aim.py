@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.compare.joint import IntArray, Joint, Member
-from fitting.mixture.discrepancy import FAR_REACH
+from fitting.mixture.kinds import FAR_REACH
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.vertex_form import blur, jacobian, surface
 from fitting.values import FloatArray

@@ -23,16 +23,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.mixture.data import Trials
-from fitting.mixture.discrepancy import (
-    FAR_REACH,
-    LOOSE,
-    SURFACE,
-    Discrepancy,
-    Kind,
-    Walk,
-    hat_weights,
-    nodes_of,
-)
+from fitting.mixture.discrepancy import Discrepancy, Kind, Walk, hat_weights, nodes_of
+from fitting.mixture.kinds import FAR_REACH, LOOSE, SURFACE
 from fitting.mixture.laplace import Data, Prior, maximise
 from fitting.mixture.member import Component
 from fitting.mixture.problem import NOISE_FLOOR, Problem

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fitting.mixture.crowd import Crowd, crowds
-from fitting.mixture.discrepancy import NEAR
 from fitting.mixture.fit import Guarded
+from fitting.mixture.kinds import NEAR
 from fitting.mixture.lack_of_fit import ODDS, odds_against
 from fitting.mixture.member import Component
 from fitting.values import Z90, FloatArray

@@ -12,12 +12,12 @@ Legend: C = flops; K = nodes; x = decades of flops from the reference; logarithm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from fitting.mixture.vertex_form import REACH, Layout
+from fitting.mixture.vertex_form import Layout
 from fitting.values import FloatArray
 
 
@@ -99,40 +99,6 @@ budgets close to each other are not taken for that many errors (assumption)."""
 SWAY_REACH = 0.5
 """Decades over which the exponent of p* comes back to the usual one."""
 
-CALM = Walk(own=0.001, tilt=0.07, wander=0.03)
-LEVEL = Walk(own=0.003, tilt=0.07, wander=0.08)
-"""Levels of real runs bend against E + G C^-gamma. Of the levels of 50 real ladders (local minima,
-benchmarks/real_runs.py, chosen on the public pools) the part below three to seven budgets told
-the rest best with wander .05 to .07 and own errors of .001 to .003."""
-
-CURVATURE = Walk(own=0.1, tilt=0.15, wander=0.1, offset=0.5)
-"""Curvatures of real curves lie off the law by a factor of their own; chosen likewise."""
-
-FIRM = Walk(own=0.03, tilt=0.05, wander=0.03, offset=0.15)
-"""Curvature of members whose curves all but keep the law's form, also far from the optimum. Few
-trials tell a skew from a shift no better than chance does: of 3 budgets x 6 sizes free curves
-alone gave optima that scatter by .045, a parabola's by .036, these with the rest by .033
-(tests/fitting/mixture/test_fit.py)."""
-
-SKEWNESS = Walk(own=0.35, tilt=0.4, wander=0.15)
-"""Of k3 over the budgets: curves may lean one way below and another above. Chosen on the public
-pools: on half of them the members that have it explain 5 to 30 nats more, on the others as many
-less (benchmarks/real_runs.py)."""
-
-QUARTIC = 2.0
-"""Sd of k4 where curves are free. Of 76 small trainings on Python's library the valleys flatten by
-.16 of their curvature per u^2, which k4 of +-.15 took for a shift of -.1 in all optima; with +-2
-an adaptive sweep of 46 trials errs by .04 there (benchmarks/live.py). On the public pools either
-is as near, and Porian's intervals hold more often (.84, .81)."""
-
-PUBLISHED = 0.16
-"""Sd of logit a of optima in line: a = .49 +- .04, twice the scatter of those published, see
-`fitting.mixture.problem.EXPONENT`. Of the plain surface +- .06: one that holds is not found
-wanting for its exponent, and worlds whose exponents lie elsewhere (asym, .36 to .64, five cheap
-budgets) err no more than with +- .06 for all (.053, .054; with +- .04 for all half again
-as much). With +- .06 for all, forecasts twenty times beyond erred by a ninth more on three mixes
-of real runs (.112, .101)."""
-
 BEYOND = 0.2
 """What no ladder shows of ln p* beyond it (a rate mistuned for larger models, say): sd at one
 decade, growing as its 1.5th power; set with benchmarks/coverage.py (worlds bend and lrbump)."""
@@ -141,60 +107,6 @@ BEYOND_LEVEL = 0.1
 """The same of the level, ln of the loss above its floor: when it was set, of 48 losses of runs
 20.7 times beyond two whole ladders .90 lay inside 90 % intervals, .83 with .07; now .92 of the 38
 that are predicted do (benchmarks/real_runs.py)."""
-
-FAR_REACH = 1.25
-"""Instead of `vertex_form.REACH` where levels are asked as much as optima, in forecasts of losses
-and comparisons of variants, and where trials are chosen: with that one losses twenty times beyond
-err more (benchmarks/real_runs.py), and replays need a tenth more FLOPs to an error of .10
-(benchmarks/replay.py)."""
-
-SURFACE = Kind("surface", slope=0.24, often=0.0003, in_line=True)
-FIRM_LINE = Kind(
-    "firm line",
-    Walk(0.015, sway=0.07),
-    CALM,
-    FIRM,
-    skew=0.05,
-    slope=PUBLISHED,
-    often=0.1,
-    in_line=True,
-)
-LINE = Kind(
-    "one line",
-    Walk(0.015, sway=0.07),
-    CALM,
-    CURVATURE,
-    quartic=QUARTIC,
-    reach=REACH,
-    slope=PUBLISHED,
-    often=0.25,
-    in_line=True,
-)
-SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
-STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0)
-NEAR = Kind("near one line", Walk(0.03, sway=0.18), LEVEL, CURVATURE, quartic=QUARTIC, reach=REACH)
-SKEWED = replace(NEAR, name="near one line, skewed", skewness=SKEWNESS)
-LOOSE = Kind("loose", Walk(0.1, sway=0.18), LEVEL, CURVATURE, quartic=QUARTIC, reach=REACH)
-APART = Kind(
-    "every budget apart",
-    Walk(0.6, sway=0.18),
-    Walk(0.05, 0.05, 0.02),
-    CURVATURE,
-    quartic=QUARTIC,
-    reach=REACH,
-)
-BENT = Kind(
-    "bent by size",
-    Walk(0.03, sway=0.18),
-    CALM,
-    CURVATURE,
-    bent=True,
-    quartic=QUARTIC,
-    reach=REACH,
-    often=3.0,
-)
-KINDS = (SURFACE, FIRM_LINE, LINE, SKEWED_LINE, STEADY, NEAR, SKEWED, LOOSE, APART, BENT)
-"""Members of the mixture; how often each is right was chosen on the public pools."""
 
 BEND_SD = 0.03
 """Bends of the loss by size alone, common to all skills: sd of the slope gained per sqrt(ln p), in

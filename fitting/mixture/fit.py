@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials, thinned
-from fitting.mixture.discrepancy import FAR_REACH, KINDS, SURFACE, Kind, nodes_of
+from fitting.mixture.discrepancy import Kind, nodes_of
+from fitting.mixture.kinds import FAR_REACH, KINDS, SURFACE
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials
-from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.kinds import SURFACE
 from fitting.values import FloatArray
 
 Indices = npt.NDArray[np.intp]

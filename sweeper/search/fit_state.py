@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials
-from fitting.mixture.discrepancy import APART, FAR_REACH, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.kinds import APART, FAR_REACH, LINE, LOOSE, NEAR, SURFACE
 from fitting.mixture.lack_of_fit import ODDS, LackOfFit, guarded_by, odds_against, predict_top
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation, Space

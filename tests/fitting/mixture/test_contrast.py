@@ -12,8 +12,8 @@ from benchmarks.worlds import surface_world
 from fitting import fit_skills
 from fitting.compare.optima import compare_optima
 from fitting.mixture.contrast import residual_correlation, skill_gap
-from fitting.mixture.discrepancy import SURFACE
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.kinds import SURFACE
 
 BUDGETS = (1e19, 4e19, 1.6e20)
 WORLD = surface_world(

@@ -16,8 +16,8 @@ from fitting.mixture.design import (
     narrowed_by,
     se_of_trials,
 )
-from fitting.mixture.discrepancy import APART
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.kinds import APART
 from fitting.values import Z90
 
 CENTRES = np.array([world("fail").log_optimum("aggregate", c) for c in LADDER])

@@ -10,8 +10,9 @@ import pytest
 from benchmarks.worlds import LADDER, World, surface_world, world
 from fitting.fits import fit_skills
 from fitting.isoflop import fit_isoflop
-from fitting.mixture.discrepancy import KINDS, QUARTIC, SURFACE, Kind, Walk
+from fitting.mixture.discrepancy import Kind, Walk
 from fitting.mixture.fit import Guarded, fit_guarded
+from fitting.mixture.kinds import KINDS, QUARTIC, SURFACE
 
 TARGETS = np.array([*LADDER, 1e22])
 OFFSETS = np.linspace(-1.5, 1.5, 8)
