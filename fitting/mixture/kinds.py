@@ -95,5 +95,21 @@ BENT = Kind(
     reach=REACH,
     often=3.0,
 )
-KINDS = (SURFACE, FIRM_LINE, LINE, SKEWED_LINE, STEADY, NEAR, SKEWED, LOOSE, APART, BENT)
+FIRM_BENT = Kind(
+    "bent by size, firm",
+    Walk(0.015, sway=0.07),
+    CALM,
+    FIRM,
+    skew=0.05,
+    bent=True,
+    slope=PUBLISHED,
+    often=0.003,
+)
+"""Believed as seldom as forecasts of real runs bear (optima five times beyond, all but Porian's:
+.077; .079 with .03, .084 with .3, .075 without it), and found where losses do bend by size: world
+lrbump, W = .2, errs by .049 instead of .180 (worst skill)."""
+KINDS = (
+    *(SURFACE, FIRM_LINE, LINE, SKEWED_LINE, STEADY, NEAR, SKEWED),
+    *(LOOSE, APART, BENT, FIRM_BENT),
+)
 """Members of the mixture; how often each is right was chosen on the public pools."""

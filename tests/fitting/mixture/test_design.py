@@ -79,7 +79,7 @@ def test_repeats_are_worth_what_the_fit_counts_them_for() -> None:
 
 def test_a_place_trained_often_is_left_for_others(fit: Guarded) -> None:
     """What repeats have in common, no seed averages out; without it a place stays as good."""
-    best = ask(fit, places(), 1)[0]
+    best = ask(replace(fit, alike=np.zeros(len(fit.skills))), places(), 1)[0]
     seen, here = fit.measured, at(places(), [best] * 10)
     crowded = replace(
         seen,
