@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 PACKAGES = ("sweeper", "fitting", "trainables")
+LONG = 60  # characters of a default value, from which its name says more
 HEAD = """# Public names
 
 Made by `python docs/build_api.py` from the docstrings; change them, not this file.
@@ -33,10 +34,16 @@ def _called(thing: object, name: str) -> str:
     if inspect.isclass(thing) and issubclass(thing, Exception | Enum):
         return name
     try:
-        signature = str(inspect.signature(thing))  # type: ignore[arg-type]
+        signature = inspect.signature(thing)  # type: ignore[arg-type]
     except ValueError:
         return name
-    return name + re.sub(r"(: |-> )'([^']*)'", r"\1\2", signature)  # annotations are strings
+    constants = vars(importlib.import_module(thing.__module__))
+    text = str(signature)
+    for default in (p.default for p in signature.parameters.values()):
+        named = [n for n, value in constants.items() if n.isupper() and value is default]
+        if named and len(repr(default)) > LONG:
+            text = text.replace(repr(default), named[0])
+    return name + re.sub(r"(: |-> )'([^']*)'", r"\1\2", text)  # annotations are strings
 
 
 def _methods(thing: type) -> list[str]:
