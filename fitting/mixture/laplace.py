@@ -277,11 +277,12 @@ def _told(data: Data, state: _State) -> FloatArray:
     instead of .55 %, and the choice of trials by 1.2 of the squared error on our own trainings
     (benchmarks/real_runs.py, benchmarks/live.py).
     """
-    residual, scale = data.residual(state.fitted), state.scale
-    for _ in range(SCALE_STEPS):
+    near, scale = data.reach <= REACH, state.scale
+    residual = data.residual(state.fitted)
+    for _ in range(SCALE_STEPS if near.any() else 0):
         common = _common(scale, data.unit)
         scale = _scale(data, residual, scale, state.blur, state.used, common, 1 / state.blur)
-    return np.where(data.reach > REACH, state.scale, scale)
+    return np.where(near, scale, state.scale)
 
 
 def _summary(
