@@ -153,14 +153,14 @@ def serve(
 
 
 def _as_sure_as(fit: SkillFit, found: ServingOptimum) -> ServingOptimum:
-    """With an interval no narrower than that of the optimum of its training FLOPs."""
+    """With the interval of the optimum of its training FLOPs, if any, where that is wider."""
     if not found.ok:
         return found
     known = fit.at(found.training_flops)
     if known.status is Status.NO_COMMON_LAW:
         raise FitError(known.status, known.reason)
-    # NaN, of an optimum without an interval, is passed over.
-    return replace(found, log_params_se=float(np.fmax(found.log_params_se, known.log_params_se)))
+    error = np.maximum(found.log_params_se, known.log_params_se)  # NaN where either is
+    return replace(found, log_params_se=float(error))
 
 
 def flops_reaching(fit: SkillFit, loss: float, near: float) -> tuple[float, float]:

@@ -273,8 +273,8 @@ def _told(data: Data, state: _State) -> FloatArray:
     optima of trained budgets err by .038 either way, five times beyond by .103 instead of .105,
     and intervals of Porian's hold .95 instead of .89. In the search for the maximum the scale
     stays as it was: a larger one gives beliefs more of a say (five times beyond .135). So it does
-    for members that are asked farther off: forecasts of losses five times beyond erred by .71
-    instead of .55 %, and the choice of trials by 1.2 of the squared error on our own trainings
+    for members that are asked farther off: with it forecasts of losses five times beyond erred by
+    .64 instead of .53 %, sweeps of our own trainings by 1.1 to 1.3 of the squared error
     (benchmarks/real_runs.py, benchmarks/live.py).
     """
     near, scale = data.reach <= REACH, state.scale

@@ -113,6 +113,17 @@ def test_serving_is_as_sure_as_the_fit_is_of_as_many_flops(fits: Fits) -> None:
     assert found.interval[1] / found.params == pytest.approx(known.interval[1] / known.params)
 
 
+def test_serving_has_no_interval_where_the_fit_has_none() -> None:
+    """Six trainings through five constants: the surface's own was 5 % wide, 40 times beyond."""
+    flops = np.repeat([1e18, 1e19], 3)
+    params = (flops / 120) ** 0.5 * np.tile([0.4, 1.0, 2.5], 2)
+    loss = [3.567, 3.501, 3.621, 2.982, 2.933, 3.009]
+    table = pd.DataFrame({"flops": flops, "params": params, "skill": "code", "loss": loss})
+    found = serve(fit_skills(table.assign(tokens=flops / 6 / params))["code"], 0.0, loss=2.4)
+    assert found.ok
+    assert not math.isfinite(found.interval[1])
+
+
 def test_serving_is_withheld_where_the_fits_own_check_fails(
     fits: Fits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
