@@ -34,7 +34,7 @@ ODDS = 30.0
 """Odds against one line from which it is said to bend: "very strong" evidence, 10^1.5 (Jeffreys
 1961)."""
 
-SURFACE_ODDS = 0.08
+SURFACE_ODDS = 0.1
 """Odds against the plain surface from which it is said to fail (a warning): of 1,500 tables of
 worlds that are surfaces 60 had more; of 900 of worlds that are not 80 had less, 70 of them of
 world lrbump, whose few trials above 1e9 params show little (benchmarks/coverage.py; with .1 they
