@@ -160,8 +160,7 @@ def _agreeing(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
     away = np.log(frame["flops"] / work)
     odd = ((away - away.median()).abs() > math.log(30)).to_numpy()
-    if odd.mean() > FEW:
-        odd[:] = False
+    odd = odd & (odd.mean() <= FEW)
     usual = number(math.exp(away.median()))
     said = [f"flops are {number(math.exp(v))} times 6 params tokens, {usual} times in the other "
             "rows" for v in away[odd]]  # fmt: skip

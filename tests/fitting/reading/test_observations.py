@@ -145,6 +145,13 @@ def test_mixed_conventions_name_the_rows() -> None:
         prepare(wrong)
 
 
+def test_half_of_the_rows_are_no_few_to_leave_out() -> None:
+    wrong = table()
+    wrong.loc[[0, 2, 4, 6], "flops"] /= 1e6
+    with pytest.raises(TableError, match=r"contradict each other.*\(4 of 8 rows"):
+        prepare(wrong)
+
+
 def test_conventions_are_no_slip() -> None:
     assert prepare(table(tokens=table()["tokens"] / 1.5)).warnings == ()
     (told,) = prepare(table(tokens=table()["tokens"] / 2.3)).warnings
