@@ -69,7 +69,7 @@ def _scaled(text: str, decimal: str) -> tuple[float, bool]:
     plain = _plain(text)
     power = _POWER.fullmatch(plain)
     if power:
-        return float(float(power["base"]) ** float(power["exponent"])), False
+        return _power(float(power["base"]), float(power["exponent"])), False
     found = _NUMBER.fullmatch(plain)
     if not found:
         return math.inf if plain in ("inf", "infinity", "+inf", "∞") else math.nan, False
@@ -77,10 +77,19 @@ def _scaled(text: str, decimal: str) -> tuple[float, bool]:
         value = float(_ungrouped(found["mantissa"], decimal))
     except ValueError:
         return math.nan, False
-    value *= 10.0 ** int(found["e"] or found["ten"] or 0) * (-1 if found["sign"] == "-" else 1)
+    value *= -1 if found["sign"] == "-" else 1
+    value *= _power(10.0, int(found["e"] or found["ten"] or 0))
     scale = PF_DAY if found["days"] else SCALES.get(found["scale"] or "", 1.0)
     own = bool(found["scale"] or found["ten"] or found["days"])
     return value / 100 if found["percent"] else value * scale, own
+
+
+def _power(base: float, exponent: float) -> float:
+    """Infinite where a float ends."""
+    try:
+        return float(base**exponent)
+    except (OverflowError, ZeroDivisionError):
+        return math.inf
 
 
 def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from fitting.errors import TableError
+from fitting.reading.numbers import number
 from fitting.reading.observations import prepare
 from fitting.reading.runs import read_runs
 from fitting.reading.terms import parse_columns
@@ -176,3 +178,8 @@ def test_one_skill_that_rises_is_named() -> None:
     rising = SIZED.assign(skill="mmlu", loss=1 - RUNS["loss"] / 10)
     found = read_runs(pd.concat([SIZED.assign(skill="code"), rising, SIZED.assign(skill="math")]))
     assert any(note.startswith("mmlu: rises with compute") for note in found.notes)
+
+
+@pytest.mark.parametrize("text", ["1e400", "10^400", "2 x 10^999", "0^-1"])
+def test_numbers_that_no_float_holds_are_infinite(text: str) -> None:
+    assert number(text) == math.inf
