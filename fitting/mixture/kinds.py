@@ -76,35 +76,12 @@ SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
 STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0)
 NEAR = Kind("near one line", Walk(0.03, sway=0.18), LEVEL, CURVATURE, quartic=QUARTIC, reach=REACH)
 SKEWED = replace(NEAR, name="near one line, skewed", skewness=SKEWNESS)
-LOOSE = Kind("loose", Walk(0.1, sway=0.18), LEVEL, CURVATURE, quartic=QUARTIC, reach=REACH)
-APART = Kind(
-    "every budget apart",
-    Walk(0.6, sway=0.18),
-    Walk(0.05, 0.05, 0.02),
-    CURVATURE,
-    quartic=QUARTIC,
-    reach=REACH,
+LOOSE = replace(NEAR, name="loose", drift=Walk(0.1, sway=0.18))
+APART = replace(
+    NEAR, name="every budget apart", drift=Walk(0.6, sway=0.18), level=Walk(0.05, 0.05, 0.02)
 )
-BENT = Kind(
-    "bent by size",
-    Walk(0.03, sway=0.18),
-    CALM,
-    CURVATURE,
-    bent=True,
-    quartic=QUARTIC,
-    reach=REACH,
-    often=3.0,
-)
-FIRM_BENT = Kind(
-    "bent by size, firm",
-    Walk(0.015, sway=0.07),
-    CALM,
-    FIRM,
-    skew=0.05,
-    bent=True,
-    slope=PUBLISHED,
-    often=0.003,
-)
+BENT = replace(NEAR, name="bent by size", level=CALM, bent=True, often=3.0)
+FIRM_BENT = replace(FIRM_LINE, name="bent by size, firm", bent=True, often=0.003, in_line=False)
 """Believed as seldom as forecasts of real runs bear (optima five times beyond, all but Porian's:
 .077; .079 with .03, .084 with .3, .075 without it), and found where losses do bend by size: world
 lrbump, W = .2, errs by .049 instead of .180 (worst skill)."""

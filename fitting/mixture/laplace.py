@@ -270,13 +270,13 @@ def _told(data: Data, state: _State) -> FloatArray:
     Far from the vertex free curves pass close by losses whatever the noise. Counted whole, such
     losses made errors of .008 nats .003 (world fail, 31 trials), and members with free curves won
     where the plain law holds: optima erred by .114 (worst skill), by .055 so. On the public pools
-    optima of trained budgets err by .038 either way, five times beyond by .103 instead of .105,
+    optima of trained budgets err by .0385 (.0379), five times beyond by .103 instead of .105,
     and intervals of Porian's hold .96 instead of .89. Where near losses leave nothing free, the
     scale now comes out too large, 1.2 to 2.5 times on 8 sizes on each of four budgets, .5 to .7
     before. In the search for the maximum it stays as it was: a larger one gives beliefs more of a
     say (five times beyond .135). So it does for members that are asked farther off: with it
     forecasts of losses five times beyond erred by .64 instead of .53 %, sweeps of our own
-    trainings by 1.1 to 1.3 of the squared error (benchmarks/real_runs.py, benchmarks/live.py).
+    trainings by 1.0 to 1.3 of the squared error (benchmarks/real_runs.py, benchmarks/live.py).
     """
     near, scale = data.reach <= REACH, state.scale
     residual = data.residual(state.fitted)

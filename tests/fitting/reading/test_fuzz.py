@@ -14,7 +14,7 @@ from fitting import read_runs
 from fitting.errors import TableError
 
 CASES = 160
-"""Of the 2,000 that benchmarks/read_fuzz.py goes through."""
+"""Of the 2,000 that benchmarks/reading.py goes through."""
 
 READ = 0.97
 """Share of the cases that must be answered, not asked about."""
