@@ -49,10 +49,14 @@ def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
 
     A row "best" whose figures are not all those of others is a run of that name.
     """
-    names = [i for i, c in enumerate(frame) if not i or parse(c).role == "trial_id"]
-    for i in names:
-        cells = frame.iloc[:, i].astype("str").str.strip().str.lower()
-        found, best = cells.str.fullmatch(_SUMMARIES), cells == "best"
+    columns = [i for i, c in enumerate(frame) if not i or parse(c).role == "trial_id"]
+    for i in columns:
+        # Millions of log lines name few runs: each name is looked at once.
+        codes, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
+        words = pd.Series(names).astype("str").str.strip().str.lower()
+        cells = words.take(codes).set_axis(frame.index)
+        found = words.str.fullmatch(_SUMMARIES).take(codes).set_axis(frame.index)
+        best = cells == "best"
         for _, values in frame.select_dtypes("number").items() if best.any() else ():
             found &= ~best | values.isna() | values.isin(values[~best])
         for value in cells[found].unique() if found.mean() < 0.5 else ():
