@@ -1,4 +1,4 @@
-"""Where the next trials teach most about all skills' optima per FLOP, and the least it can cost.
+"""Where the next trials teach most about all skills' optima per FLOP.
 
 The optimum of a budget is (nearly) linear in the parameters of a component of the guarded fit,
 with gradient g, and one trial's loss is linear with gradient j. Its outcome is not needed to know
@@ -39,8 +39,6 @@ BLOCK = 3
 
 GIVEN_UP = 0.5
 """Share of such members from which budgets are explored one by one."""
-
-_RIDGE = 1e-12
 
 LEAST_SHARE = 0.01
 """Components with less are left out of the score: they cannot change the choice."""
@@ -292,65 +290,6 @@ def _variance(members: Sequence[Projected]) -> FloatArray:
     total = sum(b.weight for b in members)
     parts = [b.weight * np.einsum("stp,stp->st", b.aim_spread, b.aims) for b in members]
     return np.asarray(sum(parts) / total)
-
-
-def bound(
-    component: Component,
-    noise: FloatArray,
-    candidates: Candidates,
-    *,
-    targets: Sequence[float],
-    tolerance: float,
-    steps: int = 150,
-) -> float:
-    """Least FLOPs that give every skill its tolerance if the component were the truth.
-
-    The tolerance holds for the root mean square of a skill's intervals over the targets.
-
-    The minimax c-optimal design of continuous shares (Pronzato and Pazman 2013, chapter 5) by
-    multiplicative updates: no rounding to whole trials, known noise, no prior. No search does
-    better; the quotient of this and the FLOPs spent is a search's efficiency.
-
-    Args:
-        noise: (S,) standard deviation of one loss, nats.
-        tolerance: half-width of the 90 % interval of ln p*.
-        steps: updates; the result is within a few per cent of its limit after 100.
-    """
-    rows = component.jacobian(candidates.log_params, candidates.flops)
-    own = noise[:, None] * component.blur(candidates.log_params, candidates.flops)
-    rows = rows / (own * np.sqrt(candidates.cost))[:, :, None]
-    aims = component.target(np.asarray(targets, float))
-    shares = np.full(len(candidates), 1.0 / len(candidates))
-    weights = np.full(len(aims), 1.0 / len(aims))
-    unit = np.eye(rows.shape[2])
-    least = np.inf
-    for _ in range(steps):
-        information = np.einsum("snp,n,snq->spq", rows, shares, rows)
-        # What the places cannot tell apart stays (nearly) unknown instead of singular.
-        information += _RIDGE * np.einsum("spp->s", information)[:, None, None] * unit
-        spread = np.linalg.solve(information, np.swapaxes(aims, 1, 2))
-        variance = np.einsum("stp,spt->st", aims, spread).mean(axis=1)
-        least = min(least, float(variance.max()))
-        teaches = np.einsum("s,snt->n", weights, (rows @ spread) ** 2)
-        shares = shares * np.sqrt(teaches)
-        shares /= shares.sum()
-        weights = weights * np.sqrt(variance)
-        weights /= weights.sum()
-    return least * (Z90 / tolerance) ** 2
-
-
-def se_of_trials(fit: Guarded, targets: Sequence[float]) -> FloatArray:
-    """Standard error (S, T) of ln p* by the trials alone, without prior, if the law holds."""
-    component, seen = fit.components[0], fit.measured
-    places = seen.log_params, np.exp(seen.log_flops)
-    own = fit.noise[:, None] * component.blur(*places)
-    rows = component.jacobian(*places) / own[:, :, None]
-    rows = rows * np.isfinite(seen.loss)[:, :, None]
-    information = np.swapaxes(rows, 1, 2) @ rows
-    ridge = _RIDGE * np.einsum("spp->s", information)[:, None, None]
-    aims = component.target(np.asarray(targets, float))
-    spread = np.linalg.solve(information + ridge * np.eye(rows.shape[2]), np.swapaxes(aims, 1, 2))
-    return np.asarray(np.sqrt(np.einsum("stp,spt->st", aims, spread)))
 
 
 def _shares(fit: Guarded) -> FloatArray:

@@ -233,7 +233,6 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
         expected=expected,
         simulated=own.trials[["flops", "params", "tokens"]].reset_index(drop=True),
         world=name,
-        efficiency=own.efficiency,
     )
 
 

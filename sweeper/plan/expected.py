@@ -68,14 +68,11 @@ class Policy:
         table: its observations, as a ledger has them.
         widths: skills by budgets, (S, n); NaN where nothing could be fitted.
         skills: their names.
-        efficiency: FLOPs of the best possible design for the same widths over those spent
-            (c-optimal bound); NaN where unknown.
     """
 
     table: pd.DataFrame
     widths: FloatArray
     skills: tuple[str, ...]
-    efficiency: float
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -159,18 +156,15 @@ def simulate_policy(
 
     A world knows no mixes: a sweep over several finds the same optima under each.
     """
-    from sweeper.search.adaptive import AdaptiveSearch
-
     spec = _searching(spec, policy=policy or spec.search.policy)
     search = build.policy(spec, world.skills)
     table = _simulated(spec, world, search, seed=seed)
-    efficiency = search.efficiency(table) if isinstance(search, AdaptiveSearch) else math.nan
     ended = finished(table)
     if build.compares(spec):
         ended = ended[ended["mix"] == spec.space.mix]
     widths = _mix_widths if len(spec.mixes) > 1 and not build.compares(spec) else _widths
     found = widths(ended, spec, world)
-    return Policy(table, np.array(list(found.values())), tuple(found), efficiency)
+    return Policy(table, np.array(list(found.values())), tuple(found))
 
 
 def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:

@@ -15,7 +15,7 @@ import pandas as pd
 from fitting.values import plain
 from sweeper.plan.recipe import Line, shown
 from sweeper.spec.scoring import Scoring
-from sweeper.text import duration, gigabytes, grid, money, number, percent, ratio, si, within
+from sweeper.text import duration, gigabytes, grid, money, number, ratio, si, within
 
 if TYPE_CHECKING:
     from sweeper.plan.expected import Need
@@ -50,8 +50,6 @@ class Plan:
             ``flops, trials, half_width`` of the widest skill, and ``by_skill``.
         simulated: trials of that sweep: ``flops, params, tokens`` of each.
         world: what was simulated, in words.
-        efficiency: share of the simulated FLOPs that the best possible design would need
-            (c-optimal bound); NaN where unknown.
         need: the allowance that a tolerance needs, where asked for.
         warnings: what to think twice about, a sentence each.
         scoring: what measuring the skills adds; None where losses are simulated.
@@ -72,7 +70,6 @@ class Plan:
     expected: pd.DataFrame | None = None
     simulated: pd.DataFrame | None = None
     world: str = ""
-    efficiency: float = math.nan
     need: Need | None = None
     warnings: tuple[str, ...] = ()
     scoring: Scoring | None = None
@@ -84,9 +81,7 @@ class Plan:
         values["budgets"] = values.pop("table")
         if self.need is not None:
             values["need"]["possible"] = self.need.possible
-        absent = (
-            {"expected", "simulated", "world", "efficiency"} if self.expected is None else set()
-        )
+        absent = {"expected", "simulated", "world"} if self.expected is None else set()
         absent |= {"need"} if self.need is None else set()
         kept = {name: _records(value) for name, value in values.items() if name not in absent}
         return json.dumps(plain(kept), indent=2, allow_nan=False)
@@ -243,11 +238,6 @@ def _expectation(plan: Plan) -> list[str]:
     for row in plan.expected.itertuples():
         skills = ", ".join(f"{s} {within(w)}" for s, w in row.by_skill.items())
         lines.append(f"  {number(row.flops)} FLOPs, {row.trials} trials: {skills}")
-    if math.isfinite(plan.efficiency):
-        lines.append(
-            f"  A design that knew the answer beforehand would need {percent(plan.efficiency)} of "
-            "these FLOPs."
-        )
     return lines
 
 

@@ -21,13 +21,11 @@ import pandas as pd
 from fitting.mixture.design import (
     Candidates,
     Goal,
-    bound,
     choose,
     narrowed_by,
     narrowing,
-    se_of_trials,
 )
-from fitting.values import Z90, FloatArray
+from fitting.values import FloatArray
 from sweeper.budget import Allocation, Space
 from sweeper.search import closing, opening, safeguards
 from sweeper.search.fit_state import FitState, fit_state, half_widths
@@ -213,29 +211,6 @@ class AdaptiveSearch:
             return None
         ratio = narrowing(state.fit, _as_places(trials), self._goal, pending=_as_places(pending))
         return ratio, state.fit.skills
-
-    def efficiency(self, observations: pd.DataFrame) -> float:
-        """FLOPs that the best design for the same intervals would need, over those spent.
-
-        The best design knows the law and the noise beforehand (`fitting.mixture.design.bound`),
-        so 1 is out of reach. Where prior belief makes an interval narrower than the trials alone
-        would, the trials' own counts. NaN while too few trials have ended.
-        """
-        state = self._fitted(observations)
-        return math.nan if state is None else self._efficiency(state)
-
-    def _efficiency(self, state: FitState) -> float:
-        reported = half_widths(state.whole, self.targets)
-        widths = np.maximum(reported, Z90 * se_of_trials(state.fit, self.targets))
-        least = bound(
-            state.fit.components[0],
-            state.fit.noise,
-            self._all_candidates(state),
-            targets=self.targets,
-            tolerance=float(np.sqrt((widths**2).mean(axis=1)).max()),
-        )
-        share = float(least / state.spent.sum())
-        return share if share < 1 else math.nan
 
     def _all_candidates(self, state: FitState) -> Candidates:
         """The sizes considered on every budget, affordable or not."""

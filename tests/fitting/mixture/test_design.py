@@ -11,14 +11,11 @@ from fitting.mixture.design import (
     Goal,
     _blocks,
     _projected,
-    bound,
     choose,
     narrowed_by,
-    se_of_trials,
 )
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.kinds import APART
-from fitting.values import Z90
 
 CENTRES = np.array([world("fail").log_optimum("aggregate", c) for c in LADDER])
 
@@ -131,71 +128,6 @@ def test_more_flops_promise_narrower_intervals(fit: Guarded) -> None:
     more = narrowed_by(fit, places(), GOAL, flops=1e21)
     assert more.mean() < some.mean() < 1
     assert narrowed_by(fit, places(), GOAL, flops=1e18) == pytest.approx(1.0)
-
-
-def test_no_design_beats_the_bound(fit: Guarded) -> None:
-    """Random designs of the same FLOPs leave the worst interval wider than the bound's."""
-    plain, place = fit.components[0], places()
-    least = bound(plain, fit.noise, place, targets=LADDER, tolerance=0.1)
-    rng, needed = np.random.default_rng(0), []
-    for _ in range(200):
-        share = rng.dirichlet(np.full(len(place), 0.1))
-        own = fit.noise[:, None] * plain.blur(place.log_params, place.flops)
-        rows = plain.jacobian(place.log_params, place.flops) / own[:, :, None]
-        weight = share / place.cost
-        information = np.einsum("snp,n,snq->spq", rows, weight, rows)
-        aim = plain.target(np.array(LADDER))
-        spread = np.linalg.solve(information, np.swapaxes(aim, 1, 2))
-        variance = np.einsum("stp,spt->st", aim, spread).mean(axis=1).max()
-        needed.append(variance * (1.6449 / 0.1) ** 2)
-    assert least < min(needed)
-    tighter = bound(plain, fit.noise, place, targets=LADDER, tolerance=0.05)
-    assert tighter == pytest.approx(4 * least)
-
-
-def test_no_trials_teach_more_than_the_bound_allows(fit: Guarded) -> None:
-    seen = fit.measured
-    flops = np.exp(seen.log_flops)
-    trained = Candidates(seen.log_params, flops, flops, np.ones(len(flops)))
-    widths = Z90 * se_of_trials(fit, LADDER)
-    tolerance = float(np.sqrt((widths**2).mean(axis=1)).max())
-    least = bound(fit.components[0], fit.noise, trained, targets=LADDER, tolerance=tolerance)
-    assert 0.05 * flops.sum() < least < flops.sum()
-
-
-def test_what_trials_teach_alone_is_without_prior_belief(fit: Guarded) -> None:
-    plain = fit.components[0]
-    aims = plain.target(np.array(LADDER))
-    posterior = np.sqrt(np.einsum("stp,spq,stq->st", aims, plain.covariance, aims))
-    assert se_of_trials(fit, LADDER) == pytest.approx(
-        posterior, rel=0.35
-    )  # belief hardly counts here
-    noisier = replace(fit, noise=100 * fit.noise)
-    assert se_of_trials(noisier, LADDER) == pytest.approx(
-        100 * se_of_trials(fit, LADDER), rel=1e-3
-    )
-    loss = fit.measured.loss.copy()
-    loss[0, ::2] = np.nan
-    halved = replace(fit, measured=replace(fit.measured, loss=loss))
-    wider = se_of_trials(halved, LADDER) / se_of_trials(fit, LADDER)
-    assert (wider[0] > 1.1).all() and (wider[1:] == 1).all()
-
-
-def test_bound_has_converged(fit: Guarded) -> None:
-    few, many = (
-        bound(fit.components[0], fit.noise, places(), targets=LADDER, tolerance=0.1, steps=n)
-        for n in (150, 2000)
-    )
-    assert few == pytest.approx(many, rel=0.1)
-    assert many <= few
-
-
-def test_wider_range_of_sizes_needs_fewer_flops(fit: Guarded) -> None:
-    narrow, wide = (
-        bound(fit.components[0], fit.noise, places(half), targets=LADDER, tolerance=0.1)
-        for half in (1.0, 2.3)
-    )
-    assert wide < narrow
 
 
 def test_block_is_worth_what_its_trials_teach_one_after_the_other(fit: Guarded) -> None:

@@ -172,12 +172,6 @@ def sweep_columns() -> tuple[str, ...]:
     return COLUMNS
 
 
-def test_efficiency_is_a_share_of_the_information_limit(toy: pd.DataFrame) -> None:
-    search = AdaptiveSearch(SearchSettings(tolerance=0.02), TOY)
-    assert 0.05 < search.efficiency(toy) < 1
-    assert math.isnan(search.efficiency(toy[toy["trial_id"] < 2]))
-
-
 def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
     """A spoiled trial at the top is trained again before the law is given up."""
     truth = two_skills()
