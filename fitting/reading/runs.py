@@ -163,6 +163,7 @@ class _Reader:
             )
         rows = self._complete(rows)
         if self.recognised:
+            rows = self._without_copies(rows)
             rows = self._separated(rows)
             rows = self._best_of_grids(rows)
             self.notes += doubts(rows, self.frame, self.choice)
@@ -283,6 +284,22 @@ class _Reader:
         taken = self.choice.used() | set(self.choice.identities)
         free = [c for c in self.frame.columns if c not in taken]
         return self.frame[free].iloc[rows["at"]].set_axis(rows.index)
+
+    def _without_copies(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Without rows that say in every cell what one above says: a training pasted twice.
+
+        Two trainings may agree in a loss of three digits behind the point, not in a finer one.
+        """
+        fine = np.abs(rows["loss"] * 1e3 - (rows["loss"] * 1e3).round()) > 1e-6
+        again = rows[[*AMOUNTS, "skill", "loss"]].duplicated(keep=False) & fine
+        if "trial_id" in rows or not again.any():
+            return rows
+        at = rows.loc[again, "at"].unique()
+        copies = at[self.frame.iloc[at].astype("str").duplicated().to_numpy()]
+        copied = rows["at"].isin(copies)
+        said = ["the same as a row above in every cell: counted once"] * int(copied.sum())
+        self._leave_out(rows[copied], said)
+        return rows[~copied]
 
     def _separated(self, rows: pd.DataFrame) -> pd.DataFrame:
         """With ``mix`` telling separate experiments apart."""

@@ -444,3 +444,21 @@ def test_fit_skills_takes_runs_and_paths(tmp_path: Path) -> None:
     assert by_path["loss"].at(1e19).params == by_runs["loss"].at(1e19).params
     assert by_path.observations.read is not None
     assert by_path.observations.read["loss"] == "eval/loss"
+
+
+def test_trainings_pasted_twice_are_counted_once() -> None:
+    """Without an id, rows alike in every cell are copies; equal coarse losses may be repeats."""
+    params = np.geomspace(1e7, 1e9, 9)
+    once = pd.DataFrame(
+        {"params": params, "tokens": 1e18 / params, "loss": 2 + 0.0613 * np.log(params)}
+    )
+    twice = read_runs(pd.concat([once, once.iloc[:4]]))
+    assert len(twice.table) == 9
+    assert (
+        list(twice.excluded["reason"])
+        == ["the same as a row above in every cell: counted once"] * 4
+    )
+    noted = pd.concat([once.assign(host="a"), once.iloc[:4].assign(host="b")])
+    assert len(read_runs(noted).table) == 13
+    coarse = once.round({"loss": 2})
+    assert len(read_runs(pd.concat([coarse, coarse])).table) == 18
