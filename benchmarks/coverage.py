@@ -74,7 +74,6 @@ def main() -> None:
         (HERE / "results").mkdir(exist_ok=True)
         name = "coverage" if args.designs == CHEAP else "coverage_" + "_".join(args.designs)
         (HERE / "results" / f"{name}.md").write_text(report + "\n")
-        table.to_csv(HERE / "results" / f"{name}.csv", index=False, float_format="%.4g")
 
 
 def parse() -> argparse.Namespace:
