@@ -36,9 +36,9 @@ ODDS = 30.0
 
 SURFACE_ODDS = 0.1
 """Odds against the plain surface from which it is said to fail (a warning): of 1,500 tables of
-worlds that are surfaces 56 had more; of 900 of worlds that are not 77 had less, 70 of them of
+worlds that are surfaces 56 had more; of 900 of worlds that are not 81 had less, 72 of them of
 world lrbump, whose few trials above 1e9 params show little (benchmarks/coverage.py; with .08 they
-are 76 and 64)."""
+were 76 and 64, a fit before)."""
 
 MOST = 5.0
 """Greatest log odds that one skill of several may have a say with: one odd skill condemns none."""
