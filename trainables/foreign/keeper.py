@@ -153,7 +153,7 @@ class Keeper:
         os.close(write)
         problem = os.read(read, 200).decode()
         os.close(read)
-        self.tell(**({"refused": problem} if problem else {"started": self.child}))
+        self.tell(**({"refused": problem} if problem else {"started": True}))
         return not problem
 
     def reap(self) -> None:
@@ -227,7 +227,6 @@ def main(argv: list[str]) -> None:
     os.setsid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     keeper = Keeper(int(status))
-    keeper.tell(keeper=os.getpid())
     held = _locked(lock)
     if held is None:
         keeper.tell(refused=f"an earlier attempt still runs: {lock} is held after {LOCK_S:g} s")

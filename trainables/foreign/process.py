@@ -126,7 +126,7 @@ class Process:
         workdir: Path | None = None,
         rank: int = 0,
     ) -> None:
-        self.pid, self.keeper, self.started_at = 0, 0, 0.0
+        self.started_at = 0.0
         self.ended: Ended | None = None
         self.output = Output(directory, OUTPUT if not rank else f"output-{rank}.log")
         self._left: tuple[str, ...] = ()
@@ -214,9 +214,8 @@ class Process:
             self._note(ast.literal_eval(line.decode()))
 
     def _note(self, said: Mapping[str, Any]) -> None:
-        self.keeper = said.get("keeper", self.keeper)
         if "started" in said:
-            self.pid, self.started_at = int(said["started"]), time.time()
+            self.started_at = time.time()
         self._left += tuple(said.get("left", ()))
         if "refused" in said:
             self.ended = Ended(127, refused=str(said["refused"]))
