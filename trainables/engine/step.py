@@ -15,7 +15,7 @@ from trainables.engine.loss import Objective
 from trainables.engine.optim import make_optimizer, rate_at, set_rate
 from trainables.engine.parallel import Group, choose_dtype, synchronised, wrap
 from trainables.families import Shape
-from trainables.families.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, estimate
+from trainables.families.memory import CPU_MICRO_TOKENS, GPU_MICRO_TOKENS, most_tokens
 from trainables.training import Train
 
 MEMORY_SHARE = 0.8
@@ -164,18 +164,14 @@ def first_micro(settings: Train, shape: Shape, group: Group, dtype: torch.dtype)
     # What this process holds already is its own to use: the weights, which the estimate counts,
     # and blocks cached since an earlier trial.
     free = torch.cuda.mem_get_info(group.device)[0] + torch.cuda.memory_reserved(group.device)
-    none, one = (
-        estimate(
-            shape,
-            count * shape.context,
-            workers=group.count,
-            sharded=settings.parallel == "fsdp",
-            bf16=dtype == torch.bfloat16,
-            recompute=settings.recompute,
-            eager=settings.attention == "eager",
-            gpu=True,
-        ).total
-        for count in (0, 1)
+    fitting = most_tokens(
+        shape,
+        MEMORY_SHARE * free,
+        workers=group.count,
+        sharded=settings.parallel == "fsdp",
+        bf16=dtype == torch.bfloat16,
+        recompute=settings.recompute,
+        eager=settings.attention == "eager",
+        gpu=True,
     )
-    fitting = int((MEMORY_SHARE * free - none) / (one - none))
-    return max(1, min(fitting, GPU_MICRO_TOKENS // shape.context))
+    return max(1, min(fitting, GPU_MICRO_TOKENS) // shape.context)
