@@ -37,10 +37,8 @@ def evaluation_sets(data: BuiltIn, context: int) -> dict[str, Documents]:
 
     They do not depend on a trial's seed: every trial is scored on the same documents.
     """
-    world = knowledge.World.build(data)
-    generators = _generators(data, context) | {
-        "knowledge-qa": partial(knowledge.documents, world, context=context, held_out=True)
-    }
+    generators = _generators(data, context)
+    generators["knowledge-qa"] = partial(generators["knowledge"], held_out=True)
     return {
         name: generate(
             np.random.default_rng([data.world_seed, EVALUATION, i]), count=data.documents
