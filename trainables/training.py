@@ -201,8 +201,8 @@ class Train:
         self._fill_in()
         self._check_rule()
         self._check_optimizer()
-        for name in ("schedule", "dtype", "attention", "parallel", "device"):
-            known, value = CHOICES[name], getattr(self, name)
+        for name, known in CHOICES.items():
+            value = getattr(self, name)
             require(
                 value in known,
                 f"train.{name}: {value!r} is unknown; use {' or '.join(map(repr, known))}",
