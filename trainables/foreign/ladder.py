@@ -121,8 +121,7 @@ def _from(source: str, workdir: str) -> list[Mapping[str, Any]]:
 
 def _row(row: Mapping[str, Any], where: str) -> dict[str, Value]:
     names = [str(name).strip() for name in row]
-    if "params" not in names:
-        require_known("params", names, f"{where}: column 'params', which every size needs,")
+    require_known("params", names, f"{where}: column 'params', which every size needs,")
     values = {name: _value(value) for name, value in zip(names, row.values(), strict=True)}
     taken = sorted(_RESERVED & values.keys())
     if taken:
