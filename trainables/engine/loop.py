@@ -31,7 +31,7 @@ from trainables.engine.parallel import Group, choose_device, device_name
 from trainables.engine.step import Stepper
 from trainables.skills import Skill, resolve
 from trainables.skills.encode import Encoded
-from trainables.skills.scoring import BATCH_TOKENS, Measured, Workers, read_examples, score_skills
+from trainables.skills.scoring import BATCH_TOKENS, Workers, read_examples, score_skills
 
 __all__ = ["CheckpointError", "Context", "EvaluationError", "LocalContext", "evaluate", "train"]
 
@@ -336,11 +336,8 @@ class _Trial:
         )  # fmt: skip
         if not self.config.train.keep_questions:
             return {"losses": losses}
-        kept: dict[str, Measured] = questions
-        return {
-            "losses": losses,
-            "questions": {name: found.columns() for name, found in kept.items()},
-        }
+        kept = {name: found.columns() for name, found in questions.items()}
+        return {"losses": losses, "questions": kept}
 
     def score(self, sequences: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """NLL of every token of sequences of one length, nats."""
