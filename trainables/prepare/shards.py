@@ -76,15 +76,13 @@ class _Counts:
 
 
 def write_part(job: Job, part: Part, told: Told) -> None:
-    """Write what is missing of a part's shards.
+    """Write what is missing of the shards of a part that has not ended.
 
     Raises:
         DiskFull: there is no room; finished shards are kept.
         PrepareError: the source cannot be read.
     """
     records = records_of(job.root, part)
-    if records and records[-1]["ended"]:
-        return
     dataset, where = open_part(part), f"classes.{part.document_class}"
     if records:
         dataset.load_state_dict(records[-1]["state"])
