@@ -51,11 +51,6 @@ TOKEN_BYTES: npt.NDArray[np.int64] = np.array([len(word) + 1 for word in SPELLIN
 """Bytes of each token with the blank before it, for bits per byte."""
 
 
-def spell(tokens: npt.NDArray[np.int64]) -> str:
-    """The text of a sequence of tokens."""
-    return " ".join(SPELLING[token] for token in tokens)
-
-
 def check_vocabulary(size: int) -> None:
     """Refuse a model that cannot read the built-in corpora.
 
