@@ -71,12 +71,10 @@ def _merge(
     """Write a class's held-out documents as one file, each text once, in the order of hashes."""
     dtype = token_type(vocabulary_size(root))
     documents: dict[str, tuple[np.ndarray[Any, Any], int]] = {}
-    repeats = 0
     for record in records:
         tokens = np.fromfile(root / record["held_out_file"], dtype=dtype)
         first = 0
         for key, count, size in record["held_out"]:
-            repeats += key in documents
             documents[key] = tokens[first : first + count], size
             first += count
     if not documents:
@@ -90,7 +88,7 @@ def _merge(
     write_bytes(path, b"".join(tokens.tobytes() for tokens, _ in ordered))
     return {
         "file": str(path.relative_to(root)), "documents": len(ordered),
-        "repeats_dropped": repeats, "tokens": sum(tokens.size for tokens, _ in ordered),
+        "tokens": sum(tokens.size for tokens, _ in ordered),
         "bytes": sum(size for _, size in ordered), "sha256": file_hash(path),
     }  # fmt: skip
 
