@@ -20,8 +20,8 @@ from fitting.compare.answers import Multipliers
 from fitting.compare.multipliers import compare_runs
 from fitting.compare.optima import Comparison, compare_optima, pool
 from fitting.errors import FitError, Status, did_you_mean
-from fitting.laws.powerlaw import PowerLaw
-from fitting.laws.skill_models import METHODS, Method, SkillModel, missing, no_law
+from fitting.laws.powerlaw import PowerLaw, no_law
+from fitting.laws.skill_models import METHODS, Method, SkillModel
 from fitting.methods import fit_single, on_ladder
 from fitting.mixture.held_out import Score
 from fitting.mixture.skills import Examined, guarded_models
@@ -99,7 +99,7 @@ class SkillFit:
         found = self._model.at(float(flops))
         if not (withheld := self._lazy.withheld(self.skill, self.method, flops)):
             return found
-        nothing = missing(Status.NO_COMMON_LAW, withheld, found.flops, self.method)
+        nothing = Optimum.missing(Status.NO_COMMON_LAW, withheld, found.flops, self.method)
         return replace(nothing, extrapolates=found.extrapolates)
 
     def loss(self, params: float, tokens: float) -> Prediction:

@@ -16,8 +16,8 @@ import pandas as pd
 from fitting.errors import FitError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bracket import check_bracket, check_curves
-from fitting.laws.powerlaw import PowerLaw, fit_power_law
-from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
+from fitting.laws.powerlaw import PowerLaw, fit_power_law, no_law
+from fitting.laws.skill_models import SkillModel, Unusable
 from fitting.laws.surface import Surface, fit_surface
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
 from fitting.values import CONVENTION_ROUNDS, Convention, FloatArray, Optimum, Prediction
@@ -57,7 +57,7 @@ class ParabolaModel:
             if abs(math.log(flops / own.flops)) < BUDGET_TOLERANCE:
                 return own
         if not self.through.ok:
-            return missing(self.through.status, self.through.reason, flops, "parabola")
+            return Optimum.missing(self.through.status, self.through.reason, flops, "parabola")
         params = float(self.through(flops))
         low, high = (float(v) for v in self.through.interval(flops))
         return Optimum(

@@ -5,12 +5,12 @@ Legend: p = params, t = tokens, C = flops; losses in nats, logarithms natural.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fitting.errors import FitError, Status
 from fitting.laws.powerlaw import PowerLaw
+from fitting.laws.powerlaw import no_law as no_law
 from fitting.values import FloatArray, Optimum, Prediction
 
 Method = Literal["guarded", "parabola", "surface"]
@@ -47,15 +47,8 @@ class SkillModel(Protocol):
         ...
 
 
-def missing(status: Status, reason: str, flops: float, method: str) -> Optimum:
-    """An optimum without a number."""
-    nan = math.nan
-    return Optimum(nan, nan, status, nan, flops=flops, method=method, reason=reason)
-
-
-def no_law(status: Status, reason: str, method: str) -> PowerLaw:
-    """A law without numbers."""
-    return PowerLaw(math.nan, math.nan, status=status, reason=reason, method=method)
+missing = Optimum.missing
+"""An optimum without a number."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class Unusable:
 
     def at(self, flops: float) -> Optimum:
         """No number, the reason instead."""
-        return missing(self.status, self.reason, flops, self.method)
+        return Optimum.missing(self.status, self.reason, flops, self.method)
 
     def law(self) -> PowerLaw:
         """No law, the reason instead."""
