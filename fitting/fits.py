@@ -25,8 +25,7 @@ from fitting.laws.skill_models import METHODS, Method, SkillModel
 from fitting.methods import fit_single, on_ladder
 from fitting.mixture.held_out import Score
 from fitting.mixture.skills import Examined, guarded_models
-from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
-from fitting.reading.runs import Runs
+from fitting.reading.observations import BUDGET_TOLERANCE, Observations, Table, prepare
 from fitting.values import (
     Convention,
     FloatArray,
@@ -323,15 +322,13 @@ class Fits(Mapping[str, SkillFit]):
         return "\n".join(lines)
 
 
-def fit_skills(
-    table: pd.DataFrame | Mapping[str, Any] | str | Path | Runs, method: Method = "guarded"
-) -> Fits:
+def fit_skills(table: Table, method: Method = "guarded") -> Fits:
     """Fit optima and laws of every skill of a table.
 
     Args:
         table: long table, one row per trial and skill: flops, params, tokens, skill, loss, and
             trial_id, seed, mix where known; or any source that `fitting.read_runs` reads, or what
-            it returned. See `fitting.prepare`.
+            it or `fitting.prepare` returned. See `fitting.prepare`.
         method: "guarded" (default), "parabola" (the paper's) or "surface" (Approach 3).
 
     Returns:

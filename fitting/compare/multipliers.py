@@ -13,8 +13,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,7 +22,7 @@ from fitting.compare.answers import Answer, HeldOut, Multipliers
 from fitting.compare.joint import Joint, VariantTrials, fit_joint
 from fitting.compare.verdict import EXPECTED, anytime_p, decide, fixed_p, holm
 from fitting.errors import FittingError
-from fitting.reading.observations import BUDGET_TOLERANCE, Observations, prepare
+from fitting.reading.observations import BUDGET_TOLERANCE, Observations, Table, prepare
 from fitting.reading.runs import Runs
 from fitting.values import Convention, FloatArray, check_positive
 
@@ -38,8 +36,6 @@ LEAST_SIZES, LEAST_TRIALS = 3, 5
 """Fewest sizes and trials of a variant, and of the reference, that give a verdict."""
 
 _NEAR = math.log(1.3)  # budgets farther apart than this ratio are others
-
-Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | str | Path | Runs | Observations
 
 
 def compare_runs(
@@ -66,7 +62,7 @@ def compare_runs(
         FittingError: fewer than two variants, no skill in common, or a budget, a level or a
             margin that is none.
     """
-    seen = {name: _observations(table) for name, table in tables.items()}
+    seen = {name: prepare(table) for name, table in tables.items()}
     if len(seen) < 2:
         raise FittingError("a comparison needs two variants or more: give another table")
     if not 0 < level < 0.5:
@@ -341,10 +337,6 @@ def _fails(answer: Answer) -> str:
     if answer.held_out is None or answer.held_out.held:
         return ""
     return f"its own check fails: {answer.held_out}"
-
-
-def _observations(table: Table) -> Observations:
-    return table if isinstance(table, Observations) else prepare(table)
 
 
 def _convention_notes(seen: Mapping[str, Observations]) -> list[str]:

@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 
 from fitting.datamix.composition import loss_matrix
-from fitting.datamix.shares import Table
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw
 from fitting.laws.skill_models import SkillModel
 from fitting.mixture.contrast import SkillGap, skill_gap
 from fitting.mixture.skills import GuardedModel
-from fitting.reading.observations import BUDGET_TOLERANCE
+from fitting.reading.observations import BUDGET_TOLERANCE, Table
 from fitting.regression import (
     fit_parabola,
     p_value,

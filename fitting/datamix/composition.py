@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.datamix.shares import Table
 from fitting.errors import FittingError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import CurveDraws, draw_curves
-from fitting.reading.observations import Observations, prepare
+from fitting.reading.observations import Table, prepare
 from fitting.values import FloatArray
 
 _TWENTIETHS = tuple(np.linspace(0.0, 1.0, 21))
@@ -68,7 +67,7 @@ def compose(
         One row per trial: flops, params, tokens, skill, loss, trial_id, seed, mix.
     """
     shares = _normalised(weights)
-    seen = _prepared(table)
+    seen = prepare(table)
     for skill in shares:
         seen.of_skill(skill)
     rows = seen.frame[seen.frame["skill"].isin(list(shares))]
@@ -124,7 +123,7 @@ def composition_range(
     table: Table, *, skills: Sequence[str] | None = None, draws: int = 2000, seed: int = 0
 ) -> list[CompositionRange]:
     """Per budget, how far p* moves over all weightings of the skills."""
-    names = list(skills) if skills else _prepared(table).skills
+    names = list(skills) if skills else prepare(table).skills
     return [
         _range_of(budget, ln_p, losses, names, draws, seed)
         for budget, ln_p, losses in loss_matrix(table, names)
@@ -135,7 +134,7 @@ def loss_matrix(
     table: Table, skills: Sequence[str]
 ) -> Iterator[tuple[float, FloatArray, FloatArray]]:
     """Per budget: its FLOPs, ln params (k,) and losses (k, skills) of the complete trials."""
-    observations = _prepared(table)
+    observations = prepare(table)
     for skill in skills:
         observations.of_skill(skill)  # says so when there is none
     frame = observations.frame
@@ -147,11 +146,6 @@ def loss_matrix(
     for budget in np.unique(budgets):
         rows = complete & (budgets == budget)
         yield float(budget), np.log(params[rows]), losses[rows]
-
-
-def _prepared(table: Table) -> Observations:
-    """A checked table."""
-    return table if isinstance(table, Observations) else prepare(table)
 
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:

@@ -31,8 +31,9 @@ from fitting.datamix.curves import (
     maximise,
     start,
 )
-from fitting.datamix.shares import Shares, Table, of_known_mixes
+from fitting.datamix.shares import Shares, of_known_mixes
 from fitting.errors import FittingError
+from fitting.reading.observations import Table
 from fitting.regression import Estimate
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 

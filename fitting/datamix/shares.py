@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +17,12 @@ import pandas as pd
 
 from fitting.errors import FittingError, Status
 from fitting.isoflop import fit_isoflop
-from fitting.reading.observations import Observations, prepare
+from fitting.reading.observations import Observations, Table, prepare
 from fitting.regression import Estimate, least_squares, t_interval, t_quantile
 from fitting.values import FloatArray, Result, as_tuples, equal_columns
 
 Shares = Mapping[str, Mapping[str, float]]
 """Mix -> class -> share of documents, as `paper_mixes` has them."""
-
-Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | Observations
 
 PAPER_BASELINE = {"knowledge": 0.5844, "code": 0.1992, "other": 0.2164}
 """Shares of documents in arXiv 2503.10061 (legends of Figure 2; "other" is the rest)."""
@@ -154,7 +151,7 @@ def of_known_mixes(table: Table, shares: Shares) -> Observations:
     Raises:
         FittingError: a mix has none.
     """
-    seen = table if isinstance(table, Observations) else prepare(table)
+    seen = prepare(table)
     unknown = sorted(set(seen.frame["mix"].astype(str)) - set(shares))
     if unknown:
         raise FittingError(f"no shares given for mix {unknown[0]!r}; given: {', '.join(shares)}")

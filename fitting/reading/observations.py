@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -75,6 +75,10 @@ class Observations:
         return rows[near]
 
 
+Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | str | Path | Runs | Observations
+"""What `prepare` takes."""
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a file of any kind that `fitting.read_runs` takes, as it is.
 
@@ -85,7 +89,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def prepare(
-    table: pd.DataFrame | Mapping[str, Any] | str | Path | Runs,
+    table: Table,
     *,
     check_units: bool = True,
     budget_tolerance: float = BUDGET_TOLERANCE,
@@ -98,7 +102,7 @@ def prepare(
     Args:
         table: DataFrame, mapping of columns, what `fitting.read_runs` returned, or a source that
             it reads. A path is read as anybody's runs (checkpoints, experiments and units are
-            recognised), a DataFrame as it stands.
+            recognised), a DataFrame as it stands. What is checked already is returned.
         check_units: raise where flops, params and tokens contradict each other by a unit
             or by the factor 3 of forward-only FLOPs; with False such findings are warnings.
         budget_tolerance: relative distance under which two budgets are one.
@@ -106,6 +110,8 @@ def prepare(
     Raises:
         TableError: a column is missing or ambiguous, no row is usable, or units slip.
     """
+    if isinstance(table, Observations):
+        return table
     runs = _runs(table)
     frame, again = _once(runs.table)
     frame, odd = _agreeing(frame)

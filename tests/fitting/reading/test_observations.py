@@ -67,6 +67,7 @@ def test_two_columns_of_one_meaning() -> None:
 
 def test_a_prepared_frame_may_be_prepared_again() -> None:
     once = prepare(table())
+    assert prepare(once) is once
     again = prepare(once.frame)
     pd.testing.assert_frame_equal(again.frame, once.frame)
 
