@@ -94,8 +94,9 @@ def compare_runs(
         )
     trials = VariantTrials.of({name: one.frame for name, one in seen.items()}, common)
     found = compare_trials(trials, flops=asked, level=level, margin=margin, anytime=anytime)
-    notes = [*_convention_notes(seen), *found.notes]
-    return replace(found, excluded=(*missing, *found.excluded), notes=tuple(notes))
+    excluded = tuple(dict.fromkeys((*missing, *found.excluded)))
+    notes = (*_convention_notes(seen), *found.notes)
+    return replace(found, excluded=excluded, notes=notes)
 
 
 def split_mixes(runs: Runs | pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -156,7 +157,7 @@ def compare_trials(
     return Multipliers(
         reference=trials.variants[0],
         answers=tuple(_judged(rows, level, margin)),
-        excluded=tuple(dict.fromkeys(excluded)),
+        excluded=tuple(excluded),
         notes=_shared_notes(fit),
         level=level,
         margin=margin,

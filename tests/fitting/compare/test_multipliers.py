@@ -146,6 +146,12 @@ def test_other_skills_and_no_common_budget_are_said() -> None:
     assert "no budget in common" in found["code"].reason
 
 
+def test_a_skill_that_one_of_several_variants_lacks_is_said_once() -> None:
+    measured = {"old": ("code", "facts"), "new": ("code",), "other": ("code", "facts")}
+    tables = {name: runs(seed=i, skills=s) for i, (name, s) in enumerate(measured.items())}
+    assert compare_runs(tables).excluded == (("new", "facts", "not measured"),)
+
+
 @pytest.mark.parametrize(
     ("tables", "asked", "message"),
     [
