@@ -88,12 +88,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return load(path).frame
 
 
-def prepare(
-    table: Table,
-    *,
-    check_units: bool = True,
-    budget_tolerance: float = BUDGET_TOLERANCE,
-) -> Observations:
+def prepare(table: Table) -> Observations:
     """Check a table against the column contract.
 
     Needs ``loss`` and two of ``flops``, ``params``, ``tokens`` (the third follows from
@@ -103,12 +98,10 @@ def prepare(
         table: DataFrame, mapping of columns, what `fitting.read_runs` returned, or a source that
             it reads. A path is read as anybody's runs (checkpoints, experiments and units are
             recognised), a DataFrame as it stands. What is checked already is returned.
-        check_units: raise where flops, params and tokens contradict each other by a unit
-            or by the factor 3 of forward-only FLOPs; with False such findings are warnings.
-        budget_tolerance: relative distance under which two budgets are one.
 
     Raises:
-        TableError: a column is missing or ambiguous, no row is usable, or units slip.
+        TableError: a column is missing or ambiguous, no row is usable, or flops, params and
+            tokens contradict each other by a unit or by the factor 3 of forward-only FLOPs.
     """
     if isinstance(table, Observations):
         return table
@@ -117,12 +110,12 @@ def prepare(
     frame, odd = _agreeing(frame)
     excluded = pd.concat([runs.excluded, again, odd]) if len(again) + len(odd) else runs.excluded
     wrong, doubts = conventions(frame, runs.read)
-    if wrong and check_units:
+    if wrong:
         raise TableError(" ".join(wrong))
     frame = _identified(frame)
-    frame["budget"] = group_budgets(frame["flops"].to_numpy(), tolerance=budget_tolerance)
+    frame["budget"] = group_budgets(frame["flops"].to_numpy())
     apart = _apart(frame) if isinstance(table, Runs | str | Path) else frame
-    notes = [*runs.notes, *wrong, *doubts, *_budget_notes(frame)]
+    notes = [*runs.notes, *doubts, *_budget_notes(frame)]
     notes += [] if apart is not frame else _mix_notes(frame)
     return Observations(apart, excluded, tuple(notes), runs.read)
 
