@@ -358,7 +358,7 @@ def _convention_notes(seen: Mapping[str, Observations]) -> list[str]:
 
 def _check_units(seen: Mapping[str, Observations]) -> None:
     """Losses in different units cannot be compared."""
-    units = {name: (one.read or {}).get("loss_unit") for name, one in seen.items()}
+    units = {name: one.read.get("loss_unit") for name, one in seen.items()}
     known = {name: unit for name, unit in units.items() if unit}
     if len(set(known.values())) > 1:
         said = ", ".join(f"{name} in {unit}" for name, unit in known.items())

@@ -46,8 +46,8 @@ class Observations:
 
     frame: pd.DataFrame
     excluded: pd.DataFrame
-    warnings: tuple[str, ...] = ()
-    read: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...]
+    read: Mapping[str, Any]
 
     @property
     def skills(self) -> list[str]:

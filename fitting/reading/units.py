@@ -143,9 +143,7 @@ def _middle(values: FloatArray) -> float:
     return float(np.exp(np.median(np.log(usable)))) if len(usable) else math.nan
 
 
-def conventions(
-    frame: pd.DataFrame, read: Mapping[str, Any] | None = None
-) -> tuple[list[str], list[str]]:
+def conventions(frame: pd.DataFrame, read: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What flops / (6 params tokens) says of the columns.
 
     Args:
@@ -155,12 +153,10 @@ def conventions(
         Contradictions that make every answer wrong, and differences of convention, which are
         kept: all that is derived from the table uses its own flops / (params tokens).
     """
-    if not {"flops", "params", "tokens"} <= set(frame.columns):
-        return [], []
     work = FLOPS_PER_PARAM_TOKEN * frame["params"] * frame["tokens"]
     ratio = (frame["flops"] / work).to_numpy(float)
     size = np.abs(np.log(ratio))
-    flops, params = (_times(read or {}, role) for role in ("flops", "params"))
+    flops, params = (_times(read, role) for role in ("flops", "params"))
     forward = np.abs(np.log(ratio / _FORWARD[0])) < math.log(_FORWARD[1])
     wrong = _in_rows(
         "flops = 2 params tokens: these are FLOPs of the forward pass only, training takes three "
