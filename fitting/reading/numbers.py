@@ -54,14 +54,9 @@ _GROUPS = {
 """Separated thousands; Indian tables write 1,23,456."""
 
 
-def number(text: str, *, decimal: str = ".") -> float:
-    """The number a person wrote; NaN where it is none.
-
-    Args:
-        text: one cell, header unit or option.
-        decimal: what the source writes before decimals; decides what 1,234 and 1.234 are.
-    """
-    return _scaled(text, decimal)[0]
+def number(text: str) -> float:
+    """The number a person wrote in a header or an option; NaN where it is none."""
+    return _scaled(text, ".")[0]
 
 
 def _scaled(text: str, decimal: str) -> tuple[float, bool]:
@@ -96,7 +91,7 @@ def numbers(column: pd.Series, *, decimal: str = ".", unit: float = 1.0) -> Floa
     """A column as floats, NaN where a cell is no number.
 
     Args:
-        decimal: see `number`.
+        decimal: what the source writes before decimals; decides what 1,234 and 1.234 are.
         unit: multiplies cells that do not name a scale of their own.
     """
     if pd.api.types.is_bool_dtype(column):
