@@ -287,11 +287,11 @@ def _solve(matrix: FloatArray, right: FloatArray) -> FloatArray:
         return np.asarray((np.linalg.pinv(matrix) @ right[:, :, None])[:, :, 0])
 
 
-def grid_starts(points: Points, weights: FloatArray, *, count: int = 8) -> npt.NDArray[np.float64]:
+def grid_starts(points: Points, weights: FloatArray) -> npt.NDArray[np.float64]:
     """Starts by variable projection: for each pair of exponents E, A', B' follow linearly.
 
     Least squares of relative residuals under E, A', B' >= 0 on a fixed lattice of exponents;
-    returned are the ``count`` best cells by the objective itself, shape (count, 5).
+    returned are the eight best cells by the objective itself, the best first, shape (8, 5).
     """
     alpha = np.geomspace(0.04, 1.6, 28)
     a, b = (v.ravel() for v in np.meshgrid(alpha, alpha, indexing="ij"))
@@ -300,7 +300,7 @@ def grid_starts(points: Points, weights: FloatArray, *, count: int = 8) -> npt.N
     ln = np.log(np.maximum(linear, 1e-300))
     theta = np.clip(np.stack([ln[:, 0], ln[:, 1], a, ln[:, 2], b], axis=1), low, high)
     value = objective(points, theta, weights[None])
-    return np.asarray(theta[np.argsort(value, kind="stable")[:count]])
+    return np.asarray(theta[np.argsort(value, kind="stable")[:8]])
 
 
 def _linear_parts(points: Points, grid: FloatArray, weights: FloatArray) -> FloatArray:
