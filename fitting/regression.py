@@ -111,9 +111,9 @@ def t_quantile(level: float, dof: float) -> float:
     return float(stdtrit(min(max(dof, 1.0), 1e9), 0.5 + level / 2))
 
 
-def t_interval(value: float, se: float, dof: float, *, level: float = 0.9) -> tuple[float, float]:
-    """Central Student-t interval."""
-    half = t_quantile(level, dof) * se
+def t_interval(value: float, se: float, dof: float) -> tuple[float, float]:
+    """Central 90 % Student-t interval."""
+    half = t_quantile(0.9, dof) * se
     return value - half, value + half
 
 
@@ -203,11 +203,11 @@ class Parabola:
         x = np.asarray(ln_params, dtype=float) - self.centre
         return np.asarray(np.polynomial.polynomial.polyval(x, self.coefficients), dtype=float)
 
-    def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Fieller's interval of the vertex: the zero of the slope c1 + 2 c2 x."""
+    def interval(self) -> tuple[float, float]:
+        """Fieller's 90 % interval of the vertex: the zero of the slope c1 + 2 c2 x."""
         twice = np.array([1.0, 2.0])
         covariance = self.covariance[1:, 1:] * np.outer(twice, twice)
-        low, high = fieller(self.coefficients[1:] * twice, covariance, t_quantile(level, self.dof))
+        low, high = fieller(self.coefficients[1:] * twice, covariance, t_quantile(0.9, self.dof))
         return self.centre + low, self.centre + high
 
 

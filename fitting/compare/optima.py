@@ -60,9 +60,9 @@ class Comparison:
         """Pooled p*_skill / p*_aggregate."""
         return math.exp(self.pooled)
 
-    def interval(self, *, level: float = 0.9) -> tuple[float, float]:
-        """Central interval of the pooled log ratio."""
-        return t_interval(self.pooled, self.se, self.dof, level=level)
+    def interval(self) -> tuple[float, float]:
+        """Central 90 % interval of the pooled log ratio."""
+        return t_interval(self.pooled, self.se, self.dof)
 
     def __str__(self) -> str:
         """One line for a terminal."""

@@ -202,10 +202,10 @@ def _simultaneous(drawn: CurveDraws | None) -> tuple[float, float]:
     )
 
 
-def quantiles(values: FloatArray, *, level: float = 0.9) -> tuple[float, float]:
-    """Central interval of draws; infinite when over 5 % of them have no value."""
+def quantiles(values: FloatArray) -> tuple[float, float]:
+    """Central 90 % interval of draws; infinite when over 5 % of them have no value."""
     finite = values[np.isfinite(values)]
     if len(finite) < 0.95 * len(values):
         return (-math.inf, math.inf)
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(finite, [0.05, 0.95])
     return float(low), float(high)

@@ -105,17 +105,15 @@ class ShareResponse(Result):
         """p* at these shares."""
         return np.asarray(np.exp(self.intercept + self.slope * np.asarray(share, dtype=float)))
 
-    def slope_interval(self, *, level: float = 0.9) -> tuple[float, float]:
-        """Central interval of the slope."""
-        return t_interval(self.slope, self.slope_se, self.dof, level=level)
+    def slope_interval(self) -> tuple[float, float]:
+        """Central 90 % interval of the slope."""
+        return t_interval(self.slope, self.slope_se, self.dof)
 
-    def interval(
-        self, share: npt.ArrayLike, *, level: float = 0.9
-    ) -> tuple[FloatArray, FloatArray]:
-        """Central interval of p* on the line."""
+    def interval(self, share: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Central 90 % interval of p* on the line."""
         s = np.asarray(share, dtype=float)
         (v00, v01), (_, v11) = self.covariance
-        half = t_quantile(level, self.dof) * np.sqrt(np.maximum(v00 + 2 * v01 * s + v11 * s**2, 0))
+        half = t_quantile(0.9, self.dof) * np.sqrt(np.maximum(v00 + 2 * v01 * s + v11 * s**2, 0))
         return self(s) * np.exp(-half), self(s) * np.exp(half)
 
 
