@@ -61,7 +61,6 @@ class SamplingOptimum(Result):
         params: p*, NaN where ``status`` forbids a number.
         tokens: C / (6 p*).
         k: samples per answer, c / (2 p*), a real number from 1.
-        inference_flops: c, per token served.
         value: mean -ln pass@k (nats) or mean pass@k, see ``quantity``.
         log_params_se: standard error of ln p*; NaN if unknown, 0 where k = 1 fixes p*.
         extrapolates: greatest factor by which params, tokens, k or flops leave the fitted range.
@@ -70,8 +69,6 @@ class SamplingOptimum(Result):
     params: float
     tokens: float
     k: float
-    train_flops: float
-    inference_flops: float
     value: float
     quantity: Quantity
     log_params_se: float = math.nan
@@ -138,8 +135,7 @@ class SamplingLaw(Result):
         if beyond > 1:
             reason += f" {name} leaves the fitted range by a factor of {beyond:.3g}."
         return SamplingOptimum(
-            params=params, tokens=tokens, k=k, train_flops=train_flops,
-            inference_flops=inference_flops, value=float(self.value(params, tokens, k)),
+            params=params, tokens=tokens, k=k, value=float(self.value(params, tokens, k)),
             quantity=self.quantity, log_params_se=se,
             reason=reason.strip() or "Interior optimum.", extrapolates=beyond,
         )  # fmt: skip
