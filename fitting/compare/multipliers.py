@@ -130,13 +130,14 @@ def compare_trials(
         for v in range(1, len(trials.variants))
         for s in range(len(trials.skills))
     }
-    doubts = {key: cover.doubt for key, cover in coverage.items()}
     fit = joint or fit_joint(trials)
     told = _held_out(trials, fit, coverage) if examined else {}
     rows: list[Answer] = []
+    excluded: list[tuple[str, str, str]] = []
     reads: dict[tuple[int, float], _Read] = {}
     for (v, s), cover in coverage.items():
         if not cover.trials:
+            excluded.append((trials.variants[v], trials.skills[s], "not measured"))
             continue
         budgets = list(flops or [cover.top])
         further = cover.shared if others else ()
@@ -145,15 +146,12 @@ def compare_trials(
             fresh = _Read(fit, v, float(budget), margin, anytime)
             answer = reads.setdefault((v, budget), fresh).answer(s)
             beyond = max(1.0, budget / (cover.top * (1 + BUDGET_TOLERANCE)))
-            answer = replace(answer, beyond=beyond, verdict="", held_out=told.get((v, s)))
-            doubt = doubts[v, s] or (_fails(answer) if beyond > 1 else "")
-            answer = replace(answer, reason=doubt, verdict="undecided" if i == 0 else "")
-            rows.append(answer)
-    excluded = [
-        (trials.variants[v], trials.skills[s], "not measured")
-        for (v, s), cover in coverage.items()
-        if not cover.trials
-    ]
+            held_out = told.get((v, s))
+            doubt = cover.doubt or (_fails(held_out) if beyond > 1 else "")
+            verdict = "undecided" if i == 0 else ""
+            rows.append(
+                replace(answer, verdict=verdict, reason=doubt, beyond=beyond, held_out=held_out)
+            )
     return Multipliers(
         reference=trials.variants[0],
         answers=tuple(_judged(rows, level, margin)),
@@ -334,10 +332,10 @@ def _round(log_flops: float) -> float:
     return float(f"{math.exp(log_flops):.4g}")
 
 
-def _fails(answer: Answer) -> str:
-    if answer.held_out is None or answer.held_out.held:
+def _fails(held_out: HeldOut | None) -> str:
+    if held_out is None or held_out.held:
         return ""
-    return f"its own check fails: {answer.held_out}"
+    return f"its own check fails: {held_out}"
 
 
 def _convention_notes(seen: Mapping[str, Observations]) -> list[str]:
