@@ -358,11 +358,8 @@ def _read(values: object) -> Data:
 
     if isinstance(values, Data):
         return values
-    require(
-        isinstance(values, Mapping),
-        f"data: write a section, such as {{key: value}}, got {values!r}",
-    )
-    assert isinstance(values, Mapping)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"data: write a section, such as {{key: value}}, got {values!r}")
     kind = _of(values.get("source", "builtin"))
     known = [entry.name for entry in fields(kind)]
     own = {name: value for name, value in values.items() if name in known}
