@@ -65,11 +65,11 @@ def _add_path(workdir: str) -> None:
 def _names(path: Path) -> list[str]:
     """Names that a module's text defines or imports at its top."""
     try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        module = ast.parse(path.read_text(encoding="utf-8"))
     except SyntaxError as error:
         raise ValueError(f"{path}: line {error.lineno} is no Python ({error.msg})") from None
     names: list[str] = []
-    for node in ast.walk(ast.Module(body, [])):
+    for node in ast.walk(module):
         if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
             names.append(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):
