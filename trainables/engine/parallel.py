@@ -88,8 +88,8 @@ def wrap(
     group: Group,
     dtype: torch.dtype,
     *,
-    compiled: bool = False,
-    weights: Mapping[str, Tensor] | None = None,
+    compiled: bool,
+    weights: Mapping[str, Tensor],
 ) -> nn.Module:
     """Make the objective what the step calls: compiled, sharded or replicated as the spec says.
 
@@ -111,7 +111,7 @@ def wrap(
         return nn.parallel.DistributedDataParallel(
             objective, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-    return _shard(objective, group, dtype, weights or {})
+    return _shard(objective, group, dtype, weights)
 
 
 def _shard(

@@ -43,7 +43,7 @@ class Stepper:
         objective: Objective,
         config: TrialConfig,
         group: Group,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor],
     ) -> None:
         settings, device, params = config.train, group.device, config.shape.params_total
         self.dtype = choose_dtype(settings.dtype, device)
