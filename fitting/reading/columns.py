@@ -32,7 +32,7 @@ def choose(frame: pd.DataFrame, asked: Asked | None = None, *, decimal: str = ".
 
     Args:
         asked: what the caller says; wins over every rule.
-        decimal: see `fitting.reading.numbers.number`.
+        decimal: see `fitting.reading.numbers.numbers`.
 
     Raises:
         TableError: something is missing, or could be two things; the message says what to type.
