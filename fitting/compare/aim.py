@@ -21,8 +21,6 @@ from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.vertex_form import blur, jacobian, surface
 from fitting.values import FloatArray
 
-__all__ = ["Trial", "added", "gains", "left", "optima"]
-
 
 @dataclass(frozen=True)
 class Trial:
