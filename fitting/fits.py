@@ -31,6 +31,7 @@ from fitting.values import (
     FloatArray,
     Optimum,
     Prediction,
+    Result,
     check_positive,
     number,
     plain,
@@ -55,7 +56,7 @@ _NOTHING = (
 
 
 @dataclass(frozen=True)
-class SkillFit:
+class SkillFit(Result):
     """One skill's optima, law and losses by one method.
 
     Attributes:
@@ -74,11 +75,6 @@ class SkillFit:
     optima: tuple[Optimum, ...]
     law: PowerLaw
     _lazy: _LazyFits
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are numbers one may plan with."""
-        return self.status is Status.OK
 
     @property
     def observations(self) -> pd.DataFrame:
