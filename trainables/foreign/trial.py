@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.foreign.placeholders import Value
-from trainables.foreign.settings import Trainer
+from trainables.foreign.settings import Log, Trainer
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ class ForeignTrial:
         """Rebuild from `to_dict`'s output."""
         trainer = dict(values["trainer"])
         if trainer["losses"]:
-            from trainables.foreign.settings import Log
-
             trainer["losses"] = Log(**trainer["losses"])
         return cls(**{**values, "trainer": Trainer(**trainer), "skills": tuple(values["skills"])})
 
