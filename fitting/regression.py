@@ -94,14 +94,14 @@ def falling_root(function: Callable[[float], float], low: float, high: float) ->
     return float(brentq(function, low, high, xtol=1e-20, rtol=1e-14, maxiter=1000))
 
 
-def grid_minimum(cost: Callable[[float], float], grid: FloatArray) -> tuple[float, bool]:
-    """Best point of a grid, refined between its neighbours; whether it is an end of the grid."""
+def grid_minimum(cost: Callable[[float], float], grid: FloatArray) -> float:
+    """Best point of a grid, refined between its neighbours."""
     from scipy.optimize import minimize_scalar
 
     best = int(np.argmin([cost(float(v)) for v in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
     found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-12})
-    return float(found.x), best in (0, len(grid) - 1)
+    return float(found.x)
 
 
 def t_quantile(level: float, dof: float) -> float:

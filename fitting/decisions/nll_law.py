@@ -233,7 +233,7 @@ def _samples_term(k: FloatArray, means: FloatArray) -> tuple[float, float]:
         g = max(float(term @ around / (term @ term)), 0.0)
         return g, float(((around - g * term) ** 2).sum())
 
-    gamma, _ = grid_minimum(lambda v: coefficient(v)[1], np.geomspace(*GAMMA_BOUNDS, 60))
+    gamma = grid_minimum(lambda v: coefficient(v)[1], np.geomspace(*GAMMA_BOUNDS, 60))
     return coefficient(gamma)[0], gamma
 
 
