@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainables.context import STOP
+from trainables.context import stop_asked
 from trainables.foreign import losses
 from trainables.foreign.heartbeat import Heartbeat, Whole
 from trainables.foreign.losses import LOSSES, LossesError
@@ -76,14 +76,12 @@ def run(
     place: Place,
     *,
     report: Report = lambda metrics: None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train one trial by its command.
 
     Args:
         report: called with ``tokens, tokens_per_s, train_loss, resumed_at_tokens`` on progress,
             and again in between, or with ``alive`` before the first.
-        stop: whether to end early, beside the directory's stop file.
 
     Returns:
         The record: ``status`` "finished", "diverged", "stopped", or "failed" with its ``kind``;
@@ -98,16 +96,14 @@ def run(
     except OSError as error:
         return failed("error", f"trainer.workdir: {trial.trainer.workdir}: {error.strerror}")
     with process:
-        record = watched(trial, place, process, report, stop)
+        record = watched(trial, place, process, report)
     started = process.started_at or began
     return record | {"wall_s": time.time() - began, "first_step_at": started}
 
 
-def watched(
-    trial: ForeignTrial, place: Place, process: Running, report: Report, stop: Callable[[], bool]
-) -> dict[str, Any]:
+def watched(trial: ForeignTrial, place: Place, process: Running, report: Report) -> dict[str, Any]:
     """The record of a command that was started, once it has ended."""
-    watch = Watch(trial, place, process, report, stop)
+    watch = Watch(trial, place, process, report)
     while (ended := watch.wait()) is None:
         watch.look()
     return watch.outcome(ended)
@@ -176,15 +172,9 @@ class Watch:
     """What is looked at while a command runs, and what is made of its end."""
 
     def __init__(
-        self,
-        trial: ForeignTrial,
-        place: Place,
-        process: Running,
-        report: Report,
-        stop: Callable[[], bool],
+        self, trial: ForeignTrial, place: Place, process: Running, report: Report
     ) -> None:
-        self._trial, self._place, self._process = trial, place, process
-        self._report, self._stop = report, stop
+        self._trial, self._place, self._process, self._report = trial, place, process, report
         steps = (int(trial.recipe.get(name, 0)) for name in ("batch_tokens", "steps"))
         whole = Whole(trial.tokens, *steps)
         self.heart = Heartbeat(place.directory, whole, trial.trainer.progress)
@@ -213,7 +203,7 @@ class Watch:
         elif self._complete_at is not None:
             if now - self._complete_at > grace_s:
                 self._end("complete")
-        elif self._stop() or (self._place.directory / STOP).exists():
+        elif stop_asked(self._place.directory):
             self._end("stopped")
         elif now - self.heart.at > self._place.hang_s:
             self._end("hung")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,6 @@ def run(
     launchers: int,
     held: tuple[float, float],
     report: Report,
-    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train one trial by a command on each of several nodes.
 
@@ -160,7 +159,7 @@ def run(
     try:
         _start(actors, place)
         group = Group(actors, trial.trainer.grace_s)
-        record = command.watched(trial, place, group, report, stop)
+        record = command.watched(trial, place, group, report)
         if group.lost:
             record |= failed("worker-died", group.lost)
     except ray.exceptions.RayError as error:

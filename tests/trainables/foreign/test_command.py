@@ -28,10 +28,10 @@ def shell(script, **settings):
     return ForeignTrial(trainer, params=1000, tokens=4000)
 
 
-def go(script, directory, *, hang_s=30.0, stop=lambda: False, **settings):
+def go(script, directory, *, hang_s=30.0, **settings):
     said = []
     place = Place(directory, {}, {"gpus": 0}, hang_s=hang_s)
-    record = run(shell(script, **settings), place, report=said.append, stop=stop)
+    record = run(shell(script, **settings), place, report=said.append)
     assert not any(marked(f"{directory}#{rank}") for rank in range(2))
     return record, [metrics for metrics in said if "tokens" in metrics]
 
@@ -156,7 +156,8 @@ def test_asked_to_stop_it_may_end_in_order(tmp_path):
 
 def test_one_that_ignores_sigterm_is_killed(tmp_path):
     script = "trap '' TERM; (trap '' TERM; sleep 61 & sleep 62) & while :; do sleep .1; done"
-    assert go(script, tmp_path, stop=lambda: True)[0]["status"] == "stopped"
+    (tmp_path / "stop").touch()
+    assert go(script, tmp_path)[0]["status"] == "stopped"
 
 
 def test_daemons_are_found_and_ended(tmp_path):
