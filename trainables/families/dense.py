@@ -70,7 +70,7 @@ def _gpt_neox(shape: Dimensions) -> Tally:
         qkv_bias=bias, out_bias=bias,
     )  # fmt: skip
     norm = tally.norm(shape.width, bias=True)
-    layer = mixer + tally.plain(shape.width, shape.ffn_width, bias=True) + norm * 2
+    layer = mixer + tally.plain(shape.width, shape.ffn_width) + norm * 2
     return layer * shape.layers + norm
 
 

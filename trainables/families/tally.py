@@ -101,9 +101,9 @@ def gated(width: int, hidden: int, *, bias: bool = False) -> Tally:
     return Tally(matrices=3 * width * hidden, vectors=bias * (2 * hidden + width), kept=4 * hidden)
 
 
-def plain(width: int, hidden: int, *, bias: bool = False) -> Tally:
-    """A feed-forward block of two matrices: down(act(up x))."""
-    return Tally(matrices=2 * width * hidden, vectors=bias * (hidden + width), kept=2 * hidden)
+def plain(width: int, hidden: int) -> Tally:
+    """A feed-forward block of two matrices with biases: down(act(up x))."""
+    return Tally(matrices=2 * width * hidden, vectors=hidden + width, kept=2 * hidden)
 
 
 def experts(width: int, hidden: int, number: int, active: int) -> Tally:
