@@ -17,6 +17,10 @@ equation 2; exponentials not counted, as those of a softmax are not). torch's co
 the last two; kernels that fuse the scan hide all of it."""
 
 
+MAMBA_KERNEL = 4
+"""Tokens that the convolutions of Mamba mixers see: transformers' default."""
+
+
 @dataclass(frozen=True)
 class Tally:
     """One part of a model, per token of a sequence; parts add up, and repeat by multiplication.
@@ -124,7 +128,7 @@ def convolution(channels: int, kernel: int, *, bias: bool = True) -> Tally:
     )
 
 
-def mamba(width: int, state: int, *, kernel: int = 4) -> Tally:
+def mamba(width: int, state: int) -> Tally:
     """Jamba's Mamba-1 mixer: twice as wide inside, a scan per channel, norms on dt, B and C."""
     inner, rank = 2 * width, math.ceil(width / 16)
     projections = width * 2 * inner + inner * (rank + 2 * state) + rank * inner + inner * width
@@ -134,11 +138,11 @@ def mamba(width: int, state: int, *, kernel: int = 4) -> Tally:
         kept=3 * inner * state + 6 * inner,
     )
     norms = norm(rank + 2 * state)
-    return Tally(matrices=projections) + convolution(inner, kernel) + scan + norms
+    return Tally(matrices=projections) + convolution(inner, MAMBA_KERNEL) + scan + norms
 
 
 def mamba2(
-    width: int, heads: int, head_dim: int, state: int, context: int, *, chunk: int, kernel: int = 4
+    width: int, heads: int, head_dim: int, state: int, context: int, *, chunk: int
 ) -> Tally:
     """A Mamba-2 mixer with one group: scan in chunks, each by matrix products (Dao & Gu 2024)."""
     inner = heads * head_dim
@@ -146,7 +150,7 @@ def mamba2(
     return (
         Tally(matrices=width * (inner + channels + heads) + inner * width)
         + Tally(vectors=3 * heads, kept=2 * channels)  # A, D and the bias of dt
-        + convolution(channels, kernel)
+        + convolution(channels, MAMBA_KERNEL)
         + _chunked_scan(heads, head_dim, state, context, chunk)
         + norm(inner)
     )
