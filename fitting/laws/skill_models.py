@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from fitting.errors import FitError, Status
-from fitting.laws.powerlaw import PowerLaw
-from fitting.laws.powerlaw import no_law as no_law
+from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.values import FloatArray, Optimum, Prediction
 
 Method = Literal["guarded", "parabola", "surface"]
@@ -45,10 +44,6 @@ class SkillModel(Protocol):
     def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Loss of a further trial at allocations (n,), and its standard error, NaN if unknown."""
         ...
-
-
-missing = Optimum.missing
-"""An optimum without a number."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from fitting.errors import Status
 from fitting.laws.bracket import check_bracket, check_curves, check_near
-from fitting.laws.powerlaw import PowerLaw
-from fitting.laws.skill_models import SkillModel, Unusable, missing, no_law
+from fitting.laws.powerlaw import PowerLaw, no_law
+from fitting.laws.skill_models import SkillModel, Unusable
 from fitting.mixture.data import read_trials
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
@@ -109,9 +109,9 @@ class GuardedModel:
             return self._optimum(self.trained, budgets.index(own))
         if not 1 / FARTHEST < flops / own < FARTHEST:
             reason = f"More than {number(FARTHEST)} times beyond what was trained."
-            return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
+            return Optimum.missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         if len(budgets) < 2 and abs(math.log(flops / own)) > BUDGET_TOLERANCE:
-            return missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")
+            return Optimum.missing(Status.NOT_IDENTIFIED, _ONE_BUDGET, flops, "guarded")
         return self._optimum(_Ladder(self.trained.fit, (flops,)), 0)
 
     def _optimum(self, ladder: _Ladder, rung: int) -> Optimum:
@@ -119,7 +119,7 @@ class GuardedModel:
         mean, error, curvature, loss = (float(v[self._index, rung]) for v in ladder.optima)
         if not error < UNKNOWN:
             reason = f"The interval of p* spans more than a factor {_WIDEST:.0f}."
-            return missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
+            return Optimum.missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         params = math.exp(mean)
         tokens = float(self.convention.tokens(flops, params))
         if self._beyond(flops):

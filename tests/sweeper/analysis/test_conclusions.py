@@ -12,7 +12,7 @@ import pytest
 
 from fitting import Comparison, Optimum, PowerLaw, Status, compare_optima, fit_power_law
 from fitting.compare.optima import pool_laws
-from fitting.laws.skill_models import no_law
+from fitting.laws.powerlaw import no_law
 from sweeper.analysis.conclusions import Contrast, conclusions, contrasts
 from sweeper.analysis.studies.validation import _range
 from sweeper.text import between, number
