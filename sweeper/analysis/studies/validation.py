@@ -84,7 +84,7 @@ class ValidationStudy(Study):
 
 
 def study(
-    source: Source, *, wanted: Sequence[str] = (), candidates: Sequence[str] = (), seed: int = 0
+    source: Source, *, wanted: Sequence[str] = (), candidates: Sequence[str] = ()
 ) -> ValidationStudy:
     """Analyse the losses of the reference mix.
 
@@ -92,7 +92,6 @@ def study(
         wanted: skills the model is for; by default all that belong to a class.
         candidates: losses that could stand in for them; by default the validation sets and the
             aggregate, or all skills where there are none.
-        seed: of the draws behind the parabolas' intervals.
 
     Raises:
         SpecError: a name is not among the skills.
@@ -111,7 +110,7 @@ def study(
     mixed = [compose(table, {pair[0]: w, pair[1]: 1 - w}, name=_mixed(w)) for w in SHARES]
     mean = compose(table, dict.fromkeys(want, 1.0), name=WANTED)
     fits = fit_skills(pd.concat([table, *mixed, mean]))
-    ranges = [*_parabola_ranges(table, names, seed), *_guarded_ranges(fits, names, seen.budgets)]
+    ranges = [*_parabola_ranges(table, names), *_guarded_ranges(fits, names, seen.budgets)]
     return ValidationStudy(
         source,
         wanted=want,
@@ -119,7 +118,7 @@ def study(
         ranges=pd.DataFrame(ranges, columns=list(_RANGE)),
         stand_ins=_stand_ins(_curves(table, names), fits, want, stand),
         misplacement=_misplacement(fits, want, stand),
-        sweep=_sweep(table, fits, pair, seed),
+        sweep=_sweep(table, fits, pair),
     )
 
 
@@ -136,7 +135,7 @@ def _mixed(share: float) -> str:
     return f"mixed {share:.3g}"
 
 
-def _sweep(table: pd.DataFrame, fits: Fits, pair: tuple[str, str], seed: int) -> pd.DataFrame:
+def _sweep(table: pd.DataFrame, fits: Fits, pair: tuple[str, str]) -> pd.DataFrame:
     """p*(w) on every budget: parabolas with joint draws, and the guarded mixture."""
     head = {"first": pair[0], "second": pair[1]}
     rows: list[dict[str, Any]] = []
@@ -150,18 +149,16 @@ def _sweep(table: pd.DataFrame, fits: Fits, pair: tuple[str, str], seed: int) ->
                         "high": best.interval[1], "status": str(best.status),
                         "log_ratio": math.log(best.params / base.params)}
             )  # fmt: skip
-    swept = share_sweep(table, *pair, seed=seed).assign(method="parabola", **head)
+    swept = share_sweep(table, *pair).assign(method="parabola", **head)
     return pd.concat([pd.DataFrame(rows), swept], ignore_index=True)
 
 
 _RANGE = ("flops", "method", "smallest", "largest", "log_ratio", "low", "high")
 
 
-def _parabola_ranges(
-    table: pd.DataFrame, names: Sequence[str], seed: int
-) -> Iterator[tuple[Any, ...]]:
+def _parabola_ranges(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """How far the composition can move the optimum on each budget."""
-    for one in composition_range(table, skills=names, seed=seed):
+    for one in composition_range(table, skills=names):
         yield (one.flops, "parabola", one.smallest, one.largest, one.log_ratio, *one.interval)
 
 
