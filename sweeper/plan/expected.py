@@ -21,7 +21,6 @@ from sweeper.errors import SpecError
 from sweeper.search import build
 from sweeper.search.history import finished, guess
 from sweeper.search.mixes import LEAST_TRIALS as LEAST_TRIALS_OF_MIXES
-from sweeper.search.protocol import Search
 from sweeper.search.simulation import run
 from sweeper.spec.presets import followed
 from sweeper.spec.sections import Cluster, Sizes
@@ -149,16 +148,13 @@ def world_of(spec: Spec, pilot: Fits | None = None) -> World:
     return World("pilot", truths, bad_share=0.05)
 
 
-def simulate_policy(
-    spec: Spec, world: World, *, policy: str | None = None, seed: int = 0
-) -> Policy:
+def simulate_policy(spec: Spec, world: World, *, policy: str | None = None) -> Policy:
     """One simulated sweep in a world, by the spec's policy or another.
 
     A world knows no mixes: a sweep over several finds the same optima under each.
     """
     spec = _searching(spec, policy=policy or spec.search.policy)
-    search = build.policy(spec, world.skills)
-    table = _simulated(spec, world, search, seed=seed)
+    table = _simulated(spec, world)
     ended = finished(table)
     if build.compares(spec):
         ended = ended[ended["mix"] == spec.space.mix]
@@ -229,12 +225,12 @@ def _searching(spec: Spec, **settings: Any) -> Spec:
     return replace(spec, search=replace(spec.search, **settings))
 
 
-def _simulated(spec: Spec, world: World, search: Search, *, seed: int = 0) -> pd.DataFrame:
+def _simulated(spec: Spec, world: World) -> pd.DataFrame:
     def loss(allocation: Allocation, rng: np.random.Generator) -> Mapping[str, float]:
         return world.loss(allocation.params, allocation.tokens, rng)
 
-    limit = spec.allowance
-    return run(search, spec.space, loss, skills=world.skills, allowance=limit, seed=seed)
+    search, limit = build.policy(spec, world.skills), spec.allowance
+    return run(search, spec.space, loss, skills=world.skills, allowance=limit)
 
 
 def _widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
@@ -266,7 +262,7 @@ def _mix_widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, Floa
 def _design(spec: Spec, world: World, tolerance: float, at: float | None) -> pd.DataFrame:
     """Trials (flops, params, tokens) that the search chooses in one simulated sweep."""
     spec = _searching(spec, policy="adaptive", tolerance=tolerance, target_flops=at)
-    table = _simulated(spec, world, build.policy(spec, world.skills))
+    table = _simulated(spec, world)
     trials = table[table["status"] == "finished"].drop_duplicates("trial_id")
     return trials[["flops", "params", "tokens"]].reset_index(drop=True)
 
