@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper.budget import Space
@@ -26,9 +25,10 @@ def policy(spec: Spec, skills: Sequence[str]) -> Search:
     Raises:
         SpecError: there are mixes, and none of the skills follows a class.
     """
+    from sweeper.search.grid import GridOfEach
+
     if compares(spec):
         from sweeper.search.compare import CompareSearch
-        from sweeper.search.grid import GridOfEach
 
         each = GridOfEach if spec.search.policy == "grid" else CompareSearch
         return each(spec.search, spec.spaces)
@@ -40,7 +40,11 @@ def policy(spec: Spec, skills: Sequence[str]) -> Search:
             f"mixes: none of the skills ({', '.join(skills)}) follows one of the classes "
             f"{', '.join(spec.data.classes)}; measure one that does"
         )
-    return build_for_mixes(spec.search, spec.space, spec.mix_shares, classes)
+    if spec.search.policy == "grid":
+        return GridOfEach(spec.search, spec.spaces)
+    from sweeper.search.mixes import MixSearch
+
+    return MixSearch(spec.search, spec.space, spec.mix_shares, classes)
 
 
 def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Search:
@@ -56,24 +60,3 @@ def build(settings: SearchSettings, space: Space, skills: Sequence[str]) -> Sear
     from sweeper.search.adaptive import AdaptiveSearch
 
     return AdaptiveSearch(settings, space)
-
-
-def build_for_mixes(
-    settings: SearchSettings,
-    space: Space,
-    mixes: Mapping[str, Mapping[str, float]],
-    classes: Mapping[str, str],
-) -> Search:
-    """The policy that ``settings`` names, over allocations and data mixes.
-
-    Args:
-        settings: "adaptive" or "grid".
-        mixes: mix -> class -> share of documents, the reference first.
-        classes: skill -> class whose share it follows.
-    """
-    from sweeper.search.grid import GridOfEach
-    from sweeper.search.mixes import MixSearch
-
-    if settings.policy == "grid":
-        return GridOfEach(settings, {name: replace(space, mix=name) for name in mixes})
-    return MixSearch(settings, space, mixes, classes)
