@@ -16,6 +16,7 @@ import pandas as pd
 
 from fitting import SkillFit, fit_skills
 from fitting.errors import Status
+from fitting.laws.bracket import LEAST_SIZES
 from fitting.mixture.skills import FARTHEST
 from fitting.reading.budgets import group_budgets
 from fitting.values import Z90, FloatArray, check_positive
@@ -30,9 +31,6 @@ from trainables.foreign.ladder import read
 
 FINENESS = 1.06
 """Ratio of neighbouring sizes where any size may be trained, as of a sweep's own ladder."""
-
-LEAST_SIZES = 3
-"""Sizes that make a budget of FLOPs: fewer have no curve."""
 
 REACH = 5.0
 """Factor beyond the sizes at hand, and beyond the guessed optima, that is looked at: as far as
