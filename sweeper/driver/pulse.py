@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -57,8 +55,7 @@ class Pulse:
     @property
     def live(self) -> Live:
         """What the file says, or will say next."""
-        where = socket.gethostname(), os.getpid(), self._dashboard, self._ray_files
-        return Live(time.time(), *where, dict(self._trials))
+        return Live(self._dashboard, self._ray_files, dict(self._trials))
 
     def write(self) -> None:
         """Replace the file in one step; a full disk must not stop a sweep for this."""

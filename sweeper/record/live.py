@@ -21,19 +21,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Live:
-    """A driver and the trials it has in training.
+    """A driver's Ray and the trials it has in training.
 
     Attributes:
-        at: when this was written, seconds since the epoch.
-        host, pid: the driver's.
         dashboard: URL of Ray's dashboard, or "".
         ray_files: directory of this run's Ray, on its head node.
         trials: progress by trial id.
     """
 
-    at: float = 0.0
-    host: str = ""
-    pid: int = 0
     dashboard: str = ""
     ray_files: str = ""
     trials: dict[str, Progress] = field(default_factory=dict)
@@ -43,7 +38,7 @@ def read(path: Path) -> Live:
     """Read the file; an empty `Live` where there is none or it cannot be read."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        trials = {key: Progress(**value) for key, value in values.pop("trials").items()}
-        return Live(**values, trials=trials)
+        trials = {key: Progress(**value) for key, value in values["trials"].items()}
+        return Live(values["dashboard"], values["ray_files"], trials)
     except (OSError, ValueError, TypeError, KeyError):
         return Live()
