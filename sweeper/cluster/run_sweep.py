@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def _run(
 
 def _close(ledger: Ledger, reason: Finished) -> None:
     ledger.event("driver-finished", f"{reason.reason}: {reason.detail}")
-    ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))
+    ledger.set_meta("finished", json.dumps(asdict(reason)))
 
 
 def _explained(error: Exception) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -215,8 +216,7 @@ def ask(
     over = found if isinstance(found, Finished) else None
     trials = [] if isinstance(found, Finished) else [each.to_dict() for each in found]
     if as_json:
-        said = {"reason": over.reason, "detail": over.detail} if over else None
-        print(json.dumps({"trials": trials, "finished": said}, indent=2))
+        print(json.dumps({"trials": trials, "finished": over and asdict(over)}, indent=2))
     elif over:
         show([f"finished ({over.reason}): {over.detail}"])
     else:

@@ -103,7 +103,7 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
         ) if n > len(again) else []  # fmt: skip
         if isinstance(proposed, Finished):
             if not out:
-                _close(ledger, proposed)
+                ledger.set_meta("finished", json.dumps(asdict(proposed)))
                 return proposed
             proposed = []
         chosen = again + [(spec.trial_id(a), a) for a in proposed]
@@ -238,7 +238,3 @@ def _returned(ledger: Ledger) -> list[str]:
 
 def _keep(ledger: Ledger, trials: list[str]) -> None:
     ledger.set_meta(RETURNED, json.dumps(list(dict.fromkeys(trials))))
-
-
-def _close(ledger: Ledger, reason: Finished) -> None:
-    ledger.set_meta("finished", json.dumps({"reason": reason.reason, "detail": reason.detail}))
