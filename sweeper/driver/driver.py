@@ -8,7 +8,7 @@ the ledger, so that they survive the driver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,8 +93,10 @@ class Driver:
         spec: of the sweep.
         ledger: its state; trials that were running when a driver died are started first.
         search: the policy.
-        listeners: told of every start and end.
         clock: monotonic seconds.
+
+    Attributes:
+        listeners: told of every start and end.
     """
 
     def __init__(
@@ -103,12 +105,11 @@ class Driver:
         ledger: Ledger,
         search: Search,
         *,
-        listeners: Iterable[Listener] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.finished: Finished | None = None
         self.stopping = False
-        self.listeners = list(listeners)
+        self.listeners: list[Listener] = []
         self._spec, self._ledger, self._search, self._clock = spec, ledger, search, clock
         for fault in UNFINISHED:
             for trial in ledger.failed_by(fault):

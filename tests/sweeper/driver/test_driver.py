@@ -135,8 +135,8 @@ def test_a_listener_that_raises_is_switched_off_and_the_sweep_goes_on(ledger):
     def broken(event, start, metrics):
         raise KeyError("no such mix")
 
-    driver = Driver(SWEEP, ledger, Listed(1e4, 3e4), listeners=[broken])
-    driver.listeners.append(lambda event, start, _: heard.append(event))
+    driver = Driver(SWEEP, ledger, Listed(1e4, 3e4))
+    driver.listeners += [broken, lambda event, start, _: heard.append(event)]
     for start in [begin(driver), begin(driver)]:
         driver.ended(start.trial_id, record(start))
     assert isinstance(begin(driver), Finished)
