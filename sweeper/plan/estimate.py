@@ -239,7 +239,7 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
 def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
     space = spec.space
     allowed = [space.params[i] for i in space.allowed(flops)]
-    guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
+    guess = spec.search.guess(flops)
     allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
     steps, memory_bytes = _working(spec, allocation)
 

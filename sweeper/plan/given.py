@@ -184,7 +184,7 @@ def _require_text(least: Spec) -> None:
     Raises:
         SpecError: says how much more text it takes.
     """
-    tokens = least.budgets[-1] / 6 / _guess(least, least.budgets[-1])
+    tokens = least.budgets[-1] / 6 / least.search.guess(least.budgets[-1])
     times = {name: epochs / EPOCHS_WARNED for name, epochs in least.epochs(tokens).items()}
     worst = max(times, key=times.__getitem__, default="")
     if worst and times[worst] > 1:
@@ -229,7 +229,7 @@ class _Maker:
         )
         low, high = ROOM * found.space.params[0], found.space.params[-1] / ROOM
         for flops in (budgets[0], budgets[-1]):
-            if not low <= _guess(found, flops) <= high:
+            if not low <= found.search.guess(flops) <= high:
                 raise SpecError(
                     f"budgets: the optimum guessed at {number(flops)} FLOPs is not between sizes "
                     "that can be trained"
@@ -325,13 +325,9 @@ def _devices(spec: Spec) -> int:
     return devices_at_hand(spec.cluster)
 
 
-def _guess(spec: Spec, flops: float) -> float:
-    return math.sqrt(flops / 6 / spec.search.tokens_per_param)
-
-
 def repeated(spec: Spec) -> bool:
     """Whether the optimum of the top budget would see a class of a corpus too often."""
-    tokens = spec.budgets[-1] / 6 / _guess(spec, spec.budgets[-1])
+    tokens = spec.budgets[-1] / 6 / spec.search.guess(spec.budgets[-1])
     return any(epochs > EPOCHS_WARNED for epochs in spec.epochs(tokens).values())
 
 
@@ -340,4 +336,4 @@ def _steps(spec: Spec) -> int:
     if spec.trainer is not None:
         return FEW_STEPS
     flops = spec.budgets[0]
-    return spec.own_trial(spec.space.allocation(flops, _guess(spec, flops))).recipe.steps
+    return spec.own_trial(spec.space.allocation(flops, spec.search.guess(flops))).recipe.steps

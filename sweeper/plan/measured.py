@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -70,10 +69,7 @@ def _places(spec: Spec) -> list[Allocation]:
 
     Small sizes have the longest trials of a budget: their speed decides how long cheap ones take.
     """
-    least, most = (
-        (flops, math.sqrt(flops / 6 / spec.search.tokens_per_param))
-        for flops in (spec.budgets[0], spec.budgets[-1])
-    )
+    least, most = ((c, spec.search.guess(c)) for c in (spec.budgets[0], spec.budgets[-1]))
     wanted = ((least[0], least[1] / NEAR), least, most)
     return [spec.space.allocation(flops, params) for flops, params in wanted]
 

@@ -6,7 +6,6 @@ nothing in its results says so.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -102,8 +101,7 @@ def _allocations(spec: Spec, flops: float) -> tuple[Allocation, Allocation, Allo
     """The smallest size, the guessed optimum and the largest size on a budget."""
     space = spec.space
     low, *_, high = (space.params[i] for i in space.allowed(flops))
-    guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
-    sizes = (low, min(max(guess, low), high), high)
+    sizes = (low, min(max(spec.search.guess(flops), low), high), high)
     low_at, guess_at, high_at = (space.allocation(flops, size) for size in sizes)
     return low_at, guess_at, high_at
 
@@ -278,7 +276,7 @@ def _ratio(spec: Spec) -> Line:
     )
     sizes = spec.space.params
     for flops in (spec.budgets[0], spec.budgets[-1]):
-        guess = math.sqrt(flops / 6 / spec.search.tokens_per_param)
+        guess = spec.search.guess(flops)
         if not ROOM * sizes[0] <= guess <= sizes[-1] / ROOM:
             return Line("t/p", value, (
                 f"at {number(flops)} FLOPs the optimum is guessed at {si(guess)} params, at the "

@@ -92,7 +92,7 @@ def _exact_share(sweep: Spec) -> float:
     """Exact FLOPs over 6 p t at the guessed optimum of the largest budget."""
     if sweep.trainer is not None:
         return 1.0
-    guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
+    guess = sweep.space.nearest(sweep.search.guess(sweep.budgets[-1]))
     params = sweep.space.params[guess]
     return sweep.shapes[params].flops_per_token("exact") / (6 * params)
 
@@ -117,7 +117,7 @@ def _trainer(sweep: Spec) -> Iterator[str]:
         yield f"{missing} (where the trials run it may be)"
     sizes = sweep.space.params
     for flops in (sweep.budgets[0], sweep.budgets[-1]):
-        guess = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+        guess = sweep.search.guess(flops)
         if sweep.rungs and not sizes[0] < guess < sizes[-1]:
             yield (
                 f"the ladder's sizes ({si(sizes[0])} to {si(sizes[-1])} params) lie beside the "
@@ -202,7 +202,7 @@ def _uncounted(sweep: Spec) -> Iterator[str]:
     """Warn where 6 p t leaves out much of what a trial computes."""
     if sweep.trainer is not None:
         return
-    guess = sweep.space.nearest(math.sqrt(sweep.budgets[-1] / 6 / sweep.search.tokens_per_param))
+    guess = sweep.space.nearest(sweep.search.guess(sweep.budgets[-1]))
     shape = sweep.shapes[sweep.space.params[guess]]
     ratio = shape.flops_per_token("exact") / shape.flops_per_token("6p")
     if sweep.flops == "6p" and ratio > UNCOUNTED:

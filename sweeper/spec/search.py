@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -86,3 +87,7 @@ class SearchSettings:
             )
         if self.min_trials < 0 or self.seed < 0:
             raise ValueError("search.min_trials and search.seed must not be negative")
+
+    def guess(self, flops: float) -> float:
+        """Params of a budget's optimum as guessed before any trial, from C = 6 p t."""
+        return math.sqrt(flops / 6 / self.tokens_per_param)

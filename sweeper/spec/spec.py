@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -226,10 +225,9 @@ class Spec:
         """Least and most params that may be trained."""
         if self.rungs:
             return min(self.rungs), max(self.rungs)
-        guess = [math.sqrt(c / 6 / self.search.tokens_per_param) for c in self.budgets]
         floor = float(getattr(smallest(self.model), self.sizes.count))
-        low = self.sizes.low or max(guess[0] / SIZE_MARGIN, floor)
-        return low, self.sizes.high or guess[-1] * SIZE_MARGIN
+        low = self.sizes.low or max(self.search.guess(self.budgets[0]) / SIZE_MARGIN, floor)
+        return low, self.sizes.high or self.search.guess(self.budgets[-1]) * SIZE_MARGIN
 
     @cached_property
     def shapes(self) -> dict[int, Shape]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -54,7 +53,7 @@ def points_of(sweep: Spec) -> tuple[tuple[int, int], ...]:
 
 def _few_small(sweep: Spec) -> tuple[tuple[float, float], ...]:
     flops = sweep.budgets[0] / 2
-    middle = math.sqrt(flops / 6 / sweep.search.tokens_per_param)
+    middle = sweep.search.guess(flops)
     tokens = flops / 6 / (3 * middle)
     least, most = min(sweep.shapes), max(sweep.shapes)
     low, mid, high = (min(max(middle * f, least), most) for f in (1 / 3, 1, 3))
