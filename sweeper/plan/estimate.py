@@ -13,7 +13,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.plan.plan import Plan
-from sweeper.plan.recipe import recipe_lines
+from sweeper.plan.recipe import allocations, recipe_lines
 from sweeper.plan.speed import NEAR, Speed, devices_at_hand, held, measured_in, speed_of, trained
 from sweeper.plan.warnings import cautions
 from sweeper.record.record import Record
@@ -237,25 +237,20 @@ def _with_simulation(shown: Plan, spec: Spec, world: World) -> Plan:
 
 
 def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
-    space = spec.space
-    allowed = [space.params[i] for i in space.allowed(flops)]
-    guess = spec.search.guess(flops)
-    allocation = space.allocation(flops, min(max(guess, allowed[0]), allowed[-1]))
+    space, guess = spec.space, spec.search.guess(flops)
+    low, allocation, high = allocations(spec, flops)
     steps, memory_bytes = _working(spec, allocation)
-
-    near = [i for i in space.allowed(flops) if 1 / NEAR < space.params[i] / guess < NEAR]
+    allowed = space.allowed(flops)
+    near = [i for i in allowed if 1 / NEAR < space.params[i] / guess < NEAR]
     taken = [
         _taken(spec, flops, i, speed) for i in near or [space.params.index(allocation.params)]
     ]
-
-    def most_epochs(tokens: int) -> float:
-        return max(spec.epochs(tokens).values(), default=0.0)
-
+    epochs = [max(spec.epochs(a.tokens).values(), default=0.0) for a in (allocation, low)]
     return {
         "flops": flops,
         "sizes": len(allowed),
-        "params_low": allowed[0],
-        "params_high": allowed[-1],
+        "params_low": low.params,
+        "params_high": high.params,
         "params": allocation.params,
         "tokens": allocation.tokens,
         "tokens_per_param": allocation.tokens / allocation.params,
@@ -264,8 +259,8 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "gpus": spec.placement.rule(allocation.params).devices,
         "hours": float(np.mean([hours for hours, _ in taken])),
         "wall_hours": max(wall for _, wall in taken),
-        "epochs": most_epochs(allocation.tokens),
-        "epochs_most": most_epochs(space.tokens(flops, space.allowed(flops)[0])),
+        "epochs": epochs[0],
+        "epochs_most": epochs[1],
     }
 
 

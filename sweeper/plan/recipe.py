@@ -94,10 +94,10 @@ def shown(lines: tuple[Line, ...]) -> Iterator[str]:
 
 def _guessed(spec: Spec, flops: float) -> TrialConfig:
     """The trial at a budget's guessed optimum."""
-    return spec.own_trial(_allocations(spec, flops)[1])
+    return spec.own_trial(allocations(spec, flops)[1])
 
 
-def _allocations(spec: Spec, flops: float) -> tuple[Allocation, Allocation, Allocation]:
+def allocations(spec: Spec, flops: float) -> tuple[Allocation, Allocation, Allocation]:
     """The smallest size, the guessed optimum and the largest size on a budget."""
     space = spec.space
     low, *_, high = (space.params[i] for i in space.allowed(flops))
@@ -129,7 +129,7 @@ def _data(spec: Spec) -> Line:
     if not isinstance(data, Prepared):
         return Line("data", value)
     top = spec.budgets[-1]
-    smallest, guess, _ = _allocations(spec, top)
+    smallest, guess, _ = allocations(spec, top)
     epochs = {name: spec.epochs(float(guess.tokens))[name] for name in data.classes}
     worst = max(epochs, key=epochs.__getitem__)
     most = spec.epochs(float(smallest.tokens))[worst]
@@ -250,8 +250,8 @@ def _far_outside(spec: Spec, ends: list[TrialConfig]) -> str:
 
 
 def _steps(spec: Spec, ends: list[TrialConfig]) -> Line:
-    few = spec.own_trial(_allocations(spec, spec.budgets[0])[2]).recipe.steps
-    many = spec.own_trial(_allocations(spec, spec.budgets[-1])[0]).recipe.steps
+    few = spec.own_trial(allocations(spec, spec.budgets[0])[2]).recipe.steps
+    many = spec.own_trial(allocations(spec, spec.budgets[-1])[0]).recipe.steps
     guessed = [end.recipe.steps for end in ends]
     value = (
         f"{few:,} (largest size, least budget) to {many:,} (smallest size, top budget); at the "
@@ -268,7 +268,7 @@ def _ratio(spec: Spec) -> Line:
     ratios = [
         allocation.tokens / allocation.params
         for flops in (spec.budgets[0], spec.budgets[-1])
-        for allocation in _allocations(spec, flops)
+        for allocation in allocations(spec, flops)
     ]
     value = (
         f"{ratio(min(ratios))} to {ratio(max(ratios))} tokens per param, "
