@@ -204,7 +204,7 @@ def _laptop_data(asked: Request) -> dict[str, str]:
                 "# data: {source: prepared, path: corpus}\n"
                 "# model: {vocabulary: 512}       # of its tokenizer\n"
             ),
-            "train": _demo_part("train:"),
+            "train": _demo_part(),
         }
     return {
         "corpus": f"the corpus {asked.data}",
@@ -245,12 +245,10 @@ def _prepared(path: str) -> str:
     )
 
 
-def _demo_part(first: str) -> str:
-    """A section of the demo's spec with the comment above it."""
+def _demo_part() -> str:
+    """The demo's ``train`` section with the comment above it."""
     text = DEMO.read_text(encoding="utf-8")
-    start = text.index("# Measured on this corpus")
-    assert text.index(first) > start
-    return text[start:]
+    return text[text.index("# Measured on this corpus") :]
 
 
 def _cluster(asked: Request) -> str:
