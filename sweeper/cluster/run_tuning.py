@@ -31,7 +31,7 @@ def run(sweep: Spec, path: str | Path, *, progress: bool = True) -> Tuned:
         ):
             _run(studies, directory, progress=progress)
         found = conclude(studies)
-        found.save(directory.tuned)
+        found.sweep.save(directory.tuned)
     return found
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from sweeper.text import number, si
@@ -78,10 +77,6 @@ class Tuned:
             "train": self.sweep.to_dict()["train"],
         }
         return json.dumps(plain(values), indent=2, allow_nan=False)
-
-    def save(self, path: Path) -> None:
-        """Write the spec that uses what was found."""
-        self.sweep.save(path)
 
     def __str__(self) -> str:
         """The outcome as a terminal shows it."""

@@ -97,7 +97,7 @@ def test_a_few_trials_find_the_law(tuned):
 
 def test_the_next_run_uses_the_law_and_warns_outside_its_range(tuned, tmp_path):
     found, _ = tuned
-    found.save(tmp_path / "tuned.yaml")
+    found.sweep.save(tmp_path / "tuned.yaml")
     again = Sweep.load(tmp_path / "tuned.yaml")
     law = found.laws["learning_rate"]
     for params in (1e4, 1e5):
