@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space
-from sweeper.search.history import GOLDEN, allocations, first_guess, mean_centre, near, vertices
+from sweeper.search.history import GOLDEN, allocations, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
@@ -65,9 +65,9 @@ class ZoomSearch:
         return points
 
     def _sizes(self, found: Sequence[tuple[float, float]], flops: float, round_: int) -> list[int]:
-        first = first_guess(self.space, self.settings.tokens_per_param)
-        centre = mean_centre(found, flops, first, own=round_ > 0)
-        wide = self.settings.half_width if not round_ and flops == first[0] else 1.0
+        centre = mean_centre(found, flops, self.settings.tokens_per_param, own=round_ > 0)
+        first = not round_ and flops == self.space.budgets[0]
+        wide = self.settings.half_width if first else 1.0
         shift = 0.5 * ((round_ * GOLDEN + 0.5) % 1.0 - 0.5)
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]
         wanted = np.exp(centre + wide * OFFSETS + shift)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space
-from sweeper.search.history import allocations, first_guess, mean_centre, near, vertices
+from sweeper.search.history import allocations, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
@@ -67,8 +67,7 @@ class GridSearch:
         return sizes
 
     def _sizes(self, found: Sequence[tuple[float, float]], flops: float) -> list[int]:
-        first = first_guess(self.space, self.settings.tokens_per_param)
-        centre = mean_centre(found, flops, first)
+        centre = mean_centre(found, flops, self.settings.tokens_per_param)
         half = self.settings.half_width
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
         allowed = [self.space.params[i] for i in self.space.allowed(flops)]

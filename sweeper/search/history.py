@@ -61,11 +61,6 @@ def guess(flops: float, tokens_per_param: float) -> float:
     return 0.5 * math.log(flops / (6.0 * tokens_per_param))
 
 
-def first_guess(space: Space, tokens_per_param: float) -> tuple[float, float]:
-    """The cheapest budget, and ln p* guessed there."""
-    return space.budgets[0], guess(space.budgets[0], tokens_per_param)
-
-
 def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
     """The trials on one budget."""
     return [a for a in trials if same_budget(a.flops, flops)]
@@ -74,18 +69,18 @@ def near(trials: Sequence[Allocation], flops: float) -> list[Allocation]:
 def mean_centre(
     found: Sequence[tuple[float, float]],
     flops: float,
-    first: tuple[float, float],
+    tokens_per_param: float,
     *,
     own: bool = False,
 ) -> float:
     """Centre of the sizes on one budget, ln params.
 
     The law through what was found on all cheaper budgets, as practice does by eye; with nothing,
-    the first guess moved along p ~ C^.5.
+    the guess.
 
     Args:
         found: `vertices`.
-        first: `first_guess`.
+        tokens_per_param: of the guess.
         own: whether this and larger budgets count, too.
     """
     points = [
@@ -94,7 +89,7 @@ def mean_centre(
         if own or (budget < flops and not same_budget(budget, flops))
     ]
     if not points:
-        return first[1] + 0.5 * math.log(flops / first[0])
+        return guess(flops, tokens_per_param)
     x, y = np.array(points).T
     if np.ptp(x) == 0:
         return float(np.median(y - 0.5 * x))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation, Space, next_seed
-from sweeper.search.history import allocations, finished, first_guess, mean_centre, near, vertices
+from sweeper.search.history import allocations, finished, mean_centre, near, vertices
 from sweeper.search.protocol import Finished
 from sweeper.spec.search import SearchSettings
 
@@ -83,8 +83,8 @@ class OptunaSearch:
         self, observations: pd.DataFrame, flops: float, allowed: Sequence[int]
     ) -> tuple[float, float]:
         """The grid's range of ln p, within what can be built."""
-        first = first_guess(self.space, self.settings.tokens_per_param)
-        centre = mean_centre(vertices(observations, self.space), flops, first)
+        found = vertices(observations, self.space)
+        centre = mean_centre(found, flops, self.settings.tokens_per_param)
         floor, ceiling = math.log(allowed[0]), math.log(allowed[-1])
         low = min(max(centre - self.settings.half_width, floor), ceiling)
         return low, max(low, min(centre + self.settings.half_width, ceiling))

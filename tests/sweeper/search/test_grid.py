@@ -53,8 +53,9 @@ def test_sizes_spread_over_the_half_width(table: pd.DataFrame) -> None:
 
 def test_guess_follows_the_square_root_while_nothing_is_known() -> None:
     nothing = vertices(pd.DataFrame(columns=list(COLUMNS)), SPACE)
-    centre = mean_centre(nothing, LADDER[-1], (LADDER[0], 19.0), own=True)
-    assert centre == pytest.approx(19.0 + 0.5 * math.log(LADDER[-1] / LADDER[0]))
+    low, high = (mean_centre(nothing, flops, 20.0, own=True) for flops in (LADDER[0], LADDER[-1]))
+    assert low == pytest.approx(0.5 * math.log(LADDER[0] / 120))
+    assert high == pytest.approx(low + 0.5 * math.log(LADDER[-1] / LADDER[0]))
 
 
 def test_unaffordable_rest_is_named() -> None:
