@@ -161,17 +161,16 @@ def comparisons(
     fits: Fits,
     aggregate: str | None,
     *,
+    weak: Mapping[str, str],
     leave_out: Container[str] = (),
-    weak: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Skill against skill, class against class, then each against the aggregate, in sentences.
 
     Args:
         aggregate: the skill that others are compared to; None for none.
-        leave_out: skills that are not said to be incomparable, as something else says why.
         weak: skills that say nothing, with the sentence that is said of each instead.
+        leave_out: skills that are not said to be incomparable, as something else says why.
     """
-    weak = weak or {}
     found, spent = contrasts(fits, aggregate, weak), _spent(fits)
     many = len(fits) - len(weak) - (aggregate is not None)
     said = [_pair(c, spent) for c in found if c.reference != aggregate]
