@@ -91,7 +91,7 @@ def recommend(
     """
     found = optimum_of(best, flops)
     assert spec.trainer is not None
-    params, per_token, row, said = _size(spec, found.params)
+    params, per_token, size, said = _size(spec, found.params)
     granule = spec.trainer.granule
     tokens = int(flops / per_token / granule) * granule
     if not tokens:
@@ -106,7 +106,7 @@ def recommend(
         flops=flops,
         params=params,
         tokens=tokens,
-        command=_command(spec, params, tokens, flops, row),
+        command=_command(spec, params, tokens, flops, size),
         losses=expected({best.skill: best, **losses}, params, tokens),
         devices=math.ceil(held(rule)),
         device=str(spec.cluster.device),
@@ -117,20 +117,17 @@ def recommend(
     )
 
 
-def _size(
-    spec: Spec, wanted: float
-) -> tuple[int, float, Mapping[str, Value] | None, tuple[str, ...]]:
-    """Params, FLOPs per token, row and warnings of the size nearest to an optimum."""
+def _size(spec: Spec, wanted: float) -> tuple[int, float, foreign.Size | None, tuple[str, ...]]:
+    """Params and FLOPs per token of an optimum, the size that is it, if any, and warnings."""
     if not spec.rungs:
         shape = solve(wanted, spec.model, count=spec.sizes.count)
         params = int(getattr(shape, spec.sizes.count))
         cost = 6.0 * params if spec.flops == "6p" else shape.flops_per_token("exact")
-        return params, cost, foreign.columns(shape), ()
+        return params, cost, shape, ()
     nearest = min(spec.rungs.values(), key=lambda rung: abs(math.log(rung.params / wanted)))
-    kind = "6p" if spec.flops == "6p" else "exact"
-    cost = nearest.flops_per_token(kind)  # type: ignore[arg-type] # one of the two
+    cost = nearest.flops_per_token("6p" if spec.flops == "6p" else "exact")
     if min(spec.rungs) / MARGIN <= wanted <= max(spec.rungs) * MARGIN:
-        return nearest.params, cost, nearest.columns, ()
+        return nearest.params, cost, nearest, ()
     params = round(wanted)
     said = (
         f"sizes.ladder ends before {si(params)} params (the nearest size has "
@@ -140,7 +137,7 @@ def _size(
 
 
 def _command(
-    spec: Spec, params: int, tokens: int, flops: float, row: Mapping[str, Value] | None
+    spec: Spec, params: int, tokens: int, flops: float, size: foreign.Size | None
 ) -> tuple[str, ...]:
     """The spec's command with all that is known; other placeholders as they are written."""
     assert spec.trainer is not None
@@ -150,8 +147,7 @@ def _command(
         "gpus": math.ceil(rule.gpus), "cpus": math.ceil(rule.cpus), "nodes": max(1, rule.workers),
         **{f"share.{name}": share for name, share in spec.mix_data(spec.space.mix).mix.items()},
     }  # fmt: skip
-    if row is not None:
-        values |= dict(row)
-        size = spec.rungs.get(params) or solve(params, spec.model, count=spec.sizes.count)
-        values |= foreign.used_recipe(spec.trainer, spec.train, size, tokens, row)
+    if size is not None:
+        values |= foreign.columns(size)
+        values |= foreign.used_recipe(spec.trainer, spec.train, size, tokens)
     return tuple(filled(spec.trainer.command, values))

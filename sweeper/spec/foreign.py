@@ -49,20 +49,6 @@ def rungs(sizes: Sizes, granule: int) -> dict[int, Rung]:
     return {p: size for p, size in found.items() if (sizes.low or 0) <= p <= (sizes.high or p)}
 
 
-def read_ladder(
-    source: str | Sequence[Mapping[str, Value]], workdir: str
-) -> tuple[dict[str, Value], ...]:
-    """The rows of ``sizes.ladder``, as a resolved spec keeps them.
-
-    Raises:
-        SpecError: it cannot be read; the message names the row.
-    """
-    try:
-        return tuple(ladder.read(source, workdir))
-    except ValueError as error:
-        raise SpecError(str(error)) from None
-
-
 def filled_in(trainer: Trainer | None, sizes: Sizes, data: Data, flops: str) -> dict[str, Any]:
     """Fields of a spec that follow from its trainer: the rows of the ladder, the data, the FLOPs.
 
@@ -84,7 +70,10 @@ def filled_in(trainer: Trainer | None, sizes: Sizes, data: Data, flops: str) -> 
             "{source: own, shares: {code: .2, web: .8}}, or leave data out"
         )
     if sizes.ladder:
-        rows = read_ladder(sizes.ladder, trainer.workdir)
+        try:
+            rows = tuple(ladder.read(sizes.ladder, trainer.workdir))
+        except ValueError as error:
+            raise SpecError(str(error)) from None
         found["sizes"] = replace(sizes, ladder=rows)
         if "flops_per_token" in rows[0]:
             found["flops"] = "exact"
@@ -126,14 +115,29 @@ def columns(size: Size) -> dict[str, Value]:
     return {**found, "tied": int(size.tied), **{name: getattr(size, name) for name in counts}}
 
 
-def recipe_of(train: Train, size: Size, tokens: int) -> dict[str, Value]:
-    """The recipe's numbers by placeholder.
+def named(trainer: Trainer) -> set[str]:
+    """The placeholders of a trainer's command."""
+    return {name for argument in trainer.command for name in names_in(argument)}
+
+
+def used_recipe(trainer: Trainer, train: Train, size: Size, tokens: int) -> dict[str, Value]:
+    """The part of the recipe that a trainer is given: what it names, or all for a function.
 
     Raises:
-        ValueError: the rule needs a column that the ladder does not have.
+        SpecError: the command names a part that cannot be worked out.
     """
-    found = recipe(train, size, tokens)
-    return {
+    asked = set(RECIPE) if trainer.call else named(trainer) & set(RECIPE)
+    wanted = asked - columns(size).keys()
+    if not wanted:
+        return {}
+    try:
+        found = recipe(train, size, tokens)
+    except ValueError as error:
+        if trainer.call:
+            return {}
+        names = ", ".join(f"{{{name}}}" for name in sorted(wanted))
+        raise SpecError(f"trainer.command: {names}: {error}") from None
+    values: dict[str, Value] = {
         "learning_rate": found.learning_rate,
         "batch": found.batch,
         "batch_tokens": found.batch * size.context,
@@ -141,32 +145,7 @@ def recipe_of(train: Train, size: Size, tokens: int) -> dict[str, Value]:
         "warmup_steps": found.warmup,
         "steps": found.steps,
     }
-
-
-def named(trainer: Trainer) -> set[str]:
-    """The placeholders of a trainer's command."""
-    return {name for argument in trainer.command for name in names_in(argument)}
-
-
-def used_recipe(
-    trainer: Trainer, train: Train, size: Size, tokens: int, row: Mapping[str, Value]
-) -> dict[str, Value]:
-    """The part of the recipe that a trainer is given: what it names, or all for a function.
-
-    Raises:
-        SpecError: the command names a part that cannot be worked out.
-    """
-    wanted = (set(RECIPE) if trainer.call else named(trainer) & set(RECIPE)) - row.keys()
-    if not wanted:
-        return {}
-    try:
-        found = recipe_of(train, size, tokens)
-    except ValueError as error:
-        if trainer.call:
-            return {}
-        names = ", ".join(f"{{{name}}}" for name in sorted(wanted))
-        raise SpecError(f"trainer.command: {names}: {error}") from None
-    return {name: found[name] for name in RECIPE if name in wanted}
+    return {name: value for name, value in values.items() if name in wanted}
 
 
 def trial(
@@ -179,7 +158,6 @@ def trial(
     skills: tuple[str, ...],
 ) -> ForeignTrial:
     """The training of an allocation by a trainer of the user's."""
-    row = columns(size)
     return ForeignTrial(
         trainer=trainer,
         params=allocation.params,
@@ -188,8 +166,8 @@ def trial(
         flops=allocation.flops,
         mix=allocation.mix,
         flops_per_token=float(size.flops_per_token("exact")),
-        row=row,
-        recipe=used_recipe(trainer, train, size, allocation.tokens, row),
+        row=columns(size),
+        recipe=used_recipe(trainer, train, size, allocation.tokens),
         shares=shares,
         skills=skills,
     )
