@@ -88,7 +88,7 @@ def _without_simulation(spec: Spec, speed: Speed, devices: int | None) -> Plan:
         devices=here,
         wall_hours=_wall_hours(spec, table, hours, here),
         policies=costs.assign(price=costs["hours"] * price),
-        warnings=(*cautions(spec, designs["grid"]), *_waiting(spec, table, hours, here, speed)),
+        warnings=(*cautions(spec), *_waiting(spec, table, hours, here, speed)),
         scoring=spec.scoring,
         recipe=recipe_lines(spec),
     )

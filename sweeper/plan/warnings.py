@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
 
+from sweeper.search.grid import GridSearch
 from sweeper.spec import foreign
 from sweeper.spec.scoring import SHARE, few_targets
 from sweeper.spec.spec import Spec
@@ -40,13 +41,8 @@ UNCOUNTED = 1.5
 7 B params), Zamba2 and small Mamba2 lie above."""
 
 
-def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
-    """Each warning in a sentence, with the remedy.
-
-    Args:
-        sweep: the spec.
-        grid: trials per budget that its grid would train, under all mixes.
-    """
+def cautions(sweep: Spec) -> Iterator[str]:
+    """Each warning in a sentence, with the remedy."""
     yield from shares(sweep.data)
     yield from _few_targets(sweep)
     yield from _repetition(sweep)
@@ -54,7 +50,7 @@ def cautions(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
     yield from _uncounted(sweep)
     yield from _idle_gpus(sweep)
     yield from _law_range(sweep)
-    yield from _short_grid(sweep, grid)
+    yield from _short_grid(sweep)
     yield from _short_allowance(sweep)
     yield from _trainer(sweep)
     yield from _variants(sweep)
@@ -256,13 +252,13 @@ def _law_range(sweep: Spec) -> Iterator[str]:
             )
 
 
-def _short_grid(sweep: Spec, grid: Mapping[float, int]) -> Iterator[str]:
+def _short_grid(sweep: Spec) -> Iterator[str]:
     """Warn where the sizes end within the grid's range, so that it has fewer trials than asked."""
     space, wanted = sweep.space, sweep.search.sizes_per_budget
     if sweep.search.policy != "grid":
         return
-    mixes = len(sweep.spaces)
-    short = {flops: n // mixes for flops, n in grid.items() if n < wanted * mixes}
+    foreseen = GridSearch(sweep.search, space).foreseen()
+    short = {flops: n for flops, n in foreseen.items() if n < wanted}
     if short:
         counts = ", ".join(f"{n} on {number(flops)}" for flops, n in short.items())
         yield (

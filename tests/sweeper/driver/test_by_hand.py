@@ -94,10 +94,10 @@ def test_an_empty_directory_is_not_the_current_one(tmp_path, monkeypatch):
 
 def test_a_plan_warns_of_what_a_command_is_not_told_and_of_a_short_allowance():
     deaf = {"command": ["train", "--depth={depth}"], "skills": {"code": "code"}}
-    said = " ".join(cautions(make(trainer=deaf, allowance=2e16), {}))
+    said = " ".join(cautions(make(trainer=deaf, allowance=2e16)))
     assert "neither {tokens} nor {steps} nor {flops}" in said and "no {directory}" in said
     assert "pays 2 trials on the largest budget" in said
-    sound = " ".join(cautions(make(), {}))
+    sound = " ".join(cautions(make()))
     assert "{tokens}" not in sound and "pays" not in sound
 
 

@@ -66,15 +66,13 @@ def test_a_rate_measured_on_the_reference_is_warned_of() -> None:
     ranges = {"params_range": [1e4, 1e5], "tokens_range": [1e6, 1e8]}
     law = {"learning_rate": {"coefficient": 0.1, "params_exponent": -0.2, **ranges}}
     shared = {"base": {}, "hybrid": {"model": {"family": "zamba2"}}}
-    said = " ".join(cautions(sweep(shared, train={"law": law}), {}))
+    said = " ".join(cautions(sweep(shared, train={"law": law})))
     assert "hybrid train at the rate measured for the reference" in said
     assert "flops: exact counts them" in said
     faster = {"learning_rate": {**law["learning_rate"], "coefficient": 0.2}}
     own = {"base": {}, "hybrid": {**shared["hybrid"], "train": {"law": faster}}}
-    assert "measured for the reference" not in " ".join(
-        cautions(sweep(own, train={"law": law}), {})
-    )
-    assert "measured for the reference" not in " ".join(cautions(sweep(shared), {}))
+    assert "measured for the reference" not in " ".join(cautions(sweep(own, train={"law": law})))
+    assert "measured for the reference" not in " ".join(cautions(sweep(shared)))
 
 
 def test_a_plan_counts_the_grids_of_all_variants() -> None:
