@@ -171,24 +171,17 @@ def predict(
 
     Returns:
         Skill -> loss, low, high (nats per token, 90 % interval of one measurement) and
-        optimum, optimum_low, optimum_high (params, on the trial's budget); empty without a fit.
+        optimum (params, on the trial's budget); empty without a fit.
     """
     state = fit_state(observations[observations["mix"] == allocation.mix], space)
     if state is None:
         return {}
     fit, at = state.whole, np.log([allocation.params])
     flops = np.array([allocation.flops])
-    mean, error = (v[:, 0] for v in fit.log_optimum(flops))
+    optima = fit.log_optimum(flops)[0][:, 0]
     told = {}
     for i, skill in enumerate(fit.skills):
         loss, se = (float(v[0]) for v in fit.measured_loss(skill, at, flops))
-        told[skill] = _interval("", loss, Z90 * se) | {
-            name: math.exp(x)
-            for name, x in _interval("optimum", float(mean[i]), Z90 * float(error[i])).items()
-        }
+        ends = {"low": loss - Z90 * se, "high": loss + Z90 * se}
+        told[skill] = {"loss": loss, **ends, "optimum": math.exp(float(optima[i]))}
     return told
-
-
-def _interval(name: str, value: float, half: float) -> dict[str, float]:
-    head = f"{name}_" if name else ""
-    return {name or "loss": value, f"{head}low": value - half, f"{head}high": value + half}
