@@ -64,19 +64,14 @@ class Policy:
     """What one way of searching spends and finds in one simulated sweep.
 
     Attributes:
-        table: its observations, as a ledger has them.
+        trials: one row each, as a ledger has them.
         widths: skills by budgets, (S, n); NaN where nothing could be fitted.
         skills: their names.
     """
 
-    table: pd.DataFrame
+    trials: pd.DataFrame
     widths: FloatArray
     skills: tuple[str, ...]
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """One row per trial."""
-        return self.table.drop_duplicates("trial_id")
 
     @property
     def flops(self) -> float:
@@ -160,7 +155,8 @@ def simulate_policy(spec: Spec, world: World, *, policy: str | None = None) -> P
         ended = ended[ended["mix"] == spec.space.mix]
     widths = _mix_widths if len(spec.mixes) > 1 and not build.compares(spec) else _widths
     found = widths(ended, spec, world)
-    return Policy(table, np.array(list(found.values())), tuple(found))
+    trials = table.drop_duplicates("trial_id")
+    return Policy(trials, np.array(list(found.values())), tuple(found))
 
 
 def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = None) -> Need:
