@@ -83,7 +83,7 @@ def _without_simulation(spec: Spec, speed: Speed, devices: int | None) -> Plan:
         device_hours=hours,
         price=hours * price,
         device=str(spec.cluster.device),
-        placement=pd.DataFrame(list(_held(spec))),
+        placement=pd.DataFrame(list(spec.placement.rows(spec.rungs))),
         speed=speed.source,
         devices=here,
         wall_hours=_wall_hours(spec, table, hours, here),
@@ -262,12 +262,6 @@ def _budget(spec: Spec, flops: float, speed: Speed) -> dict[str, Any]:
         "epochs": epochs[0],
         "epochs_most": epochs[1],
     }
-
-
-def _held(spec: Spec) -> Iterator[dict[str, Any]]:
-    """What trials hold by size: from the memory of our models, or as stated for a user's."""
-    place = spec.placement
-    return place.stated_rows(list(spec.rungs)) if spec.rungs else place.rows()
 
 
 def _taken(spec: Spec, flops: float, index: int, speed: Speed) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -130,35 +130,30 @@ class Placement:
             own = min(own, CPU_MICRO_TOKENS)
         return estimate(shape, max(own, shape.context), **_settings(train, rule))
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """A row per rule on GPUs: sizes from and to, what a trial holds, the largest's need."""
-        for rule, sizes in _held(self.shapes, self.rules):
-            if rule.gpus and self.device.is_gpu:
+    def rows(self, ladder: Mapping[int, object]) -> Iterator[dict[str, Any]]:
+        """A row per rule on GPUs: sizes from and to, what a trial holds, the largest's need.
+
+        Args:
+            ladder: by params, the sizes of a user's trainer, whose memory nobody knows; or none.
+        """
+        for rule, sizes in _held(ladder or self.shapes, self.rules):
+            if not rule.gpus or not (ladder or self.device.is_gpu):
+                continue
+            sharded, recompute, memory_bytes = False, False, math.nan
+            if not ladder:
                 largest = self.shapes[max(sizes)]
                 way = fitted(self.train, largest, self.device, rule)
-                yield {
-                    "params_low": min(sizes),
-                    "params_high": max(sizes),
-                    "gpus": rule.devices,
-                    "sharded": rule.workers > 1 and way.parallel == "fsdp",
-                    "recompute": way.recompute,
-                    "memory_bytes": need(largest, self.train, self.device, rule).total,
-                    "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
-                }
-
-    def stated_rows(self, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """As `rows`, of sizes whose memory nobody knows: what the spec's rules give them."""
-        for rule, held in _held(dict.fromkeys(sizes), self.rules):
-            if rule.gpus:
-                yield {
-                    "params_low": min(held),
-                    "params_high": max(held),
-                    "gpus": rule.devices,
-                    "sharded": False,
-                    "recompute": False,
-                    "memory_bytes": math.nan,
-                    "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
-                }
+                sharded, recompute = rule.workers > 1 and way.parallel == "fsdp", way.recompute
+                memory_bytes = need(largest, self.train, self.device, rule).total
+            yield {
+                "params_low": min(sizes),
+                "params_high": max(sizes),
+                "gpus": rule.devices,
+                "sharded": sharded,
+                "recompute": recompute,
+                "memory_bytes": memory_bytes,
+                "device_bytes": self.device.memory_bytes * min(1.0, rule.gpus),
+            }
 
 
 def limit_of(hours: float | None, shapes: Mapping[int, Shape], space: Space) -> Limit | None:
