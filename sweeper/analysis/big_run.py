@@ -188,7 +188,7 @@ def recommend(
     sweep: Spec,
     flops: float,
     *,
-    losses: Mapping[str, SkillFit] | None = None,
+    losses: Mapping[str, SkillFit],
     measured: pd.DataFrame | None = None,
 ) -> BigRun:
     """The training to start for a budget, at one skill's optimum.
@@ -216,7 +216,7 @@ def recommend(
     return BigRun(
         trial=trial,
         skill=best.skill,
-        losses=expected({best.skill: best, **(losses or {})}, trial.params, trial.tokens),
+        losses=expected({best.skill: best, **losses}, trial.params, trial.tokens),
         devices=math.ceil(devices),
         device=str(sweep.cluster.device),
         memory_bytes=int(memory.total),

@@ -184,20 +184,20 @@ def test_a_directory_is_opened_once(tmp_path, monkeypatch):
 
 def test_the_run_is_of_the_reference_mix(fits):
     sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, mixes={"more": {"code": 4.0}, "base": {}})
-    trial = recommend(fits["code"], sweep, 4e11).trial
+    trial = recommend(fits["code"], sweep, 4e11, losses={}).trial
     assert trial.data.mix == sweep.mix_data("more").mix != sweep.data.mix
 
 
 def test_a_skill_without_an_optimum_gives_no_run(table):
-    narrow = table[table["params"] > 4e4]
+    narrow, sweep = table[table["params"] > 4e4], Sweep(budgets=[1e11], allowance=1e12)
     with pytest.raises(FitError, match="no optimum to run"):
-        recommend(fit_skills(narrow)["code"], Sweep(budgets=[1e11], allowance=1e12), 1e11)
+        recommend(fit_skills(narrow)["code"], sweep, 1e11, losses={})
 
 
 def test_devices_of_a_worker_group_share_batch_and_hours(fits):
     group = Cluster(resources=(Resources(workers=4, gpus=1),), device="h100", mfu=0.3)
     sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12, cluster=group)
-    run = recommend(fits["code"], sweep, 4e11)
+    run = recommend(fits["code"], sweep, 4e11, losses={})
     assert run.devices == 4 and "30 %" in run.speed_source
     # A group takes 25 s to start, which such a toy never earns back.
     assert run.device_hours > 4 * 25 / 3600 > 4e11 / (989e12 * 0.3) / 3600
