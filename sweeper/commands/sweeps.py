@@ -325,16 +325,15 @@ def _closing(results: Results) -> str:
     from sweeper.text import fitted
 
     finished = results.finished
+    why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
     if not results.fittable:
-        detail = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
-        return f"\n{results.nothing_finished} ({detail})"
+        return f"\n{results.nothing_finished} ({why})"
     fits = results.fit()
     found = [
         *conclusions(fits, results.aggregate, weak_in(results, fits)),
         *sentences(proofs(results.events, results.table)),
     ]
     said = [f"* {sentence}" for sentence in found]
-    why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
     lines = [
         "", f"The search stopped ({why})", "", *summary(fits), "", *said, "",
         f"report: {results.directory.report}", f"data:   {results.directory.observations}",
