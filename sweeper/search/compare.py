@@ -27,8 +27,6 @@ from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
 from sweeper.spec.search import SearchSettings
 
-__all__ = ["CompareSearch"]
-
 FIRST_SIZES, SECOND_SIZES = 5, 3
 """Sizes of the opening under each variant on the cheapest budget, and on the second."""
 
