@@ -45,7 +45,6 @@ class ValidationStudy(Study):
 
     Attributes:
         wanted: skills the model is for.
-        candidates: losses that could stand in for them.
         ranges: one row per budget and method: smallest, largest, log_ratio, low, high.
         stand_ins: one row per candidate: rms log_ratio to the wanted mean over budgets by
             parabolas, and greatest wasted share.
@@ -56,7 +55,6 @@ class ValidationStudy(Study):
     """
 
     wanted: tuple[str, ...]
-    candidates: tuple[str, ...]
     ranges: pd.DataFrame
     stand_ins: pd.DataFrame
     misplacement: pd.DataFrame
@@ -114,7 +112,6 @@ def study(
     return ValidationStudy(
         source,
         wanted=want,
-        candidates=stand,
         ranges=pd.DataFrame(ranges, columns=list(_RANGE)),
         stand_ins=_stand_ins(_curves(table, names), fits, want, stand),
         misplacement=_misplacement(fits, want, stand),

@@ -108,7 +108,7 @@ def test_tables_say_their_shares_in_columns(mixed):
 
 def test_validation_moves_the_optimum_between_its_parts(runs):
     found = validation.study(source.of_table(runs, {}))
-    assert found.candidates == ("validation",)
+    assert list(found.stand_ins["name"]) == ["validation"]
     for _, row in found.ranges.iterrows():
         assert (row["smallest"], row["largest"]) == ("code-1", "knowledge")
         assert row["low"] < 0.7 < row["high"]
