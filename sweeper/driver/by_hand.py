@@ -110,7 +110,7 @@ def ask(spec: Spec, root: str | Path, n: int = 1) -> list[Asked] | Finished:
         ledger.forget_meta("finished")  # of an allowance that was raised since
         for trial, allocation in chosen:
             proof.keep(ledger, spec.of(allocation).space, trial, allocation)
-            ledger.reserve(trial, allocation, allocation.flops)
+            ledger.reserve(trial, allocation)
         _keep(ledger, [trial for trial in back if trial not in dict(chosen)])
         return [_asked(spec, directory, ledger, *each) for each in chosen]
 

@@ -167,7 +167,7 @@ class Driver:
     def begin(self, start: Start) -> None:
         """Reserve a trial's FLOPs: it is in training from now on."""
         proof.keep(self._ledger, self._spec.space, start.trial_id, start.allocation)
-        self._ledger.reserve(start.trial_id, start.allocation, start.allocation.flops)
+        self._ledger.reserve(start.trial_id, start.allocation)
         self._waiting = [(at, each) for at, each in self._waiting if each is not start]
         tokens = self._ledger.progress(start.trial_id).trained_tokens
         self._attempts[start.trial_id] = _Attempt(start, tokens, tokens, self._clock())

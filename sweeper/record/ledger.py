@@ -108,8 +108,8 @@ class Ledger:
             self._db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     @durable
-    def reserve(self, trial_id: str, allocation: Allocation, flops: float) -> None:
-        """Record the start of a trial and set its FLOPs aside.
+    def reserve(self, trial_id: str, allocation: Allocation) -> None:
+        """Record the start of a trial and set its budget aside.
 
         A trial that was running when its driver died is reserved again under its own id; one
         that has ended can never be.
@@ -128,7 +128,7 @@ class Ledger:
                 "reserved_flops, started_at) VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?) "
                 "ON CONFLICT (trial_id) DO UPDATE SET attempts = attempts + 1",
                 (trial_id, allocation.flops, allocation.params, allocation.tokens,
-                 allocation.seed, allocation.mix, flops, time.time()),
+                 allocation.seed, allocation.mix, allocation.flops, time.time()),
             )  # fmt: skip
             self._event("resumed" if row else "started", trial_id, str(allocation))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _ended(directory: Directory, ledger: Ledger) -> int:
         raise DirectoryError(f"{directory.observations} cannot be read: {error}") from error
     for trial, rows in table.groupby("trial_id", sort=False):
         first = rows.iloc[0].to_dict()
-        _reserve(ledger, str(trial), first)
+        ledger.reserve(str(trial), _allocation(first, str(first["mix"])))
         spent = float(first["spent_flops"])
         if first["status"] == "failed":
             ledger.fail(str(trial), str(first["reason"]), spent_flops=spent)
@@ -127,12 +127,9 @@ def _ended(directory: Directory, ledger: Ledger) -> int:
     return int(table["trial_id"].nunique())
 
 
-def _reserve(ledger: Ledger, trial: str, row: dict[str, Any]) -> None:
-    allocation = Allocation(
-        float(row["flops"]), int(row["params"]), int(row["tokens"]), int(row["seed"]),
-        str(row["mix"]),
-    )  # fmt: skip
-    ledger.reserve(trial, allocation, allocation.flops)
+def _allocation(row: Mapping[str, Any], mix: str) -> Allocation:
+    params, tokens, seed = (int(row[name]) for name in ("params", "tokens", "seed"))
+    return Allocation(float(row["flops"]), params, tokens, seed, mix)
 
 
 def _known(value: Any) -> Any:
@@ -158,7 +155,7 @@ def _resumed(directory: Directory, spec: Spec, ledger: Ledger) -> tuple[int, lis
             lost.append(place.name)
             continue
         allocation, tokens = found
-        ledger.reserve(place.name, allocation, allocation.flops)
+        ledger.reserve(place.name, allocation)
         ledger.advance(place.name, tokens)
         count += 1
     return count, lost
@@ -171,10 +168,7 @@ def _trials_of(place: Path, spec: Spec) -> Iterator[tuple[Allocation, int]]:
             progress = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
             config = progress["config"]
             for mix in spec.mix_shares:
-                allocation = Allocation(
-                    float(config["flops"]), int(config["params"]), int(config["tokens"]),
-                    int(config["seed"]), mix,
-                )  # fmt: skip
+                allocation = _allocation(config, mix)
                 trial = spec.of(allocation).own_trial(allocation)
                 if spec.trial_id(allocation) == place.name:
                     done = trial.recipe.batch * trial.shape.context * int(progress["step"])

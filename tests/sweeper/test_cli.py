@@ -164,7 +164,7 @@ def test_a_directory_of_another_spec_is_refused(tmp_path, spec, refused):
     other = Sweep(budgets=[1e11, 3e11], allowance=6e12)
     Directory(tmp_path / "a").claim(other)
     ledger = Ledger(tmp_path / "a" / "ledger.sqlite")
-    ledger.reserve("a", other.space.allocation(3e11, 3e4), 3e11)
+    ledger.reserve("a", other.space.allocation(3e11, 3e4))
     ledger.close()
     said = refused("run", spec, "--out", tmp_path / "a")
     assert "belongs to another sweep: budgets: 1 trial of 3e11 FLOPs" in said
@@ -179,7 +179,7 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused, monkey
     sweep, directory = Sweep(budgets=[1e11, 2e11], allowance=1e12), Directory(tmp_path)
     directory.claim(sweep)
     ledger = Ledger(directory.ledger)
-    ledger.reserve("a", sweep.space.allocation(1e11, 3e4), 1e11)
+    ledger.reserve("a", sweep.space.allocation(1e11, 3e4))
     ledger.fail("a", "out of memory", spent_flops=0.0)
     ledger.close()
     results = Results(tmp_path)

@@ -96,7 +96,7 @@ def test_another_corpus_is_another_sweep(corpus: Path, tmp_path: Path) -> None:
 
     ledger = Ledger(directory.ledger)
     allocation = sweep.space.allocation(1e10, 1e4)
-    ledger.reserve(_id(sweep), allocation, allocation.flops)
+    ledger.reserve(_id(sweep), allocation)
     ledger.close()
     # With a further skill it is the same corpus for training, with other text it is not.
     skill = moved / "extra.npz"

@@ -39,7 +39,7 @@ def _directory(root: Path, records: list[tuple[Allocation, dict[str, Any]]]) -> 
     for number, (allocation, record) in enumerate(records):
         plain = keep_questions(record, directory.trials / str(number))
         json.dumps(plain)
-        ledger.reserve(str(number), allocation, allocation.flops)
+        ledger.reserve(str(number), allocation)
         ledger.settle(str(number), plain, spent_flops=allocation.flops)
     ledger.close()
     return Results(root)

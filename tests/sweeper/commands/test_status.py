@@ -30,10 +30,10 @@ def running(tmp_path):
     ledger = Ledger(directory.ledger)
     done, doing = sweep.space.allocation(1e11, 2e4), sweep.space.allocation(2e11, 3e4)
     loss = {"class": "code", "nll": 30.0, "tokens": 10, "bytes": 20, "examples": 2}
-    ledger.reserve("done", done, 1e11)
+    ledger.reserve("done", done)
     record = {"status": "finished", "tokens": done.tokens, "losses": {"code": loss}, "wall_s": 10}
     ledger.settle("done", record, spent_flops=1e11)
-    ledger.reserve("doing", doing, 2e11)
+    ledger.reserve("doing", doing)
     ledger.advance("doing", doing.tokens // 4)
     ledger.event("worker-died", "killed by signal 9\nand more", trial_id="doing")
     ledger.close()

@@ -59,7 +59,7 @@ def test_the_gauges_follow_a_trial():
     gauges = Gauges(spec, ledger, make=seen.make, left_s=lambda: 12.0)
     allocation = spec.space.allocation(1e11, 2e4)
     start = Start.of(spec, allocation, "a")
-    ledger.reserve("a", allocation, allocation.flops)
+    ledger.reserve("a", allocation)
     gauges("started", start, {})
     assert seen.values["isoskill_trials", "running"] == 1
     assert seen.values["isoskill_flops", "reserved"] == 1e11
@@ -100,7 +100,7 @@ def test_a_mix_sweep_whose_first_trial_is_not_of_the_reference_mix_has_no_optima
     start = Start.of(spec, replace(spec.space.allocation(1e11, 2e4), mix="more"), "a")
     loss = {"class": "knowledge", "nll": 30.0, "tokens": 10, "bytes": 20, "examples": 2}
     record = {"status": "finished", "tokens": 1, "losses": {"knowledge": loss}}
-    ledger.reserve("a", start.allocation, 1e11)
+    ledger.reserve("a", start.allocation)
     ledger.settle("a", record, spent_flops=1e11)
     gauges("finished", start, record)
     assert any(key[0] == "isoskill_skill_loss" for key in seen.values)

@@ -26,7 +26,7 @@ def results(tmp_path):
         for i in range(7):
             allocation = sweep.space.allocation(flops, 0.06 * flops**0.5 * 1.3 ** (i - 3))
             key = f"{flops:g}-{i}"
-            ledger.reserve(key, allocation, flops)
+            ledger.reserve(key, allocation)
             losses = {
                 name: {"class": name, "nll": 100 * (2 + 0.1 * (i - 3 - j) ** 2), "tokens": 100,
                        "bytes": 300, "examples": 9}

@@ -375,9 +375,7 @@ def fill(root: Path, sweep: Sweep) -> None:
     clock = {"a": 1000.0, "b": 1000.0}
     for i, (name, rows) in enumerate(long_table().groupby("trial_id", sort=False)):
         trial, slot = rows.iloc[0], "ab"[i % 2]
-        ledger.reserve(
-            name, Allocation(trial.flops, int(trial.params), int(trial.tokens)), trial.flops
-        )
+        ledger.reserve(name, Allocation(trial.flops, int(trial.params), int(trial.tokens)))
         losses = {
             row.skill: {
                 "class": row.skill, "nll": 100 * row.loss, "tokens": 100, "bytes": 300,
