@@ -81,6 +81,10 @@ class Space:
             ]
         return self._allowed[flops]
 
+    def sizes(self, flops: float) -> list[int]:
+        """Params of the sizes that may be trained on a budget, ascending."""
+        return [self.params[i] for i in self.allowed(flops)]
+
     @cached_property
     def _allowed(self) -> dict[float, list[int]]:
         """What `allowed` has answered: a search asks it many times per decision."""

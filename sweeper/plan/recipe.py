@@ -100,7 +100,7 @@ def _guessed(spec: Spec, flops: float) -> TrialConfig:
 def allocations(spec: Spec, flops: float) -> tuple[Allocation, Allocation, Allocation]:
     """The smallest size, the guessed optimum and the largest size on a budget."""
     space = spec.space
-    low, *_, high = (space.params[i] for i in space.allowed(flops))
+    low, *_, high = space.sizes(flops)
     sizes = (low, min(max(spec.search.guess(flops), low), high), high)
     low_at, guess_at, high_at = (space.allocation(flops, size) for size in sizes)
     return low_at, guess_at, high_at

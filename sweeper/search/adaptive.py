@@ -182,7 +182,7 @@ class AdaptiveSearch:
         Where there are more than `PLACES`, every k-th is taken, shifted from one decision to the
         next, so that neighbours are trained rather than one size again and again.
         """
-        allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
+        allowed = np.log(self.space.sizes(flops))
         distance = np.abs(allowed[:, None] - optima).min(axis=1)
         sizes = np.asarray(allowed[distance <= max(self.settings.reach, distance.min())])
         if len(sizes) <= PLACES:

@@ -107,7 +107,7 @@ class CompareSearch:
     def _take(self, selection: Selection, flops: float, log_params: float, name: str) -> bool:
         """Start a trial of the nearest size that can be trained, if a slot and FLOPs are left."""
         space = self.spaces[name]
-        allowed = [space.params[i] for i in space.allowed(flops)]
+        allowed = space.sizes(flops)
         if selection.free < 1 or flops > selection.remaining or not allowed:
             return False
         size = min(allowed, key=lambda p: abs(math.log(p) - log_params))
@@ -180,7 +180,7 @@ class CompareSearch:
         for v, space in enumerate(self.spaces.values()):
             places = aim.optima(joint, budgets, v)
             for k, flops in enumerate(budgets):
-                allowed = np.log([space.params[i] for i in space.allowed(flops)])
+                allowed = np.log(space.sizes(flops))
                 if len(allowed):
                     near = evenly_spaced(
                         allowed, places[:, k], OPENING_REACH * self.settings.reach

@@ -70,7 +70,7 @@ class GridSearch:
         centre = mean_centre(found, flops, self.settings.tokens_per_param)
         half = self.settings.half_width
         wanted = np.exp(centre + np.linspace(-half, half, self.settings.sizes_per_budget))
-        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        allowed = self.space.sizes(flops)
         return sorted({min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted})
 
 

@@ -125,7 +125,7 @@ class MixSearch:
         return points
 
     def _sizes(self, flops: float, mix: str, count: int) -> list[Place]:
-        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        allowed = self.space.sizes(flops)
         centre = guess(flops, self.settings.tokens_per_param)
         half = self.settings.reach * (1.0 if count >= FIRST_SIZES else 0.75)
         wanted = np.exp(centre + np.linspace(-half, half, count))
@@ -194,7 +194,7 @@ class MixSearch:
         """Realisable sizes within reach of some skill's optimum, by budget and mix."""
         names, points = list(self.mixes), []
         for flops in (c for c in self.space.budgets if c <= remaining and self.space.allowed(c)):
-            allowed = np.log([self.space.params[i] for i in self.space.allowed(flops)])
+            allowed = np.log(self.space.sizes(flops))
             optima = np.stack([fit.log_optimum(flops)[0] for fit in fits.values()])
             for m, name in enumerate(names):
                 for x in evenly_spaced(allowed, optima[:, m], self.settings.reach):

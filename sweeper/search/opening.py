@@ -74,7 +74,7 @@ def _unmatched(
 
 def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) -> list[int]:
     """Log-spaced realisable sizes round the guess, the window kept inside what can be built."""
-    allowed = [space.params[i] for i in space.allowed(flops)]
+    allowed = space.sizes(flops)
     low, high = math.log(allowed[0]), math.log(allowed[-1])
     half = min(settings.reach, (high - low) / 2)
     centre = min(max(guess(flops, settings.tokens_per_param), low + half), high - half)

@@ -65,7 +65,7 @@ class OptunaSearch:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         here = near([*allocations(observations), *pending], flops)
         skill = self.skills[len(here) % len(self.skills)]
-        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        allowed = self.space.sizes(flops)
         low, high = self._range(observations, flops, allowed)
         distribution = optuna.distributions.FloatDistribution(low, high)
         study = optuna.create_study(sampler=self._sampler(len(here)))

@@ -58,8 +58,7 @@ class Selection:
 
     def nearest(self, flops: float, log_params: float) -> int:
         """The size nearest to one that can be trained on a budget."""
-        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
-        return min(allowed, key=lambda p: abs(math.log(p) - log_params))
+        return min(self.space.sizes(flops), key=lambda p: abs(math.log(p) - log_params))
 
     def take(self, points: Iterable[Point], *, keep: float = 0.0) -> None:
         """Start trials at (flops, size), or (flops, size, mix), while slots and FLOPs last.
