@@ -321,6 +321,9 @@ def test_the_aggregate_alone_is_enough(tmp_path: Path) -> None:
     )
     text = report.write(found, tmp_path / "report.html", found.fit()).read_text()
     assert "Residuals against" not in text
+    assert "trials launched by hand" in text
+    for ours in ("AdamW", "classes weighted", "attention’s scores", "held-out examples that are"):
+        assert ours not in text, "what only our own loop does is said of a user's trainer"
 
 
 def test_names_of_skills_are_escaped_in_tables_and_drawings(sweep: Sweep, tmp_path: Path) -> None:
