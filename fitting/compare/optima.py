@@ -80,7 +80,7 @@ def compare_optima(
 
     Pooled is the plain mean over budgets (Figure 1c of arXiv 2503.10061). Optima that one fit gave
     to all budgets (method "guarded" or "surface") have errors in common: pooled over eight guarded
-    budgets, nominal 90 % intervals covered as little as 65 %
+    budgets, nominal 90 % intervals covered as little as half
     (benchmarks/results/ratio_intervals.md): `Fits.compare` knows what they share.
 
     Where both were measured on the same trials `compare_skills` is sharper.
