@@ -34,11 +34,7 @@ class GridSearch:
         selection = Selection(self.space, allocations(observations), pending, remaining_flops, n)
         known, found = selection.known, vertices(observations, self.space)
         points = [(c, p) for c in self.space.budgets for p in self._missing(found, known, c)]
-        selection.take(points)
-        if not points:
-            return selection.answer("complete", lambda: "Every trial of the grid has ended.")
-        unaffordable = f"{len(points)} trials of the grid cannot be afforded."
-        return selection.answer("allowance", lambda: unaffordable)
+        return selection.of(points, "the grid")
 
     def foreseen(self) -> dict[float, int]:
         """Trials of each budget as the first guess has them; a law may move the sizes later.

@@ -74,6 +74,14 @@ class Selection:
                 allocation = self.space.allocation(flops, size, next_seed(same, flops, size))
                 self.start(replace(allocation, mix=mix))
 
+    def of(self, points: Sequence[Point], whole: str) -> list[Allocation] | Finished:
+        """The answer of a search that takes points in a fixed order, of which these are left."""
+        self.take(points)
+        if not points:
+            return self.answer("complete", lambda: f"Every trial of {whole} has ended.")
+        detail = f"{len(points)} trials of {whole} cannot be afforded."
+        return self.answer("allowance", lambda: detail)
+
     def start(self, allocation: Allocation) -> None:
         """Start one trial; a slot and its FLOPs must be there."""
         self.chosen.append(allocation)
