@@ -100,7 +100,8 @@ class Ours:
         config = TrialConfig(shape, tokens=10**7 * options.rows * shape.context, train=settings)
         self.looks = 0
         self.trial = loop._Trial(config, LocalContext(stop=self._enough))
-        self.trial.ahead = Ahead(Pool(shape))  # type: ignore[arg-type]
+        cuda = self.trial.group.device.type == "cuda"
+        self.trial.ahead = Ahead(Pool(shape), on=cuda)  # type: ignore[arg-type]
 
     def _enough(self) -> bool:
         self.looks -= 1
