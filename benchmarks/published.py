@@ -13,7 +13,6 @@ import argparse
 import itertools
 from collections.abc import Iterator
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +94,6 @@ def llama3() -> Iterator[str]:
     curves = [(b, seen.curve("loss", b)) for b in seen.budgets]
     for name, fit in {
         "parabola": fit_isoflop,
-        "parabola, robust": partial(fit_isoflop, robust=True),
         "akima": akima_optimum,
     }.items():
         optima = [fit(c["params"], c["loss"], flops=b) for b, c in curves]
