@@ -248,7 +248,7 @@ def bound(
     *,
     targets: Sequence[float],
     tolerance: float,
-    steps: int = 150,
+    steps: int,
 ) -> float:
     """Least FLOPs that give every skill its tolerance if the component were the truth.
 
@@ -256,7 +256,7 @@ def bound(
 
     The minimax c-optimal design of continuous shares (Pronzato and Pazman 2013, chapter 5) by
     multiplicative updates: no rounding to whole trials, known noise, no prior. No search does
-    better; the quotient of this and the FLOPs spent is a search's efficiency.
+    better.
 
     Args:
         noise: (S,) standard deviation of one loss, nats.

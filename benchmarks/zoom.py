@@ -69,6 +69,6 @@ class ZoomSearch:
         first = not round_ and flops == self.space.budgets[0]
         wide = self.settings.half_width if first else 1.0
         shift = 0.5 * ((round_ * GOLDEN + 0.5) % 1.0 - 0.5)
-        allowed = [self.space.params[i] for i in self.space.allowed(flops)]
+        allowed = self.space.sizes(flops)
         wanted = np.exp(centre + wide * OFFSETS + shift)
         return [min(allowed, key=lambda p: abs(math.log(p / w))) for w in wanted]

@@ -40,8 +40,8 @@ PUBLISHED = 0.09
 """Sd of logit a of optima in line: a = .49 +- .02, the scatter of those published, see
 `fitting.mixture.problem.EXPONENT`. With twice that, .16, optima five and twenty times beyond err
 by .077 and .115 on real runs other than Porian's untuned ones instead of .071 and .096
-(benchmarks/real_runs.py), and losses by a tenth more. Of the plain surface +- .06: one that holds
-is not found wanting for its exponent, as in world asym, whose exponents are .36 to .64."""
+(benchmarks/real_runs.py), and losses by 2 to 20 % more. Of the plain surface +- .06: one that
+holds is not found wanting for its exponent, as in world asym, whose exponents are .36 to .64."""
 
 FAR_REACH = 1.25
 """Instead of `vertex_form.REACH` where levels are asked as much as optima, in forecasts of losses
