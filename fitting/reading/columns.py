@@ -81,7 +81,8 @@ def _find_labels(sheet: Sheet, choice: Choice, asked: Asked) -> None:
             choice.identities = [h.column for h in found]
         elif role == "status":
             choice.endings = [h.column for h in found if not _holds_parts(sheet.frame[h.column])]
-            choice.endings += [h.column for h in sheet.of("remark", choice.used())
+            choice.endings += [h.column for kind in ("remark", "fault")
+                               for h in sheet.of(kind, choice.used())
                                if tells_endings(sheet.frame[h.column])]  # fmt: skip
         elif found:
             choice.labels[role] = found[0].column

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.reading.numbers import numbers
 from fitting.reading.words import parse
 
 FINISHED = frozenset(
@@ -28,7 +29,13 @@ _BROKEN = frozenset("diverged crashed failed nan oom killed aborted exploded".sp
 
 _SIGNS = {**dict.fromkeys("✅✔✓☑", "ok"), **dict.fromkeys("❌✗✘✖💥☠", "failed")}
 _ILL = frozenset("failed crashed diverged oom excluded exclude outlier".split())
-"""Columns in which yes is bad news."""
+"""Columns in which yes is bad news, and so is a text that does not say no."""
+
+_NO_FAULT = frozenset("no n false none ok fine nothing clean success".split())
+"""First words of their cells, and of those that name errors, in rows that count."""
+
+_BEFORE = "(?:the|run|job|training|loss|cuda|is|was|has|got|went|ran)"
+"""What may stand before the word that says how a run ended."""
 
 
 _SUMMARIES = (
@@ -65,36 +72,50 @@ def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
 
 def tells_endings(status: pd.Series) -> bool:
     """Whether a column's words say how runs ended; any other column refuses no row."""
-    first = _first_words(status)[~is_blank(status)]
-    return bool(first.isin(_BROKEN if _is_remark(status) else FINISHED | UNFINISHED).any())
-
-
-def _is_remark(cells: pd.Series) -> bool:
-    return parse(cells.name).role == "remark"
+    if parse(status.name).role in ("remark", "fault"):
+        return bool(_unsound(status).any())
+    return bool(_first_words(status)[~is_blank(status)].isin(FINISHED | UNFINISHED).any())
 
 
 def mark_status(bad: npt.NDArray[np.object_], status: pd.Series) -> None:
-    """Rows that did not finish; words nobody knows are no end where most others are known."""
-    first, blank = _first_words(status), is_blank(status)
-    known = first.isin(FINISHED | UNFINISHED)[~blank]
-    left = ~first.isin(FINISHED) if known.mean() > 0.5 else first.isin(UNFINISHED)
-    left = first.isin(_BROKEN) if _is_remark(status) else left
+    """Rows that did not finish, with what the cell says."""
+    left = _unsound(status)
     state = status.astype("str").str.strip().str.lower()
-    for value in state[left & ~blank].unique():
+    for value in state[left].unique():
         name = "status" if "stat" in str(status.name).lower() else status.name
         mark(bad, ((state == value) & left).to_numpy(), f"{name} is {value!r}")
 
 
+def _unsound(status: pd.Series) -> pd.Series:
+    """Rows that did not finish; words nobody knows are no end where most others are known.
+
+    In a column of errors (text or flags, not figures as of a spread) they are one in some rows.
+    """
+    first, given = _first_words(status), ~is_blank(status)
+    role = parse(status.name).role
+    if role == "remark":
+        return first.isin(_BROKEN) & given
+    if role == "fault":
+        left, figures = (first == "failed") & given, numbers(status)
+        flags = np.isin(figures[np.isfinite(figures)], (0, 1)).all()
+        return left & bool(flags and not left.all())
+    known = first.isin(FINISHED | UNFINISHED)[given]
+    return (~first.isin(FINISHED) if known.mean() > 0.5 else first.isin(UNFINISHED)) & given
+
+
 def _first_words(status: pd.Series) -> pd.Series:
     """The word that each cell begins with; signs, yes, no and exit codes as words."""
-    state = status.astype("str").str.strip().str.lower()
-    name = re.sub(r"^(?:is|has|was)[_ ]", "", str(status.name).lower())
+    state = status.astype("str").str.strip().str.lower().str.replace("out of memory", "oom")
+    name = re.sub(r"[^a-z0-9]+", "_", str(status.name).lower()).strip("_")
+    name = re.sub(r"^(?:is|has|was)_", "", name)
     signs = state.str[:1].map(_SIGNS)
-    word = signs.fillna(state.str.extract(r"^([a-z]+)", expand=False)).fillna("")
-    told = _coded(word, state, name)
-    if name not in _ILL:
-        return told
-    return told.isin(["ok", "yes", "y", "true"]).map({True: "failed", False: "ok"})
+    word = state.str.extract(rf"^(?:{_BEFORE}\s+)*([a-z]+)", expand=False).fillna("")
+    ill = name in _ILL
+    if ill or parse(status.name).role == "fault":
+        none = pd.to_numeric(state, errors="coerce") == 0
+        none |= word.isin(_NO_FAULT) | (signs == ("failed" if ill else "ok"))
+        return none.map({True: "ok", False: "failed"})
+    return _coded(signs.fillna(word), state, name)
 
 
 def _coded(word: pd.Series, state: pd.Series, name: str) -> pd.Series:

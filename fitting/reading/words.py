@@ -76,8 +76,12 @@ _NAMES = {
     "mix": set("mix data_mix mixture data_mixture".split()),
     "status": set("status state run_state job_state job_status exit_code outcome progress done ok "
                   "final finished completed converged succeeded success failed crashed diverged "
-                  "oom excluded exclude included include outlier stable is_valid".split()),
-    "remark": set("note notes comment comments remark remarks failure failure_reason".split()),
+                  "oom excluded exclude included include outlier stable is_valid termination "
+                  "termination_reason exit_reason stop_reason end_reason exit_status".split()),
+    "remark": set("note notes comment comments remark remarks issue issues problem "
+                  "problems".split()),
+    "fault": set("error errors err error_message error_msg exception exceptions traceback fault "
+                 "failure failures failure_reason fail_reason failure_message".split()),
     "step": set("step steps iteration iterations iter iters global_step train_steps num_steps "
                 "n_steps num_iterations training_steps optimizer_step trainer_global_step "
                 "max_iters max_steps total_steps".split()),

@@ -163,6 +163,16 @@ def test_tokens_from_steps_of_sequences() -> None:
         ("job_state", "COMPLETED", "PREEMPTED"),
         ("Comment", "with muon", "diverged, restarted"),
         ("notes", "", "NaN at step 900"),
+        ("notes", "", "loss diverged"),
+        ("notes", "", "ran out of memory"),
+        ("issues", "", "CUDA OOM"),
+        ("error", "", "OOM at step 300"),
+        ("error", "none", "RuntimeError: no space left"),
+        ("error", "False", "True"),
+        ("error_message", "", "killed"),
+        ("fail reason", "", "hit the time limit"),
+        ("diverged?", "", "at 3k"),
+        ("termination", "completed", "walltime"),
     ],
 )
 def test_words_for_how_runs_ended(name: str, good: str, bad: str, tmp_path: Path) -> None:
@@ -185,6 +195,12 @@ def test_all_columns_that_say_how_runs_ended_count() -> None:
 def test_columns_that_say_nothing_of_endings_leave_no_row_out(words: tuple[str, str]) -> None:
     state = [words[0]] * 27 + [words[1]]
     assert len(seen(RUNS.assign(state=state)).frame) == (27 if "no" in words else 28)
+
+
+@pytest.mark.parametrize("cells", [0.01, "±0.01", "cross entropy", [0, 1, 2, 0] * 7])
+def test_errors_that_are_figures_or_in_every_row_leave_none_out(cells: object) -> None:
+    found = read_runs(SIZED.assign(error=cells))
+    assert len(found.table) == 28 and found.read["ignored"] == ["error"]
 
 
 def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
