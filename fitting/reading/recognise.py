@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.reading.budgets import group_budgets
 from fitting.reading.numbers import numbers
 from fitting.reading.words import parse
 from fitting.values import FloatArray
@@ -162,3 +163,37 @@ def _scattered(loss: FloatArray, allocation: npt.NDArray[np.intp]) -> bool:
     if len(several) * 2 < len(groups):
         return False
     return float(((several["max"] / several["min"]) - 1).median()) > 3 * SEED_SPREAD
+
+
+_REDONE = r"re-?run|re-?try|retrain(?:ed)?|redo|again|re-?start(?:ed)?|resumed?"
+_AGAIN = rf"(?i)[-_. ]+[(\[]?(?:v(?:ersion)?[-_. ]?\d|{_REDONE})[-_. ]?\d*[)\]]?$"
+"""What is added to the name of a run that is trained again: -v2, _rerun, -retry1."""
+
+
+def attempts(rows: pd.DataFrame, names: pd.Series) -> tuple[BoolArray, str]:
+    """Which rows are of the worse of several attempts at one training, and what to say.
+
+    Names alike but for -v2 or _retry, at one size and token count, are attempts at one training
+    (a retry also at one that ended before); they are worse by more than seeds make, or repeats.
+
+    Args:
+        rows: params, tokens, skill, loss.
+        names: of the rows' runs.
+    """
+    names = names.astype("str")
+    stem = names.str.replace(_AGAIN, "", regex=True)
+    redone = names.str.contains(_REDONE, case=False).groupby(stem).transform("any")
+    tokens = pd.Series(group_budgets(rows["tokens"], tolerance=SEED_SPREAD), rows.index)
+    one = rows.groupby([stem, rows["params"], tokens.mask(redone, 0)]).ngroup()
+    several = names.groupby(one).transform("nunique") > 1
+    above = rows["loss"] / rows["loss"].groupby([one, rows["skill"]]).transform("min") - 1
+    worse = several & (above.groupby([one, names]).transform("median") > SEED_SPREAD)
+    again = names[several & (names != stem)]
+    if again.empty:
+        return np.zeros(len(rows), dtype=bool), ""
+    return worse.to_numpy(), (
+        f"{again.nunique()} runs are named as trained again ({again.iloc[0]!r}): they count as "
+        f"repeats; where losses differ by more than {SEED_SPREAD:.0%}, which is more than seeds "
+        f"make, the lowest alone counts ({names[worse].nunique()} left out). To keep all: "
+        "--columns trial_id=none"
+    )

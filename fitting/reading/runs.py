@@ -164,6 +164,7 @@ class _Reader:
         rows = self._complete(rows)
         if self.recognised:
             rows = self._without_copies(rows)
+            rows = self._without_worse(rows)
             rows = self._separated(rows)
             rows = self._best_of_grids(rows)
             self.notes += doubts(rows, self.frame, self.choice)
@@ -300,6 +301,18 @@ class _Reader:
         said = ["the same as a row above in every cell: counted once"] * int(copied.sum())
         self._leave_out(rows[copied], said)
         return rows[~copied]
+
+    def _without_worse(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Without the worse attempts at trainings that were run again."""
+        label = self.choice.labels.get("trial_id")
+        for column in dict.fromkeys([*([label] if label else []), *self.choice.identities]):
+            names = self.frame[column].iloc[rows["at"]].set_axis(rows.index)
+            worse, said = recognise.attempts(rows, names)
+            self.notes += [said] if said else []
+            gone = rows[worse]
+            self._leave_out(gone, ["a worse attempt at a training that ran again"] * len(gone))
+            rows = rows[~worse]
+        return rows
 
     def _separated(self, rows: pd.DataFrame) -> pd.DataFrame:
         """With ``mix`` telling separate experiments apart."""

@@ -451,3 +451,34 @@ def test_a_table_in_latex(tmp_path: Path) -> None:
 def test_conditions_with_a_comma_in_the_value() -> None:
     table = pd.concat([SIZED.assign(source="The Pile, v2"), SIZED.assign(source="C4")])
     assert len(read_runs(table, where="source=The Pile, v2,params<=1e9").table) < 28
+
+
+def attempts(added: str, loss: float, share: float = 1.0) -> pd.DataFrame:
+    """Three runs that were trained again, with the loss and share of tokens of their first."""
+    names = [f"{p / 1e6:.0f}M-{c:g}" for p, c in zip(RUNS["params"], RUNS["flops"], strict=True)]
+    named = SIZED.assign(run=names, loss=SIZED["loss"])
+    again = named.iloc[[3, 10, 17]].assign(run=[f"{names[i]}{added}" for i in (3, 10, 17)])
+    named.loc[again.index, "loss"] += loss
+    named.loc[again.index, "tokens"] *= share
+    return pd.concat([named, again], ignore_index=True)
+
+
+@pytest.mark.parametrize("added", ["-v2", "_rerun", " (retry)"])
+def test_of_a_training_that_ran_again_the_worse_attempt_is_left_out(added: str) -> None:
+    table = attempts(added, 0.3)
+    found = seen(table)
+    same(found)
+    assert list(found.excluded["row"]) == [3, 10, 17] and added in found.warnings[0]
+    assert len(read_runs(table, {"trial_id": "none"}).table) == 31
+    same(seen(table.assign(id=range(31))[["id", *table]]))
+
+
+def test_a_retry_replaces_an_attempt_that_ended_before() -> None:
+    same(seen(attempts("-retry", 0.3, 0.4)))
+    assert len(seen(attempts("-v2", 0.3, 0.4)).frame) == 31  # may be another training
+
+
+def test_attempts_as_good_as_each_other_are_repeats_and_said_to_be() -> None:
+    found = seen(attempts("-v2", 0.003))
+    assert len(found.frame) == 31 and "count as repeats" in found.warnings[0]
+    assert not read_runs(SIZED.assign(run=[f"llama-v2-{i}" for i in range(28)])).notes
