@@ -19,6 +19,9 @@ EPOCHS = 4.0
 RISE = 1.05
 """By so much more loss at the most compute than at the least is no noise (assumption)."""
 
+FLAT = 0.98
+"""What does not fall to this share of its first loss does not fall (assumption)."""
+
 MAX_NATS = float(np.log(262_144))
 """Loss per token of guessing evenly, at the largest vocabulary in use (Gemma's 262,144)."""
 
@@ -160,14 +163,51 @@ def _above_guessing(rows: pd.DataFrame, column: str, counts: Sequence[str]) -> l
     return []
 
 
+def accuracies(rows: pd.DataFrame, choice: Choice) -> tuple[list[str], list[str]]:
+    """Skills that rise with compute within 1 or 100 while most fall, and what to say of them.
+
+    One within 1 that neither rises at every step nor falls is named only: it may be a loss.
+    """
+    steps, rising = _steps(rows), _rising(rows)
+    falling = [name for name, middle in steps.items() if RISE * middle[-1] < middle[0]]
+    if len(falling) * 2 < len(steps):
+        return [], []
+    top = rows.groupby("skill")["loss"].max()
+    found = [name for name in rising if top[name] <= 1 or MAX_NATS < top[name] <= 100]
+    flat = [name for name, middle in steps.items()
+            if name not in found and top[name] <= 1 and middle[-1] > FLAT * middle[0]]  # fmt: skip
+    wide, skill = [n for n in choice.losses if n not in flat], choice.labels.get("skill")
+    said = [
+        f"{name}: within 1, and does not fall with compute as the other losses do: an accuracy "
+        "near chance? If so, leave it out: "
+        + (f"--columns 'loss={',loss='.join(wide)}'" if name in choice.losses else
+           f"--where '{skill}!={name}'")
+        for name in flat
+    ]  # fmt: skip
+    for name in found:
+        column = choice.losses.get(name, next(iter(choice.losses.values()))).column
+        error = f"--columns 'loss={1 if top[name] <= 1 else 100}-{column}'"
+        said.append(
+            f"{name}: rises with compute while the other losses fall: taken for an accuracy and "
+            f"left out. To fit its error: {error}"
+            + ("" if name in choice.losses else f" --where '{skill}={name}'")
+        )
+    return found, said
+
+
 def _rising(rows: pd.DataFrame) -> list[str]:
     """Skills whose middle loss rises over five or more steps of compute, or at each of three."""
+    return [name for name, middle in _steps(rows).items()
+            if (np.diff(middle) > 0).all() and middle[-1] > RISE * middle[0]]  # fmt: skip
+
+
+def _steps(rows: pd.DataFrame) -> dict[str, FloatArray]:
+    """Each skill's middle losses over three to six steps of compute; none of fewer budgets."""
     budgets = np.log(rows["flops"]).round(2)  # derived ones differ in the last digits
     bins = min(6, budgets.nunique())
     if bins < 3:
-        return []
+        return {}
     ranks = budgets.rank(method="dense")
     cut = np.ceil(ranks / ranks.max() * bins)
     middle = rows["loss"].groupby([rows["skill"], cut]).median().groupby(level=0, sort=False)
-    return [str(skill) for skill, steps in middle
-            if (np.diff(steps) > 0).all() and steps.iloc[-1] > RISE * steps.iloc[0]]  # fmt: skip
+    return {str(skill): steps.to_numpy(float) for skill, steps in middle}

@@ -19,7 +19,7 @@ from fitting.reading import recognise
 from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.conditions import kept_rows
-from fitting.reading.doubts import doubts
+from fitting.reading.doubts import accuracies, doubts
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
@@ -129,15 +129,14 @@ def tabulate(raw: Raw, columns: Asked | None, *, recognised: bool = True) -> Run
     if raw.frame.empty:
         raise TableError("the table has no rows")
     choice = choose(raw.frame, columns, decimal=raw.decimal)
-    reader = _Reader(raw, choice, recognised=recognised)
-    return reader.runs()
+    return _Reader(raw, choice, recognised=recognised, asked="loss" in (columns or ())).runs()
 
 
 class _Reader:
     """One reading: the raw table, the choice of columns, and what is left out on the way."""
 
-    def __init__(self, raw: Raw, choice: Choice, *, recognised: bool) -> None:
-        self.raw, self.choice, self.recognised = raw, choice, recognised
+    def __init__(self, raw: Raw, choice: Choice, *, recognised: bool, asked: bool) -> None:
+        self.raw, self.choice, self.recognised, self.asked = raw, choice, recognised, asked
         self.frame = raw.frame
         self.index = raw.frame.index
         self.notes = [*raw.notes, *choice.notes]
@@ -167,6 +166,7 @@ class _Reader:
             rows = self._without_worse(rows)
             rows = self._separated(rows)
             rows = self._best_of_grids(rows)
+            rows = rows if self.asked else self._without_accuracies(rows)
             self.notes += doubts(rows, self.frame, self.choice)
         return Runs(self._table(rows), self._read(rows), self._excluded(), tuple(self.notes))
 
@@ -215,7 +215,7 @@ class _Reader:
         for role in AMOUNTS:
             if role in wide:
                 column = self.choice.amounts[role].column
-                mark_numbers(bad, role, wide[role].to_numpy(float), self._cells(column))
+                mark_numbers(bad, role, wide[role].to_numpy(float), self.frame.get(column))
         endings = [self.frame[name] for name in self.choice.endings]
         known = [status for status in endings if tells_endings(status)]
         for status in known:
@@ -228,9 +228,6 @@ class _Reader:
         gone = np.flatnonzero(bad != "")
         self._leave_out(wide.iloc[gone], list(bad[gone]))
         return np.asarray(bad == "")
-
-    def _cells(self, column: str) -> pd.Series | None:
-        return self.frame[column] if column in self.frame else None
 
     def _long(self, wide: pd.DataFrame) -> pd.DataFrame:
         """One row per (row, loss): the last checkpoint of each run, without missing losses."""
@@ -298,9 +295,7 @@ class _Reader:
         at = rows.loc[again, "at"].unique()
         copies = at[self.frame.iloc[at].astype("str").duplicated().to_numpy()]
         copied = rows["at"].isin(copies)
-        said = ["the same as a row above in every cell: counted once"] * int(copied.sum())
-        self._leave_out(rows[copied], said)
-        return rows[~copied]
+        return self._without(rows, copied, "the same as a row above in every cell: counted once")
 
     def _without_worse(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Without the worse attempts at trainings that were run again."""
@@ -309,10 +304,22 @@ class _Reader:
             names = self.frame[column].iloc[rows["at"]].set_axis(rows.index)
             worse, said = recognise.attempts(rows, names)
             self.notes += [said] if said else []
-            gone = rows[worse]
-            self._leave_out(gone, ["a worse attempt at a training that ran again"] * len(gone))
-            rows = rows[~worse]
+            rows = self._without(rows, worse, "a worse attempt at a training that ran again")
         return rows
+
+    def _without_accuracies(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Without skills whose figures rise with compute as accuracies do."""
+        names, said = accuracies(rows, self.choice)
+        self.notes += said
+        self.choice.losses = {n: t for n, t in self.choice.losses.items() if n not in names}
+        return self._without(rows, rows["skill"].isin(names), "an accuracy, not a loss")
+
+    def _without(
+        self, rows: pd.DataFrame, out: pd.Series | npt.NDArray[np.bool_], reason: str
+    ) -> pd.DataFrame:
+        """Without some rows, which are listed with the reason."""
+        self._leave_out(rows[out], [reason] * int(out.sum()))
+        return rows[~out]
 
     def _separated(self, rows: pd.DataFrame) -> pd.DataFrame:
         """With ``mix`` telling separate experiments apart."""
@@ -336,9 +343,7 @@ class _Reader:
         if keep is None:
             return rows
         self.notes.append(said)
-        worse = rows[~keep]
-        self._leave_out(worse, ["a worse setting of the same size and tokens"] * len(worse))
-        return rows[keep]
+        return self._without(rows, ~keep, "a worse setting of the same size and tokens")
 
     # --- results ---
 

@@ -176,10 +176,10 @@ class Header:
             if needed & set(self.words) and set(self.words) <= needed | allowed:
                 return "" if self.evaluation or self._component or "%" in self.column else role
         words = set(self.words) | {re.sub(r"(?<=[a-z])\d+$", "", w) for w in self.words}  # ci95
-        measure = "metric" if words & _METRICS else ""
+        measure = "metric" if words & _METRICS or "↑" in self.column else ""
         if words & _NOT_A_LOSS or (words & _STEPS and not words & {"final", "last"}):
             return measure
-        if words & _OTHERS and words <= _PLAIN | _OTHERS:
+        if "↑" in self.column or (words & _OTHERS and words <= _PLAIN | _OTHERS):
             return measure
         if self._on_the_way:
             return measure

@@ -482,3 +482,29 @@ def test_attempts_as_good_as_each_other_are_repeats_and_said_to_be() -> None:
     found = seen(attempts("-v2", 0.003))
     assert len(found.frame) == 31 and "count as repeats" in found.warnings[0]
     assert not read_runs(SIZED.assign(run=[f"llama-v2-{i}" for i in range(28)])).notes
+
+
+@pytest.mark.parametrize("top", [1, 100])
+def test_an_accuracy_among_losses_is_left_out_and_its_error_can_be_fitted(top: int) -> None:
+    accuracy = top * (1.2 - SIZED["loss"] / 4)
+    wide = SIZED.assign(pile=SIZED["loss"] * 0.9, lambada=accuracy).rename(columns={"loss": "c4"})
+    found = read_runs(wide)
+    assert found.read["loss"] == ["c4", "pile"] and found.read["ignored"] == ["lambada"]
+    assert f"--columns 'loss={top}-lambada'" in found.notes[0]
+    assert len(read_runs(wide, {"loss": f"{top}-lambada"}).table) == 28
+    assert read_runs(wide, {"loss": ["c4", "lambada"]}).table["skill"].nunique() == 2
+    long = pd.concat([SIZED.assign(skill="c4"), SIZED.assign(skill="arc", loss=accuracy)])
+    found = read_runs(long)
+    assert set(found.table["skill"]) == {"c4"} and len(found.excluded) == 28
+    assert f"--columns 'loss={top}-loss' --where 'skill=arc'" in found.notes[0]
+    assert len(read_runs(long, {"loss": f"{top}-loss"}, where="skill=arc").table) == 28
+
+
+def test_an_accuracy_near_chance_among_losses_is_named() -> None:
+    wide = SIZED.assign(pile=SIZED["loss"] * 0.9, lambada=0.25).rename(columns={"loss": "c4"})
+    (note,) = read_runs(wide).notes
+    assert note.startswith("lambada") and note.endswith("--columns 'loss=c4,loss=pile'")
+    long = pd.concat([SIZED.assign(skill="c4"), SIZED.assign(skill="arc", loss=0.25)])
+    assert read_runs(long).notes[0].endswith("--where 'skill!=arc'")
+    assert not read_runs(wide.assign(lambada=SIZED["loss"] / 4)).notes
+    assert read_runs(wide.rename(columns={"lambada": "LAMBADA ↑"})).read["loss"] == ["c4", "pile"]
