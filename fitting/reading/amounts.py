@@ -16,6 +16,10 @@ from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 SAME = 0.02
 """Two columns that differ by no more are one amount, written twice (assumption: three digits)."""
 
+FEW_PERCENT, FOLD = 0.05, 4.0
+"""Columns that differ by more, and not by this factor, count one amount in other ways (with or
+without embeddings, planned or seen, a nominal size): which was taken is said (assumption)."""
+
 CLEAR = 0.05
 """By so much in ln flops / (6 p t) one column must fit better than another (assumption)."""
 
@@ -34,6 +38,7 @@ def find_amounts(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         if header is not None:
             choice.amounts[role] = Term(header.column, "times", sheet.unit(header))
             found[role] = [header]
+            _say_others(sheet, choice, role, header)
         elif powers := [h for h in sheet.headers if _is_power_of(h, role)]:
             choice.amounts[role] = sheet.power(role, powers[0])
 
@@ -46,8 +51,20 @@ def _is_power_of(header: Header, role: str) -> bool:
 
 def agree(one: FloatArray, other: FloatArray) -> bool:
     """Whether two columns hold one amount."""
+    away = _apart(one, other)
+    return len(away) > 0 and bool(np.max(away) < SAME)
+
+
+def _apart(one: FloatArray, other: FloatArray) -> FloatArray:
+    """How far apart two columns are, in logarithms, in the rows where both hold amounts."""
     both = np.isfinite(one) & np.isfinite(other) & (one > 0) & (other > 0)
-    return bool(both.any()) and bool(np.max(np.abs(np.log(one[both] / other[both]))) < SAME)
+    return np.asarray(np.abs(np.log(one[both] / other[both])))
+
+
+def _near(sheet: Sheet, one: Header, other: Header) -> bool:
+    """Whether two columns may count one amount, if in other ways."""
+    away = _apart(sheet.numbers(one), sheet.numbers(other))
+    return len(away) > 0 and bool(np.median(away) < math.log(FOLD))
 
 
 def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
@@ -56,6 +73,8 @@ def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     found = [h for h in sheet.of(role, used) if sheet.numeric(h)]
     found = [h for h in found if not _is_numbering(sheet.numbers(h))]
     found = [h for h in found if h.key != "model" or _is_text(sheet.frame[h.column])]
+    counts = [h for h in found if not is_label(sheet.frame[h.column]) or h.kind == "active"]
+    found = [h for h in found if h in counts or not any(_near(sheet, h, c) for c in counts)]
     exact = [h for h in found if h.column == role]
     if exact and not any(h.kind == "active" for h in found):
         return exact
@@ -63,6 +82,26 @@ def _candidates(sheet: Sheet, choice: Choice, role: str) -> list[Header]:
     if role == "tokens" and not long:
         found = [h for h in found if not _is_width(sheet, choice, h)]
     return _distinct(sheet, long or found)
+
+
+def is_label(cells: pd.Series) -> bool:
+    """Whether sizes are written as names of models have them (125M, 7B), in few digits."""
+    return _is_text(cells) and bool(cells.astype("str").str.contains("[kmbtKMBT]").mean() > 0.5)
+
+
+def _say_others(sheet: Sheet, choice: Choice, role: str, taken: Header) -> None:
+    """Name columns that count the amount otherwise than the one taken, where nothing did so."""
+    said = " ".join(choice.notes)
+    for header in sheet.of(role, choice.used()):
+        if not sheet.numeric(header) or not _near(sheet, header, taken):
+            continue
+        away = _apart(sheet.numbers(header), sheet.numbers(taken)) > FEW_PERCENT
+        if away.any() and header.kind != "forward" and repr(header.column) not in said:
+            choice.notes.append(
+                f"{role} = {taken.column} and not {header.column!r}, which differs by more than "
+                f"{FEW_PERCENT:.0%} in {away.sum()} of {len(away)} rows; --columns "
+                f"'{role}={header.column}' takes it"
+            )
 
 
 def _is_text(cells: pd.Series) -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from fitting.errors import TableError
+from fitting.reading.amounts import FEW_PERCENT, is_label
 from fitting.reading.checkpoints import SHARES, distinct
 from fitting.reading.terms import Choice
 from fitting.reading.words import parse
-from fitting.values import FloatArray
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
 
 EPOCHS = 4.0
 """Repeats up to which repeated tokens are as good as new ones (Muennighoff et al. 2023)."""
@@ -49,6 +50,7 @@ def doubts(rows: pd.DataFrame, frame: pd.DataFrame, choice: Choice) -> list[str]
     size = str(choice.amounts.get("params", "params"))
     if size in frame:
         notes += at_the_same_counts(rows, size)
+        notes += _nominal(rows, frame[size], choice)
     notes += _experts(frame, choice, size)
     if "epochs" in rows:
         notes += repeats_of_data(rows["epochs"].to_numpy(float))
@@ -66,6 +68,19 @@ def _experts(frame: pd.DataFrame, choice: Choice, size: str) -> list[str]:
         f"{experts[0]} tells of a mixture of experts: if {size} counts all of them, there were "
         "more tokens than flops/(6 params); --columns tokens=COLUMN, or params=COLUMN of the "
         "active ones"
+    ]
+
+
+def _nominal(rows: pd.DataFrame, size: pd.Series, choice: Choice) -> list[str]:
+    """A note on sizes in a model's name that are not those of the FLOPs."""
+    work = FLOPS_PER_PARAM_TOKEN * rows["params"] * rows["tokens"]
+    ratio = float((rows["flops"] / work).median())
+    counts = len(choice.amounts) < 3 or "params" in parse(size.name).words or not is_label(size)
+    if counts or abs(np.log(ratio)) < FEW_PERCENT:
+        return []
+    return [
+        f"params = {size.name}, names of sizes: those by flops / (6 tokens) are {ratio:.3g} times "
+        "as many; --columns params=COLUMN takes a column of counts, params=none the FLOPs' own"
     ]
 
 

@@ -508,3 +508,29 @@ def test_an_accuracy_near_chance_among_losses_is_named() -> None:
     assert read_runs(long).notes[0].endswith("--where 'skill!=arc'")
     assert not read_runs(wide.assign(lambada=SIZED["loss"] / 4)).notes
     assert read_runs(wide.rename(columns={"lambada": "LAMBADA ↑"})).read["loss"] == ["c4", "pile"]
+
+
+@pytest.mark.parametrize("label", ["Model", "model_size", "size", "nominal_params"])
+@pytest.mark.parametrize("count", ["params", "N", "total_params", "non_embedding_params"])
+def test_counts_are_taken_and_not_names_of_sizes_and_it_is_said(label: str, count: str) -> None:
+    sizes = [f"{p * 0.7 / 1e6:.0f}M" for p in SIZED["params"]]
+    table = SIZED.rename(columns={"params": count}).assign(**{label: sizes})
+    found = read_runs(table[[label, *table.columns[:3]]])
+    same(prepare(found))
+    assert f"'params={label}' takes it" in found.notes[0]
+    assert read_runs(table, {"params": label}).read["params"] == label
+    exact = [f"{p / 1e6:.2f}M" for p in SIZED["params"]]
+    assert not read_runs(table.assign(**{label: exact})).notes
+
+
+def test_names_of_sizes_that_the_flops_contradict_are_said() -> None:
+    table = RUNS.drop(columns="params").assign(model=[f"{p / 2e6:.0f}M" for p in RUNS["params"]])
+    assert "1.5 times as many" in seen(table.assign(flops=RUNS["flops"] * 0.75)).warnings[0]
+    same(prepare(read_runs(table, {"params": "none"})))
+
+
+def test_tokens_planned_and_seen_are_told_apart() -> None:
+    table = SIZED.assign(tokens_seen=SIZED["tokens"])
+    assert not read_runs(table).notes
+    table.loc[4, "tokens_seen"] *= 0.4
+    assert "'tokens_seen', which differs by more than 5% in 1 of 28" in read_runs(table).notes[0]
