@@ -90,13 +90,13 @@ def is_label(cells: pd.Series) -> bool:
 
 
 def _say_others(sheet: Sheet, choice: Choice, role: str, taken: Header) -> None:
-    """Name columns that count the amount otherwise than the one taken, where nothing did so."""
+    """Name columns that count the amount otherwise, if neither a note nor their header says so."""
     said = " ".join(choice.notes)
     for header in sheet.of(role, choice.used()):
         if not sheet.numeric(header) or not _near(sheet, header, taken):
             continue
         away = _apart(sheet.numbers(header), sheet.numbers(taken)) > FEW_PERCENT
-        if away.any() and header.kind != "forward" and repr(header.column) not in said:
+        if away.any() and not header.kind and repr(header.column) not in said:
             choice.notes.append(
                 f"{role} = {taken.column} and not {header.column!r}, which differs by more than "
                 f"{FEW_PERCENT:.0%} in {away.sum()} of {len(away)} rows; --columns "
