@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
+
 import numpy as np
 
 from fitting.errors import TableError
@@ -56,7 +60,25 @@ def find_products(sheet: Sheet, choice: Choice, asked: Asked) -> None:
                 choice.amounts.get(r) or sheet.term("tokens", choice.labels[r]) for r in roles
             )
             choice.amounts["tokens"] = Term(factors[0].column, "product", factors=factors)
+            _say_binary(sheet, choice, factors)
             return
+
+
+def _say_binary(sheet: Sheet, choice: Choice, factors: Sequence[Term]) -> None:
+    """Say that 512K of a batch or context is taken as 512,000, which nothing here can check."""
+    times, said = 1.0, []
+    for term in factors[1:]:
+        cell = str(sheet.frame[term.column].dropna().iloc[0]).strip()
+        found = re.match(r"(\d+\.?\d*|\.\d+)\s*([km])\b", cell, re.I)
+        if found and math.frexp(float(found[1]))[0] in (0.5, 0.75):  # 2^n or 3 2^n: not 500K
+            times *= 1.024 if found[2] in "kK" else 1.024**2
+            said.append(f"{cell!r} of {term.column}")
+    if said:
+        names = "*".join(term.column for term in factors)
+        choice.notes.append(
+            f"{' and '.join(said)}: K is taken for 1000 and M for its square; if 1024 is meant, "
+            f"--columns 'tokens={names}*{times:.8g}'"
+        )
 
 
 def _find_batches(sheet: Sheet, choice: Choice) -> None:

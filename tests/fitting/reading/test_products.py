@@ -109,3 +109,21 @@ def test_tokens_of_a_mixture_of_experts_from_its_flops_are_doubted() -> None:
     assert any("mixture of experts" in note for note in read_runs(table).notes)
     active = table.rename(columns={"params": "active_params"})
     assert not read_runs(active).notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "times"),
+    [
+        ({"batch_tokens": "512K"}, 1.024),
+        ({"batch_size": "0.5M tokens"}, 1.048576),
+        ({"batch_size": 256, "seq_len": "2k"}, 1.024),
+    ],
+)
+def test_thousands_of_a_batch_that_may_be_1024_are_said(
+    cells: dict[str, object], times: float
+) -> None:
+    table = SIZES.assign(steps=RUNS["tokens"] / 2**19, **cells)
+    option = f"tokens=steps*{'*'.join(cells)}*{times}"
+    assert f"--columns '{option}'" in read_runs(table).notes[0]
+    tokens(table, option)
+    assert not read_runs(table.replace({"512K": "500K", "2k": "2000", "0.5M tokens": "5e5"})).notes
