@@ -39,6 +39,7 @@ _SYNONYMS = {word: () for word in _EVALUATION} | {
         "accuracy": "acc",
         "learning rate": "lr",
         "flops pfdays": "pfdays",
+        "log10": "lg",
     }.items()
     for word in words.split()
 }  # fmt: skip

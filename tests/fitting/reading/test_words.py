@@ -44,6 +44,7 @@ def same(table: pd.DataFrame | Path, columns: str = "") -> None:
         ("flops", "log C", np.e),
         ("params", "log_params", np.e),
         ("params", "log N", 10),
+        ("params", "lg(N)", 10),
         ("tokens", "ln(tokens)", np.e),
     ],
 )
