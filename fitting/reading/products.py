@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,6 +36,9 @@ DEVICES = frozenset(
 MOST_SEQUENCES = 32_000
 """Larger batches count tokens (assumption: DeepSeek-V3's, among the largest, has 15,360)."""
 
+_BINARY = r"^\s*(?:0?\.5|1\.5|[1-468]|16|32|64|128|256|512)\s*([kKmM])\b"
+"""Batches and contexts that may be meant in steps of 1024, and their unit."""
+
 REPEATED = 0.01
 """Epochs nearer to 1 are one (assumption)."""
 
@@ -60,25 +61,15 @@ def find_products(sheet: Sheet, choice: Choice, asked: Asked) -> None:
                 choice.amounts.get(r) or sheet.term("tokens", choice.labels[r]) for r in roles
             )
             choice.amounts["tokens"] = Term(factors[0].column, "product", factors=factors)
-            _say_binary(sheet, choice, factors)
+            names = [f.column for f in factors]
+            binary = [sheet.frame[n].astype("str").str.extract(_BINARY)[0] for n in names[1:]]
+            if units := [str(unit.dropna().iloc[0]) for unit in binary if unit.notna().any()]:
+                times = math.prod(1.024 if unit in "kK" else 1.024**2 for unit in units)
+                choice.notes.append(
+                    f"tokens = {choice.amounts['tokens']}, K for 1000 and M for a million: where "
+                    f"1024 is meant, --columns 'tokens={'*'.join(names)}*{times:.8g}'"
+                )
             return
-
-
-def _say_binary(sheet: Sheet, choice: Choice, factors: Sequence[Term]) -> None:
-    """Say that 512K of a batch or context is taken as 512,000, which nothing here can check."""
-    times, said = 1.0, []
-    for term in factors[1:]:
-        cell = str(sheet.frame[term.column].dropna().iloc[0]).strip()
-        found = re.match(r"(\d+\.?\d*|\.\d+)\s*([km])\b", cell, re.I)
-        if found and math.frexp(float(found[1]))[0] in (0.5, 0.75):  # 2^n or 3 2^n: not 500K
-            times *= 1.024 if found[2] in "kK" else 1.024**2
-            said.append(f"{cell!r} of {term.column}")
-    if said:
-        names = "*".join(term.column for term in factors)
-        choice.notes.append(
-            f"{' and '.join(said)}: K is taken for 1000 and M for its square; if 1024 is meant, "
-            f"--columns 'tokens={names}*{times:.8g}'"
-        )
 
 
 def _find_batches(sheet: Sheet, choice: Choice) -> None:
