@@ -73,15 +73,12 @@ def _experts(frame: pd.DataFrame, choice: Choice, size: str) -> list[str]:
 
 def _nominal(rows: pd.DataFrame, size: pd.Series, choice: Choice) -> list[str]:
     """A note on sizes in a model's name that are not those of the FLOPs."""
-    work = FLOPS_PER_PARAM_TOKEN * rows["params"] * rows["tokens"]
-    ratio = float((rows["flops"] / work).median())
+    own = rows["flops"] / (FLOPS_PER_PARAM_TOKEN * rows["params"] * rows["tokens"])
     counts = len(choice.amounts) < 3 or "params" in parse(size.name).words or not is_label(size)
-    if counts or abs(np.log(ratio)) < FEW_PERCENT:
-        return []
-    return [
-        f"params = {size.name}, names of sizes: those by flops / (6 tokens) are {ratio:.3g} times "
-        "as many; --columns params=COLUMN takes a column of counts, params=none the FLOPs' own"
-    ]
+    return [] if counts or abs(np.log(own.median())) < FEW_PERCENT else [
+        f"params = {size.name}, names of sizes: flops / (6 tokens) is {own.median():.3g} times as "
+        "many; --columns params=COLUMN takes a column of counts, params=none the FLOPs' own"
+    ]  # fmt: skip
 
 
 def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
@@ -156,6 +153,12 @@ def what_losses_are(
     return []
 
 
+def absurd(rows: pd.DataFrame) -> pd.Series:
+    """Losses above that of guessing where the middle of their skill is far below it."""
+    middle = rows["loss"].groupby(rows["skill"]).transform("median")
+    return (rows["loss"] > MAX_NATS) & (2 * middle < MAX_NATS)
+
+
 def _above_guessing(rows: pd.DataFrame, column: str, counts: Sequence[str]) -> list[str]:
     """A note on skills whose losses are no nats per token; a refusal where that is all of them."""
     loss = rows["loss"].to_numpy(float)
@@ -191,22 +194,17 @@ def accuracies(rows: pd.DataFrame, choice: Choice) -> tuple[list[str], list[str]
     found = [name for name in rising if top[name] <= 1 or MAX_NATS < top[name] <= 100]
     flat = [name for name, middle in steps.items()
             if name not in found and top[name] <= 1 and middle[-1] > FLAT * middle[0]]  # fmt: skip
-    wide, skill = [n for n in choice.losses if n not in flat], choice.labels.get("skill")
-    said = [
-        f"{name}: within 1, and does not fall with compute as the other losses do: an accuracy "
-        "near chance? If so, leave it out: "
-        + (f"--columns 'loss={',loss='.join(wide)}'" if name in choice.losses else
-           f"--where '{skill}!={name}'")
-        for name in flat
-    ]  # fmt: skip
-    for name in found:
+    said = []
+    for name in (*found, *flat):
         column = choice.losses.get(name, next(iter(choice.losses.values()))).column
-        error = f"--columns 'loss={1 if top[name] <= 1 else 100}-{column}'"
-        said.append(
-            f"{name}: rises with compute while the other losses fall: taken for an accuracy and "
-            f"left out. To fit its error: {error}"
-            + ("" if name in choice.losses else f" --where '{skill}={name}'")
-        )
+        where = "" if name in choice.losses else f" --where '{choice.labels['skill']}={name}'"
+        what = (
+            "rises with compute while the other losses fall: taken for an accuracy and left out"
+            if name in found else
+            "within 1, and does not fall with compute as the other losses do: an accuracy?"
+        )  # fmt: skip
+        error = f"--columns 'loss={1 if top[name] <= 1 else 100}-{column}'{where}"
+        said.append(f"{name}: {what}. To fit its error: {error}")
     return found, said
 
 

@@ -39,8 +39,9 @@ _BEFORE = "(?:the|run|job|training|loss|cuda|is|was|has|got|went|ran)"
 
 
 _SUMMARIES = (
-    r"(?:mean|average|avg|total|sum|std|stdev)(?:[\s:(.].*)?"
-    r"|min|max|median|count|best|(?:25|50|75)%"
+    r"(?:overall |grand |sub-?)?(?:mean|average|avg|total|sum|std|stdev)(?:[\s:(.].*)?"
+    r"|[σ∑]|summary|min|max|median|count|(?:overall )?best(?: run| loss)?|(?:25|50|75)%"
+    r"|predicted|predictions?|extrapolat(?:ed|ion)|forecast|projected|projection"
 )
 """What a row under a table is called that holds figures of the others; also "mean of 1e18"."""
 
@@ -52,22 +53,29 @@ def left_out(rows: pd.DataFrame, reasons: Sequence[str]) -> pd.DataFrame:
 
 
 def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
-    """Rows that begin with or are named mean, total, 25% and the like, where most are not.
+    """Rows that are named mean, total, 25%, predicted and the like, where most are not.
 
-    A row "best" whose figures are not all those of others is a run of that name.
+    A row "best" whose figures are not all those of others is a run of that name; a last row whose
+    figures are all means or sums of those above needs no name.
     """
-    columns = [i for i, c in enumerate(frame) if not i or parse(c).role == "trial_id"]
-    for i in columns:
+    figures = frame.select_dtypes("number")
+    named = [c for c in frame if parse(c).role == "trial_id" or parse(c).key in ("type", "kind")]
+    for column in dict.fromkeys([*frame.columns[:1], *named]):
         # Millions of log lines name few runs: each name is looked at once.
-        codes, names = pd.factorize(frame.iloc[:, i], use_na_sentinel=False)
+        codes, names = pd.factorize(frame[column], use_na_sentinel=False)
         words = pd.Series(names).astype("str").str.strip().str.lower()
         cells = words.take(codes).set_axis(frame.index)
         found = words.str.fullmatch(_SUMMARIES).take(codes).set_axis(frame.index)
-        best = cells == "best"
-        for _, values in frame.select_dtypes("number").items() if best.any() else ():
+        best = found & cells.str.contains("best")
+        for _, values in figures.items() if best.any() else ():
             found &= ~best | values.isna() | values.isin(values[~best])
         for value in cells[found].unique() if found.mean() < 0.5 else ():
             mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")
+    last, above = figures.iloc[-1], figures.iloc[:-1]
+    told = last.notna() & (above.max() > above.min())
+    for how in ("mean", "sum") if told.sum() > 1 else ():
+        if np.allclose(last[told].astype(float), above.agg(how)[told].astype(float), rtol=1e-3):
+            mark(bad, np.arange(len(bad)) == len(bad) - 1, f"a summary of other rows: {how!r}")
 
 
 def tells_endings(status: pd.Series) -> bool:
@@ -122,10 +130,11 @@ def _coded(word: pd.Series, state: pd.Series, name: str) -> pd.Series:
     """Words, and what 0, 1, shares in per cent and exit codes come to."""
     figure = pd.to_numeric(state.str.rstrip("%"), errors="coerce")
     shares = state.str.endswith("%").any() or figure.max() in (1, 100)
-    if not (shares or name == "exit_code" or not figure.any()):
+    code = name.startswith("exit_")
+    if not (shares or code or not figure.any()):
         return word
     usual = figure.mode().iloc[:1].tolist()  # status 0 may be a zero exit, or one that is not done
-    good = figure.isin({"exit_code": [0], "status": usual, "state": usual}.get(name, [1, 100]))
+    good = figure.isin([0] if code else usual if name in ("status", "state") else [1, 100])
     return word.mask(figure.notna(), good.map({True: "ok", False: "failed"}))
 
 

@@ -171,14 +171,10 @@ _AGAIN = rf"(?i)[-_. ]+[(\[]?(?:v(?:ersion)?[-_. ]?\d|{_REDONE})[-_. ]?\d*[)\]]?
 
 
 def attempts(rows: pd.DataFrame, names: pd.Series) -> tuple[BoolArray, str]:
-    """Which rows are of the worse of several attempts at one training, and what to say.
+    """Which rows are of attempts worse than another at one training, and what to say.
 
     Names alike but for -v2 or _retry, at one size and token count, are attempts at one training
-    (a retry also at one that ended before); they are worse by more than seeds make, or repeats.
-
-    Args:
-        rows: params, tokens, skill, loss.
-        names: of the rows' runs.
+    (a retry also at one that ended before): repeats, or worse by more than seeds make.
     """
     names = names.astype("str")
     stem = names.str.replace(_AGAIN, "", regex=True)

@@ -19,7 +19,7 @@ from fitting.reading import recognise
 from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.conditions import kept_rows
-from fitting.reading.doubts import accuracies, doubts
+from fitting.reading.doubts import absurd, accuracies, doubts
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
@@ -162,6 +162,7 @@ class _Reader:
             )
         rows = self._complete(rows)
         if self.recognised:
+            rows = self._without(rows, absurd(rows), "loss is above that of guessing: diverged?")
             rows = self._without_copies(rows)
             rows = self._without_worse(rows)
             rows = self._separated(rows)
@@ -255,17 +256,14 @@ class _Reader:
             bad[logs.is_log & (bad == "loss is missing")] = ""  # lines of a log without one
             gone, said = logs.dropped(good, keep)
             self._leave_out(rows.iloc[gone], said)
-            self._note_checkpoints(int(good.sum()), int(keep.sum()))
+            note = (
+                f"{good.sum() - keep.sum()} of {good.sum()} rows are earlier checkpoints of the "
+                f"same runs: the last of each is kept ({keep.sum()})"
+            )
+            self.notes += [] if note in self.notes else [note]
         refused = np.flatnonzero(bad != "")
         self._leave_out(rows.iloc[refused], list(bad[refused]))
         return rows[keep].reset_index(drop=True)
-
-    def _note_checkpoints(self, rows: int, kept: int) -> None:
-        note = (
-            f"{rows - kept} of {rows} rows are earlier checkpoints of the same runs: the last of "
-            f"each is kept ({kept})"
-        )
-        self.notes += [] if note in self.notes else [note]
 
     def _complete(self, rows: pd.DataFrame) -> pd.DataFrame:
         """With the third of flops, params and tokens."""

@@ -145,6 +145,7 @@ def test_tokens_from_steps_of_sequences() -> None:
         ("status", "0", "1"),
         ("status", "100%", "43%"),
         ("exit_code", "0", "137"),
+        ("Exit Status", "0", "137"),
         ("finished", "True", "False"),
         ("diverged", "no", "yes"),
         ("diverged", "False", "True"),
@@ -215,8 +216,33 @@ def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     assert seen(twice[["run", *RUNS]]).excluded["row"].tolist() == [27]
     mean = pd.concat([RUNS, RUNS.iloc[:1]]).assign(run=[f"r{i}" for i in range(28)] + ["mean"])
     same(seen(mean.reset_index(drop=True)))
+    for name in ("Best run", "overall best", "Σ", "Subtotal", "predicted"):
+        other = twice.assign(run=twice["run"].replace("best", name))[["run", *RUNS]]
+        assert seen(other).excluded["row"].tolist() == [27]
+    noted = pd.concat([RUNS, RUNS.mean().to_frame().T]).assign(notes=[""] * 28 + ["mean"])
+    same(seen(noted.reset_index(drop=True)))
     names = ["best_of_two" if i % 9 == 0 else "plain" for i in range(28)]
     same(seen(RUNS.assign(kind=names)[["kind", *RUNS]]))
+
+
+@pytest.mark.parametrize("how", ["mean", "sum"])
+def test_a_last_row_that_sums_up_without_a_name_is_left_out(how: str) -> None:
+    last = RUNS.agg(how).to_frame().T.round(3)
+    found = seen(pd.concat([RUNS, last], ignore_index=True).assign(lr=3e-4))
+    same(found)
+    assert found.excluded["reason"].iloc[0].endswith(f"{how!r}")
+
+
+@pytest.mark.parametrize("figure", [999.0, 1e9, 25.0])
+def test_losses_above_guessing_in_a_few_rows_are_none(figure: float) -> None:
+    found = seen(pd.concat([RUNS, RUNS.iloc[:2].assign(loss=figure)], ignore_index=True))
+    same(found)
+    assert found.excluded["reason"].str.startswith("loss is above that of guessing").all()
+
+
+def test_extrapolated_rows_are_no_runs() -> None:
+    last = RUNS.iloc[-2:].assign(tokens=1e12, flops=6e12 * RUNS["params"], type="extrapolated")
+    same(seen(pd.concat([RUNS.assign(type="measured"), last], ignore_index=True)))
 
 
 def test_a_row_that_contradicts_all_others_is_left_out() -> None:
@@ -503,9 +529,9 @@ def test_an_accuracy_among_losses_is_left_out_and_its_error_can_be_fitted(top: i
 def test_an_accuracy_near_chance_among_losses_is_named() -> None:
     wide = SIZED.assign(pile=SIZED["loss"] * 0.9, lambada=0.25).rename(columns={"loss": "c4"})
     (note,) = read_runs(wide).notes
-    assert note.startswith("lambada") and note.endswith("--columns 'loss=c4,loss=pile'")
+    assert note.startswith("lambada") and note.endswith("--columns 'loss=1-lambada'")
     long = pd.concat([SIZED.assign(skill="c4"), SIZED.assign(skill="arc", loss=0.25)])
-    assert read_runs(long).notes[0].endswith("--where 'skill!=arc'")
+    assert read_runs(long).notes[0].endswith("--columns 'loss=1-loss' --where 'skill=arc'")
     assert not read_runs(wide.assign(lambada=SIZED["loss"] / 4)).notes
     assert read_runs(wide.rename(columns={"lambada": "LAMBADA ↑"})).read["loss"] == ["c4", "pile"]
 
