@@ -70,12 +70,12 @@ def mark_summaries(bad: npt.NDArray[np.object_], frame: pd.DataFrame) -> None:
         for _, values in figures.items() if best.any() else ():
             found &= ~best | values.isna() | values.isin(values[~best])
         for value in cells[found].unique() if found.mean() < 0.5 else ():
-            mark(bad, (cells == value).to_numpy(), f"a summary of other rows: {value!r}")
+            mark(bad, (cells == value).to_numpy(), f"a summary or prediction, no run: {value!r}")
     last, above = figures.iloc[-1], figures.iloc[:-1]
     told = last.notna() & (above.max() > above.min())
     for how in ("mean", "sum") if told.sum() > 1 else ():
         if np.allclose(last[told].astype(float), above.agg(how)[told].astype(float), rtol=1e-3):
-            mark(bad, np.arange(len(bad)) == len(bad) - 1, f"a summary of other rows: {how!r}")
+            mark(bad, np.arange(len(bad)) == len(bad) - 1, f"a summary or prediction, no run: {how!r}")
 
 
 def tells_endings(status: pd.Series) -> bool:

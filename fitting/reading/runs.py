@@ -310,7 +310,9 @@ class _Reader:
         names, said = accuracies(rows, self.choice)
         self.notes += said
         self.choice.losses = {n: t for n, t in self.choice.losses.items() if n not in names}
-        return self._without(rows, rows["skill"].isin(names), "an accuracy, not a loss")
+        out = rows["skill"].isin(names)
+        named = "" in self.choice.losses  # by a column of skills; a column's own is ignored
+        return self._without(rows, out, "an accuracy, not a loss") if named else rows[~out]
 
     def _without(
         self, rows: pd.DataFrame, out: pd.Series | npt.NDArray[np.bool_], reason: str

@@ -209,7 +209,7 @@ def test_rows_that_sum_up_others_are_left_out(tmp_path: Path) -> None:
     pd.concat([RUNS, RUNS.describe()]).to_csv(path)
     found = seen(path)
     same(found)
-    assert found.excluded["reason"].str.startswith("a summary of other rows").sum() == 8
+    assert found.excluded["reason"].str.startswith("a summary or prediction").sum() == 8
     best = RUNS.assign(run=["best", *(f"run {i}" for i in range(27))])
     same(seen(best[["run", *RUNS]]))
     twice = pd.concat([best.iloc[1:], RUNS.iloc[[3]].assign(run="best")], ignore_index=True)
