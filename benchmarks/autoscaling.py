@@ -87,7 +87,7 @@ def head(directory: Path, address: str) -> Any:
         "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
     }  # fmt: skip
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).parent / "ray", "start", "--head", "--block",
         f"--port={address.partition(':')[2]}", "--num-cpus=0", "--dashboard-host=127.0.0.1",
         f"--dashboard-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}",

@@ -41,8 +41,8 @@ from sweeper.cluster.connect import ENVIRONMENT
 from sweeper.errors import IsoskillError
 from sweeper.record.ledger import Ledger
 from sweeper.record.live import read as read_live
+from sweeper.spec.placement import Resources
 from sweeper.spec.sections import Cluster as Where
-from sweeper.spec.sections import Resources
 from trainables.data import Data
 from trainables.training import Train
 
@@ -113,12 +113,12 @@ def spec(address: str, world: int, sort: str, home: Path) -> Sweep:
     if sort == "command":
         return of_command(address, home)
     return Sweep(
-        budgets=[8e9, 1.6e10],
+        budgets=(8e9, 1.6e10),
         allowance=3e12,  # wasted FLOPs count: leave room for them
         name="chaos",
         data=Data(evaluation_documents=32, world_seed=world),
         sizes=Sizes(8e3, 6e4),
-        skills=["knowledge", "code"],
+        skills=("knowledge", "code"),
         train=Train(checkpoint_every_s=CHECKPOINT_S),
         search=SearchSettings(policy="grid", sizes_per_budget=5),
         cluster=Where(
@@ -522,7 +522,7 @@ def report(rounds: list[Round], arguments: Any, mounted: bool) -> str:
     counts = {
         key: sum(f[key] for f in found) for key in found[0] if key not in ("events", "reasons")
     }
-    events = sum((f["events"] for f in found), Counter())
+    events = sum((f["events"] for f in found), Counter[str]())
     wasted, spent = counts.pop("wasted"), counts.pop("spent")
     intervals = counts.pop("intervals")
     lines = [

@@ -95,12 +95,12 @@ def _grid(centre: FloatArray, offsets: FloatArray, budgets: int) -> tuple[FloatA
     return np.repeat(BUDGETS[:budgets], len(offsets)), sizes
 
 
+WIDE = np.linspace(-1.25, 1.25, 6)
 DESIGNS: dict[str, Design] = {
     "paired": lambda c: (_grid(c, WIDE, 5), _grid(c, WIDE, 5)),
     "apart": lambda c: (_grid(c, WIDE, 5), _grid(c, WIDE + 0.21, 5)),
     "lopsided": lambda c: (_grid(c, WIDE, 5), _grid(c, np.linspace(-1.0, 1.0, 4), 3)),
 }
-WIDE = np.linspace(-1.25, 1.25, 6)
 
 
 def coverage(args: argparse.Namespace) -> pd.DataFrame:

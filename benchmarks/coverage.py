@@ -25,6 +25,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from worlds import LADDER, World, world
 
@@ -196,7 +197,7 @@ class Tally:
     """Errors and intervals of one estimator over replicates, (replicates, skills, targets)."""
 
     error: list[FloatArray]
-    inside: list[FloatArray]
+    inside: list[npt.NDArray[np.bool_]]
     half: list[FloatArray]
 
     def add(self, truth: FloatArray, estimate: Estimate) -> None:

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,8 @@ class World:
 
 def world(seed: int, *, bent: bool = False) -> World:
     table, rng = mix_optima(), np.random.default_rng([seed, 1])
-    lines, drift = {}, {}
+    lines: dict[str, tuple[float, float]] = {}
+    drift: dict[tuple[str, str], float] = {}
     for skill in SKILLS:
         line = fit_share_response(table[f"{skill}_share"], table[f"{skill}_params"])
         lines[skill] = (line.intercept, line.slope)
@@ -191,7 +193,7 @@ def one(seed: int, *, bent: bool) -> list[dict[str, object]]:
         # A search stopped earlier is the beginning of the longer one.
         first = searched["trial_id"].drop_duplicates()[: int(share * full)]
         table = searched[searched["trial_id"].isin(first)]
-        arms[f"mix search, {share:.0%} of its FLOPs"] = lambda t=table: by_joint_fit(t)
+        arms[f"mix search, {share:.0%} of its FLOPs"] = partial(by_joint_fit, table)
     wanted = truth.wanted()
     # The line in ln ratio is another computation than the lines in shares: held to its own truth.
     plain = {s: np.array([truth.log_optimum(s, m[s]) for m in MIXES.values()]) for s in SKILLS}

@@ -102,7 +102,7 @@ def one(job: tuple[str, Path, float, float, int]) -> tuple[list[dict[str, Any]],
     allocation = sweep.space.allocation(flops, params, seed=seed)
     seen: list[dict[str, Any]] = []
     loop.REPORT_EVERY_S = 0.0  # at every look: the curve is what is wanted
-    trial = sweep.trial(allocation)
+    trial = sweep.own_trial(allocation)
     trial = replace(trial, train=replace(trial.train, threads=1))
     record = loop.train(trial, LocalContext(on_report=seen.append))
     about = {"world": name, "flops": flops, "seed": seed, "params": allocation.params,

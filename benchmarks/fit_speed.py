@@ -16,9 +16,10 @@ import argparse
 import itertools
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,7 @@ import fitting
 from fitting.laws.bootstrap import bootstrap_weights
 from fitting.laws.newton import CELLS
 
+Found = TypeVar("Found")
 HERE = Path(__file__).parent
 CHINCHILLA = HERE.parents[1] / "shared/data/chinchilla-epoch/svg_extracted_data.csv"
 DELTA = 1e-3
@@ -72,10 +74,10 @@ def load(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"params": params, "tokens": tokens, "loss": loss})
 
 
-def cpu(work: Callable[[], object]) -> tuple[float, object]:
+def cpu(work: Callable[..., Found], *given: bool) -> tuple[float, Found]:
     """CPU seconds of a call and what it returned."""
     start = time.process_time()
-    value = work()
+    value = work(*given)
     return time.process_time() - start, value
 
 
@@ -129,24 +131,22 @@ def time_bootstraps(points: pd.DataFrame, args: argparse.Namespace) -> list[dict
         (False, "scipy BFGS, numerical gradient"),
         (True, "scipy BFGS, gradient"),
     ):
-        spent, found = cpu(lambda g=gradient: [s.fit(start, gradient=g) for s in samples])
+        spent, found = cpu(lambda g: [s.fit(start, gradient=g) for s in samples], gradient)
         scaled = spent * args.n / len(samples)
         note = f"{len(samples)} of {args.n} timed; mean objective {mean_value(found, samples):.6f}"
         table.append(row(job, name, scaled, ours, note))
     return table
 
 
-def spread(draws: object, samples: list[Rival]) -> str:
+def spread(draws: pd.DataFrame, samples: list[Rival]) -> str:
     """Standard errors, and the mean objective on the rivals' own resamplings."""
-    assert isinstance(draws, pd.DataFrame)
     theta = draws.assign(A=np.log(draws["A"]), B=np.log(draws["B"]), E=np.log(draws["E"]))
     found = theta[["A", "B", "E", "alpha", "beta"]].to_numpy()[: len(samples)]
     errors = ", ".join(f"{c} {draws[c].std():.3g}" for c in draws)
     return f"standard errors {errors}; mean objective {mean_value(found, samples):.6f}"
 
 
-def mean_value(found: object, samples: list[Rival]) -> float:
-    assert isinstance(found, list | np.ndarray)
+def mean_value(found: Iterable[np.ndarray], samples: list[Rival]) -> float:
     return float(np.mean([s.value(t) for s, t in zip(samples, found, strict=True)]))
 
 
@@ -154,7 +154,6 @@ def time_single_fits(points: pd.DataFrame, args: argparse.Namespace) -> list[dic
     columns = [points[c].to_numpy() for c in ("params", "tokens", "loss")]
     repeats = 20
     ours, fits = cpu(lambda: [fitting.fit_surface(*columns) for _ in range(repeats)])
-    assert isinstance(fits, list)
     ours /= repeats
     objective = f"objective {SCALE * fits[0].objective:.6f}e-3"
     table = [row("one fit", "fitting.fit_surface", ours, ours, objective)]
@@ -164,8 +163,7 @@ def time_single_fits(points: pd.DataFrame, args: argparse.Namespace) -> list[dic
     some = np.random.default_rng(args.seed).permutation(len(starts))[: args.rival_starts]
     whole = Rival(points, np.arange(len(points)))
     for gradient, name in ((False, "numerical gradient"), (True, "gradient")):
-        spent, found = cpu(lambda g=gradient: [whole.fit(s, gradient=g) for s in starts[some]])
-        assert isinstance(found, list)
+        spent, found = cpu(lambda g: [whole.fit(s, gradient=g) for s in starts[some]], gradient)
         best = min(whole.value(t) for t in found)
         scaled = spent * len(starts) / len(some)
         note = f"{len(some)} of {len(starts)} timed; best objective of those {best:.6f}e-3"

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -48,19 +48,22 @@ from trainables.training import Train  # noqa: E402
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12}
 """Dense bfloat16 FLOP/s by a word of the device's name (makers' data sheets)."""
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "eager": {"compile": False, "graphs": False},
     "compiled": {"compile": True, "graphs": False},
     "graphed": {"compile": False, "graphs": True},
 }
 
 
+Device = Literal["cpu", "cuda"]
+
+
 class Plan:
     """What is measured: sizes with their batches, and how long each may take."""
 
     def __init__(self, *, tiny: bool) -> None:
-        self.device = "cuda" if torch.cuda.is_available() and not tiny else "cpu"
-        gpu = self.device == "cuda"
+        gpu = torch.cuda.is_available() and not tiny
+        self.device: Device = "cuda" if gpu else "cpu"
         self.vocabulary, self.context = (32_000, 1024) if gpu else (512, 64)
         pairs = ((1e6, 16), (1e7, 64), (5e7, 64), (1e8, 64), (3.5e8, 64))
         self.sizes = pairs if gpu else ((3e4, 4), (1e5, 4))
@@ -93,11 +96,12 @@ def agreement(plan: Plan) -> dict[str, Any]:
         train=Train(checkpoint_every_s=0, dtype="float32"),
     )  # fmt: skip
     found = {}
-    for name, device, way in (
+    runs: tuple[tuple[str, Device, str], ...] = (
         ("cpu", "cpu", "eager"),
         ("device", plan.device, "eager"),
         ("graph", plan.device, "graphed"),
-    ):
+    )
+    for name, device, way in runs:
         train = replace(config.train, device=device, **WAYS[way])
         record = loop.train(replace(config, train=train), LocalContext(device=device))
         found[name] = {k: v["nll"] / v["tokens"] for k, v in record["losses"].items()}
@@ -122,9 +126,10 @@ def _rate(take: Callable[[int], None], steps: int, tokens: int, plan: Plan) -> f
 def speeds(plan: Plan) -> list[dict[str, Any]]:
     """Tokens per second and utilisation by size and way, beside a bare loop and Trainer."""
     peak = next((p for word, p in PEAKS.items() if word in _device(plan)), None)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for params, count in plan.sizes:
         shape, tokens = plan.shape(params), count * plan.context
+        takers: list[tuple[str, type[Ours | Bare], str]]
         takers = [("ours", Ours, way) for way in plan.ways]
         takers += [("bare", Bare, way) for way in plan.ways if way != "graphed"]
         for name, make, way in takers:

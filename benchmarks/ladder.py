@@ -14,6 +14,7 @@ import argparse
 import csv
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def old(width: int, heads: int, head_dim: int, ffn_width: int) -> Shape:
     return Shape(2, width, heads, heads, head_dim, ffn_width, 256, 60, True)
 
 
-def measure(ladder: str, shape: Shape, flops: float, seed: int) -> dict[str, object]:
+def measure(ladder: str, shape: Shape, flops: float, seed: int) -> dict[str, Any]:
     """Train one model; returns its row."""
     tokens = round(flops / shape.flops_per_token())
     settings = Train(checkpoint_every_s=0, keep_questions=False)

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,7 +114,7 @@ class Valley:
         u = log_params - self.log_optimum(flops)
         at = float(np.clip(u, *self.ends))
         k2, k3, k4 = self.shape
-        slope = 2 * k2 * at + 3 * k3 * at**2 + 4 * k4 * at**3
+        slope = float(2 * k2 * at + 3 * k3 * at**2 + 4 * k4 * at**3)
         return level + float(self._bend(self.shape, np.array(at))) + slope * (u - at)
 
     def sound(self, space: Space) -> bool:
@@ -199,7 +200,9 @@ def judge(replicates: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def sweep(kind: str, share: float, name: str, i: int, seed: int, world: Drawn) -> Iterator[tuple]:
+def sweep(
+    kind: str, share: float, name: str, i: int, seed: int, world: Drawn
+) -> Iterator[tuple[Any, ...]]:
     """One sweep: a row per skill."""
     skills, budgets = tuple(world.valleys), world.space.budgets
     drawn = replace(world, seed=seed)

@@ -56,7 +56,7 @@ def peak_bytes(network: Network, tokens: Tensor, *, recompute: bool) -> int:
         (loss / tokens.numel()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return torch.cuda.max_memory_allocated()
+    return int(torch.cuda.max_memory_allocated())
 
 
 def shape_of(family: str, options: argparse.Namespace) -> Shape:

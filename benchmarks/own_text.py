@@ -100,7 +100,9 @@ def write_perl(folder: Path) -> None:
 
 def parted(source: str) -> tuple[str, str]:
     """The code of a Perl file, and its manual page without marks."""
-    code, page, inside = [], [], False
+    code: list[str] = []
+    page: list[str] = []
+    inside = False
     for line in source.splitlines():
         inside = inside or bool(re.match(r"=[a-zA-Z]", line))
         (page if inside else code).append(line)
@@ -220,7 +222,7 @@ def check(folder: Path, name: str, workers: int) -> None:
             print(f"{name}: check {rows[0]['check']} trained", flush=True)
 
 
-def size_at(fits: Any, aggregate: str, flops: float) -> float:
+def size_at(fits: Any, aggregate: str | None, flops: float) -> float:
     best = float(fits[aggregate].at(flops).params)
     return best if math.isfinite(best) else math.sqrt(flops / 120)
 

@@ -40,7 +40,7 @@ class Table:
     @classmethod
     def of(cls, name: str, source: object, beyond: pd.DataFrame | None = None) -> Table:
         """Read as `fitting` reads it."""
-        return cls(name, fitting.prepare(source).frame, beyond)  # type: ignore[arg-type]
+        return cls(name, fitting.prepare(source).frame, beyond)
 
     @property
     def per_param_token(self) -> float:
@@ -52,7 +52,9 @@ class Table:
         trials = self.frame.drop_duplicates("trial_id")["budget"]
         budgets = np.sort(trials.unique())
         good = [b for b in budgets[2:] if (trials <= b).sum() >= 15 and budgets[-1] > 2 * b]
-        picked = np.unique(np.linspace(0, len(good) - 1, CUTS).round().astype(int)) if good else []
+        if not good:
+            return []
+        picked = np.unique(np.linspace(0, len(good) - 1, CUTS).round().astype(int))
         return [float(good[i]) for i in picked]
 
     def up_to(self, budget: float) -> Table:
@@ -151,7 +153,7 @@ def _cubic(x: FloatArray, y: FloatArray, *, noise: float | None) -> _Local | Non
             scale = noise or 1.48 * float(np.median(np.abs(rest))) + 1e-9
             weights = 5 / (4 + (rest / scale) ** 2)
         step = _minimum(line)
-        if step is None or abs(step) > WINDOW:
+        if not abs(step) <= WINDOW:  # nor where there is none
             return None
         at += step
     sigma = noise or math.sqrt(float((weights * rest) @ rest) / max(len(rest) - 4, 1))
@@ -161,12 +163,12 @@ def _cubic(x: FloatArray, y: FloatArray, *, noise: float | None) -> _Local | Non
     return _Local(at, se, float(np.polyval(line[::-1], step)), bend, clipped)
 
 
-def _minimum(line: FloatArray) -> float | None:
-    """Where a cubic with ascending coefficients has its minimum."""
+def _minimum(line: FloatArray) -> float:
+    """Where a cubic with ascending coefficients has its minimum; nan without one."""
     _, b, c, d = line
     square = c * c - 3 * b * d
     if square <= 0 or (c <= 0 and d == 0):
-        return None
+        return math.nan
     return float(-b / (c + math.sqrt(square)))  # the root with positive curvature
 
 

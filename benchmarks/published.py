@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -92,10 +92,9 @@ def llama3() -> Iterator[str]:
     yield "| method | exponent of tokens | tokens (T) | params (B) | 90 % interval of params (B) |"
     yield "|---|---|---|---|---|"
     curves = [(b, seen.curve("loss", b)) for b in seen.budgets]
-    for name, fit in {
-        "parabola": fit_isoflop,
-        "akima": akima_optimum,
-    }.items():
+    methods: dict[str, Callable[..., Optimum]]
+    methods = {"parabola": fit_isoflop, "akima": akima_optimum}
+    for name, fit in methods.items():
         optima = [fit(c["params"], c["loss"], flops=b) for b, c in curves]
         yield row(f"{name}, all {len(optima)} budgets", law_of(optima))
         usable = [o for o in optima if o.ok]

@@ -41,7 +41,7 @@ SHARES = (0.25, 0.75)  # of the noise's variance common to the skills of a trial
 def loss(skill: str, params: float, flops: float) -> float:
     s = SURFACES[skill]
     tokens = flops / 6 / params
-    return s["E"] + s["A"] / params ** s["alpha"] + s["B"] / tokens ** s["beta"]
+    return float(s["E"] + s["A"] / params ** s["alpha"] + s["B"] / tokens ** s["beta"])
 
 
 def log_optimum(skill: str, flops: float) -> float:
@@ -52,7 +52,8 @@ def log_optimum(skill: str, flops: float) -> float:
 
 
 def sweep(budgets: tuple[float, ...], noise: float, shared: float, seed: int) -> pd.DataFrame:
-    rng, rows = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    rows: list[tuple[float, float, str, float, int]] = []
     for flops in budgets:
         for offset in np.linspace(-1.5, 1.5, 9) + rng.uniform(-0.1, 0.1, 9):
             params, common = math.sqrt(flops / 240) * math.exp(offset), rng.normal()

@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ from trainables.data import Data
 RESULTS = Path(__file__).parent / "results"
 RAW = RESULTS / "scale.json"
 TRIALS, SLOTS = 2000, 64
-BUDGETS = tuple(1e11 * 2**i for i in range(6))
+BUDGETS = tuple(1e11 * 2.0**i for i in range(6))
 SPREAD = 0.5
 TYPICAL = 2.0
 """Mean budget the search chooses over the cheapest one, roughly; the table has the real mean."""
@@ -182,17 +183,16 @@ class Timed(Driver):
 
 def through_ray(trials: int, slots: int, mean_s: float) -> dict[str, Any]:
     """The real tuner, search and ledger on trials that sleep; Ctrl-C keeps what there is."""
-    import sweeper.cluster.run_sweep
-    import sweeper.cluster.tuner
-
-    sweeper.cluster.tuner.train_trial = stand_in(mean_s)
-    sweeper.cluster.run_sweep.Driver = Timed  # type: ignore[misc]
     spec = sweep(
         budgets=BUDGETS[:4],
         allowance=1.25 * TYPICAL * BUDGETS[0] * trials,
         cluster=Cluster(cpus=slots, dashboard=False),
     )
-    with tempfile.TemporaryDirectory() as name:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        patch("sweeper.cluster.tuner.train_trial", stand_in(mean_s)),
+        patch("sweeper.cluster.run_sweep.Driver", Timed),
+    ):
         began = time.time()
         found = spec.run(name, progress=False).trials
     found = found[found["state"] == "finished"].sort_values("started_at")
@@ -220,7 +220,7 @@ def costs() -> list[dict[str, float]]:
     """Driver's wall and CPU seconds per trial up to so many trials."""
     rows, before = [], 0
     for count in [n for n in MILESTONES if n < len(Timed.marks)] + [len(Timed.marks) - 1]:
-        wall, cpu = (np.subtract(*(Timed.marks[i][k] for i in (count, before))) for k in (0, 1))
+        wall, cpu = np.subtract(Timed.marks[count], Timed.marks[before])
         width = max(count - before, 1)
         rows.append({"from": before, "to": count, "wall_s": wall / width, "cpu_s": cpu / width})
         before = count

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,14 +47,15 @@ def measure(flops: float, params: float, seed: int) -> dict[str, np.ndarray]:
     shares = Data().reference_mix
     parts = {name: sums.pop(f"validation/{name}") for name in CLASSES}
     # The aggregate of equally long documents: its mean over them is the classes' means by share.
-    sums["validation"] = sum(
+    weighted = [
         shares[name] * np.stack([part[:, 0] / part[:, 1], np.ones(DOCUMENTS)], axis=1)
         for name, part in parts.items()
-    )
+    ]
+    sums["validation"] = np.sum(weighted, axis=0)
     return sums
 
 
-def _by_document(columns: dict[str, list]) -> np.ndarray:
+def _by_document(columns: dict[str, list[Any]]) -> np.ndarray:
     document = np.array([int(name.split("/")[0]) for name in columns["example"]])
     return np.stack(
         [

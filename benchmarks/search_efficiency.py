@@ -20,7 +20,7 @@ import itertools
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -65,7 +65,7 @@ class Policy:
     """How trials are chosen and what is made of them: one estimator or more, by name."""
 
     settings: SearchSettings
-    estimators: dict[str, Callable[[pd.DataFrame, World], Estimate]]
+    estimators: Mapping[str, Callable[[pd.DataFrame, World], Estimate]]
     slots: int = 1
     allowances: tuple[float, ...] = (2.0,)  # of the usual grid's FLOPs; a grid ends by itself
     elsewhere: tuple[float, ...] = (2.0,)  # the same in worlds other than fail

@@ -48,8 +48,8 @@ def approach_one(noise: float, seeds: int) -> tuple[np.ndarray, float, float]:
             held = curves.subset(long)
             law = fit_nll_law(curves.subset(~long))
             forecasts.append(forecast_error(law, held, held.neg_log_pass))
-            pair = (x.optimum(2.56e19, C_INFERENCE).params for x in (found, truth))
-            optima.append(abs(np.log(np.divide(*pair))))
+            mine, right = (x.optimum(2.56e19, C_INFERENCE).params for x in (found, truth))
+            optima.append(abs(np.log(mine / right)))
     return np.array(off), float(np.mean(forecasts)), float(np.median(optima))
 
 

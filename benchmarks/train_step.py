@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.corpora import Stream
-from trainables.data import Data
+from trainables.data import BuiltIn
 from trainables.engine.loss import Objective
 from trainables.engine.model import Network, build
 from trainables.engine.optim import make_optimizer
@@ -69,7 +69,7 @@ def best_ms(steps: dict[str, Step]) -> dict[str, float]:
 
 def generator_ms() -> float:
     """CPU time of generating one batch, ms."""
-    stream = Stream(Data(), context=60, seed=0)
+    stream = Stream(BuiltIn(), context=60, seed=0)
     stream.sequences(0, ROWS)
     start = time.process_time()
     for first in range(ROWS, 20 * 512, ROWS):

@@ -227,6 +227,7 @@ def make_clock(device: str) -> Callable[[], float]:
 def compare(shape: Shape, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of every counted round by contestant."""
     clock = make_clock(options.device)
+    contestants: dict[str, Callable[[int], None]]
     contestants = {"ours": Ours(shape, options), "bare": Bare(shape, options)}
     times: dict[str, list[float]] = {name: [] for name in contestants}
 

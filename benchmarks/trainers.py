@@ -216,6 +216,7 @@ def killed_twice(home: Path) -> list[str]:
     driver.wait(900)
     peace, killed = Results(home / "peace"), Results(home / "killed")
     right, mine = losses(peace), losses(killed)
+    ends = [end.reason for end in (peace.finished, killed.finished) if end]
     differ = sum(right[key] != mine[key] for key in right.keys() & mine.keys())
     counts = {
         "trials of the undisturbed sweep": len(peace.trials),
@@ -225,7 +226,7 @@ def killed_twice(home: Path) -> list[str]:
         "allocations that differ": len(right.keys() ^ mine.keys()) // 2,
         "losses that differ, bit by bit": differ,
         "trials whose losses differ from the script's by hand": by_hand(peace, home),
-        "why the two searches stopped": f"{peace.finished.reason}, {killed.finished.reason}",
+        "why the two searches stopped": ", ".join(ends),
     }
     return [f"| {name} | {count} |" for name, count in counts.items()]
 

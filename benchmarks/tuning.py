@@ -31,7 +31,7 @@ LONGER = ((1e4, 1.5e6), (3e4, 1.5e6))
 def spec() -> Sweep:
     return Sweep(
         name="tuning",
-        budgets=[1e11, 2e11, 4e11],
+        budgets=(1e11, 2e11, 4e11),
         allowance=6e12,
         sizes=Sizes(7e3, 2.5e5),
         cluster=Cluster(cpus=1, dashboard=False),
