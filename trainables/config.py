@@ -6,17 +6,17 @@ Pure Python and JSON-able, so that a spec can embed it and a cluster can ship it
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from trainables.data import Data, decisive
 from trainables.families import Shape
-from trainables.families.checks import require
+from trainables.families.checks import Strict, require
 from trainables.recipe import Recipe, recipe
 from trainables.training import RUN_ONLY, Train
 
 
 @dataclass(frozen=True)
-class TrialConfig:
+class TrialConfig(Strict):
     """One training: an allocation (shape, tokens) of a budget, a seed, and what all trials share.
 
     Attributes:
@@ -28,8 +28,6 @@ class TrialConfig:
         params: parameter count the search asked for, for the record; 0 if there was none.
         halvings: times that memory ran out in earlier attempts; each halves the micro-batch.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     shape: Shape
     tokens: int

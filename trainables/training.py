@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
-from trainables.families.checks import require
+from trainables.families.checks import Strict, require
 
 RuleName = Literal["width", "llama3", "deepseek", "porian", "steplaw"]
 
@@ -41,7 +41,7 @@ identity."""
 
 
 @dataclass(frozen=True)
-class Power:
+class Power(Strict):
     """coefficient * params^params_exponent * tokens^tokens_exponent.
 
     Attributes:
@@ -52,8 +52,6 @@ class Power:
         params_range: least and greatest params it was measured at; None if unknown.
         tokens_range: least and greatest tokens.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     coefficient: float
     params_exponent: float = 0.0
@@ -87,15 +85,13 @@ class Power:
 
 
 @dataclass(frozen=True)
-class Law:
+class Law(Strict):
     """Measured laws that take the place of the rule's; None leaves the rule's.
 
     Attributes:
         learning_rate: peak rate per step.
         batch: tokens per step.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     learning_rate: Power | None = None
     batch: Power | None = None
@@ -109,7 +105,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Strict):
     """How a model is trained; the defaults are for seconds on one CPU core.
 
     In a sweep on a prepared corpus, rule, batch and rate that are left out follow its budgets
@@ -161,8 +157,6 @@ class Train:
         export: keep the trained model as a Hugging Face checkpoint, in the trial's directory.
         keep_questions: keep the loss of every single question, for laws of repeated sampling.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     rule: RuleName | Literal[""] = ""
     law: Law = field(default_factory=Law)

@@ -6,9 +6,9 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from sweeper.errors import SpecError, did_you_mean
+from trainables.families.checks import Strict
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists its devices: read instead of asking torch, which takes seconds."""
@@ -93,7 +93,7 @@ _MAKERS = re.compile(r"nvidia|geforce|tesla|amd|instinct|generation|sxm\d?|[\s_-
 
 
 @dataclass(frozen=True)
-class OwnDevice:
+class OwnDevice(Strict):
     """A device that is not in the list, by its data sheet.
 
     Attributes:
@@ -103,8 +103,6 @@ class OwnDevice:
 
     peak: float
     memory: float = math.inf
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if not (1e9 <= self.peak <= 1e17 and self.memory >= 1e9):

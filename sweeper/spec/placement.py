@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from sweeper.budget import Space
 from sweeper.spec.devices import Device
 from sweeper.spec.roofline import Timing, step, trial_s
 from sweeper.text import gigabytes, number, si
 from trainables.families import Shape
+from trainables.families.checks import Strict
 from trainables.families.memory import (
     CPU_MICRO_TOKENS,
     GPU_MICRO_TOKENS,
@@ -35,7 +36,7 @@ MOST_GPUS = 1024
 
 
 @dataclass(frozen=True)
-class Resources:
+class Resources(Strict):
     """What trials of a size hold.
 
     Attributes:
@@ -50,8 +51,6 @@ class Resources:
     workers: int = 0
     cpus: float = 1.0
     gpus: float = 0.0
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.cpus < 0 or self.gpus < 0 or self.cpus + self.gpus <= 0:

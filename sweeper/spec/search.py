@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
+
+from trainables.families.checks import Strict
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(Strict):
     """How the next trials are chosen and when enough is known.
 
     Attributes:
@@ -50,8 +52,6 @@ class SearchSettings:
     half_width: float = 1.4
     sampler: Literal["tpe", "gp"] = "tpe"
     seed: int = 0
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         """Check the domain of every field.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
 from sweeper.text import number
+from trainables.families.checks import Strict
 from trainables.shapes import PER_DECADE
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Strict):
     """Which model sizes may be trained.
 
     Attributes:
@@ -34,8 +35,6 @@ class Sizes:
     )
     per_decade: int = PER_DECADE
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     def __post_init__(self) -> None:
         for name in ("low", "high"):
             value = getattr(self, name)
@@ -50,7 +49,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Cluster(Strict):
     """Where the sweep runs; nothing else in a spec differs from laptop to cluster.
 
     Attributes:
@@ -86,8 +85,6 @@ class Cluster:
     max_trial_hours: float | None = None
     mps: bool = True
     price_per_hour: float | None = None
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         rules = tuple(self.resources)
@@ -128,7 +125,7 @@ HYPERPARAMETERS = ("learning_rate", "batch_tokens")
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Strict):
     """How hyperparameters are tuned before a sweep.
 
     Attributes:
@@ -149,8 +146,6 @@ class Tuning:
     sampler: Literal["tpe", "gp"] = "tpe"
     objectives: tuple[str, ...] = ()
     seed: int = 0
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 
@@ -29,6 +29,7 @@ from sweeper.text import write_whole
 from trainables.config import TrialConfig
 from trainables.data import Data, decisive
 from trainables.families import Model, Shape
+from trainables.families.checks import Strict
 from trainables.foreign.ladder import Rung
 from trainables.foreign.settings import Trainer
 from trainables.foreign.trial import ForeignTrial
@@ -52,7 +53,7 @@ SECTIONS: dict[str, type[Any]] = {
 
 
 @dataclass(frozen=True)
-class Spec:
+class Spec(Strict):
     """One sweep: which budgets, what to spend, which skills; everything else has a default.
 
     Attributes:
@@ -97,8 +98,6 @@ class Spec:
     mixes: Mapping[str, Mapping[str, float]] | str = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     study: Study = ""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name, kind in SECTIONS.items():

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
+
+
+class Strict:
+    """Base of a dataclass that is read from YAML or JSON: an unknown key is an error."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 def require(condition: bool, message: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
+
+from trainables.families.checks import Strict
 
 
 @dataclass(frozen=True)
-class Dimensions:
+class Dimensions(Strict):
     """A causal model ready to be built.
 
     Attributes:
@@ -27,8 +29,6 @@ class Dimensions:
         active_experts: how many of them it passes.
         extra: further fields of transformers' configuration.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     layers: int
     width: int

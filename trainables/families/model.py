@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from trainables.families.checks import did_you_mean, require
+from trainables.families.checks import Strict, did_you_mean, require
 from trainables.families.known import FAMILIES
 from trainables.families.template import check_fields, template
 
@@ -14,7 +14,7 @@ BUILT_IN = {"vocabulary": 256, "context": 60}
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Strict):
     """A family of models and the rules that turn a parameter count into a shape.
 
     Attributes:
@@ -44,8 +44,6 @@ class Model:
             ``{rope_theta: 500000}``, or the path of a Hugging Face config.json, which gives the
             family, its proportions where they are left out here, and those fields.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     family: str = "llama"
     vocabulary: int = 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+from trainables.families.checks import Strict
 from trainables.foreign.placeholders import require_known
 
 AGGREGATE = "validation"
@@ -17,7 +18,7 @@ PROGRESS_GROUPS = ("tokens", "step", "steps", "loss")
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(Strict):
     """A file that the trainer writes by itself and that holds its losses.
 
     Attributes:
@@ -31,11 +32,9 @@ class Log:
     file: str
     keys: dict[str, str] = field(default_factory=dict)
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
 
 @dataclass(frozen=True)
-class Trainer:
+class Trainer(Strict):
     """Any command or Python function as the trial (docs/trainers.md is the contract).
 
     Attributes:
@@ -67,8 +66,6 @@ class Trainer:
     keep: bool = False
     grace_s: float = 60.0
     workdir: str = ""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         for name in ("command", "evaluate"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from trainables.families.checks import require
+from trainables.families.checks import Strict, require
 from trainables.manifest import ShareOf
 from trainables.skills.benchmarks import LIMIT
 
@@ -24,7 +24,7 @@ def _is_codec(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(Strict):
     """Documents of one origin; give ``hub`` or ``files``.
 
     Attributes:
@@ -39,8 +39,6 @@ class Source:
         limit: most documents to take, spread evenly over a large source's files; None for all.
         encoding: of text files, CSV and JSON lines: a Python codec's name.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     hub: str | None = None
     config: str | None = None
@@ -71,7 +69,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class DocumentClass:
+class DocumentClass(Strict):
     """One class of documents.
 
     Attributes:
@@ -79,8 +77,6 @@ class DocumentClass:
         share: share of training, normalised over classes (of its tokens, unless the corpus's
             ``share_of`` says documents); None in all classes means what there is of each.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     sources: tuple[Source, ...]
     share: float | None = None
@@ -95,7 +91,7 @@ class DocumentClass:
 
 
 @dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(Strict):
     """The tokenizer: a ready one, or one to train.
 
     Attributes:
@@ -107,8 +103,6 @@ class Tokenizer:
         begin: the token before sequences and after documents; None for the tokenizer's own
             begin- or end-of-text token.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     source: str | None = None
     train: str | None = None
@@ -133,7 +127,7 @@ class Tokenizer:
 
 
 @dataclass(frozen=True)
-class SkillSource:
+class SkillSource(Strict):
     """Held-out examples to encode beside the shards, in lm-evaluation-harness's words.
 
     Attributes:
@@ -152,8 +146,6 @@ class SkillSource:
         skill_class: document class or family the skill belongs to (``class`` in YAML).
         limit: most examples to encode, a random sample; None for all.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     name: str
     path: str | None = None
@@ -183,7 +175,7 @@ class SkillSource:
 
 
 @dataclass(frozen=True)
-class Corpora:
+class Corpora(Strict):
     """What a corpus is prepared from.
 
     Attributes:
@@ -200,8 +192,6 @@ class Corpora:
             are looked for in the shards. 13 as in GPT-3 (Brown et al. 2020, appendix C), there
             of words.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     classes: dict[str, DocumentClass]
     tokenizer: Tokenizer
