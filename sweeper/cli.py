@@ -45,14 +45,10 @@ def main() -> None:
             raise
         _refuse(f"the output cannot be written: {error.strerror}")
     except ValueError as error:
-        if not _is_fitting_error(error):
+        errors = sys.modules.get("fitting.errors")  # one of its own was raised by it
+        if errors is None or not isinstance(error, errors.FittingError):
             raise
         _refuse(str(error))
-
-
-def _is_fitting_error(error: ValueError) -> bool:
-    errors = sys.modules.get("fitting.errors")
-    return errors is not None and isinstance(error, errors.FittingError)
 
 
 def _refuse(message: str) -> None:

@@ -73,19 +73,18 @@ def connected(
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False
     )
     if ray.is_initialized():
-        address = _url(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR))
-        yield f"http://{address}" if address else ""
+        yield _url(ray.init(ignore_reinit_error=True, logging_level=logging.ERROR))
         return
     if worker_groups:
         cluster = replace(cluster, dashboard=True)
-    address = _connect(cluster, name, files or own_temporary_directory())
+    dashboard = _connect(cluster, name, files or own_temporary_directory())
     try:
-        yield f"http://{address}" if address else ""
+        yield dashboard
     finally:
         ray.shutdown()
 
 
-def _connect(cluster: Cluster, name: str, files: Path) -> str | None:
+def _connect(cluster: Cluster, name: str, files: Path) -> str:
     import ray
 
     quiet = {
@@ -218,5 +217,6 @@ def _first(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _url(context: Any) -> str | None:
-    return getattr(context, "dashboard_url", None)
+def _url(context: Any) -> str:
+    address = getattr(context, "dashboard_url", None)
+    return f"http://{address}" if address else ""

@@ -53,8 +53,7 @@ def run(
     _check_trainer(sweep)
     with calm_output(), directory.driven():
         sweep = directory.claim(sweep)
-        ledger = Ledger(directory.ledger)
-        try:
+        with Ledger(directory.ledger) as ledger:
             search = policy(sweep, sweep.measured)
             driver = Driver(sweep, ledger, search)
             # Asked before Ray is started: a sweep that is complete needs none.
@@ -81,8 +80,6 @@ def run(
                     # Entered last: Ray takes SIGTERM for itself when it is started.
                     with shown, gauges, Interrupts(own_ray_ended) as interrupts:
                         _run(sweep, directory, ledger, driver, interrupts)
-        finally:
-            ledger.close()
         after()
 
 
@@ -122,8 +119,10 @@ def _run(
             callbacks=[Watch(searcher), *trackers],
             stop=Halt(searcher),
         )
-    except Exception as error:
-        raise searcher.error or _explained(error) from error
+    except Exception as error:  # of Tune itself: what was recorded is safe, whatever it was
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        ended = ClusterError(f"Ray Tune ended the sweep ({redact(last)}); {GO_ON}")
+        raise searcher.error or ended from error
     if searcher.error:
         raise searcher.error
     reason = driver.finished or Finished("interrupted", GO_ON)
@@ -136,9 +135,3 @@ def _run(
 def _close(ledger: Ledger, reason: Finished) -> None:
     ledger.event("driver-finished", f"{reason.reason}: {reason.detail}")
     ledger.set_meta("finished", json.dumps(asdict(reason)))
-
-
-def _explained(error: Exception) -> Exception:
-    """A failure of Tune itself, in words: what was recorded is safe, whatever it was."""
-    last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return ClusterError(f"Ray Tune ended the sweep ({redact(last)}); {GO_ON}")

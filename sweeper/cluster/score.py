@@ -47,8 +47,7 @@ def score(sweep: Spec, path: Path, *, say: Callable[[str], None]) -> Scored:
     directory, failed, done = Directory(path).require(), dict[str, str](), 0
     with directory.driven():
         sweep = directory.claim(sweep, unscored=True)
-        ledger = Ledger(directory.ledger)
-        try:
+        with Ledger(directory.ledger) as ledger:
             missing, allocations = unmeasured(sweep, ledger), ledger.allocations("finished")
             for trial, skills in counted(missing.items(), "trials", say=say):
                 config = replace(sweep.own_trial(allocations[trial]), skills=tuple(skills))
@@ -57,8 +56,6 @@ def score(sweep: Spec, path: Path, *, say: Callable[[str], None]) -> Scored:
                     done += 1
                 except Exception as error:  # of one trial: the others are scored
                     failed[trial] = reason_of(error)
-        finally:
-            ledger.close()
     return Scored(done, failed)
 
 

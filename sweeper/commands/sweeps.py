@@ -276,10 +276,9 @@ def _back_up(directory: Path, target: Path) -> None:
     from sweeper.record.directory import Directory
     from sweeper.record.ledger import Ledger
 
-    ledger = Ledger(Directory(directory).require().ledger, read_only=True)
-    ledger.backup(target)
-    print(f"{target}: {len(ledger.trials())} trials, integrity {ledger.check()}")
-    ledger.close()
+    with Ledger(Directory(directory).require().ledger, read_only=True) as ledger:
+        ledger.backup(target)
+        print(f"{target}: {len(ledger.trials())} trials, integrity {ledger.check()}")
 
 
 @app.command()

@@ -63,11 +63,8 @@ def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Spec, Directory, Led
     with ExitStack() as held:
         _hold(directory, held)
         spec = directory.claim(spec)
-        ledger = Ledger(directory.ledger)
-        try:
+        with Ledger(directory.ledger) as ledger:
             yield spec, directory, ledger
-        finally:
-            ledger.close()
 
 
 def _hold(directory: Directory, held: ExitStack) -> None:

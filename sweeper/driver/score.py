@@ -44,39 +44,26 @@ def score(
             "score.py, '--ckpt={directory}/ckpt', '--out={directory}/losses.json']"
         )
     directory = Directory(root).require()
-    with directory.driven():
-        ledger = Ledger(directory.ledger)
-        try:
-            return _score(spec, directory, ledger, skills, say)
-        finally:
-            ledger.close()
-
-
-def _score(
-    spec: Spec,
-    directory: Directory,
-    ledger: Ledger,
-    skills: Mapping[str, str],
-    say: Callable[[str], None],
-) -> int:
-    table = ledger.observations()
-    known = table.dropna(subset=["loss"]).groupby("trial_id")["skill"].agg(set).to_dict()
-    finished = ledger.allocations("finished")
-    kept = {t: a for t, a in finished.items() if (directory.trials / t).is_dir()}
-    if not kept:
-        raise SpecError(
-            f"{directory.trials}: no finished trial was kept; trainer.keep: true keeps them"
-        )
-    failures = 0
-    for trial, allocation in kept.items():
-        wanted = {name: kind for name, kind in skills.items() if name not in known.get(trial, ())}
-        if not wanted:
-            continue
-        record = evaluated(spec.foreign_trial(allocation), directory.trials / trial, wanted)
-        if record["status"] == "finished":
-            ledger.add(trial, record["losses"])
-        failures += record["status"] != "finished"
-        say(f"{trial}: {record['status']} {record['reason']}".rstrip())
+    with directory.driven(), Ledger(directory.ledger) as ledger:
+        table = ledger.observations()
+        known = table.dropna(subset=["loss"]).groupby("trial_id")["skill"].agg(set).to_dict()
+        finished = ledger.allocations("finished")
+        kept = {t: a for t, a in finished.items() if (directory.trials / t).is_dir()}
+        if not kept:
+            raise SpecError(
+                f"{directory.trials}: no finished trial was kept; trainer.keep: true keeps them"
+            )
+        failures = 0
+        for trial, allocation in kept.items():
+            had = known.get(trial, ())
+            wanted = {name: kind for name, kind in skills.items() if name not in had}
+            if not wanted:
+                continue
+            record = evaluated(spec.foreign_trial(allocation), directory.trials / trial, wanted)
+            if record["status"] == "finished":
+                ledger.add(trial, record["losses"])
+            failures += record["status"] != "finished"
+            say(f"{trial}: {record['status']} {record['reason']}".rstrip())
     return failures
 
 

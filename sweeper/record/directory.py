@@ -143,15 +143,13 @@ class Directory:
         manifests = None
         if manifest is not None and self.corpus.exists():
             manifests = json.loads(self.corpus.read_text(encoding="utf-8")), manifest
-        ledger = Ledger(self.ledger, read_only=True)
-        try:
-            return taken_over(
-                Spec.load(self.spec), sweep, ledger, manifests=manifests, unscored=unscored
-            )
-        except DirectoryError as error:
-            raise DirectoryError(f"{self.root}: {error}") from None
-        finally:
-            ledger.close()
+        with Ledger(self.ledger, read_only=True) as ledger:
+            try:
+                return taken_over(
+                    Spec.load(self.spec), sweep, ledger, manifests=manifests, unscored=unscored
+                )
+            except DirectoryError as error:
+                raise DirectoryError(f"{self.root}: {error}") from None
 
     def _check_ledger(self) -> None:
         """Refuse to start over where results lie whose ledger is gone."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -88,6 +88,12 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise DirectoryError(f"{path}: not a readable ledger ({error})") from error
         self._db.row_factory = sqlite3.Row
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""

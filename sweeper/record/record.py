@@ -106,15 +106,12 @@ class Record(Outcome):
 
     def __init__(self, root: str | Path) -> None:
         self.directory = Directory(root).require()
-        ledger = Ledger(self.directory.ledger, read_only=True)
-        try:
+        with Ledger(self.directory.ledger, read_only=True) as ledger:
             finished = ledger.meta("finished")
             self.by_hand = ledger.meta(RETURNED) is not None
             self.trials = ledger.trials()
             self.events = ledger.events()
             table = ledger.observations()
-        finally:
-            ledger.close()
         super().__init__(
             self._spec.load(self.directory.spec),
             table,

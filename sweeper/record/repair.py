@@ -65,16 +65,13 @@ def repair(root: str | Path) -> Repaired:
     with directory.driven():
         _put_aside(directory)
         spec = Spec.load(directory.spec)
-        ledger = Ledger(directory.ledger)
-        try:
+        with Ledger(directory.ledger) as ledger:
             ended = _ended(directory, ledger)
             resumed, lost = _resumed(directory, spec, ledger)
             found = Repaired(ended, resumed, tuple(lost))
             ledger.event("repaired", str(found))
             if spec.trainer is not None and not directory.ray.exists():  # by hand: no Ray was here
                 ledger.set_meta(RETURNED, "[]")
-        finally:
-            ledger.close()
     if not ended + resumed:
         directory.ledger.unlink()
         raise DirectoryError(
@@ -88,9 +85,8 @@ def _put_aside(directory: Directory) -> None:
     if not directory.ledger.exists():
         return
     try:
-        ledger = Ledger(directory.ledger, read_only=True)
-        sound, counts = ledger.check() == "ok", sum(ledger.counts().values())
-        ledger.close()
+        with Ledger(directory.ledger, read_only=True) as ledger:
+            sound, counts = ledger.check() == "ok", sum(ledger.counts().values())
     except DirectoryError:
         sound, counts = False, 0
     if sound:
