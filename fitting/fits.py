@@ -22,7 +22,7 @@ from fitting.compare.optima import Comparison, compare_optima, pool
 from fitting.errors import FitError, Status, did_you_mean
 from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.laws.skill_models import METHODS, Method, SkillModel
-from fitting.methods import fit_single, on_ladder
+from fitting.methods import fit_single
 from fitting.mixture.held_out import Score
 from fitting.mixture.skills import Examined, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, Table, prepare
@@ -180,8 +180,8 @@ class _LazyFits:
     def skill_fit(self, skill: str, method: Method) -> SkillFit:
         """One skill's values."""
         model = self.models(method)[skill]
-        budgets = [float(b) for b in sorted(self.seen.of_skill(skill)["budget"].unique())]
-        optima, law = on_ladder(model, budgets), model.law()
+        budgets = sorted(self.seen.of_skill(skill)["budget"].unique())
+        optima, law = tuple(model.at(float(flops)) for flops in budgets), model.law()
         if law.ok and (withheld := self.withheld(skill, method)):
             law = no_law(Status.NO_COMMON_LAW, withheld, method)
         return SkillFit(skill, method, model.status, model.reason, optima, law, self)

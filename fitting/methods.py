@@ -6,7 +6,6 @@ Legend: p = params, t = tokens, C = flops; losses in nats, logarithms natural.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,19 +109,10 @@ class SurfaceModel:
     """E + A p^-alpha + B t^-beta and nothing else (Approach 3)."""
 
     surface: Surface
-    found: tuple[Status, str]
+    reason: str
     convention: Convention
     budgets: int
-
-    @property
-    def status(self) -> Status:
-        """Of the curves, then of the surface."""
-        return self.found[0] if self.found[0] is not Status.OK else self.surface.status
-
-    @property
-    def reason(self) -> str:
-        """What the status rests on."""
-        return self.surface.reason or self.found[1]
+    status: Status = Status.OK  # else there is an `Unusable` in its place
 
     def at(self, flops: float) -> Optimum:
         """In closed form, by what the table counts for the size found."""
@@ -154,22 +144,15 @@ class SurfaceModel:
 
 
 def _surface_model(rows: pd.DataFrame, convention: Convention) -> SkillModel:
-    found = check_curves(rows)
-    if found[0] is not Status.OK:
-        return Unusable(*found, "surface")
+    status, said = check_curves(rows)
+    if status is not Status.OK:
+        return Unusable(status, said, "surface")
     surface = fit_surface(*(rows[name].to_numpy(float) for name in ("params", "tokens", "loss")))
-    found = found if surface.ok else (surface.status, surface.reason)
-    if surface.ok:
-        optimum = np.log(
-            surface.law(per_param_token=convention.factor)(rows["budget"].to_numpy(float))
-        )
-        bracket = check_bracket(np.log(rows["params"].to_numpy(float)) - optimum)
-        found = found if bracket[0] is Status.OK else bracket
-    if found[0] is not Status.OK:
-        return Unusable(*found, "surface")
-    return SurfaceModel(surface, found, convention, rows["budget"].nunique())
-
-
-def on_ladder(model: SkillModel, budgets: Sequence[float]) -> tuple[Optimum, ...]:
-    """One optimum per budget."""
-    return tuple(model.at(budget) for budget in budgets)
+    if not surface.ok:
+        return Unusable(surface.status, surface.reason, "surface")
+    law = surface.law(per_param_token=convention.factor)
+    optimum = np.log(law(rows["budget"].to_numpy(float)))
+    status, outside = check_bracket(np.log(rows["params"].to_numpy(float)) - optimum)
+    if status is not Status.OK:
+        return Unusable(status, outside, "surface")
+    return SurfaceModel(surface, surface.reason or said, convention, rows["budget"].nunique())

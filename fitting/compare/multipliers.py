@@ -147,7 +147,9 @@ def compare_trials(
             answer = reads.setdefault((v, budget), fresh).answer(s)
             beyond = max(1.0, budget / (cover.top * (1 + BUDGET_TOLERANCE)))
             held_out = told.get((v, s))
-            doubt = cover.doubt or (_fails(held_out) if beyond > 1 else "")
+            doubt = cover.doubt
+            if not doubt and beyond > 1 and held_out is not None and not held_out.held:
+                doubt = f"its own check fails: {held_out}"
             verdict = "undecided" if i == 0 else ""
             rows.append(
                 replace(answer, verdict=verdict, reason=doubt, beyond=beyond, held_out=held_out)
@@ -330,12 +332,6 @@ def _held_out(
 def _round(log_flops: float) -> float:
     """A budget as people write it: four digits."""
     return float(f"{math.exp(log_flops):.4g}")
-
-
-def _fails(held_out: HeldOut | None) -> str:
-    if held_out is None or held_out.held:
-        return ""
-    return f"its own check fails: {held_out}"
 
 
 def _convention_notes(seen: Mapping[str, Observations]) -> list[str]:

@@ -185,9 +185,9 @@ def _simultaneous(drawn: CurveDraws | None) -> tuple[float, float]:
     """90 % interval of the greatest difference, valid for all differences together."""
     if drawn is None:
         return (math.nan, math.nan)
-    count = drawn.skills
-    point = drawn.point
-    drawn_all = np.stack([drawn.vertices(w) for w in np.eye(count)], axis=1)
+    _, slope, curvature = drawn.coefficients
+    point = drawn.centre - slope / (2 * curvature)
+    drawn_all = np.stack([drawn.vertices(w) for w in np.eye(len(point))], axis=1)
     difference = point[:, None] - point[None, :]
     error = drawn_all[:, :, None] - drawn_all[:, None, :] - difference
     finite = np.isfinite(error).all(axis=(1, 2))

@@ -83,16 +83,6 @@ class CurveDraws:
     coefficients: FloatArray
     draws: FloatArray
 
-    @property
-    def skills(self) -> int:
-        """Number of skills."""
-        return int(self.coefficients.shape[1])
-
-    @property
-    def point(self) -> FloatArray:
-        """ln p* of each skill as fitted, shape (skills,)."""
-        return np.asarray(self.centre - self.coefficients[1] / (2 * self.coefficients[2]))
-
     def vertices(self, weights: FloatArray) -> FloatArray:
         """ln p* of the weighted loss in every draw, (m,); NaN where it is concave."""
         mixed = self.draws @ weights

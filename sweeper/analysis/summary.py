@@ -9,7 +9,7 @@ from sweeper.analysis.conclusions import exponent_interval, status_word
 from sweeper.text import between, grid, number, si
 
 if TYPE_CHECKING:
-    from fitting import Fits, Optimum, PowerLaw, SkillFit
+    from fitting import Fits, PowerLaw, SkillFit
 
 METHODS = {
     "guarded": "an average of models, weighted by how well each explains the data",
@@ -34,15 +34,8 @@ def _best(fit: SkillFit) -> tuple[str, str]:
     best = fit.optima[-1] if fit.optima else None
     if best is None or not math.isfinite(best.params):
         return f"none: {status_word(best.status if best else fit.status)}", ""
-    return f"{si(best.params)} {_span(best)}{_doubt(best)}", si(best.tokens)
-
-
-def _span(best: Optimum) -> str:
-    return f"[{between(best.interval, word='to')}]"
-
-
-def _doubt(best: Optimum) -> str:
-    return "" if best.ok else f" ({status_word(best.status)})"
+    doubt = "" if best.ok else f" ({status_word(best.status)})"
+    return f"{si(best.params)} [{between(best.interval, word='to')}]{doubt}", si(best.tokens)
 
 
 def _law(law: PowerLaw) -> str:

@@ -195,9 +195,10 @@ def _serving(one: Values, unit: str) -> str:
         return _refusal(one)
     low, high = one["interval"]
     known = f"90 %: {si(low)} to {si(high)}" if high < float("inf") else "no interval"
+    of = "FLOPs" if one["unit"] == "flops" else "of money"
     reach = (
         f"{si(one['params'])} params ({known}) on {si(one['tokens'])} tokens reach "
-        f"{one['loss']:.4g} {unit} for {number(one['cost'])} {_unit(one)}"
+        f"{one['loss']:.4g} {unit} for {number(one['cost'])} {of}"
     )
     if not one["demand_tokens"]:
         return f"{reach} ({_reaching(one)}){_beyond(one)}"
@@ -216,10 +217,6 @@ def _reaching(one: Values) -> str:
     if high == math.inf:
         return f"90 %: {number(low)} or more"
     return f"90 %: {number(low)} to {number(high)}" if low else f"90 %: up to {number(high)}"
-
-
-def _unit(one: Values) -> str:
-    return "FLOPs" if one["unit"] == "flops" else "of money"
 
 
 def _sampling(name: str, both: Values) -> Iterator[str]:

@@ -171,10 +171,10 @@ def choose(
             "tokenizer.vocabulary to the corpus, train.batch_tokens or model.context, whichever "
             "keeps sizes or steps large"
         )
-    shown = plan(found, measured=measured, devices=max(1, _devices(found)))
+    shown = plan(found, measured=measured, devices=max(1, devices_at_hand(found.cluster)))
     seconds = 3600 * shown.wall_hours
     if simulate:
-        shown = plan(found, measured=measured, simulate=True, devices=_devices(found))
+        shown = plan(found, measured=measured, simulate=True)
     return Chosen(found, shown, seconds, (*make.notes(found), *_busy(found, measured)))
 
 
@@ -295,9 +295,10 @@ class _Maker:
 
     def seconds(self, spec: Spec, measured: pd.DataFrame | None) -> float:
         """What a sweep takes of what is limited."""
-        shown = plan(spec, measured=measured, devices=max(1, _devices(spec)))
+        devices = max(1, devices_at_hand(spec.cluster))
+        shown = plan(spec, measured=measured, devices=devices)
         if not self._clock:
-            return 3600 * shown.device_hours + around_s(spec) * max(1, _devices(spec))
+            return 3600 * shown.device_hours + around_s(spec) * devices
         return 3600 * shown.wall_hours
 
     def notes(self, spec: Spec) -> list[str]:
@@ -319,10 +320,6 @@ class _Maker:
                 f"{MOST_TIMES:g} times as many"
             )
         return said
-
-
-def _devices(spec: Spec) -> int:
-    return devices_at_hand(spec.cluster)
 
 
 def repeated(spec: Spec) -> bool:

@@ -79,7 +79,8 @@ def recipe_lines(spec: Spec) -> tuple[Line, ...]:
     lines = [_ladder(spec), _data(spec)]
     if spec.trainer is not None or spec.data.source == "simulated":
         return tuple(lines)
-    ends = [_guessed(spec, flops) for flops in (spec.budgets[0], spec.budgets[-1])]
+    guesses = (allocations(spec, flops)[1] for flops in (spec.budgets[0], spec.budgets[-1]))
+    ends = [spec.own_trial(allocation) for allocation in guesses]
     parts = (_model(spec, ends[-1]), _context(spec), _batch(spec, ends), _rate(spec, ends))
     return (*lines, *parts, _steps(spec, ends), _ratio(spec))
 
@@ -90,11 +91,6 @@ def shown(lines: tuple[Line, ...]) -> Iterator[str]:
         yield named(line.name, line.value)
         if line.doubt:
             yield fitted(f"{'':10}! {line.doubt}", most=100)
-
-
-def _guessed(spec: Spec, flops: float) -> TrialConfig:
-    """The trial at a budget's guessed optimum."""
-    return spec.own_trial(allocations(spec, flops)[1])
 
 
 def allocations(spec: Spec, flops: float) -> tuple[Allocation, Allocation, Allocation]:

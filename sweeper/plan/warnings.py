@@ -70,7 +70,7 @@ def _variants(sweep: Spec) -> Iterator[str]:
             "variants.NAME.train.law"
         )
     for name in names:
-        ratio = _exact_share(sweep.alone[name]) / _exact_share(sweep)
+        ratio = _exact_share(sweep.alone[name])[0] / _exact_share(sweep)[0]
         if sweep.flops == "6p" and sweep.trainer is None and not 1 / OFF < ratio < OFF:
             yield (
                 f"variant {name} computes {ratio:.2g} times the reference's exact FLOPs at equal "
@@ -84,13 +84,12 @@ def _variants(sweep: Spec) -> Iterator[str]:
         )
 
 
-def _exact_share(sweep: Spec) -> float:
-    """Exact FLOPs over 6 p t at the guessed optimum of the largest budget."""
+def _exact_share(sweep: Spec) -> tuple[float, int]:
+    """Exact FLOPs over 6 p t of the largest optimum guessed, and its params."""
+    params = sweep.space.params[sweep.space.nearest(sweep.search.guess(sweep.budgets[-1]))]
     if sweep.trainer is not None:
-        return 1.0
-    guess = sweep.space.nearest(sweep.search.guess(sweep.budgets[-1]))
-    params = sweep.space.params[guess]
-    return sweep.shapes[params].flops_per_token("exact") / (6 * params)
+        return 1.0, params
+    return sweep.shapes[params].flops_per_token("exact") / (6 * params), params
 
 
 def _trainer(sweep: Spec) -> Iterator[str]:
@@ -196,14 +195,10 @@ def _costly_scoring(sweep: Spec) -> Iterator[str]:
 
 def _uncounted(sweep: Spec) -> Iterator[str]:
     """Warn where 6 p t leaves out much of what a trial computes."""
-    if sweep.trainer is not None:
-        return
-    guess = sweep.space.nearest(sweep.search.guess(sweep.budgets[-1]))
-    shape = sweep.shapes[sweep.space.params[guess]]
-    ratio = shape.flops_per_token("exact") / shape.flops_per_token("6p")
+    ratio, params = _exact_share(sweep)
     if sweep.flops == "6p" and ratio > UNCOUNTED:
         yield (
-            f"a {shape.family} of {si(sweep.space.params[guess])} params computes {ratio:.2g} "
+            f"a {sweep.model.family} of {si(params)} params computes {ratio:.2g} "
             "times 6 p t (attention over the context, scans, blocks that share weights); "
             "flops: exact makes the budget count it"
         )

@@ -187,26 +187,20 @@ def place(
     """
     if rules:
         _check(shapes, train, device, rules)
-    made = rules or by_size(shapes, train, device, gpus=gpus, limit=limit)
-    return Placement(made, device, train, shapes)
+    elif device.is_gpu:
+        rules = _by_size(shapes, train, device, gpus or MOST_GPUS, limit)
+    return Placement(rules or (Resources(),), device, train, shapes)
 
 
-def by_size(
-    shapes: Mapping[int, Shape],
-    train: Train,
-    device: Device,
-    *,
-    gpus: int | None = None,
-    limit: Limit | None = None,
+def _by_size(
+    shapes: Mapping[int, Shape], train: Train, device: Device, most: int, limit: Limit | None
 ) -> tuple[Resources, ...]:
-    """The rules for a sweep that gives none: one process on the CPU, or by memory; see `place`."""
-    if not device.is_gpu:
-        return (Resources(),)
+    """The rules that memory asks for."""
     rules: list[Resources] = []
     for params, shape in sorted(shapes.items()):
-        rule = _rule(params, shape, train, device, gpus or MOST_GPUS)
+        rule = _rule(params, shape, train, device, most)
         if limit is not None:
-            rule = _sped_up(rule, shape, train, device, gpus or MOST_GPUS, limit)
+            rule = _sped_up(rule, shape, train, device, most, limit)
         if not rules:
             rules.append(replace(rule, from_params=0.0))
         elif rule.devices > rules[-1].devices:  # larger models never get less

@@ -107,17 +107,14 @@ def contamination_of(
         sets[f"validation/{name}"] = [p[p != begin] for p in pieces if (p != begin).any()]
     for name, entry in manifest["skills"].items():
         encoded = Encoded.load(root / entry["file"])
-        sets[name] = [_target(encoded, i, n) for i in _firsts(encoded)]
+        # Of each example's answers the first.
+        firsts = np.flatnonzero(np.diff(encoded.example, prepend=-1)).tolist()
+        sets[name] = [_target(encoded, i, n) for i in firsts]
     shards = [
         root / shard["file"] for entry in manifest["classes"].values() for shard in entry["shards"]
     ]
     found = contamination.check(sets, shards, n=n, dtype=dtype, work=root / WORK, pool=pool)
     return {"ngram": n, "sets": found}
-
-
-def _firsts(encoded: Encoded) -> list[int]:
-    """The sequence of each example's first answer."""
-    return np.flatnonzero(np.diff(encoded.example, prepend=-1)).tolist()
 
 
 def _target(encoded: Encoded, sequence: int, n: int) -> np.ndarray[Any, Any]:

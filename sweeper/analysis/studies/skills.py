@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fitting import Fits, compare_skills, compose, fit_skills, prepare
+from fitting.compare.verdict import holm
 from fitting.errors import FittingError
 from fitting.values import Z90
 from sweeper.analysis.studies.source import Source, Study, records, require_measured
@@ -152,8 +152,8 @@ def _claims(ratios: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFr
     for method in ("guarded", "parabola"):
         own = [_claim(pooled, *pair, method) for pair in pairs]
         tested = [row for row in own if row["claimed"] and math.isfinite(row["held_out_p"])]
-        for row, corrected in zip(tested, _holm([r["held_out_p"] for r in tested]), strict=True):
-            row["corrected_p"] = corrected
+        for row, corrected in zip(tested, holm([r["held_out_p"] for r in tested]), strict=True):
+            row["corrected_p"] = float(corrected)
             row["verdict"] = "confirmed" if corrected < LEVEL else "not confirmed"
         rows += own
     return pd.DataFrame(rows)
@@ -177,13 +177,6 @@ def _claim(pooled: pd.DataFrame, one: str, other: str, method: str) -> dict[str,
         "corrected_p": math.nan,
         "verdict": "no held-out skill" if claimed else "no claim",
     }  # fmt: skip
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: holds the chance of any false confirmation."""
-    ordered = pd.Series(p_values, dtype=float).sort_values()
-    steps = ordered * np.arange(len(ordered), 0, -1)
-    return [float(p) for p in steps.cummax().clip(upper=1.0).sort_index()]
 
 
 def _sentence(row: Mapping[str, Any]) -> str:

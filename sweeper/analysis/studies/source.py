@@ -156,12 +156,9 @@ def read(
     raw = load(str(runs)).frame
     asked = parse_columns(columns) if columns else None
     table = read_runs(raw, asked, where=where or "").table
-    return of_table(table.join(_extras(raw)), _read_mixes(mixes) if mixes else {})
-
-
-def _extras(raw: pd.DataFrame) -> pd.DataFrame:
-    """What a study reads of a table beside its runs: shares of mixes, classes of skills."""
-    return raw[[c for c in raw.columns if str(c).startswith("share_") or c == "class"]]
+    # Beside the runs themselves a study reads shares of mixes and classes of skills.
+    extras = [c for c in raw.columns if str(c).startswith("share_") or c == "class"]
+    return of_table(table.join(raw[extras]), _read_mixes(mixes) if mixes else {})
 
 
 def _read_mixes(path: Path) -> dict[str, dict[str, float]]:

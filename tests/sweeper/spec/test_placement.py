@@ -12,7 +12,7 @@ import pytest
 
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.spec.devices import DEVICES, local
-from sweeper.spec.placement import by_size, fitted, need
+from sweeper.spec.placement import fitted, need, place
 from trainables.families import Model, Shape
 from trainables.shapes import solve
 from trainables.training import Train
@@ -43,7 +43,7 @@ def test_larger_models_hold_more_and_every_model_fits(
     device: str, shapes: dict[int, Shape]
 ) -> None:
     gpu = DEVICES[device]
-    rules = by_size(shapes, TRAIN, gpu)
+    rules = place(shapes, TRAIN, gpu).rules
     held = [rule.devices for rule in rules]
     assert held == sorted(set(held))
     assert held[0] < 1 < held[-1]
@@ -53,12 +53,13 @@ def test_larger_models_hold_more_and_every_model_fits(
 
 
 def test_a_larger_device_needs_no_more_of_them(shapes: dict[int, Shape]) -> None:
-    most = [by_size(shapes, TRAIN, DEVICES[name])[-1].devices for name in ("l4", "a100", "b200")]
+    rules = [place(shapes, TRAIN, DEVICES[name]).rules for name in ("l4", "a100", "b200")]
+    most = [found[-1].devices for found in rules]
     assert most == sorted(most, reverse=True)
 
 
 def test_without_a_gpu_a_trial_holds_a_core(shapes: dict[int, Shape]) -> None:
-    assert by_size(shapes, TRAIN, DEVICES["cpu-core"]) == (Resources(),)
+    assert place(shapes, TRAIN, DEVICES["cpu-core"]).rules == (Resources(),)
 
 
 def test_training_is_made_leaner_only_where_it_must(shapes: dict[int, Shape]) -> None:

@@ -161,10 +161,6 @@ def test_nothing_is_claimed_of_equal_skills():
     assert not (found.claims["verdict"] == "confirmed").any()
 
 
-def test_holm_is_no_smaller_than_the_p_values_and_no_larger_than_bonferroni():
-    assert skills._holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-
-
 def test_halves_can_be_named_and_must_not_overlap(runs):
     read = source.of_table(runs, {})
     found = skills.study(read, hypothesis=["knowledge", "code-1"], held_out=["code-2"])
