@@ -63,23 +63,20 @@ def least_squares(
     return LinearFit(coefficients, r_inverse @ r_inverse.T, squares, len(y) - design.shape[1])
 
 
-def scattered_fit(
-    design: FloatArray, y: FloatArray, se: FloatArray, *, scatter: float | None = None
-) -> tuple[LinearFit, float]:
+def scattered_fit(design: FloatArray, y: FloatArray, se: FloatArray) -> tuple[LinearFit, float]:
     """Least squares with weights 1 / (se^2 + scatter^2); also the scatter.
 
-    Where none is given, it makes the weighted sum of squared residuals equal to its expectation
-    (Paule and Mandel 1982).
+    The scatter makes the weighted sum of squared residuals equal to its expectation (Paule and
+    Mandel 1982).
     """
 
     def fit(variance: float) -> LinearFit:
         return least_squares(design, y, 1 / np.maximum(se**2 + variance, 1e-300))
 
     dof = len(y) - design.shape[1]
-    if scatter is None:
-        # No residuals are larger than those of the mean.
-        most = len(y) / dof * float(np.var(y)) + 1e-12 if dof > 0 else 0.0
-        scatter = math.sqrt(falling_root(lambda v: fit(v).squares - dof, 0.0, most))
+    # No residuals are larger than those of the mean.
+    most = len(y) / dof * float(np.var(y)) + 1e-12 if dof > 0 else 0.0
+    scatter = math.sqrt(falling_root(lambda v: fit(v).squares - dof, 0.0, most))
     return fit(scatter**2), scatter
 
 

@@ -151,12 +151,12 @@ class Data:
     @property
     def mix(self) -> dict[str, float]:
         """Share of training documents per class, after multipliers; sums to 1."""
-        return _normalised(self._in_documents(self._weights()))
+        return _normalised(self._counted(self._weights(), "documents"))
 
     @property
     def token_mix(self) -> dict[str, float]:
         """Share of training tokens per class, after multipliers; sums to 1."""
-        return _normalised(self._in_tokens(self._weights()))
+        return _normalised(self._counted(self._weights(), "tokens"))
 
     @property
     def reference_mix(self) -> dict[str, float]:
@@ -164,16 +164,11 @@ class Data:
 
         The aggregate of a mix ablation thus stays comparable between its arms.
         """
-        return _normalised(
-            self._in_tokens({name: self.shares.get(name, 0.0) for name in self.classes})
-        )
+        weights = {name: self.shares.get(name, 0.0) for name in self.classes}
+        return _normalised(self._counted(weights, "tokens"))
 
-    def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights as weights of tokens; built-in documents are of one length."""
-        return weights
-
-    def _in_documents(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights as weights of documents."""
+    def _counted(self, weights: dict[str, float], unit: ShareOf) -> dict[str, float]:
+        """Weights as weights of tokens or documents; built-in documents are of one length."""
         return weights
 
     def epochs(self, tokens: float) -> dict[str, float]:
@@ -271,17 +266,13 @@ class Prepared(Data):
     @property
     def _default_shares(self) -> dict[str, float]:
         shares = {name: entry.share for name, entry in self.packed.classes.items()}
-        return self._counted(shares, self.packed.share_of, self.share_of)
+        return self._converted(shares, self.packed.share_of, self.share_of)
 
-    def _in_tokens(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights as weights of tokens."""
-        return self._counted(weights, self.share_of, "tokens")
+    def _counted(self, weights: dict[str, float], unit: ShareOf) -> dict[str, float]:
+        """Weights, in what the shares count, as weights of tokens or documents."""
+        return self._converted(weights, self.share_of, unit)
 
-    def _in_documents(self, weights: dict[str, float]) -> dict[str, float]:
-        """Weights as weights of documents."""
-        return self._counted(weights, self.share_of, "documents")
-
-    def _counted(
+    def _converted(
         self, weights: dict[str, float], have: ShareOf | None, want: ShareOf | None
     ) -> dict[str, float]:
         """Weights of documents as those of tokens or the reverse, by documents' mean length."""

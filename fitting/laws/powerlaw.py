@@ -107,25 +107,20 @@ def fit_power_law(
     params: npt.ArrayLike,
     *,
     se: npt.ArrayLike | None = None,
-    scatter: float | None = None,
-    quantity: str = "params",
     method: str = "",
     throw: bool = False,
 ) -> PowerLaw:
     """Fit a straight line to ln params on ln flops.
 
     Without ``se`` every optimum counts the same and the noise is estimated from the residuals.
-    With ``se`` the weights are 1 / (se^2 + scatter^2): optima scatter round their law by more
-    than their own errors (digitised optima of arXiv 2503.10061 do), and weights of 1 / se^2
-    alone would let one budget decide.
+    With ``se`` the weights are 1 / (se^2 + scatter^2), the scatter estimated (Paule and Mandel
+    1982): optima scatter round their law by more than their own errors (digitised optima of arXiv
+    2503.10061 do), and weights of 1 / se^2 alone would let one budget decide.
 
     Args:
         flops: budgets, shape (n,).
         params: optima, shape (n,); rows that are NaN are left out and counted.
         se: standard errors of ln params, shape (n,).
-        scatter: standard deviation of ln params round the law beyond ``se``; estimated
-            (Paule and Mandel 1982) if None and ``se`` is given.
-        quantity: "params" or "tokens", what the second argument holds.
         method: recorded with the law.
         throw: raise `FitError` where the law is not identified.
 
@@ -136,14 +131,14 @@ def fit_power_law(
     ln_c, ln_p, errors, note = _checked(flops, params, se)
     if len(ln_c) < 2 or np.ptp(ln_c) < 1e-6:
         reason = f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more. {note}"
-        return no_law(Status.NOT_IDENTIFIED, reason.strip(), method, quantity).required(throw)
+        return no_law(Status.NOT_IDENTIFIED, reason.strip(), method).required(throw)
     centre = float(ln_c.mean())
-    line, covariance, spread, dof = _line(ln_c - centre, ln_p, errors, scatter)
+    line, covariance, spread, dof = _line(ln_c - centre, ln_p, errors)
     shift = np.array([[1.0, -centre], [0.0, 1.0]])  # from the centred intercept to ln a
     ln_a, b = shift @ line
     if abs(ln_a) > 690:
         reason = f"The budgets lie too close to each other: exponent {b:.3g}."
-        return no_law(Status.NOT_IDENTIFIED, reason, method, quantity).required(throw)
+        return no_law(Status.NOT_IDENTIFIED, reason, method).required(throw)
     return PowerLaw(
         coefficient=math.exp(ln_a),
         exponent=float(b),
@@ -151,18 +146,14 @@ def fit_power_law(
         dof=dof,
         scatter=spread,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
-        quantity=quantity,
         reason=note,
         method=method,
     )
 
 
-def no_law(status: Status, reason: str, method: str, quantity: str = "params") -> PowerLaw:
+def no_law(status: Status, reason: str, method: str) -> PowerLaw:
     """A law without numbers."""
-    nan = math.nan
-    return PowerLaw(
-        nan, nan, dof=0.0, quantity=quantity, status=status, reason=reason, method=method
-    )
+    return PowerLaw(math.nan, math.nan, dof=0.0, status=status, reason=reason, method=method)
 
 
 def _checked(
@@ -180,14 +171,14 @@ def _checked(
 
 
 def _line(
-    x: FloatArray, y: FloatArray, se: FloatArray | None, scatter: float | None
+    x: FloatArray, y: FloatArray, se: FloatArray | None
 ) -> tuple[FloatArray, FloatArray, float, float]:
     """Line, covariance, scatter round it, degrees of freedom of the covariance."""
     design = np.stack([np.ones_like(x), x], axis=1)
     if se is None:
         fit = least_squares(design, y)
         return fit.coefficients, fit.covariance, math.sqrt(fit.variance), float(fit.dof)
-    fit, found = scattered_fit(design, y, se, scatter=scatter)
+    fit, scatter = scattered_fit(design, y, se)
     # Student's t always: scatter estimated as none may still be there (Hartung and Knapp 2001).
-    dof = float(fit.dof) if fit.dof > 0 and scatter is None else math.inf
-    return fit.coefficients, fit.inverse, found, dof
+    dof = float(fit.dof) if fit.dof > 0 else math.inf
+    return fit.coefficients, fit.inverse, scatter, dof

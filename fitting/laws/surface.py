@@ -50,7 +50,6 @@ class Surface(Result):
         alpha: exponent of params.
         beta: exponent of tokens.
         objective: sum of log-Huber values, or of squared residuals, at the minimum.
-        at_bound: names of constants that ended at a bound, so that the data do not fix them.
         covariance: of (ln E, ln A', alpha, ln B', beta), (5, 5), where A' and B' belong to
             ``centre``; from the sandwich formula, NaN at a bound.
         centre: mean ln params and mean ln tokens of the data.
@@ -66,7 +65,6 @@ class Surface(Result):
     alpha: float
     beta: float
     objective: float = math.nan
-    at_bound: tuple[str, ...] = ()
     covariance: tuple[tuple[float, ...], ...] = ((math.nan,) * 5,) * 5
     centre: tuple[float, float] = (0.0, 0.0)
     flops_range: tuple[float, float] = (math.nan, math.nan)
@@ -241,7 +239,6 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
         alpha=float(alpha),
         beta=float(beta),
         objective=float(value),
-        at_bound=at_bound,
         covariance=as_tuples(covariance),
         centre=points.centre,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),

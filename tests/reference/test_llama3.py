@@ -25,7 +25,7 @@ def optima() -> list[Optimum]:
 
 
 def test_tokens_law_by_parabolas(optima: list[Optimum]) -> None:
-    law = fit_power_law([o.flops for o in optima], [o.tokens for o in optima], quantity="tokens")
+    law = fit_power_law([o.flops for o in optima], [o.tokens for o in optima])
     assert law.exponent == pytest.approx(0.537, abs=0.001)
     assert law.coefficient == pytest.approx(0.299, abs=0.001)
     assert float(law(FLAGSHIP)) == pytest.approx(16.1e12, rel=0.005)
