@@ -19,6 +19,7 @@ from sweeper.commands import (  # noqa: F401
 )
 from sweeper.commands.console import app
 from sweeper.driver.output import calm_output, forget_output
+from sweeper.errors import IsoskillError
 
 LONGEST = 1000
 """Characters of a line of a message that are printed: enough for any that a person wrote."""
@@ -29,8 +30,6 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 def main() -> None:
     """Run the command line; mistakes end with one message and exit code 2, no traceback."""
-    from sweeper.errors import IsoskillError
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of a terminal that knows no such character

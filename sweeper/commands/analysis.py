@@ -29,6 +29,8 @@ from sweeper.commands.console import (
     show,
     written,
 )
+from sweeper.errors import SpecError
+from sweeper.text import number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +239,6 @@ def _remarks(fits: Fits) -> list[str]:
 def _doubtful(fits: Fits) -> list[str]:
     """Budgets whose optimum is no plain answer, by status, with the reason of the largest."""
     from sweeper.analysis.conclusions import status_word
-    from sweeper.text import number
 
     doubtful = {
         skill: [at for at in fit.optima if not at.ok and math.isfinite(at.params)]
@@ -266,7 +267,6 @@ def _json(values: dict[str, Any]) -> str:
 def _questions(runs: Runs, file: Path | None) -> pd.DataFrame:
     """Results per question: a file's, or those the sweep kept."""
     from fitting import read_table
-    from sweeper.errors import SpecError
 
     if file is not None:
         return read_table(file)
@@ -282,8 +282,6 @@ def _spec_of_run(
     runs: str, opened: Runs, spec: Path | None, set_: list[str] | None, ask: Ask
 ) -> Spec:
     """The spec that says how the run to start is trained."""
-    from sweeper.errors import SpecError
-
     if spec is None and opened.results is None:
         raise SpecError(
             f"--config: {runs} is a table, which says neither family nor data nor training: write "

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sweeper.errors import SpecError
+
 if TYPE_CHECKING:
     from fitting.decisions.serving import Demand, Prices
     from sweeper.analysis.hardware import Hardware
@@ -21,7 +23,6 @@ def hardware(
 ) -> Hardware | None:
     """The devices that were asked about; with a budget, the days it takes them."""
     from sweeper.analysis.hardware import Hardware
-    from sweeper.errors import SpecError
 
     if gpus is None:
         given = {"--device": device, "--days": days, "--mfu": mfu, "--price-per-hour": price}
@@ -44,8 +45,6 @@ def together(given: Mapping[str, object], needed: Mapping[str, object]) -> None:
     Raises:
         SpecError: names both.
     """
-    from sweeper.errors import SpecError
-
     for option, value in given.items():
         if value and not any(needed.values()):
             raise SpecError(f"{option} goes with {' or '.join(needed)}: give that, too")
@@ -55,8 +54,6 @@ def allocation(
     params: float | None, tokens: float | None, flops: float | None
 ) -> tuple[float | None, float | None] | None:
     """The size and tokens whose loss is asked; one of them may follow from the budget."""
-    from sweeper.errors import SpecError
-
     if params is None and tokens is None:
         return None
     if flops is None and (params is None or tokens is None):
@@ -67,8 +64,6 @@ def allocation(
 
 def nothing_asked() -> Exception:
     """The refusal of a question without one."""
-    from sweeper.errors import SpecError
-
     return SpecError(
         "predict: what is asked? A budget (--flops 1e21), devices (--gpus 8 --device h100 --days "
         "14), an allocation (--params 7B --tokens 2T), or a loss to reach (--target-loss 2.5)"
@@ -77,8 +72,6 @@ def nothing_asked() -> Exception:
 
 def pair(text: str | None) -> tuple[str, str] | None:
     """Two skills of a front."""
-    from sweeper.errors import SpecError
-
     if text is None:
         return None
     first, separator, second = text.partition(",")
@@ -90,7 +83,6 @@ def pair(text: str | None) -> tuple[str, str] | None:
 def demand(tokens: float | None, generated: float) -> Demand | None:
     """Tokens to serve, read and generated."""
     from fitting.decisions.serving import Demand
-    from sweeper.errors import SpecError
 
     if tokens is None and generated == 0:
         return None
@@ -106,7 +98,6 @@ def demand(tokens: float | None, generated: float) -> Demand | None:
 def prices(text: str | None) -> Prices | None:
     """Prices from up to three of DEVICE:PER_HOUR:MFU; prompts as training, generation as those."""
     from fitting.decisions.serving import Machine, Prices
-    from sweeper.errors import SpecError
     from sweeper.spec.devices import device_of
 
     if text is None:
@@ -128,8 +119,6 @@ def prices(text: str | None) -> Prices | None:
 
 def weights(text: str, option: str = "--weights") -> dict[str, float]:
     """Read ``code=2,knowledge=1``, as an option or argument of this name has it."""
-    from sweeper.errors import SpecError
-
     weights: dict[str, float] = {}
     for item in text.split(","):
         name, _, value = item.rpartition("=")

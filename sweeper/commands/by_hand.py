@@ -27,6 +27,8 @@ from sweeper.commands.console import (
     quantity,
     show,
 )
+from sweeper.errors import SpecError
+from sweeper.text import grid, number, si, within
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,8 +152,6 @@ def _one_experiment(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _budgets(text: str | None) -> list[float]:
-    from sweeper.errors import SpecError
-
     values = amounts("--budgets", text)
     if any(not 0 < value < math.inf for value in values):
         raise SpecError(f"--budgets {text!r}: write FLOPs above 0, such as 1e18,3e18")
@@ -184,7 +184,6 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 def _lines(found: list[Suggestion]) -> list[str]:
     from fitting.errors import Status
     from sweeper.analysis.conclusions import status_word
-    from sweeper.text import grid, number, si, within
 
     rows = []
     for each in found:
@@ -252,8 +251,6 @@ def tell(
     correct: bool = opt("--correct", "Replace what was told of it before.", False),
 ) -> None:
     """Record what became of a trial that was asked for."""
-    from sweeper.errors import SpecError
-
     sweep = open_results(directory).sweep
     given = _losses(losses) if losses else None
     if failed and given:
@@ -265,8 +262,6 @@ def tell(
 
 
 def _losses(items: list[str]) -> dict[str, float]:
-    from sweeper.errors import SpecError
-
     found = {}
     for item in items:
         name, separator, value = item.rpartition("=")
@@ -293,7 +288,6 @@ def score(
 ) -> None:
     """Measure new skills of kept trials, without training."""
     from sweeper.driver.score import score as measure
-    from sweeper.errors import SpecError
 
     spec = load(open_results(directory).directory.root, set_)
     if spec.trainer is None:

@@ -25,6 +25,8 @@ from sweeper.commands.console import (
     show,
     written,
 )
+from sweeper.errors import SpecError
+from sweeper.text import grid, number
 
 if TYPE_CHECKING:
     from fitting import Answer, Multipliers
@@ -80,7 +82,6 @@ def compare(
 def _variants(source: str, columns: str | None, where: str | None, many: int) -> list[Variant]:
     """The variants of one argument, NAME=RUNS or RUNS."""
     from sweeper.analysis.variants import of_runs, of_sweep
-    from sweeper.errors import SpecError
 
     name, said, runs = source.partition("=")
     if not said or Path(source).exists():
@@ -111,7 +112,6 @@ def _lines(found: Multipliers, asked: Sequence[float]) -> list[str]:
 def _table(found: Multipliers, variant: str, asked: Sequence[float]) -> list[str]:
     """A variant's verdicts, a row per skill, and a row for each other budget asked about."""
     from fitting.compare.answers import times
-    from sweeper.text import grid, number
 
     head = ("skill", "FLOPs", "multiplier", "90 %", "loss", "best size", "verdict")
     rows = [
@@ -127,8 +127,6 @@ def _table(found: Multipliers, variant: str, asked: Sequence[float]) -> list[str
 
 
 def _beyond(one: Answer) -> str:
-    from sweeper.text import number
-
     return f", {number(one.beyond, 2)} times beyond" if one.beyond > 1 else ""
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from sweeper.errors import named
+from sweeper.errors import SpecError, did_you_mean, named
+from sweeper.text import fitted
 
 if TYPE_CHECKING:
     import fitting
@@ -108,8 +109,6 @@ def written(
     """
 
     def checked(path: Path | None) -> Path | None:
-        from sweeper.errors import SpecError
-
         if path is None:
             return None
         if endings and path.suffix not in endings:
@@ -167,8 +166,6 @@ MethodName = Annotated[
 
 def overrides(items: list[str] | None) -> dict[str, str]:
     """The fields that ``--set`` names, with their YAML values."""
-    from sweeper.errors import SpecError
-
     pairs = {}
     for item in items or []:
         key, separator, value = item.partition("=")
@@ -194,8 +191,6 @@ def place_of(sweep: Sweep, spec: Path, out: Path | None = None) -> Path:
 
 def show(lines: Iterable[str]) -> None:
     """Print lines, those of words no wider than the screen."""
-    from sweeper.text import fitted
-
     print("\n".join(map(fitted, lines)))
 
 
@@ -217,7 +212,6 @@ def amounts(option: str, text: str | None) -> tuple[float, ...]:
         SpecError: one is none.
     """
     from fitting.reading.numbers import number
-    from sweeper.errors import SpecError
 
     values = tuple(number(item) for item in text.split(",")) if text else ()
     if any(math.isnan(value) for value in values):
@@ -269,7 +263,6 @@ def open_runs(
 ) -> Runs:
     """Open a sweep directory or a table, once, and fit it by a named method."""
     from fitting import fit_skills
-    from sweeper.errors import SpecError, did_you_mean
 
     methods = ("guarded", "parabola", "surface")
     if method not in methods:

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sweeper.commands.console import Where, app, open_results, opt
+from sweeper.errors import SpecError
 
 LATEST = "/tmp/ray/session_latest"
 """Where Ray (2.60) keeps the files of its newest run, unless it is told otherwise."""
@@ -23,7 +24,6 @@ def monitor(
 ) -> None:
     """Say how to watch a sweep in Prometheus and Grafana."""
     import sweeper.driver
-    from sweeper.errors import SpecError
     from sweeper.record.live import read
 
     address = urlsplit(prometheus)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeper.commands.console import AsJson, Set, app, opt, overrides, show
+from sweeper.errors import SpecError
 from sweeper.text import grid, named, percent, si
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ def prepare(
 ) -> None:
     """Tokenise and pack documents for training, once."""
     corpora = load_corpora(spec, overrides(set_))
-    from sweeper.errors import SpecError
     from trainables.prepare import PrepareError
     from trainables.prepare.run import prepare
 
@@ -153,7 +153,6 @@ def skills(directory: Corpus = None, as_json: AsJson = False) -> None:
 
 def _measurable(directory: Path | None) -> list[dict[str, Any]]:
     """Skills that a sweep on some data can name now."""
-    from sweeper.errors import SpecError
     from trainables.data import Data
     from trainables.manifest import read_manifest
     from trainables.skills.catalog import catalog

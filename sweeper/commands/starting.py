@@ -10,6 +10,8 @@ import typer
 
 from sweeper.commands.console import app, load, opt, quantity, show, written
 from sweeper.commands.sweeps import carry_out
+from sweeper.errors import SpecError
+from sweeper.text import write_whole
 
 WHERE = """Where will it run?
   laptop   this machine's CPU, small models, minutes
@@ -51,7 +53,6 @@ def init(
 ) -> None:
     """Write a commented spec to start from; asks what was not said."""
     from sweeper.plan.starter import Request, starter
-    from sweeper.text import write_whole
 
     said: dict[str, Any] = {
         "kind": kind, "hours": hours, "allowance": allowance, "device": device, "gpus": gpus,
@@ -65,7 +66,6 @@ def init(
 
 def _asked() -> dict[str, Any]:
     """What three questions give."""
-    from sweeper.errors import SpecError
     from sweeper.plan.starter import HOURS
 
     if not sys.stdin.isatty():

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt, show
+from sweeper.errors import SpecError
 
 SAYS_NOTHING = {
     "rates": ("--wanted", "--candidates", "--mixes", "--out"),
@@ -50,8 +51,6 @@ def study(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Study data mixes, validation sets, classes of skills or rates."""
-    from sweeper.errors import SpecError
-
     said = {"--wanted": first, "--candidates": second, "--mixes": mixes, "--out": out}
     for option in SAYS_NOTHING.get(name, ()):
         if said[option]:

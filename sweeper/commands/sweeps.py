@@ -33,6 +33,9 @@ from sweeper.commands.console import (
     show,
     written,
 )
+from sweeper.driver.output import calm_output, forget_output
+from sweeper.errors import SpecError
+from sweeper.text import fitted, write_whole
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -76,7 +79,6 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a sweep will train and cost; starts nothing."""
-    from sweeper.errors import SpecError
     from sweeper.plan.estimate import side_by_side
     from sweeper.plan.plan import in_words
 
@@ -123,7 +125,6 @@ def _plan_within(
     from sweeper.plan.given import Given, choose
     from sweeper.spec.reading import read_yaml
     from sweeper.sweep import Sweep
-    from sweeper.text import write_whole
 
     values = read_yaml(spec, overrides(set_))
     found = choose(values, Given(*given), Sweep, memory=_memory(spec))
@@ -216,8 +217,6 @@ def run(
 
 def carry_out(sweep: Sweep, directory: Path, again: str, *, quiet: bool = False) -> None:
     """Run a sweep and say what it found; ``again`` is the command that goes on with it."""
-    from sweeper.driver.output import calm_output, forget_output
-
     with calm_output():  # a closed terminal costs lines, and no exit code
         results = sweep.run(directory, progress=not quiet)
         print(_closing(results))
@@ -321,7 +320,6 @@ def _closing(results: Results) -> str:
     from sweeper.analysis.summary import summary
     from sweeper.analysis.weak import weak_in
     from sweeper.record.proof import proofs, sentences
-    from sweeper.text import fitted
 
     finished = results.finished
     why = f"{finished.reason}: {finished.detail}" if finished else "interrupted"
