@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import yaml
 
+from fitting import FitError, Optimum, Prediction, SkillFit
+from fitting.decisions.tradeoffs import one_run
 from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
 from sweeper.spec.placement import Placement, place
@@ -18,11 +21,6 @@ from sweeper.spec.spec import Spec
 from sweeper.text import gigabytes, number, percent, ratio, si
 from trainables.config import TrialConfig
 from trainables.shapes import solve
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from fitting import Optimum, Prediction, SkillFit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +165,6 @@ def optimum_of(best: SkillFit, flops: float) -> Optimum:
     Raises:
         FitError: there is none.
     """
-    from fitting import FitError
-
     found = best.at(flops)
     if not found.ok:
         text = f"{best.skill}: no optimum to run ({found.status}): {found.reason}"
@@ -178,8 +174,6 @@ def optimum_of(best: SkillFit, flops: float) -> Optimum:
 
 def expected(fits: Mapping[str, SkillFit], params: float, tokens: float) -> dict[str, Prediction]:
     """What one training should reach, per skill that has a law of its loss."""
-    from fitting.decisions.tradeoffs import one_run
-
     return {name: one_run(fit, params, tokens) for name, fit in fits.items() if fit.ok}
 
 

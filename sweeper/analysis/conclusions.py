@@ -6,14 +6,12 @@ import math
 from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from fitting import Fits, PowerLaw, SkillFit
 from fitting.errors import Status
 from fitting.regression import t_quantile
 from sweeper.text import between, number, ratio, si
-
-if TYPE_CHECKING:
-    from fitting import Fits, PowerLaw, SkillFit
 
 Certainty = Literal["clear", "suggestive", "undecided"]
 

@@ -8,21 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from fitting import (
+    FitError,
+    Fits,
+    Optimum,
+    Prediction,
+    SkillFit,
+    cost_of_choice,
+    cost_of_overtraining,
+    sampling_frontier,
+)
+from fitting.decisions.serving import Demand, Prices, ServingOptimum
+from fitting.decisions.tradeoffs import (
+    SamplingLaws,
+    flops_reaching,
+    pareto_front,
+    sampling_laws,
+    serve,
+    weighted,
+)
+from fitting.values import CONVENTION_ROUNDS
+from sweeper.analysis.hardware import Hardware
 from sweeper.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pandas as pd
-
-    from fitting import Fits, Optimum, Prediction, SkillFit
-    from fitting.decisions.serving import Demand, Prices, ServingOptimum
-    from fitting.decisions.tradeoffs import SamplingLaws
     from sweeper.analysis.big_run import BigRun
     from sweeper.analysis.foreign_run import ForeignRun
-    from sweeper.analysis.hardware import Hardware
 
 WEIGHTED = "weighted"
 """Name of the weighted mean of several skills among the answers."""
@@ -198,8 +214,6 @@ def _check(fits: Fits, ask: Ask) -> None:
 def _chosen(fits: Fits, ask: Ask) -> dict[str, SkillFit]:
     chosen = {ask.skill: fits[ask.skill]} if ask.skill else dict(fits)
     if ask.weights:
-        from fitting.decisions.tradeoffs import weighted
-
         chosen[WEIGHTED] = weighted(fits, ask.weights, name=WEIGHTED)
     return chosen
 
@@ -217,8 +231,6 @@ def _answer(fit: SkillFit, ask: Ask) -> Values:
 
 def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     """The optimum of a budget, and what lies round it."""
-    from fitting import cost_of_choice, cost_of_overtraining
-
     best = fit.at(flops)
     answer = _optimum(best)
     top = float(fit.observations["flops"].max())
@@ -250,8 +262,6 @@ def _doubt(fit: SkillFit, best: Optimum, ask: Ask) -> Values:
     The waste grows with the square of the miss, so that one standard error either way has the
     average. Money where the devices have a price.
     """
-    from fitting import cost_of_choice
-
     steps = [math.exp(-best.log_params_se), math.exp(best.log_params_se)]
     table = cost_of_choice(fit, best.flops, factors=steps)
     wasted = max(float(table["wasted"].mean()), 0.0)
@@ -267,8 +277,6 @@ def _whole(
     fit: SkillFit, flops: float, params: float | None, tokens: float | None
 ) -> tuple[float, float]:
     """Params and tokens, of which one may be missing: by the FLOPs that the table counts."""
-    from fitting.values import CONVENTION_ROUNDS
-
     if params is None:
         assert tokens is not None
         params = flops / fit.convention.factor / tokens
@@ -279,8 +287,6 @@ def _whole(
 
 def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
     """The loss of one allocation, and how far it is from the best of its FLOPs."""
-    from fitting import cost_of_choice
-
     flops = float(fit.convention.flops(params, tokens))
     expected, best = fit.loss(params, tokens), fit.at(flops)
     answer: Values = {
@@ -313,8 +319,6 @@ def _optimum(best: Optimum) -> Values:
 
 
 def _serving(fit: SkillFit, ask: Ask) -> Values:
-    from fitting.decisions.tradeoffs import flops_reaching, serve
-
     flops = ask.flops if ask.target_loss is None else None
     found: ServingOptimum = serve(
         fit, ask.demand or 0.0, flops=flops, loss=ask.target_loss, prices=ask.prices
@@ -337,8 +341,6 @@ def _values(found: object, names: str) -> Values:
 
 
 def _sampling(questions: pd.DataFrame | None, ask: Ask) -> dict[str, Values]:
-    from fitting.decisions.tradeoffs import sampling_laws
-
     if questions is None or questions.empty:
         raise SpecError(
             "inference_flops: needs results per question (columns params, tokens, skill, and nll, "
@@ -364,8 +366,6 @@ def _both_laws(laws: SamplingLaws, ask: Ask) -> Values:
 
 def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
     """Best allocations over both budgets, beside Chinchilla's."""
-    from fitting import sampling_frontier
-
     assert ask.inference_flops is not None and ask.flops is not None
     for factor in SERVED_FACTORS:
         served = factor * ask.inference_flops
@@ -374,8 +374,6 @@ def _frontier(law: Any, ask: Ask) -> Iterator[Values]:
 
 
 def _front(fits: Fits, ask: Ask) -> Any:
-    from fitting.decisions.tradeoffs import pareto_front
-
     front, flops = ask.front, ask.flops
     if front is None or flops is None:
         return None
@@ -384,10 +382,6 @@ def _front(fits: Fits, ask: Ask) -> Any:
 
 def _safely(answer: Callable[[], Any]) -> Any:
     """An answer, a table by its rows, or the status and reason why there is none."""
-    import pandas as pd
-
-    from fitting import FitError
-
     try:
         found = answer()
         return found.to_dict(orient="records") if isinstance(found, pd.DataFrame) else found

@@ -7,10 +7,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import yaml
 
+from fitting import SkillFit
 from sweeper.analysis.big_run import Run, expected, optimum_of
 from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
@@ -19,11 +21,6 @@ from sweeper.spec.spec import Spec
 from sweeper.text import number, si
 from trainables.foreign.placeholders import Value, filled
 from trainables.shapes import solve
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from fitting import SkillFit
 
 MARGIN = 1.06
 """Factor beyond a ladder's ends up to which its last size stands for an optimum: as far apart as a

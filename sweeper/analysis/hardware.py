@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from fitting.reading.numbers import number
 from sweeper.errors import SpecError
 from sweeper.spec.devices import Device, OwnDevice, device_of
 
@@ -115,8 +116,6 @@ class Hardware:
 
 def _sheet(name: str) -> OwnDevice | None:
     """A device by PEAK:MEMORY."""
-    from fitting.reading.numbers import number
-
     peak, separator, memory = name.partition(":")
     if not separator:
         return None

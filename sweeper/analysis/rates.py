@@ -6,15 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from fitting import HyperparameterLaw
+from fitting.reading.rates import Rates, read_rates
+from fitting.tuning.optima import TunedPoint, fit_points, tuned_points
 from fitting.values import Z90
 from sweeper.text import si
-
-if TYPE_CHECKING:
-    from fitting import HyperparameterLaw
-    from fitting.reading.rates import Rates
-    from fitting.tuning.optima import TunedPoint
 
 WINDOWS = (0.01, 0.03, 0.1)
 """Fractions above the best loss within which the quadratic is fitted, the first that holds a
@@ -104,9 +102,6 @@ def study_rates(
     Raises:
         TableError: there is no rate, no loss, or no size in it.
     """
-    from fitting.reading.rates import read_rates
-    from fitting.tuning.optima import fit_points, tuned_points
-
     rates = read_rates(source, columns, where=where)
     tried = [tuned_points(rates.table, "learning_rate", window=w) for w in WINDOWS]
     enough = [points for points in tried if sum(p.ok for p in points) * 2 > len(points)]

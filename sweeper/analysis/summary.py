@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from fitting import Fits, PowerLaw, SkillFit
 from sweeper.analysis.conclusions import exponent_interval, status_word
 from sweeper.text import between, grid, number, si
-
-if TYPE_CHECKING:
-    from fitting import Fits, PowerLaw, SkillFit
 
 METHODS = {
     "guarded": "an average of models, weighted by how well each explains the data",

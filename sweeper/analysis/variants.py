@@ -6,16 +6,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fitting import Answer, Multipliers, Runs, compare_runs, split_mixes
 from sweeper.errors import SpecError
 from sweeper.record.record import FITTED, Outcome
-
-if TYPE_CHECKING:
-    from fitting import Answer, Multipliers, Runs
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,6 @@ _MEASURED = ("target_tokens", "target_bytes", "bits_per_byte")
 
 
 def _apart(name: str, table: pd.DataFrame, unit: str) -> list[Variant]:
-    from fitting import split_mixes
-
     parts = split_mixes(table)
     if len(parts) == 1:
         return [Variant(name, next(iter(parts.values())), unit)]
@@ -83,8 +79,6 @@ def compare(
         SpecError: fewer than two variants, or losses of different units.
         FittingError: see `fitting.compare_runs`.
     """
-    from fitting import compare_runs
-
     if len(variants) < 2:
         raise SpecError(
             "compare: one variant only; give the runs of another, or a table or sweep that holds "

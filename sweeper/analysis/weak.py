@@ -7,11 +7,11 @@ what would do.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from fitting import Fits, SkillFit
 from fitting.errors import Status
 from fitting.laws.bracket import without_spoiled
 from fitting.regression import least_squares
@@ -19,9 +19,6 @@ from fitting.values import Z90
 from sweeper.record.record import Outcome
 from sweeper.spec.scoring import few_targets
 from sweeper.text import percent, si
-
-if TYPE_CHECKING:
-    from fitting import Fits, SkillFit
 
 NEAR_UNIFORM = 0.98
 """Share of ln(vocabulary) from which a loss is no better than guessing among all tokens alike

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fitting import Fits
+from fitting.synthetic import World
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.plan.plan import Plan
@@ -21,11 +23,6 @@ from sweeper.search.grid import GridSearch
 from sweeper.spec.devices import device_of
 from sweeper.spec.spec import Spec
 from sweeper.text import duration
-
-if TYPE_CHECKING:
-    from fitting import Fits
-    from fitting.synthetic import World
-
 
 LONGEST = 1.5
 """A trial that lasts longer than all others together by this factor is warned of (assumption)."""

@@ -10,11 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fitting import FitError, Fits
+from fitting.datamix.joint import fit_mixes
+from fitting.decisions.tradeoffs import skill_surface, trial_noise
+from fitting.mixture.fit import fit_guarded
+from fitting.synthetic import Truth, World, stand_in
 from fitting.values import Z90, FloatArray
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
@@ -26,10 +31,6 @@ from sweeper.spec.presets import followed
 from sweeper.spec.sections import Cluster, Sizes
 from sweeper.spec.spec import Spec
 from sweeper.text import number, within
-
-if TYPE_CHECKING:
-    from fitting import Fits
-    from fitting.synthetic import Truth, World
 
 NOISE = 0.02
 """Standard deviation between seeds of a simulated loss, nats: the aggregate's in the demo is .01
@@ -129,8 +130,6 @@ def world_of(spec: Spec, pilot: Fits | None = None) -> World:
     Raises:
         SpecError: no skill of the pilot has a surface.
     """
-    from fitting.synthetic import World, stand_in
-
     space, names = spec.space, spec.measured
     if pilot is None:
         centre = guess(space.budgets[0], spec.search.tokens_per_param)
@@ -203,10 +202,6 @@ def needed(spec: Spec, world: World, *, tolerance: float, at: float | None = Non
 
 
 def _truth(pilot: Fits, name: str) -> Truth | None:
-    from fitting import FitError
-    from fitting.decisions.tradeoffs import skill_surface, trial_noise
-    from fitting.synthetic import Truth
-
     surface = skill_surface(pilot[name])
     if not (surface.ok and pilot[name].ok):
         return None
@@ -231,8 +226,6 @@ def _simulated(spec: Spec, world: World) -> pd.DataFrame:
 
 def _widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
     """Widths of every skill on every budget of the ladder, (n,) each."""
-    from fitting.mixture.fit import fit_guarded
-
     if found["trial_id"].nunique() < LEAST_FITTED:
         return dict.fromkeys(world.skills, np.full(len(spec.budgets), math.nan))
     fit = fit_guarded(found, ladder=spec.budgets)
@@ -242,8 +235,6 @@ def _widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArr
 
 def _mix_widths(found: pd.DataFrame, spec: Spec, world: World) -> dict[str, FloatArray]:
     """The same under the widest mix, of the skills that follow a class of documents."""
-    from fitting.datamix.joint import fit_mixes
-
     classes = followed(world.skills, spec.data.classes, data=spec.data)
     found = found[found["skill"].isin(list(classes))]
     if found["trial_id"].nunique() < LEAST_TRIALS_OF_MIXES:
@@ -271,8 +262,6 @@ def _wide(
     trials: int,
 ) -> float:
     """Width of the widest skill after this many trials, at the quantile `SURE` of drawn sweeps."""
-    from fitting.mixture.fit import fit_guarded
-
     repeats = [design] * math.ceil(trials / len(design))
     places = pd.concat(repeats, ignore_index=True).head(trials)
     widest = []

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from fitting.plots.drawing import (
+    COLOURS,
+    few,
+    finish_params_axis,
+    legend_beside,
+    light_to_dark,
+    literal,
+    new_figure,
+    plain,
+    plain_numbers,
+)
 from sweeper.errors import SpecError
 from sweeper.text import number
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ENDINGS = (".svg", ".png", ".pdf")
 
@@ -26,8 +36,6 @@ def draw(
         raise SpecError(f"{path}: a figure is written as {', '.join(ENDINGS)}: choose one")
     if simulated is None or expected is None:
         raise SpecError("figure: plan with simulate=True (--simulate) for the trials to draw")
-    from fitting.plots.drawing import new_figure
-
     figure = new_figure(10.0, 4.0)
     left, right = figure.subplots(1, 2)
     _trials(left, table, simulated)
@@ -38,13 +46,6 @@ def draw(
 
 def _trials(axes: Any, rows: pd.DataFrame, simulated: pd.DataFrame) -> None:
     """Tokens against params: a line and its sizes per budget, a simulated sweep's trials on it."""
-    from fitting.plots.drawing import (
-        finish_params_axis,
-        legend_beside,
-        light_to_dark,
-        plain_numbers,
-    )
-
     colours = light_to_dark(len(rows))
     for colour, row in zip(colours, rows.itertuples(), strict=True):
         ends = [row.params_low, row.params_high]
@@ -66,8 +67,6 @@ def _trials(axes: Any, rows: pd.DataFrame, simulated: pd.DataFrame) -> None:
 
 def _intervals(axes: Any, expected: pd.DataFrame) -> None:
     """Half-width of each skill's 90 % interval of p*, in per cent, by budget."""
-    from fitting.plots.drawing import COLOURS, few, literal, plain
-
     for i, skill in enumerate(expected["by_skill"].iloc[0]):
         widths = [100 * (math.exp(by[skill]) - 1) for by in expected["by_skill"]]
         axes.plot(

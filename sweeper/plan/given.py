@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import yaml
 
 from sweeper.errors import SpecError
@@ -21,8 +22,6 @@ from sweeper.text import duration, number, percent
 from trainables.data import EPOCHS_WARNED
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sweeper.plan.plan import Plan
 
 SPANS = (10.0, 4.0)

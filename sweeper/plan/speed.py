@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
 from sweeper.spec.devices import DRIVER
 from sweeper.spec.placement import Placement, Resources, timing
 from sweeper.spec.sections import Cluster
@@ -14,8 +17,6 @@ from sweeper.text import percent, si
 from trainables.families import Shape
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sweeper.record.record import Record
     from sweeper.spec.spec import Spec
 
@@ -108,8 +109,6 @@ def speed_of(cluster: Cluster, measured: pd.DataFrame | None = None) -> Speed:
 
 def _correction(trials: pd.DataFrame) -> Correction | None:
     """Measured over worked-out seconds = a params^b; constant where there is one size only."""
-    import numpy as np
-
     done = trials[(trials["state"] == "finished") & (trials["wall_s"] > 0)]
     if len(done) < MIN_MEASURED:
         return None

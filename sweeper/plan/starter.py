@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+import fitting
+from fitting import read_runs
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.plan.estimate import plan
 from sweeper.search.suggest import shared_budgets
@@ -21,10 +24,10 @@ from sweeper.spec.devices import device_of, local
 from sweeper.spec.reading import build
 from sweeper.spec.spec import Spec
 from sweeper.text import duration, number, si
+from trainables.families import Model
 from trainables.foreign.settings import AGGREGATE
-
-if TYPE_CHECKING:
-    import fitting
+from trainables.manifest import read_manifest
+from trainables.shapes import sizes
 
 FOLDER = Path(__file__).parent / "starters"
 DEMO = FOLDER / "demo.yaml"
@@ -232,8 +235,6 @@ def _gpu_data(asked: Request) -> dict[str, str]:
 
 
 def _prepared(path: str) -> str:
-    from trainables.manifest import read_manifest
-
     try:
         read_manifest(path)
     except ValueError as error:
@@ -267,8 +268,6 @@ def _cluster(asked: Request) -> str:
 
 
 def _command(command: str) -> str:
-    import shlex
-
     try:
         words = shlex.split(command) if command else ["python", "train.py"]
     except ValueError as error:
@@ -281,9 +280,6 @@ def _command(command: str) -> str:
 
 def _ladder(budgets: list[float]) -> str:
     """Sizes round the optima to expect, as rows."""
-    from trainables.families import Model
-    from trainables.shapes import sizes
-
     low, high = (math.sqrt(c / 120) for c in (budgets[0], budgets[-1]))
     vocabulary = 32768 if low > SMALL else 256
     try:
@@ -299,8 +295,6 @@ def _ladder(budgets: list[float]) -> str:
 
 
 def _of_table(asked: Request) -> dict[str, Any]:
-    from fitting import read_runs
-
     if not asked.runs:
         raise SpecError("init table: say which table by --runs, such as --runs runs.csv")
     read = read_runs(asked.runs)

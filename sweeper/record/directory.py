@@ -36,6 +36,10 @@ from sweeper.record.changes import taken_over
 from sweeper.record.ledger import Ledger
 from sweeper.spec.spec import Spec
 from sweeper.text import write_whole
+from trainables.corpora.whole import check_whole
+from trainables.data import Prepared
+from trainables.manifest import read_unchanged
+from trainables.progress import to_stderr
 
 LAYOUT_VERSION = 1
 """Version of the tree above; a directory without layout.json is of version 1."""
@@ -225,11 +229,6 @@ def _locked(file: TextIO) -> bool:
 
 def _manifest(sweep: Spec) -> dict[str, Any] | None:
     """What the sweep's prepared corpus says of itself; None if it has none."""
-    from trainables.corpora.whole import check_whole
-    from trainables.data import Prepared
-    from trainables.manifest import read_unchanged
-    from trainables.progress import to_stderr
-
     if not isinstance(sweep.data, Prepared):
         return None
     try:

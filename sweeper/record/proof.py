@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from sweeper.budget import Allocation, Space
 from sweeper.record.ledger import Ledger
 from sweeper.search.closing import PROOF_SEED, predict
 from sweeper.text import number, si
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 KIND = "proof"
 """Kind of the events that hold what a proof should measure, written before it starts."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from fitting import Fits
+from fitting.plots import COLOURS as OKABE_ITO
+from fitting.plots import figure_isoflops, figure_laws, figure_ratios
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.text import number
-
-if TYPE_CHECKING:
-    from fitting import Fits
 
 COLOURS = 5
 """Skills in one drawing, each with a colour of `fitting.plots`; further skills begin again."""
@@ -73,8 +73,6 @@ def toggles(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[li
 
 
 def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
-    from fitting.plots import figure_isoflops
-
     black = fits[aggregate].law if aggregate is not None else None
     drawings = []
     for i, name in enumerate(skills):
@@ -96,9 +94,6 @@ def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
 
 
 def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) -> Figure:
-    from fitting.plots import COLOURS as OKABE_ITO
-    from fitting.plots import figure_laws
-
     drawings = []
     for i, group in enumerate(groups):
         names = [*group, aggregate] if aggregate is not None else list(group)
@@ -122,8 +117,6 @@ def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) ->
 
 
 def _ratios(fits: Fits, aggregate: str, groups: Sequence[Sequence[str]]) -> Figure:
-    from fitting.plots import figure_ratios
-
     drawings = []
     for i, group in enumerate(groups):
         with style():

@@ -5,13 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweeper.errors import SpecError
+from sweeper.record.record import Record
 from sweeper.report.report import write
-
-if TYPE_CHECKING:
-    from sweeper.record.record import Record
 
 CARD = """---
 license: other

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fitting import Fits
 from sweeper.record.record import Outcome
 from sweeper.report.report import write
 from sweeper.search.suggest import observed
 from sweeper.spec.sections import Cluster
 from sweeper.spec.spec import Spec
-
-if TYPE_CHECKING:
-    from fitting import Fits
-
 
 SEED_DESIGNS = 100
 """Cheapest trials that the stand-in spec could pay for: any spec must pay for a few."""

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import yaml
 
+from fitting import Fits
 from fitting.laws.surface import HUBER_DELTA
 from fitting.values import FLOPS_PER_PARAM_TOKEN, Z90
 from sweeper.analysis.conclusions import SUGGESTIVE, Contrast, conclusions, contrasts
@@ -24,6 +25,7 @@ from sweeper.analysis.summary import METHODS
 from sweeper.analysis.weak import weak_in
 from sweeper.errors import SpecError
 from sweeper.plan.recipe import recipe_lines
+from sweeper.record.proof import proofs, sentences
 from sweeper.record.record import Outcome, Record
 from sweeper.report import studies as report_studies
 from sweeper.report import tables
@@ -31,9 +33,6 @@ from sweeper.report.figures import COLOURS, figures, ramp, toggles
 from sweeper.spec.checks import MIN_STEPS
 from sweeper.spec.spec import Spec
 from sweeper.text import between, bound, duration, number, percent
-
-if TYPE_CHECKING:
-    from fitting import Fits
 
 FOREST_REACH = 8.0
 """Largest ratio on the axis of ratios; longer intervals are cut (assumption)."""
@@ -157,8 +156,6 @@ def _content(outcome: Outcome, fits: Fits, trials: pd.DataFrame) -> dict[str, An
 
 def _proof(outcome: Outcome) -> list[str]:
     """What the last trials were predicted to measure, and what they did."""
-    from sweeper.record.proof import proofs, sentences
-
     if not isinstance(outcome, Record):
         return []
     return sentences(proofs(outcome.events, outcome.table))

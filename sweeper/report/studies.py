@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from fitting.errors import FittingError
+from fitting.plots import figure_multipliers
+from sweeper.analysis.studies.figures import figures
+from sweeper.analysis.studies.run import analyse
+from sweeper.analysis.studies.source import of_outcome
+from sweeper.analysis.variants import compare, of_sweep
 from sweeper.errors import SpecError
+from sweeper.record.record import Outcome
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.report.tables import Column, Table, table
 from sweeper.search.build import compares
 from sweeper.text import number
-
-if TYPE_CHECKING:
-    from sweeper.record.record import Outcome
 
 SHOWN_ROWS = 60
 """Rows of a table in the page; all are in `isoskill study NAME DIRECTORY --out FOLDER`."""
@@ -39,9 +42,6 @@ def sections(outcome: Outcome) -> list[dict[str, Any]]:
 
 def _compared(outcome: Outcome) -> dict[str, Any]:
     """Variants against the reference: verdicts, multipliers over compute, every budget."""
-    from fitting.plots import figure_multipliers
-    from sweeper.analysis.variants import compare, of_sweep
-
     settings = outcome.sweep.search
     try:
         found = compare(
@@ -60,10 +60,6 @@ def _compared(outcome: Outcome) -> dict[str, Any]:
 
 
 def _section(outcome: Outcome, name: str) -> dict[str, Any]:
-    from sweeper.analysis.studies.figures import figures
-    from sweeper.analysis.studies.run import analyse
-    from sweeper.analysis.studies.source import of_outcome
-
     try:
         found = analyse(name, of_outcome(outcome))
     except (FittingError, SpecError) as error:

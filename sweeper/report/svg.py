@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
 
+from fitting.plots import COLOURS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
@@ -49,8 +51,6 @@ _STYLE = {
 
 def skill_colours() -> dict[str, str]:
     """What `fitting.plots` draws skills with, and the page's variable for it."""
-    from fitting.plots import COLOURS
-
     return {colour.lower(): f"var(--c{i})" for i, colour in enumerate(COLOURS)}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fitting import Fits, Optimum, PowerLaw
 from fitting.errors import Status
 from sweeper.analysis.conclusions import exponent_interval, status_word
 from sweeper.budget import Allocation
@@ -17,7 +18,6 @@ from sweeper.spec.spec import AGGREGATE, Spec
 from sweeper.text import between, number, percent, ratio, si, size
 
 if TYPE_CHECKING:
-    from fitting import Fits, Optimum, PowerLaw
     from trainables.data import Data
 
 BEYOND = 10.0

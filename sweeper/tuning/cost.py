@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import pandas as pd
 
 from sweeper.errors import SpecError
 from sweeper.plan.speed import devices_at_hand, held, speed_of, trained
@@ -13,9 +15,6 @@ from sweeper.text import duration, number, percent
 from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import FIRST_MORE
 from trainables.recipe import fewest_tokens
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 S = TypeVar("S", bound=Spec)
 

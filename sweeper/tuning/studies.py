@@ -12,11 +12,17 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import optuna
+import pandas as pd
+
+from fitting import tuned_points
 from sweeper.errors import SpecError
 from sweeper.record.changes import differences
 from sweeper.spec.sections import Tuning
+from sweeper.spec.spec import Spec
 from sweeper.text import si
 from sweeper.tuning.points import (
     Values,
@@ -28,11 +34,6 @@ from sweeper.tuning.points import (
     with_hyperparameters,
 )
 from trainables.config import TrialConfig
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from sweeper.spec.spec import Spec
 
 STEP = 0.55
 """Exponent of a factor at which the opening tries it: with a factor of 6, values 2.7 apart,
@@ -70,8 +71,6 @@ class Studies:
     """
 
     def __init__(self, sweep: Spec, path: Path) -> None:
-        import optuna
-
         check(sweep)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sweep, self.points = sweep, points_of(sweep)
@@ -117,8 +116,6 @@ class Studies:
         return True
 
     def _ask(self, point: int, study: Any) -> Job:
-        import optuna
-
         bounds, scale = study.user_attrs["bounds"], optuna.distributions.FloatDistribution
         trial = study.ask({name: scale(*ends, log=True) for name, ends in bounds.items()})
         config = with_hyperparameters(base_trial(self.sweep, self.points[point]), trial.params)
@@ -133,8 +130,6 @@ class Studies:
 
     def ended(self, job: Job, record: Mapping[str, Any]) -> None:
         """Keep a trial's outcome, whatever it is."""
-        import optuna
-
         trial = self._running.pop((job.point, job.number))
         study, state = self._study(job.point), optuna.trial.TrialState
         trial.set_user_attr("status", str(record["status"]))
@@ -154,8 +149,6 @@ class Studies:
 
         ``objective`` is the geometric mean of the objectives' losses, nats.
         """
-        import pandas as pd
-
         rows = []
         for i, trial in self._trials():
             losses = trial.user_attrs.get("losses")
@@ -198,8 +191,6 @@ class Studies:
 
     def _open_known(self) -> None:
         """Open the studies of an interrupted tuning, and ask again for what was in training."""
-        import optuna
-
         known = set(optuna.get_all_study_names(self._storage))
         for point in range(len(self.points)):
             if self._name(point) not in known:
@@ -235,8 +226,6 @@ class Studies:
         return self._studies[point]
 
     def _load(self, point: int) -> Any:
-        import optuna
-
         settings = self.sweep.tuning
         self._studies[point] = study = optuna.create_study(
             storage=self._storage,
@@ -280,14 +269,10 @@ class Studies:
 
 
 def _state(name: str) -> Any:
-    import optuna
-
     return optuna.trial.TrialState[name]
 
 
 def _sampler(settings: Tuning, opening: int, point: int) -> Any:
-    import optuna
-
     common = {"seed": settings.seed + point, "n_startup_trials": opening}
     if settings.sampler == "gp":
         return optuna.samplers.GPSampler(**common)
@@ -296,10 +281,6 @@ def _sampler(settings: Tuning, opening: int, point: int) -> Any:
 
 def _predicted(table: pd.DataFrame, name: str, point: tuple[int, int]) -> float:
     """The best value at a new point: a power of params through the points before it."""
-    import numpy as np
-
-    from fitting import tuned_points
-
     trials = table.rename(columns={"objective": "loss"})
     found = [p for p in tuned_points(trials, name) if p.ok]  # type: ignore[arg-type]
     if not found:

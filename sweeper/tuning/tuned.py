@@ -7,20 +7,22 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
+import numpy as np
+import pandas as pd
+
+from fitting import FittingError, HyperparameterLaw, flat_factor, tuned_points
+from fitting.tuning.optima import TunedPoint, fit_points, recipe_shift
+from fitting.values import plain
+from sweeper.errors import SpecError
+from sweeper.plan.expected import world_of
+from sweeper.spec.spec import Spec
 from sweeper.text import number, si
 from sweeper.tuning.points import FIELDS, base_trial, current_values
 from sweeper.tuning.studies import Studies
 from trainables.recipe import recipe
 from trainables.training import Power, RuleName, Train
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from fitting import HyperparameterLaw
-    from fitting.tuning.optima import TunedPoint
-    from sweeper.spec.spec import Spec
 
 LAWS = {"learning_rate": ("params", "tokens"), "batch_tokens": ("tokens",)}
 """What each law may depend on; params alone where tokens were not varied. Batches follow tokens
@@ -60,8 +62,6 @@ class Tuned:
 
     def to_json(self) -> str:
         """The outcome as JSON text; what is not known is null."""
-        from fitting.values import plain
-
         values = {
             "trials": len(self.table),
             "flops": self.flops,
@@ -125,8 +125,6 @@ def conclude(studies: Studies) -> Tuned:
     Raises:
         SpecError: no trial has finished.
     """
-    from sweeper.errors import SpecError
-
     sweep, table, names = (
         studies.sweep,
         studies.table(),
@@ -157,8 +155,6 @@ def conclude(studies: Studies) -> Tuned:
 
 def _flat(points: Mapping[str, Sequence[TunedPoint]]) -> dict[str, float]:
     """How far off its optimum each value may be for .25 % of the loss, where that is known."""
-    from fitting import FittingError, flat_factor
-
     flat = {}
     for name, found in points.items():
         with suppress(FittingError):  # no point has an optimum: its line says so
@@ -167,8 +163,6 @@ def _flat(points: Mapping[str, Sequence[TunedPoint]]) -> dict[str, float]:
 
 
 def _points(table: pd.DataFrame, name: str, skill: str = "objective") -> tuple[TunedPoint, ...]:
-    from fitting import tuned_points
-
     trials = table.assign(loss=table[skill])
     kept = [c for c in ("params", "tokens", "loss", *LAWS) if c in trials]
     return tuned_points(trials[kept], name)  # type: ignore[arg-type] # a key of LAWS
@@ -176,8 +170,6 @@ def _points(table: pd.DataFrame, name: str, skill: str = "objective") -> tuple[T
 
 def _fit(points: Sequence[TunedPoint], name: str) -> HyperparameterLaw:
     """The law through the optima, of as many predictors as leave a residual degree of freedom."""
-    from fitting.tuning.optima import fit_points
-
     tried = [LAWS[name], ("params",), ("tokens",)]
     laws = [fit_points(points, name, predictors=p) for p in tried]  # type: ignore[arg-type]
     determined = [law for law in laws if law.ok and math.isfinite(law.dof)]
@@ -199,8 +191,6 @@ def _compared(
     sweep: Spec, points: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> pd.DataFrame:
     """The spec's present recipe and the published rules at every point."""
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for point in points:
         config = base_trial(sweep, point)
@@ -221,11 +211,6 @@ def _shift(
     laws: Mapping[str, HyperparameterLaw],
 ) -> float:
     """How far the present rate's mistuning moves p* at the largest budget."""
-    import numpy as np
-
-    from fitting.tuning.optima import recipe_shift
-    from sweeper.plan.expected import world_of
-
     law = laws.get("learning_rate")
     curvatures = [p.curvature for p in points.get("learning_rate", ()) if p.ok]
     if law is None or not law.ok or not curvatures:

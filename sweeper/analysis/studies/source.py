@@ -9,9 +9,15 @@ from typing import Any
 
 import pandas as pd
 
+from fitting import prepare, read_runs
+from fitting.datamix.shares import paper_mixes
+from fitting.reading.sources import load
+from fitting.reading.terms import parse_columns
+from fitting.reference import mix_table, skills_points
 from sweeper.errors import SpecError, did_you_mean
 from sweeper.record.record import FITTED, Outcome
 from sweeper.spec.presets import followed
+from sweeper.spec.reading import read_yaml
 
 PAPER = "paper"
 """Name by which a console command asks for the points of arXiv 2503.10061."""
@@ -96,8 +102,6 @@ def of_table(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]]) -> 
         shares: of its mixes; empty: read from columns ``share_<class>``, or the paper's thirteen
             where the mixes have their names.
     """
-    from fitting import prepare
-
     seen = prepare(table)
     frame, skills = seen.frame.drop(columns="budget"), seen.skills
     shares = shares or _shares_of(table, frame)
@@ -113,8 +117,6 @@ def of_table(table: pd.DataFrame, shares: Mapping[str, Mapping[str, float]]) -> 
 
 def _shares_of(table: pd.DataFrame, frame: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Shares by mix, from the table's own columns or the paper's names."""
-    from fitting.datamix.shares import paper_mixes
-
     columns = [c for c in table.columns if str(c).startswith("share_")]
     if columns and "mix" in table:
         means = table.groupby(table["mix"].astype(str), sort=False)[columns].mean()
@@ -143,10 +145,6 @@ def read(
     Raises:
         SpecError: there is nothing of that name, or the file of mixes is no such mapping.
     """
-    from fitting import read_runs
-    from fitting.reading.sources import load
-    from fitting.reading.terms import parse_columns
-
     if str(runs) == PAPER and not Path(runs).exists():
         return paper(study)
     if Path(runs).is_dir():
@@ -162,8 +160,6 @@ def read(
 
 
 def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
-    from sweeper.spec.reading import read_yaml
-
     values = read_yaml(path)
     if not all(isinstance(mix, dict) for mix in values.values()):
         raise SpecError(f"{path}: write a mapping of mixes, such as more-code: {{code: 0.5, ...}}")
@@ -172,9 +168,6 @@ def _read_mixes(path: Path) -> dict[str, dict[str, float]]:
 
 def paper(study: str) -> Source:
     """The points of arXiv 2503.10061, digitised: Figure 2 for the data mix, else Figure 1."""
-    from fitting.datamix.shares import paper_mixes
-    from fitting.reference import mix_table, skills_points
-
     classes = {"knowledge": "knowledge", "code": "code"}
     if study == "datamix":
         note = (
