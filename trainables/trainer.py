@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
+import ray.train as ray_train
+
 from trainables.config import TrialConfig
 from trainables.context import KEPT, Context, LocalContext, checkpoints, run_name, stop_asked
 from trainables.foreign import call, command, launch
@@ -60,8 +63,7 @@ def run_trial(
     Raises:
         ray.train.TrainingFailedError: a group's workers failed more than ``max_failures`` times.
     """
-    import ray.train as ray_train
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchTrainer  # loads torch
 
     if workers:
         _tidy(directory, run_name(name, directory))
@@ -104,8 +106,6 @@ def run_foreign(
     Raises:
         Exception: whatever a function raises.
     """
-    import ray
-
     gpus, cpus = float(held.get("GPU", 0.0)), float(held.get("CPU", 0.0))
     values: dict[str, str | int | float]
     values = {"gpus": _whole(gpus), "cpus": _whole(cpus), "nodes": max(1, workers), "node_rank": 0}
@@ -129,8 +129,6 @@ def run_foreign(
 
 
 def _call_in_group(settings: dict[str, Any]) -> dict[str, Any]:
-    import ray.train as ray_train
-
     context, slots = ray_train.get_context(), _slots()
     given = CallContext(
         Path(settings["directory"]),
@@ -158,8 +156,7 @@ def _in_group(
     max_failures: int = 0,
 ) -> dict[str, Any]:
     """What a loop returns in a worker group of its own."""
-    import ray.train as ray_train
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchTrainer  # loads torch
 
     group = TorchTrainer(
         loop,
@@ -249,8 +246,6 @@ def _signed(record: dict[str, Any]) -> dict[str, Any]:
 
 def _slots() -> dict[str, str]:
     """The placement group that a worker of a group is in."""
-    import ray
-
     group = ray.util.get_current_placement_group()
     return {"placement_group": group.id.hex()} if group else {}
 
@@ -259,7 +254,6 @@ class GroupContext:
     """The loop's context inside a Ray Train worker group."""
 
     def __init__(self, directory: Path) -> None:
-        import ray.train as ray_train
         from ray.train.torch import get_device
 
         context = ray_train.get_context()
@@ -275,8 +269,6 @@ class GroupContext:
 
     def report(self, metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
         """Report progress and the slots held; all ranks must call it at the same step."""
-        import ray.train as ray_train
-
         metrics = metrics | self._slots
         if checkpoint is None:
             ray_train.report(metrics)

@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
+import ray
+
 from sweeper.errors import ClusterError
 from sweeper.spec.placement import Resources
 from sweeper.spec.sections import Cluster
@@ -69,8 +71,6 @@ class Capacity:
         )
 
     def _resources(self) -> Mapping[str, float]:
-        import ray
-
         if time.monotonic() - self._read_at > CAPACITY_S:
             self._read_at = time.monotonic()
             self._here = dict(ray.cluster_resources())

@@ -12,6 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray._private import ray_constants, worker
+from ray.util import metrics
+
 from sweeper.cluster.interrupts import hangups_ignored
 from sweeper.cluster.surroundings import (
     allow_files,
@@ -65,9 +69,6 @@ def connected(
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    import ray
-    from ray._private import ray_constants
-
     # Read when Ray is imported, which may have been before us.
     ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = ray_constants.env_bool(
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False
@@ -85,8 +86,6 @@ def connected(
 
 
 def _connect(cluster: Cluster, name: str, files: Path) -> str:
-    import ray
-
     quiet = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -108,7 +107,6 @@ def _connect(cluster: Cluster, name: str, files: Path) -> str:
 
 def _start(cluster: Cluster, quiet: dict[str, Any], files: Path) -> Any:
     """Start a Ray of our own on this machine."""
-    import ray
     from ray._common.utils import get_default_ray_temp_dir
 
     place = temporary_directory()
@@ -139,9 +137,7 @@ def _start(cluster: Cluster, quiet: dict[str, Any], files: Path) -> Any:
 
 def own_ray_ended() -> bool:
     """Whether the process that runs trials, of a Ray that was started here, has ended."""
-    from ray._private import worker  # Ray has no public way to ask without waiting for it
-
-    node = worker._global_node
+    node = worker._global_node  # Ray has no public way to ask without waiting for it
     return node is not None and any(kind == "raylet" for kind, _ in node.dead_processes())
 
 
@@ -155,8 +151,6 @@ def loopback() -> Iterator[None]:
     the variable; without it the dashboard would seek the cluster at the outer address, and
     answer nothing about Train runs.
     """
-    from ray._private import ray_constants
-
     before, variable = ray_constants.ENABLE_RAY_CLUSTER, ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     set_before = os.environ.get(variable)
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
@@ -199,15 +193,11 @@ def _check_reachable(address: str) -> None:
 
 def session_directory() -> str:
     """Where the connected Ray keeps its files, its settings for Prometheus among them."""
-    from ray._private import worker
-
     return str(worker._global_node.get_session_dir_path())
 
 
 def ray_gauge(metric: Metric) -> Gauge:
     """A gauge of the running Ray driver."""
-    from ray.util import metrics
-
     labels = ("sweep", *metric.labels)
     gauge: Gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=labels)
     return gauge

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -209,8 +210,6 @@ class LedgerSearcher(Shell):
             path.touch()
 
     def _end_silent(self, watched: Watched, silent_s: float) -> None:
-        import ray
-
         watched.heard_at = time.monotonic()
         tune_trial = watched.tune_trial
         actor = tune_trial.temporary_state.ray_actor if tune_trial else None

@@ -8,18 +8,17 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from sweeper.driver.faults import kind_of, reason_of
 from sweeper.record.redaction import redact
 from sweeper.spec.placement import Resources
 from trainables.config import TrialConfig
+from trainables.foreign.command import Report
 from trainables.foreign.trial import ForeignTrial
-
-if TYPE_CHECKING:
-    from trainables.foreign.command import Report
 
 COORDINATOR = {"node:__internal_head__": 0.001}
 """What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
@@ -114,8 +113,6 @@ def train_trial(config: dict[str, Any]) -> None:
 
 def _trained(work: Work) -> dict[str, Any]:
     """The record of a trial, by our own loop or a foreign trainer."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
     held = {"CPU": work.rule.cpus, "GPU": work.rule.gpus}
     report = spaced(tune.report, work.report_every_s)
     callbacks = [TuneReportCallback()] if work.rule.workers else ()

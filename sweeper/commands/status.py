@@ -7,6 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+from rich.live import Live as Screen
+from rich.text import Text
+
 from sweeper.analysis.weak import weak_in
 from sweeper.budget import Allocation
 from sweeper.record.live import Live, read
@@ -27,8 +31,6 @@ from sweeper.text import (
 )
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from fitting import Fits
 
 ROUTINE = ("engine", "started", "resumed", "finished", "driver-started", "driver-finished",
@@ -129,8 +131,6 @@ def _events(results: Results) -> list[dict[str, Any]]:
 
 def render(values: dict[str, Any]) -> Text:
     """The snapshot for a terminal, no wider than it."""
-    from rich.text import Text
-
     notes = [f"note: {line}" for line in values["warnings"]]
     lines = [
         *_head(values),
@@ -231,9 +231,6 @@ def _event_line(event: dict[str, Any]) -> str:
 
 def watch(open_results: Callable[[], Results]) -> None:
     """Show the snapshot again until the sweep has ended or the user interrupts."""
-    from rich.console import Console
-    from rich.live import Live as Screen
-
     ended, fits, search = -1, None, None
     with Screen(console=Console(markup=False, emoji=False), auto_refresh=False) as screen:
         while True:

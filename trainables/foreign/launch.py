@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
 from trainables.foreign import command
 from trainables.foreign.command import Place, Report, failed, visible_gpus
 from trainables.foreign.process import Ended
@@ -41,14 +44,10 @@ class Launcher:
 
     def address(self) -> tuple[str, int]:
         """This node's address, and a port that is free there."""
-        import ray
-
         return str(ray.util.get_node_ip_address()), free_port()
 
     def start(self, directory: str, values: Mapping[str, str | int | float]) -> None:
         """Start the command."""
-        import ray
-
         gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
         place = Place(Path(directory), visible_gpus(gpus), {**values, "node_rank": self._rank})
         self._process = command.start(command.arguments(self._trial, place), self._trial, place)
@@ -108,8 +107,6 @@ class Group:
 
     def _look(self, rank: int) -> bool:
         """Ask one launcher; returns whether it is there."""
-        import ray
-
         try:
             ended, seen = ray.get(self._actors[rank].poll.remote(), timeout=ANSWER_S)
         except (ray.exceptions.RayError, TimeoutError):
@@ -149,8 +146,6 @@ def run(
         place: directory that all nodes see, and placeholders of a launcher.
         launchers: how many; the trial's placement group has a bundle for each after its first.
     """
-    import ray
-
     began = time.time()
     place.directory.mkdir(parents=True, exist_ok=True)
     if (found := command.earlier(trial, place.directory)) is not None:
@@ -173,9 +168,6 @@ def run(
 
 def _actors(trial: ForeignTrial, launchers: int, held: tuple[float, float]) -> list[Any]:
     """A launcher in each of the trial's bundles but the first, its coordinator's."""
-    import ray
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
     group = ray.util.get_current_placement_group()
     return [
         ray.remote(Launcher)
@@ -192,8 +184,6 @@ def _actors(trial: ForeignTrial, launchers: int, held: tuple[float, float]) -> l
 
 
 def _start(actors: list[Any], place: Place) -> None:
-    import ray
-
     address, port = ray.get(actors[0].address.remote(), timeout=START_S)
     own = {"nodes": len(actors), "master_addr": address, "master_port": port}
     values = {**place.values, **own}
