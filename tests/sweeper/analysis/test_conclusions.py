@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,12 +29,12 @@ class SkillStub:
 
     def __post_init__(self) -> None:
         sound = [o for o in self.optima if o.ok]
-        self.law = fit_power_law(
+        law = fit_power_law(
             [o.flops for o in sound],
             [o.params for o in sound],
             se=[o.log_params_se for o in sound],
-            scatter=0.0,
         )
+        self.law = replace(law, dof=math.inf)  # errors are known here
 
     def at(self, flops: float) -> Optimum:
         return next(o for o in self.optima if math.isclose(o.flops, flops))
