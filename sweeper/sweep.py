@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import pandas as pd
+
 from sweeper.budget import Allocation
 from sweeper.record.record import Outcome, Record
-from sweeper.search.protocol import Finished
+from sweeper.search.protocol import Finished, Search
 from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
     from fitting import Fits, Multipliers
     from sweeper.driver.by_hand import Asked
     from sweeper.plan.plan import Plan
-    from sweeper.search.protocol import Search
     from sweeper.tuning.tuned import Tuned
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import ray_constants, worker
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.util import metrics
 
 from sweeper.cluster.interrupts import hangups_ignored
@@ -107,8 +109,6 @@ def _connect(cluster: Cluster, name: str, files: Path) -> str:
 
 def _start(cluster: Cluster, quiet: dict[str, Any], files: Path) -> Any:
     """Start a Ray of our own on this machine."""
-    from ray._common.utils import get_default_ray_temp_dir
-
     place = temporary_directory()
     allow_files()
     if caches_below(files):
@@ -166,8 +166,6 @@ def loopback() -> Iterator[None]:
 
 def _warn_unauthenticated(address: str) -> None:
     """Say so where anybody who reaches the cluster can run programs on it."""
-    from ray._private.authentication.authentication_utils import is_token_auth_enabled
-
     if not is_token_auth_enabled():
         warnings.warn(
             f"cluster.address={address!r}: the cluster takes commands without a token, so "

@@ -14,7 +14,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._raylet import PlacementGroupID
 from ray.tune.search import Searcher
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from sweeper.cluster.capacity import Capacity
 from sweeper.cluster.trial import Work, record_of
@@ -276,9 +278,6 @@ def free(placement_group: str) -> None:
     Ray Train leaves them held; its own cleaner asks the dashboard for half a minute first, and
     without one gives them back never.
     """
-    from ray._raylet import PlacementGroupID
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
     remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(placement_group))))
 
 

@@ -29,6 +29,7 @@ from sweeper.commands.console import (
 )
 from sweeper.errors import SpecError
 from sweeper.text import grid, number, si, within
+from trainables.progress import to_stderr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,7 +304,6 @@ def score(
 def _score_own(spec: Sweep, directory: Path, skills: str) -> int:
     """Score trials of our own loop; returns the exit code."""
     from sweeper.cluster.score import score
-    from trainables.progress import to_stderr
 
     values = spec.to_dict()
     values["data"].pop("corpus", None)  # read again: the corpus may have further skills

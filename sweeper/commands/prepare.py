@@ -11,6 +11,9 @@ import typer
 from sweeper.commands.console import AsJson, Set, app, opt, overrides, show
 from sweeper.errors import SpecError
 from sweeper.text import grid, named, percent, si
+from trainables.data import Data, Prepared
+from trainables.manifest import read_manifest, summary
+from trainables.skills.catalog import catalog
 
 if TYPE_CHECKING:
     from trainables.prepare import Corpora
@@ -53,8 +56,6 @@ def load_corpora(path: Path, pairs: dict[str, str] | None = None) -> Corpora:
 
 def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     from sweeper.plan.warnings import shares
-    from trainables.data import Prepared
-    from trainables.manifest import summary
 
     corpus = summary(manifest)
     data = Prepared(path=str(out), corpus=corpus)
@@ -153,10 +154,6 @@ def skills(directory: Corpus = None, as_json: AsJson = False) -> None:
 
 def _measurable(directory: Path | None) -> list[dict[str, Any]]:
     """Skills that a sweep on some data can name now."""
-    from trainables.data import Data
-    from trainables.manifest import read_manifest
-    from trainables.skills.catalog import catalog
-
     try:
         data = Data() if directory is None else Data(source="prepared", path=str(directory))
         entries = {} if directory is None else read_manifest(directory)["skills"]

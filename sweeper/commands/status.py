@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from fitting import Fits
 from sweeper.analysis.weak import weak_in
 from sweeper.budget import Allocation
 from sweeper.record.live import Live, read
@@ -29,9 +30,6 @@ from sweeper.text import (
     si,
     within,
 )
-
-if TYPE_CHECKING:
-    from fitting import Fits
 
 ROUTINE = ("engine", "started", "resumed", "finished", "driver-started", "driver-finished",
            "proof")  # fmt: skip

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -15,14 +15,12 @@ import yaml
 from sweeper.errors import SpecError
 from sweeper.plan.estimate import around_s, plan
 from sweeper.plan.measured import timed
+from sweeper.plan.plan import Plan
 from sweeper.plan.recipe import FEW_STEPS, ROOM
 from sweeper.plan.speed import devices_at_hand
 from sweeper.spec.spec import Spec
 from sweeper.text import duration, number, percent
 from trainables.data import EPOCHS_WARNED
-
-if TYPE_CHECKING:
-    from sweeper.plan.plan import Plan
 
 SPANS = (10.0, 4.0)
 """Largest over least budget that is tried, the widest first: a law wants a decade."""

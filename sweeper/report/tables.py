@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -16,9 +16,7 @@ from sweeper.budget import Allocation
 from sweeper.driver.faults import RESPONSES
 from sweeper.spec.spec import AGGREGATE, Spec
 from sweeper.text import between, number, percent, ratio, si, size
-
-if TYPE_CHECKING:
-    from trainables.data import Data
+from trainables.data import Data
 
 BEYOND = 10.0
 """How far beyond the largest budget the laws are shown (assumption: one decade is what people
