@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from trainables.families.checks import did_you_mean, require
+from trainables.families.checks import did_you_mean, fill, require
 from trainables.manifest import Corpus, ShareOf, read_manifest, summary
 
 CLASSES = ("knowledge", "code", "other")
@@ -83,7 +83,7 @@ class Data:
 
     def __post_init__(self) -> None:
         self._check_parts()
-        object.__setattr__(self, "shares", self._filled_shares())
+        fill(self, shares=self._filled_shares())
         require(
             sum(self._weights().values()) > 0,
             "data.shares times data.multipliers leave nothing to train on; "
@@ -251,10 +251,9 @@ class Prepared(Data):
             self.max_epochs is None or self.max_epochs > 0,
             "data.max_epochs must be positive, or left out to be warned only",
         )
-        object.__setattr__(self, "path", str(Path(self.path).resolve()))
-        if self.corpus is None:
-            object.__setattr__(self, "corpus", summary(read_manifest(self.path)))
-        object.__setattr__(self, "share_of", self.share_of or self.packed.share_of)
+        fill(self, path=str(Path(self.path).resolve()))
+        fill(self, corpus=self.corpus or summary(read_manifest(self.path)))
+        fill(self, share_of=self.share_of or self.packed.share_of)
         super().__post_init__()
 
     @property

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, get_args
 
-from trainables.families.checks import Strict, require
+from trainables.families.checks import Strict, fill, require
 
 RuleName = Literal["width", "llama3", "deepseek", "porian", "steplaw"]
 
@@ -212,9 +212,7 @@ class Train(Strict):
         """Take the built-in corpora's numbers for what is left out, and remember what was."""
         usual = {"rule": "width", **BUILT_IN}
         left_out = frozenset(name for name in usual if not getattr(self, name))
-        for name in left_out:
-            object.__setattr__(self, name, usual[name])
-        object.__setattr__(self, "left_out", left_out)
+        fill(self, left_out=left_out, **{name: usual[name] for name in left_out})
 
     @property
     def own_numbers(self) -> list[str]:

@@ -22,28 +22,22 @@ class SkillModel(Protocol):
     @property
     def status(self) -> Status:
         """Status of the skill."""
-        ...
 
     @property
     def reason(self) -> str:
         """What the status rests on."""
-        ...
 
     def at(self, flops: float) -> Optimum:
         """Optimum of any budget."""
-        ...
 
     def law(self) -> PowerLaw:
         """p* as a power of flops."""
-        ...
 
     def loss(self, params: float, tokens: float) -> Prediction:
         """Expected loss of any allocation."""
-        ...
 
     def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Loss of a further trial at allocations (n,), and its standard error, NaN if unknown."""
-        ...
 
 
 @dataclass(frozen=True)

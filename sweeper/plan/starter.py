@@ -25,6 +25,7 @@ from sweeper.spec.reading import build
 from sweeper.spec.spec import Spec
 from sweeper.text import duration, number, si
 from trainables.families import Model
+from trainables.families.checks import fill
 from trainables.foreign.settings import AGGREGATE
 from trainables.manifest import read_manifest
 from trainables.shapes import sizes
@@ -112,9 +113,9 @@ class Request:
                 raise SpecError(f"--{name} {value:g}: give a number above 0")
         if not self.device:
             here = self.kind == "trainer" and self.gpus is None
-            object.__setattr__(self, "device", local() if here else "h100")
+            fill(self, device=local() if here else "h100")
         if self.gpus is None:
-            object.__setattr__(self, "gpus", 8 if self.kind == "cluster" else 1)
+            fill(self, gpus=8 if self.kind == "cluster" else 1)
 
 
 def starter(asked: Request) -> str:

@@ -9,7 +9,7 @@ from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
 from sweeper.text import number
-from trainables.families.checks import Strict
+from trainables.families.checks import Strict, fill
 from trainables.shapes import PER_DECADE
 
 
@@ -90,7 +90,7 @@ class Cluster(Strict):
         rules = tuple(self.resources)
         if rules == (Resources(),):  # what earlier versions wrote into specs without rules
             rules = ()
-        object.__setattr__(self, "resources", rules)
+        fill(self, resources=rules)
         starts = [rule.from_params for rule in self.resources]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
             raise ValueError(
@@ -111,7 +111,7 @@ class Cluster(Strict):
         if not self.hang_s > 0:
             raise ValueError(f"cluster.hang_s={self.hang_s}: give seconds above 0, such as 1800")
         if self.device == "auto":
-            object.__setattr__(self, "device", local())
+            fill(self, device=local())
         device_of(self.device)
 
     @property
@@ -148,8 +148,7 @@ class Tuning(Strict):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple(tuple(point) for point in self.points))
-        object.__setattr__(self, "objectives", tuple(self.objectives))
+        fill(self, points=tuple(map(tuple, self.points)), objectives=tuple(self.objectives))
         where = "tuning.hyperparameters"
         for name, factor in self.hyperparameters.items():
             if name not in HYPERPARAMETERS:

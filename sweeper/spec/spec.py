@@ -29,7 +29,7 @@ from sweeper.text import write_whole
 from trainables.config import TrialConfig
 from trainables.data import Data, decisive
 from trainables.families import Model, Shape
-from trainables.families.checks import Strict
+from trainables.families.checks import Strict, fill
 from trainables.foreign.ladder import Rung
 from trainables.foreign.settings import Trainer
 from trainables.foreign.trial import ForeignTrial
@@ -102,17 +102,14 @@ class Spec(Strict):
     def __post_init__(self) -> None:
         for name, kind in SECTIONS.items():
             if isinstance(given := getattr(self, name), Mapping):
-                object.__setattr__(self, name, build(kind, given, source=name))
+                fill(self, **{name: build(kind, given, source=name)})
         for name in ("budgets", "skills", "trackers"):
             checks.listed(name, getattr(self, name))
-        object.__setattr__(
-            self, "budgets", tuple(checks.flops("budgets", b) for b in self.budgets)
-        )
+        fill(self, budgets=tuple(checks.flops("budgets", b) for b in self.budgets))
         checks.budgets(self.budgets)
         self._fill_in()
-        object.__setattr__(self, "allowance", checks.flops("allowance", self.allowance))
-        object.__setattr__(self, "skills", tuple(self.skills))
-        object.__setattr__(self, "trackers", tuple(self.trackers))
+        fill(self, allowance=checks.flops("allowance", self.allowance))
+        fill(self, skills=tuple(self.skills), trackers=tuple(self.trackers))
         if self.trainer is None:
             checks.skills(self.skills, self.data)
         else:
@@ -132,21 +129,18 @@ class Spec(Strict):
 
     def _fill_in(self) -> None:
         """Take from the study and the trainer what the spec leaves out."""
-        given = foreign.filled_in(self.trainer, self.sizes, self.data, self.flops)
-        for name, value in given.items():
-            object.__setattr__(self, name, value)
+        fill(self, **foreign.filled_in(self.trainer, self.sizes, self.data, self.flops))
         if self.trainer is None:
             model = model_of(self.model, self.data, self.cluster.hardware, self.train)
             train = train_of(self.train, self.data, self.budgets, model.context)
-            object.__setattr__(self, "model", model)
-            object.__setattr__(self, "train", train)
+            fill(self, model=model, train=train)
         builtin = self.data.source == "builtin"
         if self.study in SKILLS and not self.skills and builtin:
-            object.__setattr__(self, "skills", SKILLS[self.study])
+            fill(self, skills=SKILLS[self.study])
         if self.study == "datamix" and not self.mixes:
-            object.__setattr__(self, "mixes", PAPER)
+            fill(self, mixes=PAPER)
         if self.mixes == PAPER:
-            object.__setattr__(self, "mixes", paper_multipliers())
+            fill(self, mixes=paper_multipliers())
 
     # -- reading and writing -----------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from trainables.families.checks import Strict, did_you_mean, require
+from trainables.families.checks import Strict, did_you_mean, fill, require
 from trainables.families.known import FAMILIES
 from trainables.families.template import check_fields, template
 
@@ -65,15 +65,11 @@ class Model(Strict):
     """Of vocabulary and context, those that were not given; set by each instance."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "left_out", frozenset(n for n in BUILT_IN if not getattr(self, n))
-        )
-        for name in self.left_out:
-            object.__setattr__(self, name, BUILT_IN[name])
+        left_out = frozenset(name for name in BUILT_IN if not getattr(self, name))
+        fill(self, left_out=left_out, **{name: BUILT_IN[name] for name in left_out})
         if isinstance(self.config, str):
-            for name, value in template(self.config, vars(self)).items():
-                object.__setattr__(self, name, value)
-        object.__setattr__(self, "tied", self.tied is not False)
+            fill(self, **template(self.config, vars(self)))
+        fill(self, tied=self.tied is not False)
         self._check_family()
         require(self.vocabulary >= 2, "model.vocabulary must be at least 2")
         require(self.context >= 2, "model.context must be at least 2 tokens")

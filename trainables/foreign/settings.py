@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainables.families.checks import Strict
+from trainables.families.checks import Strict, fill
 from trainables.foreign.placeholders import require_known
 
 AGGREGATE = "validation"
@@ -68,9 +68,8 @@ class Trainer(Strict):
     workdir: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("command", "evaluate"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "workdir", str(Path(self.workdir).resolve()))
+        fill(self, command=tuple(self.command), evaluate=tuple(self.evaluate))
+        fill(self, workdir=str(Path(self.workdir).resolve()))
         self._check_source()
         self._check_skills()
         self._check_progress()

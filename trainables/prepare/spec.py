@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from trainables.families.checks import Strict, require
+from trainables.families.checks import Strict, fill, require
 from trainables.manifest import ShareOf
 from trainables.skills.benchmarks import LIMIT
 
@@ -51,7 +51,7 @@ class Source(Strict):
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", tuple(self.files))
+        fill(self, files=tuple(self.files))
         require(
             _is_codec(self.encoding),
             f"classes.*.sources.encoding: {self.encoding!r} is unknown; utf-8, latin-1, cp1252, "
@@ -82,7 +82,7 @@ class DocumentClass(Strict):
     share: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))
+        fill(self, sources=tuple(self.sources))
         require(bool(self.sources), "classes.*.sources: give at least one source")
         require(
             self.share is None or (math.isfinite(self.share) and self.share >= 0),
@@ -204,7 +204,7 @@ class Corpora(Strict):
     ngram: int = 13
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "skills", tuple(self.skills))
+        fill(self, skills=tuple(self.skills))
         require(bool(self.classes), "classes: give at least one")
         for name in self.classes:
             require(
