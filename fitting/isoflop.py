@@ -27,11 +27,7 @@ LARGEST = 1e30
 
 
 def fit_isoflop(
-    params: npt.ArrayLike,
-    loss: npt.ArrayLike,
-    *,
-    flops: float = math.nan,
-    throw: bool = False,
+    params: npt.ArrayLike, loss: npt.ArrayLike, *, flops: float = math.nan, throw: bool = False
 ) -> Optimum:
     """Fit the loss of one skill on one budget and return its optimum.
 

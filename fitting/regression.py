@@ -222,10 +222,7 @@ def fit_parabola(ln_params: FloatArray, loss: FloatArray) -> Parabola:
 
 
 def parabola_bias(
-    ln_params: npt.ArrayLike,
-    vertex: float,
-    *,
-    exponents: tuple[float, float] = NOMINAL_EXPONENTS,
+    ln_params: npt.ArrayLike, vertex: float, *, exponents: tuple[float, float] = NOMINAL_EXPONENTS
 ) -> float:
     """Systematic error of a parabola's ln p* on this grid, if the loss obeyed a surface.
 

@@ -41,11 +41,7 @@ class Trial:
 
 
 def gains(
-    joint: Joint,
-    offer: Trial,
-    pending: Trial,
-    open_: Iterable[tuple[int, int]],
-    flops: float,
+    joint: Joint, offer: Trial, pending: Trial, open_: Iterable[tuple[int, int]], flops: float
 ) -> FloatArray:
     """Share of the variance of open comparisons that one more trial of each would take off, (n,).
 

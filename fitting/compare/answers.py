@@ -220,17 +220,7 @@ def _row(answer: Answer) -> Mapping[str, Any]:
         for name in ("loss", "optimum", "exponent")
         for end, value in zip(("", "_low", "_high"), getattr(answer, name), strict=True)
     }
-    names = (
-        "variant",
-        "skill",
-        "flops",
-        "multiplier",
-        "low",
-        "high",
-        "verdict",
-        "reason",
-        "beyond",
-    )
+    names = "variant skill flops multiplier low high verdict reason beyond".split()
     return {**{name: getattr(answer, name) for name in names}, **spans}
 
 

@@ -68,10 +68,8 @@ def _common(first: MixFit, second: MixFit) -> tuple[list[int], list[int]]:
 
 def gap(first: MixFit, second: MixFit, rows: FloatArray, others: FloatArray) -> Gap:
     """Linear functions of the first fit's parameters less others of the second's, both (k, P)."""
-    (one, covariance_one), (other, covariance_other) = (
-        first.functional(rows),
-        second.functional(others),
-    )
+    one, covariance_one = first.functional(rows)
+    other, covariance_other = second.functional(others)
     influence, influence_other = rows @ first.influence, others @ second.influence
     mine, theirs = _common(first, second)
     cross = correlation(first, second) * (influence[:, mine] @ influence_other[:, theirs].T)

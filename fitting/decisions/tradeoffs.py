@@ -31,12 +31,7 @@ _MAD = 1.4826  # standard deviation over median absolute deviation, normal noise
 _CONSTANTS = 5  # of the law whose residuals are looked at
 
 
-def weighted(
-    fits: Fits,
-    weights: Mapping[str, float],
-    *,
-    name: str = "weighted",
-) -> SkillFit:
+def weighted(fits: Fits, weights: Mapping[str, float], *, name: str = "weighted") -> SkillFit:
     """Fit the weighted mean of several skills' losses, as a skill of its own.
 
     Args:

@@ -156,11 +156,7 @@ def conclusions(
 
 
 def comparisons(
-    fits: Fits,
-    aggregate: str | None,
-    *,
-    weak: Mapping[str, str],
-    leave_out: Container[str] = (),
+    fits: Fits, aggregate: str | None, *, weak: Mapping[str, str], leave_out: Container[str] = ()
 ) -> list[str]:
     """Skill against skill, class against class, then each against the aggregate, in sentences.
 

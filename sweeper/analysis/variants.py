@@ -69,10 +69,7 @@ def _apart(name: str, table: pd.DataFrame, unit: str) -> list[Variant]:
     return [Variant(f"{name} {mix}".strip(), rows, unit) for mix, rows in parts.items()]
 
 
-def compare(
-    variants: Sequence[Variant],
-    **asked: Any,
-) -> Multipliers:
+def compare(variants: Sequence[Variant], **asked: Any) -> Multipliers:
     """Compare variants with the first; options are those of `fitting.compare_runs`.
 
     Raises:

@@ -98,11 +98,7 @@ def _check_trainer(sweep: Spec) -> None:
 
 
 def _run(
-    sweep: Spec,
-    directory: Directory,
-    ledger: Ledger,
-    driver: Driver,
-    interrupts: Interrupts,
+    sweep: Spec, directory: Directory, ledger: Ledger, driver: Driver, interrupts: Interrupts
 ) -> None:
     ledger.forget_meta("finished")
     ledger.event("driver-started", f"allowance {number(sweep.allowance)} FLOPs")

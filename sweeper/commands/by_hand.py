@@ -201,11 +201,7 @@ def _lines(found: list[Suggestion]) -> list[str]:
 
 @app.command()
 def ask(
-    spec: SpecFile,
-    out: Out = None,
-    n: Count = 1,
-    set_: Set = None,
-    as_json: AsJson = False,
+    spec: SpecFile, out: Out = None, n: Count = 1, set_: Set = None, as_json: AsJson = False
 ) -> None:
     """Reserve the next trials for you to launch."""
     from sweeper.search.protocol import Finished

@@ -20,11 +20,7 @@ TRAINED = "losses.trained.json"
 
 
 def score(
-    spec: Spec,
-    root: str | Path,
-    skills: Mapping[str, str],
-    *,
-    say: Callable[[str], None] = print,
+    spec: Spec, root: str | Path, skills: Mapping[str, str], *, say: Callable[[str], None] = print
 ) -> int:
     """Measure skills of every finished trial that is kept, one after the other, on this machine.
 

@@ -26,10 +26,7 @@ ENDINGS = (".svg", ".png", ".pdf")
 
 
 def draw(
-    table: pd.DataFrame,
-    simulated: pd.DataFrame | None,
-    expected: pd.DataFrame | None,
-    path: Path,
+    table: pd.DataFrame, simulated: pd.DataFrame | None, expected: pd.DataFrame | None, path: Path
 ) -> Path:
     """Draw a plan with a simulated sweep: its three tables; see `Plan.figure`."""
     if path.suffix not in ENDINGS:

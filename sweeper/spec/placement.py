@@ -224,12 +224,7 @@ def _rule(params: int, shape: Shape, train: Train, device: Device, most: int) ->
 
 
 def _sped_up(
-    rule: Resources,
-    shape: Shape,
-    train: Train,
-    device: Device,
-    most: int,
-    limit: Limit,
+    rule: Resources, shape: Shape, train: Train, device: Device, most: int, limit: Limit
 ) -> Resources:
     """A rule with as many GPUs as keep the longest trial of a size within the limit."""
     tokens = limit.tokens[shape]

@@ -125,11 +125,8 @@ def conclude(studies: Studies) -> Tuned:
     Raises:
         SpecError: no trial has finished.
     """
-    sweep, table, names = (
-        studies.sweep,
-        studies.table(),
-        list(studies.sweep.tuning.hyperparameters),
-    )
+    sweep, table = studies.sweep, studies.table()
+    names = list(sweep.tuning.hyperparameters)
     if table.empty:
         why = f": {studies.reasons[-1]}" if studies.reasons else ""
         raise SpecError(f"tune: no trial has finished{why}; correct the spec and tune again")
@@ -206,9 +203,7 @@ def _compared(
 
 
 def _shift(
-    sweep: Spec,
-    points: Mapping[str, Sequence[TunedPoint]],
-    laws: Mapping[str, HyperparameterLaw],
+    sweep: Spec, points: Mapping[str, Sequence[TunedPoint]], laws: Mapping[str, HyperparameterLaw]
 ) -> float:
     """How far the present rate's mistuning moves p* at the largest budget."""
     law = laws.get("learning_rate")

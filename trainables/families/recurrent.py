@@ -134,12 +134,7 @@ def _lfm2_fields(shape: Dimensions) -> Fields:
 
 RECURRENT = {
     "mamba2": Family(
-        _mamba2,
-        _mamba2_fields,
-        ffn_ratio=None,
-        state=128,
-        depth_slack=1.5,
-        attends=False,
+        _mamba2, _mamba2_fields, ffn_ratio=None, state=128, depth_slack=1.5, attends=False
     ),
     # Periods and states: the published models' (LFM2's attention comes at every second or third).
     "jamba": Family(_jamba, _jamba_fields, ffn_ratio=3.5, state=16, every=8, experts=(16, 2)),

@@ -72,10 +72,7 @@ def arguments(trial: ForeignTrial, place: Place) -> list[str]:
 
 
 def run(
-    trial: ForeignTrial,
-    place: Place,
-    *,
-    report: Report = lambda metrics: None,
+    trial: ForeignTrial, place: Place, *, report: Report = lambda metrics: None
 ) -> dict[str, Any]:
     """Train one trial by its command.
 

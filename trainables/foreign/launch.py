@@ -133,12 +133,7 @@ class Group:
 
 
 def run(
-    trial: ForeignTrial,
-    place: Place,
-    *,
-    launchers: int,
-    held: tuple[float, float],
-    report: Report,
+    trial: ForeignTrial, place: Place, *, launchers: int, held: tuple[float, float], report: Report
 ) -> dict[str, Any]:
     """Train one trial by a command on each of several nodes.
 
