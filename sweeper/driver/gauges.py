@@ -13,15 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from sweeper.budget import Allocation
+from sweeper.driver.driver import Start
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.record.record import Outcome
 from sweeper.spec.spec import Spec
-
-if TYPE_CHECKING:
-    from sweeper.driver.driver import Start
 
 FIT_EVERY_S = 20.0
 """Fewest seconds between fits for the gauges of optima (assumption: a scrape is each 15)."""
