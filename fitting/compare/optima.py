@@ -164,24 +164,20 @@ def pool_gap(found: Comparison, gap: SkillGap) -> Comparison:
     mean, variance = float(gap.value.mean()), float(gap.covariance.sum())
     # Of two all but equal skills rounding may leave less than nothing: then it is not known.
     error = math.sqrt(variance) / n if variance >= 0 else math.nan
+    own = np.diag(gap.covariance)
     scatter = math.nan
     if n > 1:
         chance = (np.trace(gap.covariance) - gap.covariance.sum() / n) / (n - 1)
         scatter = math.sqrt(max(float(gap.value.var(ddof=1) - chance), 0.0))
     return replace(
         found,
-        frame=found.frame.assign(se=_root(np.diag(gap.covariance))),
+        frame=found.frame.assign(se=np.sqrt(np.where(own >= 0, own, math.nan))),
         pooled=mean,
         se=error,
         dof=math.inf,
         p_value=p_value(mean, error, math.inf),
         scatter=scatter,
     )
-
-
-def _root(variance: FloatArray) -> FloatArray:
-    """Standard errors, NaN where rounding left less than nothing."""
-    return np.sqrt(np.where(variance >= 0, variance, math.nan))
 
 
 def pool_laws(found: Comparison, skill: PowerLaw, aggregate: PowerLaw) -> Comparison:

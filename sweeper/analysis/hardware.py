@@ -86,10 +86,6 @@ class Hardware:
         """What is trained in that time."""
         return self.count * self.device.peak_flops * self.utilisation * 3600 * self.hours
 
-    def least(self, params: float) -> int:
-        """Devices over which a model's state must be sharded at the least."""
-        return max(1, math.ceil(STATE_BYTES * params / (ROOM * self.device.memory_bytes)))
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         price = self.price_per_hour * self.count * self.hours
@@ -105,7 +101,8 @@ class Hardware:
 
     def fit(self, params: float) -> dict[str, Any]:
         """How a model of this size lies on the devices."""
-        least, state = self.least(params), STATE_BYTES * params
+        state = STATE_BYTES * params
+        least = max(1, math.ceil(state / (ROOM * self.device.memory_bytes)))
         return {
             "state_bytes": state,
             "state_bytes_per_device": state / self.count,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sweeper.driver.faults import reason_of
 from sweeper.record.changes import unmeasured
@@ -13,6 +12,7 @@ from sweeper.record.directory import Directory
 from sweeper.record.ledger import Ledger
 from sweeper.spec.spec import Spec
 from trainables.progress import counted
+from trainables.trainer import evaluate
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,8 @@ def score(sweep: Spec, path: Path, *, say: Callable[[str], None]) -> Scored:
             for trial, skills in counted(missing.items(), "trials", say=say):
                 config = replace(sweep.own_trial(allocations[trial]), skills=tuple(skills))
                 try:
-                    ledger.add(trial, _losses(config, directory.trials / trial))
+                    ledger.add(trial, evaluate(config, directory.trials / trial)["losses"])
                     done += 1
                 except Exception as error:  # of one trial: the others are scored
                     failed[trial] = reason_of(error)
     return Scored(done, failed)
-
-
-def _losses(config: Any, place: Path) -> dict[str, Any]:
-    from trainables.trainer import evaluate
-
-    return dict(evaluate(config, place)["losses"])

@@ -19,6 +19,7 @@ from sweeper.spec.placement import Resources
 from trainables.config import TrialConfig
 from trainables.foreign.command import Report
 from trainables.foreign.trial import ForeignTrial
+from trainables.trainer import run_foreign, run_trial
 
 COORDINATOR = {"node:__internal_head__": 0.001}
 """What the coordinator of a worker group holds: a sliver of the head node, never a CPU."""
@@ -117,14 +118,10 @@ def _trained(work: Work) -> dict[str, Any]:
     report = spaced(tune.report, work.report_every_s)
     callbacks = [TuneReportCallback()] if work.rule.workers else ()
     if isinstance(work.config, ForeignTrial):
-        from trainables.trainer import run_foreign
-
         return run_foreign(
             work.config, directory=work.directory, name=work.name, workers=work.rule.workers,
             held=held, hang_s=work.hang_s, report=report, callbacks=callbacks,
         )  # fmt: skip
-    from trainables.trainer import run_trial
-
     return run_trial(
         work.config, directory=work.directory, name=work.name, workers=work.rule.workers,
         resources_per_worker=held, report=report, callbacks=callbacks,

@@ -67,7 +67,11 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
     ]
     lines = ["", *grid(head, rows, right="lrrrrrr")]
     lines += [f"  note: {note}" for note in shares(data)]
-    lines += _replaced(manifest["classes"])
+    lines += [
+        f"  {name}: characters that whoever wrote the files could not decode: {entry['replaced']}"
+        for name, entry in manifest["classes"].items()
+        if entry["replaced"]
+    ]
     lines += _lacking(manifest)
     lines += _skills(manifest["skills"])
     lines += ["", *_contamination(manifest["contamination"])]
@@ -84,14 +88,6 @@ def _lines(manifest: dict[str, Any], out: Path) -> list[str]:
 def _class(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     counts = si(entry["tokens"]), si(entry["validation"]["tokens"])
     return name, f"{entry['documents']:,}", *counts, f"{entry['bytes'] / entry['tokens']:.2f}"
-
-
-def _replaced(entries: dict[str, Any]) -> list[str]:
-    return [
-        f"  {name}: characters that whoever wrote the files could not decode: {entry['replaced']}"
-        for name, entry in entries.items()
-        if entry["replaced"]
-    ]
 
 
 def _lacking(manifest: dict[str, Any]) -> list[str]:

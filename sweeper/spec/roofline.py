@@ -128,7 +128,8 @@ def step(
     work_s = products / (device.peak_flops * device.products)
     if not device.is_gpu:
         work_s /= max(1.0, cores)
-    work_s += _traffic(shape, tokens, device, compiled, workers if _sharded(train) else 1)
+    shards = workers if train.parallel == "fsdp" else 1
+    work_s += _traffic(shape, tokens, device, compiled, shards)
     if workers > 1:
         work_s = max(work_s, _exchange_s(shape, train, workers))
     turns = math.ceil(tokens / micro_tokens) if micro_tokens else 1
@@ -146,10 +147,6 @@ def trial_s(train: Train, device: Device, shape: Shape, *, workers: int) -> floa
     return TRIAL_S["group" if workers else "gpu"] + compiling
 
 
-def _sharded(train: Train) -> bool:
-    return train.parallel == "fsdp"
-
-
 def _traffic(shape: Shape, tokens: float, device: Device, compiled: bool, shards: int) -> float:
     """Seconds of memory traffic."""
     passes = COMPILED_PASSES if compiled else EAGER_PASSES
@@ -161,5 +158,5 @@ def _traffic(shape: Shape, tokens: float, device: Device, compiled: bool, shards
 
 def _exchange_s(shape: Shape, train: Train, workers: int) -> float:
     """Seconds of exchanging gradients (and under FSDP weights), which overlap with the work."""
-    moved = (2 * 4 + (2 * 2 if _sharded(train) else 0)) * shape.params_total
+    moved = (2 * 4 + (2 * 2 if train.parallel == "fsdp" else 0)) * shape.params_total
     return moved * (workers - 1) / workers / (NODE_LINK if workers <= NODE_GPUS else NETWORK)

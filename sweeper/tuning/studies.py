@@ -180,11 +180,6 @@ class Studies:
 
     # -- studies ---------------------------------------------------------------------------------
 
-    @property
-    def _opening(self) -> int:
-        """Trials of a point before the sampler chooses: the centre, each value down and up."""
-        return 2 * len(self.sweep.tuning.hyperparameters) + 1
-
     def _name(self, point: int) -> str:
         p, t = self.points[point]
         return f"p={si(p)} t={si(t)}"
@@ -231,7 +226,7 @@ class Studies:
             storage=self._storage,
             study_name=self._name(point),
             directions=["minimize"] * len(self.objectives),
-            sampler=_sampler(settings, self._opening, point),
+            sampler=_sampler(settings, point),
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
@@ -272,7 +267,9 @@ def _state(name: str) -> Any:
     return optuna.trial.TrialState[name]
 
 
-def _sampler(settings: Tuning, opening: int, point: int) -> Any:
+def _sampler(settings: Tuning, point: int) -> Any:
+    # Before it chooses, a point's centre and each value down and up are trained.
+    opening = 2 * len(settings.hyperparameters) + 1
     common = {"seed": settings.seed + point, "n_startup_trials": opening}
     if settings.sampler == "gp":
         return optuna.samplers.GPSampler(**common)

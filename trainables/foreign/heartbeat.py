@@ -68,19 +68,16 @@ class Heartbeat:
             self._began = (now, tokens)
         self.at, self.tokens, self.seen = now, tokens, True
         self.loss = _number(found.get("loss"))
-        return self._metrics()
+        said = {"tokens": tokens, "tokens_per_s": self.tokens_per_s}
+        if math.isfinite(self.loss):
+            said["train_loss"] = self.loss
+        return {**said, "resumed_at_tokens": self._resumed_at}
 
     @property
     def tokens_per_s(self) -> float:
         """Speed since the first sign; 0 before the second."""
         first_at, first = self._began
         return max(self.tokens - first, 0.0) / (self.at - first_at) if self.at > first_at else 0.0
-
-    def _metrics(self) -> dict[str, Any]:
-        said = {"tokens": self.tokens, "tokens_per_s": self.tokens_per_s}
-        if math.isfinite(self.loss):
-            said["train_loss"] = self.loss
-        return {**said, "resumed_at_tokens": self._resumed_at}
 
     def _in_output(self, tail: str) -> list[dict[str, Any]]:
         assert self._pattern is not None
