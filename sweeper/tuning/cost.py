@@ -64,7 +64,7 @@ def within(spec: S, seconds: float, measured: pd.DataFrame | None = None) -> S:
         share *= SHORTER
         fewer = tuple((float(p), share * t) for p, t in points)
         tried = replace(spec, tuning=replace(spec.tuning, points=fewer))
-        if any(t < _fewest(spec, p) for p, t in fewer):
+        if any(t < fewest_tokens(spec.train, spec.shape(round(p)), MIN_STEPS) for p, t in fewer):
             raise SpecError(
                 f"tune: {duration(seconds)} are not enough, {duration(cost.seconds)} are for "
                 f"{cost.trials} trainings of {MIN_STEPS} steps or more; give that, or fewer "
@@ -72,11 +72,6 @@ def within(spec: S, seconds: float, measured: pd.DataFrame | None = None) -> S:
             )
         cost, spec = tuning_cost(tried, measured), tried
     return spec
-
-
-def _fewest(spec: Spec, params: float) -> int:
-    """Fewest tokens on which a size is trained."""
-    return fewest_tokens(spec.train, spec.shape(round(params)), MIN_STEPS)
 
 
 def tuning_cost(spec: Spec, measured: pd.DataFrame | None = None) -> TuningCost:

@@ -74,9 +74,7 @@ def train(config: TrialConfig, context: Context) -> dict[str, Any]:
     """
     skills = resolve(config.skills, config.data)
     examples = read_examples(skills, config.data, context=config.shape.context)
-    with _clean_process(config.train.threads):
-        trial = _Trial(config, context)
-        trial.resume()
+    with _resumed(config, context) as trial:
         status, reason = trial.run()
         record = {"status": status, "reason": reason, "losses": {}}
         if trial.step == trial.steps and math.isfinite(trial.train_loss()):
@@ -99,9 +97,7 @@ def evaluate(config: TrialConfig, context: Context) -> dict[str, Any]:
     """
     skills = resolve(config.skills, config.data)
     examples = read_examples(skills, config.data, context=config.shape.context)
-    with _clean_process(config.train.threads):
-        trial = _Trial(config, context)
-        trial.resume()
+    with _resumed(config, context) as trial:
         if trial.step < trial.steps:
             found = f"the last is of step {trial.step} of {trial.steps}"
             raise CheckpointError(f"no checkpoint of the trained model: {found}; train it first")
@@ -111,14 +107,16 @@ def evaluate(config: TrialConfig, context: Context) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _clean_process(threads: int) -> Iterator[None]:
-    """Set what torch keeps per process, and put it back: other trials run here too."""
+def _resumed(config: TrialConfig, context: Context) -> Iterator[_Trial]:
+    """A trial from its last checkpoint; puts back what torch keeps per process for the others."""
     before = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.train.threads)
     torch.set_default_dtype(torch.float32)
     try:
         with torch.random.fork_rng(devices=[]):
-            yield
+            trial = _Trial(config, context)
+            trial.resume()
+            yield trial
     finally:
         torch.set_num_threads(before[0])
         torch.set_default_dtype(before[1])
