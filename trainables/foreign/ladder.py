@@ -130,13 +130,19 @@ def _row(row: Mapping[str, Any], where: str) -> dict[str, Value]:
         number = values.get(name, 1)
         if not isinstance(number, int | float) or not 0 < number < math.inf:
             raise ValueError(f"{where}: {name}={number!r} is no number above 0, such as 124M")
+    for name, cell in row.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{where}: more cells than columns: {cell}")
+        if name.strip() and cell in (None, ""):
+            raise ValueError(f"{where}: nothing in {name.strip()!r}; a command is given it")
     return values | {"params": round(float(values["params"]))}
 
 
 def _value(cell: Any) -> Value:
     """A cell's number, 1.3B and 124M among them, or its text."""
     if not isinstance(cell, str):
-        return cell if isinstance(cell, int | float) else str(cell)
+        number = cell.item() if getattr(cell, "ndim", None) == 0 else cell  # numpy's
+        return number if isinstance(number, int | float) else str(number)
     text = cell.strip()
     for kind in (int, float):
         try:

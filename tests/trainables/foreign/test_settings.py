@@ -1,5 +1,6 @@
 """The trainer section, its placeholders, and ladders of sizes."""
 
+import numpy as np
 import pytest
 
 from trainables.foreign import imports, ladder
@@ -74,6 +75,9 @@ def test_a_ladder_is_read_sorted_with_numbers_as_people_write_them(tmp_path):
         ("params,tokens\n5,1\n", "tokens is the trial's own"),
         ("params,flops_per_token\n5,1\n6,\n", "flops_per_token='' is no number"),
         ("params\n", "holds no size"),
+        ("params,width\n5\n", "row 1: nothing in 'width'"),
+        ("params,width\n5,\n", "row 1: nothing in 'width'"),
+        ("params,width\n124,000,000\n", r"row 1: more cells than columns: \['000'\]"),
     ],
 )
 def test_bad_ladders_are_refused(tmp_path, text, words):
@@ -88,6 +92,9 @@ def test_functions_are_found_and_named_when_not(tmp_path):
     )
     rows = ladder.read("nano_ladder:ladder", str(tmp_path))
     assert [row["depth"] for row in rows] == [4, 8]
+    assert ladder.read([{"params": np.int64(5), "width": np.float32(8)}], "") == [
+        {"params": 5, "width": 8.0}
+    ]
     imports.require("nano_ladder:ladder", str(tmp_path), field="here")
     with pytest.raises(ValueError, match=r"no function 'ladde' \(did you mean 'ladder'\?\)"):
         imports.require("nano_ladder:ladde", str(tmp_path), field="here")
