@@ -25,7 +25,7 @@ from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
 from trainables.foreign.command import Place, arguments, measured
-from trainables.foreign.losses import LOSSES, LossesError, read, sums
+from trainables.foreign.losses import LossesError, read, source, sums
 
 PATIENCE_S = 30.0
 """Seconds to wait for another who holds the directory (assumption: jobs that end together)."""
@@ -203,7 +203,8 @@ def _measured(
     except (LossesError, ValueError) as error:
         raise SpecError(str(error)) from None
     if found is None:
-        raise SpecError(f"{place / LOSSES}: is not there; give the losses, or say why it failed")
+        where = place / source(config.trainer.losses)
+        raise SpecError(f"{where}: is not there; give the losses, or say why it failed")
     return measured(config, found)
 
 

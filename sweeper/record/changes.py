@@ -18,6 +18,9 @@ from trainables.data import Prepared
 
 EVALUATION = "evaluation_documents"
 
+MEASURED = ("finished", "diverged")
+"""States of trials that have losses."""
+
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     """What two nests of plain values differ in, in words: of the first "there", then "here"."""
@@ -55,7 +58,8 @@ def taken_over(
     trials = ledger.trials()
     if trials.empty:
         return now
-    refused = differences(_decisive(before, now), _decisive(now, now))
+    measured = bool(trials["state"].isin(MEASURED).any())
+    refused = differences(_decisive(before, now, measured), _decisive(now, now, measured))
     refused += _dropped_budgets(now, trials["flops"].value_counts().to_dict())
     refused += _changed_mixes(before, now, set(trials["mix"]))
     refused += _changed_variants(before, now, set(trials["mix"]))
@@ -87,13 +91,20 @@ def _as_measured(before: Spec, now: Spec) -> Spec:
     return replace(now, data=replace(now.data, evaluation_documents=before.documents))
 
 
-def _decisive(spec: Spec, other: Spec) -> dict[str, Any]:
-    """What must agree: the identity without what has a check of its own."""
+def _decisive(spec: Spec, other: Spec, measured: bool) -> dict[str, Any]:
+    """What must agree: the identity without what has a check of its own.
+
+    Args:
+        measured: some trial has losses; until then it may be said anew how they are read.
+    """
     values = spec.identity
     for name in ("budgets", "skills", "mixes", "variants"):
         del values[name]
     for end in ("low", "high"):
         values["sizes"].pop(end, None)
+    if spec.trainer and not measured:
+        for name in ("skills", "losses"):
+            del values["trainer"][name]
     if other.train.mixed_dtypes:
         del values["train"]["dtype"]
     if isinstance(spec.data, Prepared) and isinstance(other.data, Prepared):

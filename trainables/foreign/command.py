@@ -28,6 +28,10 @@ from trainables.foreign.trial import ForeignTrial
 AGAIN = 75
 """Exit code that asks to be started again (EX_TEMPFAIL of sysexits.h; Slurm's requeue scripts)."""
 
+WHOLE = ".ended"
+"""Left in a directory whose trainer ended well, but whose log could not be read: the next attempt
+reads that first, as the spec may say by then what its losses are called."""
+
 LOOK_S = 0.2
 """Seconds between looks at progress, stop file and clock."""
 
@@ -117,14 +121,18 @@ def start(command: Sequence[str], trial: ForeignTrial, place: Place) -> Process:
 
 def earlier(trial: ForeignTrial, directory: Path) -> dict[str, Any] | None:
     """The record of a training that an earlier attempt ended, if its losses are whole."""
-    if trial.trainer.losses is not None:
+    log, whole = trial.trainer.losses, directory / WHOLE
+    if log is not None and not whole.exists():
         return None
     try:
-        found = losses.read(directory, trial.classes, None)
+        found = losses.read(directory, trial.classes, log)
     except LossesError:  # the trainer, started again, writes it again
         with contextlib.suppress(OSError):
-            (directory / LOSSES).replace(directory / f"{LOSSES}.broken")
-        return None
+            if log is None:
+                (directory / LOSSES).replace(directory / f"{LOSSES}.broken")
+        found = None
+    if found is None:
+        whole.unlink(missing_ok=True)
     return None if found is None else measured(trial, found)
 
 
@@ -244,6 +252,7 @@ class Watch:
             found = self._read() if whole else None
         except LossesError as error:
             if ended.code == 0:
+                (self._place.directory / WHOLE).touch()
                 return failed("losses", self._with_output(str(error)))
             found = None
         if found is not None:
@@ -280,9 +289,8 @@ class Watch:
             more = ", as the kernel does when memory runs out" * (-code == signal.SIGKILL)
             return failed("worker-died", self._with_output(text + more))
         if code == 0:
-            where = self._trial.trainer.losses
-            told = f"no value of its skills in {where.file}" if where else f"there is no {LOSSES}"
-            return failed("losses", self._with_output(f"{program}: ended, but {told}"))
+            there = f"no {losses.source(self._trial.trainer.losses)} in its {{directory}}"
+            return failed("losses", self._with_output(f"{program}: ended, but there is {there}"))
         return failed(self._kind(), self._with_output(f"{program}: ended with exit code {code}"))
 
     def _kind(self) -> str:

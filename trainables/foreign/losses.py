@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,19 @@ LOG_BYTES = 256 * 2**20
 """Largest log that is read (assumption: above, it is no log of losses)."""
 
 
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""Logs that are tables, by the end of their names."""
+
+MOST_NAMES = 20
+"""Names of a log's values that a refusal lists (assumption: more are not read)."""
+
 MOST_COUNT = 2**63
 """Tokens and the like are below this, which a ledger's columns hold."""
+
+_FOLLOWING = (
+    r"[ \t:=|]{0,4}([-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf)))(?!\w|\.\d)"
+)
+"""What stands behind a name in a line that a trainer prints: its number."""
 
 
 class LossesError(Exception):
@@ -48,7 +60,12 @@ def read(directory: Path, skills: Mapping[str, str], log: Log | None) -> dict[st
         except FileNotFoundError:
             return None
         found = _parsed(text)
-    return None if found is None else sums(found, skills, where=log.file if log else LOSSES)
+    return None if found is None else sums(found, skills, where=source(log))
+
+
+def source(log: Log | None) -> str:
+    """The file, or the pattern of files, that holds losses."""
+    return log.file if log else LOSSES
 
 
 def _parsed(text: str) -> Any:
@@ -125,26 +142,65 @@ def _from_log(directory: Path, skills: Mapping[str, str], log: Log) -> dict[str,
         if path.stat().st_size > LOG_BYTES:
             raise LossesError(f"{path}: is larger than {LOG_BYTES / 2**20:.0f} MiB")
         found |= _last_values(path, keys)
+    missing = [key for skill, key in keys.items() if skill not in found]
+    if files and missing:
+        there = {name for path in files for name in _names(list(_documents(path)))}
+        has = f"; it has {', '.join(sorted(there)[:MOST_NAMES])}" if there else ""
+        raise LossesError(
+            f"{log.file}: no value of {', '.join(missing)}{has}; trainer.losses.keys says what "
+            "each skill is called there"
+        )
     return found or None
 
 
 def _last_values(path: Path, keys: Mapping[str, str]) -> dict[str, Any]:
     """The last value of each key in one file, by skill."""
-    if "tfevents" in path.name:
-        last = dict(_events(path))
-        return {skill: last[key] for skill, key in keys.items() if key in last}
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    if path.suffix in (".csv", ".tsv"):
-        rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix == ".tsv" else ",")
-        documents: Iterable[Any] = ({k: _number(v) for k, v in row.items()} for row in rows)
-    else:
-        documents = _documents(text)
     found = {}
-    for document in documents:
+    for document in _documents(path):
         for skill, key in keys.items():
             for value in _values(document, key):
                 found[skill] = value
-    return found
+    table = path.suffix in DELIMITERS or "tfevents" in path.name
+    return found if found or table else _printed(_text(path), keys)
+
+
+def _documents(path: Path) -> Iterator[Any]:
+    """What a file holds: rows of a table, an event's value, JSON whole or by lines.
+
+    A last line of JSON that is cut is left out.
+    """
+    if "tfevents" in path.name:
+        yield from ({tag: value} for tag, value in _events(path))
+    elif path.suffix in DELIMITERS:
+        rows = csv.DictReader(_text(path).splitlines(), delimiter=DELIMITERS[path.suffix])
+        yield from ({k: _number(v) for k, v in row.items()} for row in rows)
+    else:
+        yield from _json(_text(path))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
+def _names(document: Any, head: str = "") -> Iterator[str]:
+    """Dotted paths of the numbers in a document."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _names(item, head)
+    elif isinstance(document, dict):
+        for name, item in document.items():
+            yield from _names(item, f"{head}.{name}" if head else str(name))
+    elif isinstance(document, int | float) and head:
+        yield head
+
+
+def _printed(text: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """The last number that follows each key in lines for people, such as ``val loss: 2.31``."""
+    found = {
+        skill: re.findall(rf"(?<![\w.]){re.escape(key)}{_FOLLOWING}", text)
+        for skill, key in keys.items()
+    }
+    return {skill: float(values[-1]) for skill, values in found.items() if values}
 
 
 def _number(text: Any) -> Any:
@@ -155,8 +211,8 @@ def _number(text: Any) -> Any:
         return text
 
 
-def _documents(text: str) -> Iterator[Any]:
-    """One JSON document, or those of the lines; a last line that is cut is left out."""
+def _json(text: str) -> Iterator[Any]:
+    """One document, or those of the lines."""
     try:
         yield json.loads(text)
         return

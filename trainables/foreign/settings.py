@@ -24,7 +24,8 @@ class Log(Strict):
     Attributes:
         file: path or pattern, from the trial's directory; ``**`` stands for any folders. By its
             name it is a TensorBoard event file (``*tfevents*``), CSV, TSV, or else JSON: one
-            object, an array, or one object a line.
+            object, an array, or one object a line; or lines for people, such as ``output.log``,
+            where the number counts that follows a key, as in ``val loss: 2.31``.
         keys: skill -> column, tag, or key; a dotted path for a key within keys. A skill that is
             not named is looked up by its own name. The last value counts.
     """

@@ -18,6 +18,7 @@ from sweeper.search.protocol import Finished
 from trainables.context import LocalContext
 from trainables.data import Data
 from trainables.engine.loop import train
+from trainables.foreign.settings import Log, Trainer
 from trainables.training import Train
 
 SWEEP = Sweep(
@@ -131,6 +132,22 @@ def test_what_decides_a_loss_cannot_change(root, change, message):
         Directory(root).claim(replace(SWEEP, **change))
     assert "belongs to another sweep" in str(refused.value)
     assert "choose another directory" in str(refused.value)
+
+
+def test_how_losses_are_read_may_be_said_anew_until_a_trial_has_any(tmp_path):
+    own = Trainer(command=("x",), skills={"code": "code", "math": "code"}, losses=Log("a.csv"))
+    sweep = Sweep(budgets=[1e12], allowance=2e13, trainer=own)
+    anew = replace(
+        sweep, trainer=replace(own, skills={"code": "code"}, losses=Log("a.csv", {"code": "c"}))
+    )
+    directory = Directory(tmp_path)
+    [asked] = sweep.ask(tmp_path, 1)
+    sweep.tell(tmp_path, asked.id, failed="no loss of math", kind="losses")
+    assert directory.claim(anew).measured == ("code",)
+    [asked] = anew.ask(tmp_path, 1)
+    anew.tell(tmp_path, asked.id, {"code": 2.5})
+    with pytest.raises(DirectoryError, match=r"trainer\.losses\.keys\.code is 'c' there and None"):
+        directory.claim(replace(anew, trainer=replace(anew.trainer, losses=Log("a.csv"))))
 
 
 def test_precisions_are_mixed_only_where_that_is_wished(root):

@@ -235,4 +235,18 @@ def test_losses_come_from_a_log(tmp_path):
         "validation": 2.25,
     }
     record, _ = go("rm run/log.csv", tmp_path, losses=log)
-    assert (record["kind"], "no value of its skills" in record["reason"]) == ("losses", True)
+    assert record["kind"] == "losses"
+    assert "there is no run/*.csv in its {directory}" in record["reason"]
+
+
+def test_a_log_is_read_again_by_other_names_before_the_trainer_is_started_again(tmp_path):
+    script = "echo >> starts; echo 'val loss: 2.5, code 1.5'"
+    wrong = Log("output.log", {"validation": "test loss"})
+    record, _ = go(script, tmp_path, losses=wrong)
+    assert (record["kind"], record["losses"] if "losses" in record else None) == ("losses", None)
+    assert "no value of test loss" in record["reason"]
+    record, _ = go(script, tmp_path, losses=Log("output.log", {"validation": "val loss"}))
+    assert record["losses"]["validation"]["nll"] == 2.5
+    assert (tmp_path / "starts").read_text() == "\n"
+    record, _ = go(script, tmp_path, losses=wrong)
+    assert (tmp_path / "starts").read_text() == "\n\n"

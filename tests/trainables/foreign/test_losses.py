@@ -101,8 +101,42 @@ def test_tensorboard_of_two_attempts(tmp_path):
 def test_a_log_that_is_not_there_or_misses_a_skill(tmp_path):
     assert values(tmp_path) is None
     (tmp_path / "log.csv").write_text("eval/loss\n2.5\n")
-    with pytest.raises(LossesError, match="no loss of code"):
+    with pytest.raises(LossesError, match="no value of eval/code; it has eval/loss"):
         values(tmp_path)
     (tmp_path / "log.csv").write_text("eval/loss,eval/code\n2.5,good\n")
     with pytest.raises(LossesError, match="code: 'good' is text"):
+        values(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "step 2000: train loss 1.5, val loss 1.90, code 2.31.",
+        "FINAL val loss=1.90 | code=2.31 (best 1.2)",
+        '{"other": 1}\nval loss : 1.9E+00 | code | 2.31',
+    ],
+)
+def test_printed_losses_follow_their_names(tmp_path, line):
+    (tmp_path / "output.log").write_text(f"val loss 9.5\nstep 1 encode 7 code: 4\n{line}\nbye\n")
+    assert values(tmp_path, {"validation": "val loss"}) == {"code": 2.31, "validation": 1.9}
+
+
+def test_a_printed_nan_is_one(tmp_path):
+    (tmp_path / "output.log").write_text("code: 2.5 validation: NaN")
+    assert math.isnan(values(tmp_path, {})["validation"])
+
+
+def test_a_table_without_the_column_is_not_read_as_lines(tmp_path):
+    (tmp_path / "log.csv").write_text("code 1,x\n5,6\n")
+    with pytest.raises(LossesError, match="no value of code, validation; it has code 1, x;"):
+        values(tmp_path, {})
+
+
+def test_a_log_without_a_value_says_which_it_has(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 3, "eval": {"code": 2.5}, "by": "us"}\n')
+    with pytest.raises(LossesError, match=r"no value of eval/loss; it has eval\.code, step; trai"):
+        values(tmp_path, {"code": "eval.code", "validation": "eval/loss"})
+    (tmp_path / "log.jsonl").rename(tmp_path / "log.txt")
+    (tmp_path / "log.txt").write_text("all done")
+    with pytest.raises(LossesError, match=r"no value of eval/code, eval/loss; trainer\.losses"):
         values(tmp_path)
