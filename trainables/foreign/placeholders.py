@@ -51,14 +51,15 @@ def check(command: Sequence[str], known: Collection[str], *, field: str) -> None
         except ValueError as error:
             raise ValueError(f"{field}: {error}") from None
         for name in names:
-            require_known(name, known, f"{field}: {argument!r}: placeholder {{{name}}}")
+            what = f"{field}: {argument!r}: placeholder {{{name}}}"
+            require_known(name, known, what, "; so is every column of a sizes.ladder of yours")
 
 
-def require_known(name: str, known: Collection[str], what: str) -> None:
+def require_known(name: str, known: Collection[str], what: str, more: str = "") -> None:
     """Raise a ValueError that names the nearest known name unless it is one of them."""
     if name not in known:
         raise ValueError(
-            f"{what} is unknown{did_you_mean(name, known)}; known: {', '.join(known)}"
+            f"{what} is unknown{did_you_mean(name, known)}; known: {', '.join(known)}{more}"
         )
 
 
