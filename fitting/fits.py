@@ -20,6 +20,7 @@ from fitting.compare.answers import Multipliers
 from fitting.compare.multipliers import compare_runs
 from fitting.compare.optima import Comparison, compare_optima, pool
 from fitting.errors import FitError, Status, did_you_mean
+from fitting.laws.bracket import spoiled
 from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.laws.skill_models import METHODS, Method, SkillModel
 from fitting.methods import fit_single
@@ -227,7 +228,8 @@ class Fits(Mapping[str, SkillFit]):
         """What to know before trusting these numbers."""
         poor = [f"{s}: {f.reason} {f.status.advice}" for s, f in self.items() if not f.ok]
         graded = [] if self.method != "guarded" else self._grades()
-        return (*self._lazy.seen.warnings, *graded, *poor)
+        odd = [line for s, f in self.items() if (line := _odd(s, spoiled(f.observations)))]
+        return (*self._lazy.seen.warnings, *odd, *graded, *poor)
 
     def _grades(self) -> list[str]:
         """Skills by grade, but for those with nothing to say; and those whose fit did not end."""
@@ -339,6 +341,19 @@ def fit_skills(table: Table, method: Method = "guarded") -> Fits:
     lazy = _LazyFits(prepare(table))
     fits = {skill: lazy.skill_fit(skill, method) for skill in lazy.seen.skills}
     return Fits(fits, lazy, method)
+
+
+def _odd(skill: str, rows: pd.DataFrame) -> str:
+    """What to say of losses far from their curve; "" without any."""
+    if rows.empty:
+        return ""
+    first = rows.iloc[0]
+    named = f" ({first['trial_id']})" if str(first["trial_id"]) else ""
+    return (
+        f"{skill}: {len(rows)} of its losses lie far from others of their budget, the first"
+        f"{named} {first['loss']:.3g}, where {first['usual']:.3g} is usual: are they in other "
+        "units, or of another training? Correct them, or leave them out."
+    )
 
 
 def _span(optimum: Optimum) -> str:

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fitting.errors import Status
 from fitting.regression import t_quantile
@@ -25,6 +26,10 @@ STREWN_TERMS = 6
 
 SPOILED = 8.0
 """Distance from a curve, in usual ones, from which a trial is taken for spoiled (assumption)."""
+
+FAR = 0.25
+"""Share of its curve by which a loss must be off for that to be said (assumption: what is given in
+nats instead of bits is off by .31)."""
 
 BRACKET = 0.1
 """How far beyond an optimum, ln p, a size must lie to bracket it, and how far short of all of them
@@ -69,15 +74,34 @@ def without_spoiled(curves: list[pd.DataFrame]) -> list[tuple[FloatArray, FloatA
 
     The fit shrugs a diverged trial off; the least squares of these checks would not.
     """
-    points = [(np.log(c["params"].to_numpy(float)), c["loss"].to_numpy(float)) for c in curves]
-    rests = [_off_parabola(x, y) for x, y in points]
-    usual = 1.48 * float(np.median(np.abs(np.concatenate(rests))))
     kept = []
-    for (x, y), rest in zip(points, rests, strict=True):
-        sound = np.abs(rest) <= max(SPOILED * usual, RANK_TOLERANCE * float(np.abs(y).max()))
+    for x, y, _, sound in _told_apart(curves):
         enough = len(np.unique(x[sound])) >= LEAST_SIZES
         kept.append((x[sound], y[sound]) if enough else (x, y))
     return kept
+
+
+def spoiled(rows: pd.DataFrame) -> pd.DataFrame:
+    """One skill's losses far from its curve on their budget, with the curve's, as ``usual``."""
+    curves = [curve for _, curve in rows.groupby("budget")]
+    found = [
+        curve.assign(usual=y - rest)[~sound & (np.abs(rest) > FAR * np.abs(y - rest))]
+        for curve, (_, y, rest, sound) in zip(curves, _told_apart(curves), strict=True)
+    ]
+    return pd.concat(found)
+
+
+def _told_apart(
+    curves: list[pd.DataFrame],
+) -> list[tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]]:
+    """Of each curve ln params, loss, its distance from a parabola, and whether that is usual."""
+    points = [(np.log(c["params"].to_numpy(float)), c["loss"].to_numpy(float)) for c in curves]
+    rests = [_off_parabola(x, y) for x, y in points]
+    usual = 1.48 * float(np.median(np.abs(np.concatenate(rests))))
+    return [
+        (x, y, e, np.abs(e) <= max(SPOILED * usual, RANK_TOLERANCE * float(np.abs(y).max())))
+        for (x, y), e in zip(points, rests, strict=True)
+    ]
 
 
 def _off_parabola(x: FloatArray, y: FloatArray) -> FloatArray:

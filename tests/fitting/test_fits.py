@@ -315,3 +315,19 @@ def test_many_losses_at_once_are_those_one_by_one(fits):
     params, tokens = np.array([3e8, 2e9]), np.array([1e10, 3e10])
     one_by_one = [fits["code-1"].loss(p, t).value for p, t in zip(params, tokens, strict=True)]
     np.testing.assert_allclose(fits["code-1"].losses(params, tokens), one_by_one)
+
+
+def test_losses_in_other_units_are_said():
+    rng = np.random.default_rng(0)
+    rows = [
+        (c, p, "code", 1.7 + 400 / p**0.34 + 410 / (c / 6 / p) ** 0.28 + 0.002 * rng.normal())
+        for c in (1e18, 3e18)
+        for p in np.geomspace(3e7, 3e9, 7)
+    ]
+    table = pd.DataFrame(rows, columns=["flops", "params", "skill", "loss"])
+    assert not any("other units" in line for line in fit_skills(table).warnings)
+    table.loc[3, "loss"] /= np.log(2)
+    said = [line for line in fit_skills(table).warnings if "other units" in line]
+    assert len(said) == 1
+    assert said[0].startswith("code: 1 of its losses lie")
+    assert f"{table.loc[3, 'loss']:.3g}, where" in said[0]
