@@ -193,11 +193,12 @@ def _training(rows: list[dict[str, Any]], what: str) -> list[str]:
             percent(row["share"]) if row["share"] is not None else "–",
             si(row["tokens_per_s"]) if row["tokens_per_s"] is not None else "–",
             duration(row["left_s"], digits=2) if row["left_s"] is not None else "–",
+            row["trial_id"],
         )
         for row in rows
     ]
-    head = (what, "done", "tokens/s", "left")
-    return ["", *grid(head, cells, right="lrrr")] if rows else []
+    head = (what, "done", "tokens/s", "left", "id")
+    return ["", *grid(head, cells, right="lrrrl")] if rows else []
 
 
 def _optima_table(rows: list[dict[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ from sweeper.record.ledger import Ledger
 from sweeper.record.live import Live, Progress, read
 from sweeper.record.timeleft import AHEAD, left_s, trial_left_s
 from trainables.data import Data
+from trainables.foreign.settings import Trainer
 
 
 @pytest.fixture
@@ -192,3 +193,12 @@ def _drawn(values):
     console = Console(width=100, record=True, highlight=False)
     console.print(render(values))
     return console.export_text()
+
+
+def test_trials_that_are_out_are_listed_with_the_ids_that_tell_takes(tmp_path):
+    own = Trainer(command=("x",), skills={"code": "code"})
+    sweep = Sweep(budgets=[1e12], allowance=2e13, trainer=own)
+    [asked] = sweep.ask(tmp_path, 1)
+    lines = str(render(snapshot(Results(tmp_path)))).splitlines()
+    [row] = [line for line in lines if line.startswith("C=1e12")]
+    assert row.split()[-1] == asked.id
