@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,13 +69,24 @@ def suggest(
     as_csv: bool = opt("--csv", "Print CSV.", False),
 ) -> None:
     """Say what to train next, from the runs you have."""
+    from sweeper.errors import SpecError
     from sweeper.search.protocol import Finished
-    from sweeper.search.suggest import suggest_for
+    from sweeper.search.suggest import next_of, suggest_for
 
-    found = suggest_for(
-        _table(runs, columns, where or ""), budgets=_budgets(budgets), allowance=allowance, n=n,
-        ladder=ladder, tolerance=tolerance, at=at,
-    )  # fmt: skip
+    sweep = _sweep_in(runs)
+    table, chosen = _table(runs, columns, where or ""), _budgets(budgets)
+    if not sweep and not chosen and table.empty:
+        raise SpecError(f"{runs}: holds no run yet: say --budgets, FLOPs such as 1e18,3e18")
+    if sweep and ladder is None:  # its own sizes, budgets and search
+        search = replace(sweep.search, tolerance=tolerance)
+        sweep = replace(sweep, search=search, budgets=tuple(chosen) or sweep.budgets)
+        aims = () if at is None else (at,)
+        found = next_of(table, sweep.policy, sweep.space, allowance=allowance, n=n, aims=aims)
+    else:
+        found = suggest_for(
+            table, budgets=chosen, allowance=allowance, n=n, ladder=ladder, tolerance=tolerance,
+            at=at,
+        )  # fmt: skip
     if isinstance(found, Finished):
         typer.echo(f"nothing to train next ({found.reason}): {found.detail}", err=True)
         found = []
@@ -124,7 +135,16 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
         parts.append(
             waiting.assign(loss=float("nan"), trial_id=[f"out {i}" for i in waiting.index])
         )
+    if not parts:
+        return pd.DataFrame(columns=["flops", "params", "tokens", "skill", "loss"])
     return pd.concat(parts, ignore_index=True)
+
+
+def _sweep_in(source: str) -> Sweep | None:
+    """The sweep of a directory; None for a table."""
+    from sweeper.record.directory import Directory
+
+    return open_results(Path(source)).sweep if Directory(source).ledger.exists() else None
 
 
 def _with_those_out(source: str) -> str | pd.DataFrame:

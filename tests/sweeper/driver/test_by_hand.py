@@ -80,6 +80,28 @@ def test_trials_that_are_out_are_under_way_to_suggest_as_well(tmp_path):
         assert bool(json.loads(done.stdout)) is some
 
 
+def test_what_is_suggested_for_a_sweep_is_on_its_sizes_and_budgets(tmp_path):
+    sweep = make()
+    sizes = {size["params"] for size in sweep.sizes.ladder}
+    for k in range(8):
+        (one,) = sweep.ask(tmp_path)
+        if k in (0, 7):
+            asked = ["suggest", str(tmp_path), "--json", "--allowance", "1e18"]
+            rows = json.loads(CliRunner().invoke(app, asked).stdout)
+            assert rows and {row["params"] for row in rows} <= sizes
+            assert {row["flops"] for row in rows} <= set(sweep.budgets)
+        sweep.tell(tmp_path, one.id, losses(one.allocation))
+
+
+def test_a_table_of_a_header_alone_opens_the_search(tmp_path):
+    (tmp_path / "runs.csv").write_text("params,tokens,loss\n")
+    asked = ["suggest", str(tmp_path / "runs.csv"), "--json", "--allowance", "1e20"]
+    found = CliRunner().invoke(app, [*asked, "--budgets", "1e18,3e18", "-n", "3"])
+    assert [row["flops"] for row in json.loads(found.stdout)] == [1e18] * 3
+    with pytest.raises(SpecError, match="holds no run yet: say --budgets"):
+        CliRunner().invoke(app, asked, catch_exceptions=False)
+
+
 def test_an_empty_directory_is_not_the_current_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = make()
