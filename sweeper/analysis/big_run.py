@@ -172,9 +172,21 @@ def optimum_of(best: SkillFit, flops: float) -> Optimum:
     return found
 
 
-def expected(fits: Mapping[str, SkillFit], params: float, tokens: float) -> dict[str, Prediction]:
-    """What one training should reach, per skill that has a law of its loss."""
-    return {name: one_run(fit, params, tokens) for name, fit in fits.items() if fit.ok}
+def expected(
+    fits: Mapping[str, SkillFit], params: float, tokens: float
+) -> tuple[dict[str, Prediction], tuple[str, ...]]:
+    """What one training should reach, per skill that has a law of its loss; why others have none.
+
+    A size may be known well where its loss is not.
+    """
+    found, withheld = {}, []
+    for name, fit in fits.items():
+        if fit.ok:
+            try:
+                found[name] = one_run(fit, params, tokens)
+            except FitError as error:
+                withheld.append(f"{name}: its loss is not predicted: {error}")
+    return found, tuple(withheld)
 
 
 def recommend(
@@ -207,17 +219,18 @@ def recommend(
     hours = wall_s / 3600 * devices
     price = sweep.cluster.price_per_hour
     memory = placement.memory(trial.shape, trial.params, batch)
+    told, withheld = expected({best.skill: best, **losses}, trial.params, trial.tokens)
     return BigRun(
         trial=trial,
         skill=best.skill,
-        losses=expected({best.skill: best, **losses}, trial.params, trial.tokens),
+        losses=told,
         devices=math.ceil(devices),
         device=str(sweep.cluster.device),
         memory_bytes=int(memory.total),
         device_hours=hours,
         price=math.nan if price is None else hours * price,
         speed_source=speed.source,
-        warnings=_warnings(trial, found.extrapolates),
+        warnings=(*_warnings(trial, found.extrapolates), *withheld),
     )
 
 

@@ -98,19 +98,20 @@ def recommend(
     speed, rule = speed_of(spec.cluster, measured), spec.placement.rule(params)
     hours = speed.wall_s(flops, params, spec.placement, None) / 3600 * held(rule)
     price = spec.cluster.price_per_hour
+    told, withheld = expected({best.skill: best, **losses}, params, tokens)
     return ForeignRun(
         skill=best.skill,
         flops=flops,
         params=params,
         tokens=tokens,
         command=_command(spec, params, tokens, flops, size),
-        losses=expected({best.skill: best, **losses}, params, tokens),
+        losses=told,
         devices=math.ceil(held(rule)),
         device=str(spec.cluster.device),
         device_hours=hours,
         price=math.nan if price is None else hours * price,
         speed_source=speed.source,
-        warnings=said,
+        warnings=(*said, *withheld),
     )
 
 

@@ -178,13 +178,15 @@ def predict(
 @app.command()
 def check(
     forecast: Annotated[Path, typer.Argument(help="What `predict --register` kept.")],
-    losses: Annotated[str, typer.Argument(help="Losses measured since: code=2.31,knowledge=1.9.")],
+    losses: Annotated[
+        list[str], typer.Argument(help="Losses measured since: code=2.31 knowledge=1.9.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Say how far off a kept prediction was."""
     from sweeper.analysis.registered import check as compare
 
-    rows = compare(forecast, asking.weights(losses, "LOSSES"))
+    rows = compare(forecast, asking.weights(",".join(losses), "LOSSES"))
     if as_json:
         print(_json({"skills": rows}))
         return

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.worlds import surface_world
-from fitting import FitError, fit_skills
+from fitting import FitError, Status, fit_skills
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.analysis.big_run import recommend
 from sweeper.cli import app
@@ -192,6 +192,19 @@ def test_a_skill_without_an_optimum_gives_no_run(table):
     narrow, sweep = table[table["params"] > 4e4], Sweep(budgets=[1e11], allowance=1e12)
     with pytest.raises(FitError, match="no optimum to run"):
         recommend(fit_skills(narrow)["code"], sweep, 1e11, losses={})
+
+
+def test_a_loss_that_is_withheld_keeps_nobody_from_the_run(fits, monkeypatch):
+    def told(fit, params, tokens):
+        if fit.skill == "knowledge":
+            raise FitError(Status.NOT_IDENTIFIED, "Its trials say too little.")
+        return fit.loss(params, tokens)
+
+    monkeypatch.setattr("fitting.decisions.tradeoffs.one_run", told)
+    sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12)
+    run = recommend(fits["code"], sweep, 4e11, losses=dict(fits))
+    assert set(run.losses) == {"code", "validation"}
+    assert "knowledge: its loss is not predicted: Its trials say too little." in str(run)
 
 
 def test_devices_of_a_worker_group_share_batch_and_hours(fits):

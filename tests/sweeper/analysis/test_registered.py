@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from sweeper.analysis.registered import check, fingerprint, register
+from sweeper.cli import app
 from sweeper.errors import SpecError
 
 RUNS = pd.DataFrame(
@@ -33,6 +35,14 @@ def test_a_kept_prediction_is_checked_and_never_overwritten(tmp_path: Path) -> N
         check(path, {"code": 0.0})
     with pytest.raises(SpecError, match="name another"):
         register(path, SAID, RUNS)
+
+
+def test_losses_are_given_as_to_tell_or_with_commas(tmp_path: Path) -> None:
+    two = {"skills": {**SAID["skills"], "maths": SAID["skills"]["code"]}}
+    register(tmp_path / "forecast.json", two, RUNS)
+    for given in (["code=2.05", "maths=2"], ["code=2.05,maths=2"]):
+        said = CliRunner().invoke(app, ["check", str(tmp_path / "forecast.json"), *given])
+        assert said.output.count("the interval held") == 2
 
 
 def test_other_losses_have_another_hash() -> None:
