@@ -45,5 +45,14 @@ def test_losses_are_given_as_to_tell_or_with_commas(tmp_path: Path) -> None:
         assert said.output.count("the interval held") == 2
 
 
+def test_a_loss_that_was_withheld_is_no_prediction(tmp_path: Path) -> None:
+    vague = {"loss": 2.0, "loss_at_optimum": {"status": "not-identified", "reason": "too little"}}
+    register(tmp_path / "a.json", {"method": "guarded", "skills": {"code": vague}}, RUNS)
+    with pytest.raises(SpecError, match=r"code: no loss was predicted \(too little\)"):
+        check(tmp_path / "a.json", {"code": 2.0})
+    register(tmp_path / "b.json", {"method": "parabola", "skills": {"code": vague}}, RUNS)
+    assert check(tmp_path / "b.json", {"code": 2.0})[0]["held"] is None
+
+
 def test_other_losses_have_another_hash() -> None:
     assert fingerprint(RUNS) != fingerprint(RUNS.assign(loss=[3.0, 2.8]))
