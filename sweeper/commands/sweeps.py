@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,10 +196,14 @@ def _tuned_within(sweep: Sweep, minutes: float | None, memory: Path, *, say: boo
 
 
 def _use(found: Tuned, tuned: Path, directory: Path) -> str:
-    """What the written spec is good for."""
+    """What the written spec is good for; trials by another rule go on in a directory of theirs."""
+    from sweeper.record.directory import Directory
+
     if not any(law.ok for law in found.laws.values()):
         return ", the spec as it was: nothing was found to put in it; raise tuning.trials"
-    return f": `isoskill run {tuned} --out {directory}` uses what was found"
+    trained = Directory(directory).ledger.exists() and len(open_results(directory).trials)
+    place = directory.with_name(f"{directory.name}-tuned") if trained else directory
+    return f": `isoskill run {shlex.join([str(tuned), '--out', str(place)])}` uses what was found"
 
 
 @app.command()

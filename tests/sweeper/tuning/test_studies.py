@@ -4,6 +4,8 @@ import json
 import math
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 from fitting import tuned_points
 from sweeper import Sizes, SpecError, Sweep
 from sweeper.cli import app
+from sweeper.commands.sweeps import _use
 from sweeper.spec.sections import Tuning
 from sweeper.tuning.points import points_of
 from sweeper.tuning.studies import Job, Studies
@@ -258,6 +261,17 @@ def test_published_rules_stand_beside_the_law(tuned):
     trials = found.table.rename(columns={"objective": "loss"})
     assert len(tuned_points(trials, "learning_rate")) == len(POINTS)
     assert math.isfinite(found.shift) and 0.2 < found.shift < 5
+
+
+def test_the_next_run_is_named_in_a_directory_that_takes_it(tmp_path):
+    found, place = (
+        SimpleNamespace(laws={"learning_rate": SimpleNamespace(ok=True)}),
+        tmp_path / "a",
+    )
+    assert "--out a`" in _use(found, Path("tuned.yaml"), Path("a"))
+    own = {"command": ["x"], "skills": {"code": "code"}}
+    Sweep.from_dict({"budgets": [1e12], "allowance": 2e13, "trainer": own}).ask(place)
+    assert f"--out {place}-tuned`" in _use(found, place / "tuned.yaml", place)
 
 
 @pytest.mark.ray
