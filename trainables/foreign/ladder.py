@@ -113,7 +113,8 @@ def _from(source: str, workdir: str) -> list[Mapping[str, Any]]:
     except OSError as error:
         raise ValueError(
             f"sizes.ladder: {path}: {error.strerror}; give a CSV file with a column params, or "
-            "a function such as mylab.sizes:ladder"
+            "a function such as mylab.sizes:ladder, from trainer.workdir, which is the current "
+            "directory unless the spec says another"
         ) from None
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return list(csv.DictReader(lines, skipinitialspace=True))

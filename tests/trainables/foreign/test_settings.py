@@ -103,5 +103,5 @@ def test_functions_are_found_and_named_when_not(tmp_path):
     (tmp_path / "broken_ladder.py").write_text("import nothing_such\ndef ladder(): pass\n")
     with pytest.raises(ValueError, match=r"cannot be imported from .*nothing_such"):
         ladder.read("broken_ladder:ladder", str(tmp_path))
-    with pytest.raises(ValueError, match="No such file"):
+    with pytest.raises(ValueError, match=r"No such file.*from trainer\.workdir"):
         ladder.read("none.csv", str(tmp_path))
