@@ -24,6 +24,10 @@ RANK_TOLERANCE = 1e-12
 STREWN_TERMS = 6
 """Trials on no common budgets that a surface of five constants needs at least."""
 
+ASKED = 5
+"""Trials of a curve from which one of them may be called spoiled: two beside the three that a
+parabola passes through."""
+
 SPOILED = 8.0
 """Distance from a curve, in usual ones, from which a trial is taken for spoiled (assumption)."""
 
@@ -97,7 +101,9 @@ def _told_apart(
     """Of each curve ln params, loss, its distance from a parabola, and whether that is usual."""
     points = [(np.log(c["params"].to_numpy(float)), c["loss"].to_numpy(float)) for c in curves]
     rests = [_off_parabola(x, y) for x, y in points]
-    usual = 1.48 * float(np.median(np.abs(np.concatenate(rests))))
+    # Three of each are none, as a parabola of least absolute error passes through three points.
+    free = [np.sort(np.abs(rest))[3:] for rest in rests if len(rest) >= ASKED]
+    usual = 1.48 * float(np.median(np.concatenate(free))) if free else math.inf
     return [
         (x, y, e, np.abs(e) <= max(SPOILED * usual, RANK_TOLERANCE * float(np.abs(y).max())))
         for (x, y), e in zip(points, rests, strict=True)
@@ -105,8 +111,8 @@ def _told_apart(
 
 
 def _off_parabola(x: FloatArray, y: FloatArray) -> FloatArray:
-    """Residuals of the parabola of least absolute error; none of fewer than five points."""
-    if len(x) < 5:
+    """Residuals of the parabola of least absolute error; none of fewer than `ASKED` points."""
+    if len(x) < ASKED:
         return np.zeros(len(x))
     design = np.vander(x - x.mean(), 3)
     weights, least = np.ones(len(x)), 1e-9 * float(np.abs(y).max())
