@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.errors import FitError, Status
+from fitting.errors import FitError, FittingError, Status
 from fitting.laws import newton, surface
 from fitting.regression import quadratic_design
 from fitting.values import FloatArray
@@ -52,14 +52,16 @@ def bootstrap_surface(
         ran out of steps, which are kept.
 
     Raises:
-        FittingError: arrays that cannot be fitted.
-        FitError: too few points for a surface.
+        FittingError: arrays that cannot be fitted, or a number of draws that is none.
+        FitError: points that cannot fix a surface.
     """
-    points, weights, distinct = surface.prepare_points(
+    if not n >= 1:
+        raise FittingError(f"n={n}: give a positive number of draws")
+    points, weights, missing = surface.prepare_points(
         params, tokens, loss, loss_function, delta, None
     )
-    if distinct < surface.MIN_POINTS:
-        raise FitError(Status.NOT_IDENTIFIED, f"only {distinct} distinct allocations")
+    if missing:
+        raise FitError(Status.NOT_IDENTIFIED, missing)
     start, _ = surface.solve(points, weights)
     draws = bootstrap_weights(len(points.loss), n, seed=seed)
     minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws)

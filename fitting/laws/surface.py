@@ -33,8 +33,13 @@ from fitting.values import (
 HUBER_DELTA = 1e-3
 """Width of the Huber function of log residuals (Hoffmann et al. 2022, section 3.3)."""
 
-MIN_POINTS = 6
-"""One more than the constants."""
+MIN_POINTS, MIN_EACH = 6, 3
+"""Distinct allocations, one more than the constants; and sizes and token counts among them, as a
+coefficient and an exponent of each rest on differences to a third."""
+
+IN_STEP = 0.05
+"""Scatter of ln tokens round a rising line in ln params below which their terms could change
+places (assumption: tables of one ratio of tokens to params are rounded by less)."""
 
 LossFunction = Literal["log-huber", "least-squares"]
 
@@ -88,7 +93,11 @@ class Surface(Result):
         Args:
             flops: the budget.
             per_param_token: flops / (params tokens), as the budget counts them.
+
+        Raises:
+            FittingError: flops is not positive and finite.
         """
+        check_positive(flops=flops)
         if not self.ok:
             return Optimum.missing(self.status, self.reason, flops, "surface")
         law = self.law(per_param_token=per_param_token)
@@ -170,11 +179,8 @@ def fit_surface(
         FittingError: arrays of different shape, or values not finite and positive.
         FitError: with ``throw``, the status is not OK.
     """
-    points, w, used = prepare_points(params, tokens, loss, loss_function, delta, weights)
-    if used < MIN_POINTS:
-        reason = f"{used} distinct allocations; five constants need {MIN_POINTS} or more."
-        return no_surface(reason).required(throw)
-    return _fit(points, w).required(throw)
+    points, w, missing = prepare_points(params, tokens, loss, loss_function, delta, weights)
+    return (no_surface(missing) if missing else _fit(points, w)).required(throw)
 
 
 def prepare_points(
@@ -184,11 +190,11 @@ def prepare_points(
     loss_function: LossFunction,
     delta: float,
     weights: npt.ArrayLike | None,
-) -> tuple[newton.Points, FloatArray, int]:
-    """Check the arrays of a surface fit; also the number of distinct allocations."""
+) -> tuple[newton.Points, FloatArray, str]:
+    """Check the arrays of a surface fit; also what they lack to fix five constants, or nothing."""
     ones = np.ones(np.size(loss)) if weights is None else weights
     p, t, y, w = equal_columns(params=params, tokens=tokens, loss=loss, weights=ones)
-    check_positive(params=p, tokens=t, loss=y)
+    check_positive(params=p, tokens=t, loss=y, delta=delta)
     if not (np.isfinite(w) & (w >= 0)).all():
         raise FittingError("weights must be finite and not negative")
     if loss_function not in ("log-huber", "least-squares"):
@@ -200,8 +206,22 @@ def prepare_points(
     width = delta if loss_function == "log-huber" else None
     x, z = np.log(p), np.log(t)
     centre = (float(x.mean()), float(z.mean()))
+    points = newton.Points(x - centre[0], z - centre[1], y, centre, width)
+    return points, w, _lacking(x[w > 0], z[w > 0])
+
+
+def _lacking(x: FloatArray, z: FloatArray) -> str:
+    """Why allocations (ln params, ln tokens) cannot fix five constants; empty where they can."""
     distinct = len(np.unique(np.stack([x, z]), axis=1).T)
-    return newton.Points(x - centre[0], z - centre[1], y, centre, width), w, distinct
+    if distinct < MIN_POINTS:
+        return f"{distinct} distinct allocations; five constants need {MIN_POINTS} or more."
+    sizes, counts = len(np.unique(x)), len(np.unique(z))
+    if min(sizes, counts) < MIN_EACH:
+        return f"{sizes} sizes and {counts} token counts; the surface needs {MIN_EACH} of each."
+    slope, level = np.polyfit(x, z, 1)
+    if slope > 0 and np.std(z - slope * x - level) < IN_STEP:
+        return "Tokens grow in step with params: what either gives cannot be told apart."
+    return ""
 
 
 def solve(points: newton.Points, weights: FloatArray) -> tuple[FloatArray, bool]:

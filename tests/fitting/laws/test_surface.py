@@ -141,8 +141,36 @@ def test_bad_input() -> None:
         fit_surface([], [], [])
     with pytest.raises(FittingError, match="loss_function"):
         fit_surface(p, t, TRUTH.loss(p, t), loss_function="l1")  # type: ignore[arg-type]
+    for width in (0.0, -1.0, math.nan):
+        with pytest.raises(FittingError, match="delta"):
+            fit_surface(p, t, TRUTH.loss(p, t), delta=width)
+    with pytest.raises(FittingError, match="params: give numbers"):
+        fit_surface(["a"] * len(p), t, TRUTH.loss(p, t))
+    with pytest.raises(FittingError, match="flops=0"):
+        TRUTH.optimum(0.0)
     few = fit_surface(p[:5], t[:5], TRUTH.loss(p, t)[:5])
     assert few.status is Status.NOT_IDENTIFIED and "5 distinct" in few.reason
+
+
+def test_allocations_that_cannot_fix_five_constants_have_no_surface() -> None:
+    """One size had an optimum, with an error of 1e-13; one ratio of tokens half the true one."""
+    many = np.geomspace(1e8, 1e10, 9)
+    rounded = np.round(20 * many, -7)
+    for p, t, why in (
+        (np.full(9, 1e8), many, "1 sizes and 9 token counts"),
+        (many, np.full(9, 1e10), "9 sizes and 1 token counts"),
+        (np.repeat([1e8, 1e9], 9), np.tile(many, 2), "2 sizes and 9 token counts"),
+        (many, rounded, "in step"),
+    ):
+        found = fit_surface(p, t, TRUTH.loss(p, t))
+        assert found.status is Status.NOT_IDENTIFIED and why in found.reason
+        with pytest.raises(FitError, match=why):
+            bootstrap_surface(p, t, TRUTH.loss(p, t), n=3)
+    p, t = grid()
+    nothing = fit_surface(p, t, TRUTH.loss(p, t), weights=np.zeros(len(p)))
+    assert nothing.status is Status.NOT_IDENTIFIED
+    budget = fit_surface(many, 1e20 / 6 / many, TRUTH.loss(many, 1e20 / 6 / many))
+    assert budget.optimum(1e20).params == pytest.approx(TRUTH.optimum(1e20).params, rel=0.05)
 
 
 def test_same_data_same_answer() -> None:
@@ -176,6 +204,8 @@ def test_bootstrap_is_reproducible_and_refuses_too_little() -> None:
     assert not one.equals(bootstrap_surface(p, t, loss, n=20, seed=8))
     with pytest.raises(FitError, match="distinct"):
         bootstrap_surface(p[:4], t[:4], loss[:4], n=3)
+    with pytest.raises(FittingError, match="n=0"):
+        bootstrap_surface(p, t, loss, n=0)
 
 
 def test_bootstrap_weights_count_draws() -> None:
