@@ -18,6 +18,7 @@ from fitting.values import (
     FloatArray,
     Optimum,
     bounded_exp,
+    check_positive,
     equal_columns,
     size,
 )
@@ -38,9 +39,11 @@ def fit_isoflop(
         throw: raise `FitError` instead of returning an optimum without a number.
 
     Raises:
-        FittingError: arrays of different shape, or nothing finite and positive in them.
+        FittingError: arrays of different shape or without numbers, or a budget that is none.
         FitError: with ``throw``, the status is not OK.
     """
+    if flops == flops:  # NaN, the default, is no budget
+        check_positive(flops=flops)
     ln_p, y, note = _checked(params, loss)
     optimum = _parabola_optimum(ln_p, y, flops)
     if note:

@@ -133,6 +133,20 @@ def farthest(
     return max(1.0, factors[name]), name
 
 
+def floats(name: str, value: npt.ArrayLike) -> FloatArray:
+    """An argument as an array of floats.
+
+    Raises:
+        FittingError: it holds something else; names the argument.
+    """
+    try:
+        if np.asarray(value).dtype.kind in "Mmc":
+            raise TypeError("dates, durations and complex numbers are none")
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FittingError(f"{name}: give numbers ({error})") from None
+
+
 def check_positive(**values: npt.ArrayLike) -> None:
     """Make sure that numbers, or all numbers of an array, are finite and positive.
 
@@ -140,9 +154,9 @@ def check_positive(**values: npt.ArrayLike) -> None:
         FittingError: names the argument, and the rows of an array.
     """
     for name, value in values.items():
-        array = np.asarray(value, dtype=float)
+        array = floats(name, value)
         bad = ~(np.isfinite(array) & (array > 0))
-        if array.ndim == 0 and bad:
+        if array.ndim == 0 and (bad or isinstance(value, str)):
             raise FittingError(f"{name}={value!r}: give a positive finite number")
         if bad.any():
             rows = ", ".join(map(str, np.flatnonzero(bad)[:3]))
@@ -156,9 +170,9 @@ def equal_columns(**values: npt.ArrayLike) -> list[FloatArray]:
     """The arguments as flat float arrays.
 
     Raises:
-        FittingError: they differ in length.
+        FittingError: they differ in length, or one holds no numbers.
     """
-    arrays = [np.asarray(v, dtype=float).ravel() for v in values.values()]
+    arrays = [floats(name, value).ravel() for name, value in values.items()]
     if len({len(a) for a in arrays}) > 1:
         lengths = ", ".join(str(len(a)) for a in arrays)
         raise FittingError(f"{', '.join(values)} must have one length, not {lengths}")

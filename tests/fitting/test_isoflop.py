@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fitting.errors import FitError, FittingError, Status
@@ -92,6 +93,15 @@ def test_bad_points_are_left_out_and_said() -> None:
     assert "1 of 7 points left out" in found.reason
     with pytest.raises(FittingError, match="one length"):
         fit_isoflop(SIZES, loss[:-1])
+
+
+def test_what_is_no_number_and_no_budget_is_refused() -> None:
+    for sizes in (["a"] * 7, pd.date_range("2020", periods=7), SIZES + 1j, {"a": 1}):
+        with pytest.raises(FittingError, match="params: give numbers"):
+            fit_isoflop(sizes, valley())
+    for flops in (-1.0, 0.0, math.inf, "1e19", None):
+        with pytest.raises(FittingError, match="flops"):
+            fit_isoflop(SIZES, valley(), flops=flops)
 
 
 def test_intervals_and_standard_errors_hold() -> None:
