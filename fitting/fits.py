@@ -25,7 +25,7 @@ from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.laws.skill_models import METHODS, Method, SkillModel
 from fitting.methods import fit_single
 from fitting.mixture.held_out import Score
-from fitting.mixture.skills import Examined, guarded_models
+from fitting.mixture.skills import FARTHEST, Examined, guarded_models
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, Table, prepare
 from fitting.values import (
     Convention,
@@ -50,6 +50,7 @@ _TELLING, _FAR = 1.7, 4.0
 beyond the trials that is asked: of the larger runs of three mixes it leaves out the skills near
 chance that nothing predicts (chosen on the public pools, benchmarks/real_runs.py); nearer, losses
 that come down to 0 have wide intervals that still say something, as knowledge's in the demo."""
+_TOO_FAR = f"More than {number(FARTHEST)} times beyond what was trained."
 _NOTHING = (
     "Its trials say too little of its loss there: the 90 % interval, {:.3g} to {:.3g}, spans more "
     f"than a factor of {_TELLING:g}. Train a budget nearer to it."
@@ -105,7 +106,7 @@ class SkillFit(Result):
             FitError: the method or the skill has no loss to predict; the allocation lies beyond
                 the largest trained budget and the fit's own check failed; or it lies more than
                 four times beyond what was trained and the interval spans more than a factor of
-                1.7 (skills near chance; far beyond short ladders).
+                1.7 (skills near chance; far beyond short ladders), or more than 1e5 times beyond.
             ValueError: params or tokens is not positive and finite.
         """
         check_positive(params=params, tokens=tokens)
@@ -113,6 +114,8 @@ class SkillFit(Result):
         if withheld := self._lazy.withheld(self.skill, self.method, flops):
             raise FitError(Status.NO_COMMON_LAW, withheld)
         found = self._model.loss(float(params), float(tokens))
+        if found.extrapolates > FARTHEST:
+            raise FitError(Status.NOT_IDENTIFIED, _TOO_FAR)
         low, high = found.interval
         if high > _TELLING * low and found.extrapolates > _FAR:
             raise FitError(Status.NOT_IDENTIFIED, _NOTHING.format(low, high))
