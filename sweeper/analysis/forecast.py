@@ -200,6 +200,8 @@ def _check(fits: Fits, ask: Ask) -> None:
         known_skill(fits, name, "front")
     if ask.flops is None and (ask.front or ask.inference_flops or ask.tokens_per_param):
         raise SpecError("flops: fronts, sampling and ratios are of a budget: give one")
+    if ask.demand is not None and ask.flops is None and ask.target_loss is None:
+        raise SpecError("flops: serving is of a budget, or of a loss wanted: give one of them")
     for field, value, unit in (
         ("flops", ask.flops, "FLOPs"),
         *zip(("params", "tokens"), ask.allocation or (), ("parameters", "tokens"), strict=False),

@@ -152,6 +152,7 @@ def predict(
     served = {"--inference-tokens": ask.demand, "--target-loss": target_loss}
     asking.together({"--prices": prices}, served)
     asking.together({"--questions": questions}, {"--inference-flops": inference_flops})
+    asking.together({"--set": set_}, {"--config": config, "--spec": spec})
     if ask.flops is None and ask.allocation is None and ask.target_loss is None:
         raise asking.nothing_asked()
     opened = open_runs(runs, method, columns, where)

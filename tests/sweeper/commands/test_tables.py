@@ -145,6 +145,11 @@ def test_columns_and_where(tmp_path: Path) -> None:
         (("predict", "RUNS", "--flops", "1e20", "--config", "run.yaml"), "isoskill init"),
         (("predict", "RUNS", "--target-loss", "2.5", "--front", "a,b"), "'a' is unknown"),
         (("predict", "RUNS", "--flops", "1e20", "--prices", "h100:2:.4"), "goes with --inference"),
+        (("predict", "RUNS", "--flops", "1e20", "--set", "data.x=3"), "--set goes with --config"),
+        (
+            ("predict", "RUNS", "--params", "1B", "--tokens", "9B", "--inference-tokens", "1T"),
+            "serving is of a budget, or of a loss wanted",
+        ),
         (("predict", "RUNS", "--flops", "1e20", "--questions", "q.csv"), "--inference-flops"),
         (("predict", "RUNS", "--flops", "1e20", "--weights", "a=1,a=2"), "a is there twice"),
         (
