@@ -6,7 +6,7 @@ Legend: p = params, t = tokens, C = flops (6 p t); logarithms are natural.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -177,6 +177,11 @@ def equal_columns(**values: npt.ArrayLike) -> list[FloatArray]:
         lengths = ", ".join(str(len(a)) for a in arrays)
         raise FittingError(f"{', '.join(values)} must have one length, not {lengths}")
     return arrays
+
+
+def names(of: str | Sequence[str]) -> list[str]:
+    """One name, or several."""
+    return [of] if isinstance(of, str) else list(of)
 
 
 def as_tuples(matrix: FloatArray) -> tuple[tuple[float, ...], ...]:

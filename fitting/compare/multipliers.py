@@ -21,10 +21,10 @@ from fitting.compare import contrast
 from fitting.compare.answers import Answer, HeldOut, Multipliers
 from fitting.compare.joint import Joint, VariantTrials, fit_joint
 from fitting.compare.verdict import EXPECTED, anytime_p, decide, fixed_p, holm
-from fitting.errors import FittingError
+from fitting.errors import FittingError, TableError
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations, Table, prepare
 from fitting.reading.runs import Runs
-from fitting.values import Convention, FloatArray, check_positive
+from fitting.values import Convention, FloatArray, check_positive, floats, names
 
 LEVEL = 0.05
 """Chance of any false `better` or `worse` among all skills and variants."""
@@ -42,7 +42,7 @@ def compare_runs(
     tables: Mapping[str, Table],
     *,
     flops: float | Sequence[float] | None = None,
-    skills: Sequence[str] | None = None,
+    skills: str | Sequence[str] | None = None,
     level: float = LEVEL,
     margin: float = MARGIN,
     anytime: bool = False,
@@ -69,12 +69,12 @@ def compare_runs(
         raise FittingError(f"level={level}: give a chance between 0 and .5, such as .05")
     if not margin > 1:
         raise FittingError(f"margin={margin}: give a ratio above 1, such as 1.1")
-    asked = [flops] if isinstance(flops, int | float) else flops
-    for budget in asked or ():
+    asked = [] if flops is None else floats("flops", flops).ravel().tolist()
+    for budget in asked:
         check_positive(flops=budget)
     _check_units(seen)
     first, *others = seen.values()
-    wanted = first.skills if skills is None else list(skills)
+    wanted = first.skills if skills is None else names(skills)
     measured = list(dict.fromkeys(s for one in seen.values() for s in one.skills))
     if unknown := [skill for skill in wanted if skill not in measured]:
         raise FittingError(
@@ -100,8 +100,14 @@ def compare_runs(
 
 
 def split_mixes(runs: Runs | pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """One table per separate experiment of a table: its ``mix`` column, in order of appearance."""
+    """One table per separate experiment of a table: its ``mix`` column, in order of appearance.
+
+    Raises:
+        TableError: there is no such column.
+    """
     table = runs.table if isinstance(runs, Runs) else runs
+    if "mix" not in table:
+        raise TableError("missing column 'mix', which tells experiments apart; read_runs adds it")
     parts = table.groupby("mix", sort=False)
     return {str(name): rows.assign(mix="") for name, rows in parts}
 

@@ -21,7 +21,7 @@ from fitting.errors import FittingError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import CurveDraws, draw_curves
 from fitting.reading.observations import Table, prepare
-from fitting.values import FloatArray
+from fitting.values import FloatArray, floats, names
 
 _TWENTIETHS = tuple(np.linspace(0.0, 1.0, 21))
 
@@ -92,8 +92,16 @@ def share_sweep(
         Columns flops, share, params, low, high (90 %), status, log_ratio (to share 0),
         log_ratio_low, log_ratio_high. Intervals come from joint draws of both curves, so that
         errors common to a trial cancel in the log ratio.
+
+    Raises:
+        TableError: a skill is not in the table.
+        FittingError: both names are the same, or a share lies outside 0 to 1.
     """
-    grid = np.asarray(shares, dtype=float)
+    grid = np.atleast_1d(floats("shares", shares))
+    if first == second:
+        raise FittingError(f"{first!r} is given twice: name two skills")
+    if not ((grid >= 0) & (grid <= 1)).all():
+        raise FittingError("shares must lie between 0 and 1")
     rows: list[dict[str, Any]] = []
     for budget, ln_p, losses in loss_matrix(table, [first, second]):
         drawn = draw_curves(ln_p, losses, n=draws, seed=seed)
@@ -123,10 +131,10 @@ def composition_range(
     table: Table, *, skills: Sequence[str] | None = None, draws: int = 2000, seed: int = 0
 ) -> list[CompositionRange]:
     """Per budget, how far p* moves over all weightings of the skills."""
-    names = list(skills) if skills else prepare(table).skills
+    chosen = names(skills) if skills else prepare(table).skills
     return [
-        _range_of(budget, ln_p, losses, names, draws, seed)
-        for budget, ln_p, losses in loss_matrix(table, names)
+        _range_of(budget, ln_p, losses, chosen, draws, seed)
+        for budget, ln_p, losses in loss_matrix(table, chosen)
     ]
 
 

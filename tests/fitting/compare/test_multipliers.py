@@ -14,7 +14,7 @@ from fitting import compare_runs
 from fitting.compare.answers import HeldOut
 from fitting.compare.joint import VariantTrials, fit_joint
 from fitting.compare.verdict import anytime_p, decide, fixed_p, holm
-from fitting.errors import FittingError
+from fitting.errors import FittingError, TableError
 from fitting.plots import figure_multipliers
 
 BUDGETS = np.array([6e18, 1.8e19, 6e19, 1.8e20])
@@ -172,6 +172,17 @@ def test_mistakes_are_named(
     data = {name: runs() for name in tables}
     with pytest.raises(FittingError, match=message):
         compare_runs(data, **asked)  # type: ignore[arg-type]
+
+
+def test_one_budget_and_one_skill_need_no_list() -> None:
+    """A budget of numpy's whole numbers was no number, and a skill's name many skills."""
+    tables = {"old": runs(), "new": runs(1.3, seed=1)}
+    for flops in (np.int64(6e18), np.float32(6e18), pd.Series([6e18])):
+        found = compare_runs(tables, flops=flops, skills="code")
+        assert found.skills == ("code",)
+        assert found["code"].flops == pytest.approx(6e18, rel=1e-6)
+    with pytest.raises(TableError, match="mix"):
+        fitting.split_mixes(runs())
 
 
 def test_other_units_are_refused() -> None:

@@ -53,6 +53,19 @@ def test_share_sweep_runs_from_one_skill_to_the_other() -> None:
     assert set(found["status"]) == {Status.OK}
 
 
+def test_shares_and_skills_that_are_none_are_refused() -> None:
+    data = table({"facts": (0.4, 0.1), "code": (-0.2, 0.1)})
+    for second, shares, why in (
+        ("facts", [0.5], "given twice"),
+        ("code", [2.0, -1.0], "between 0 and 1"),
+        ("code", "some", "shares: give numbers"),
+    ):
+        with pytest.raises(FittingError, match=why):
+            share_sweep(data, "facts", second, shares=shares)
+    (found,) = composition_range(data, skills="code")
+    assert set(found.optima) == {"code"}
+
+
 def test_extremes_over_all_weightings_are_single_skills() -> None:
     data = table({"a": (0.4, 0.1), "b": (-0.2, 0.3), "c": (0.1, 0.02)})
     (found,) = composition_range(data)
