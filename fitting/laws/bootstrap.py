@@ -53,15 +53,15 @@ def bootstrap_surface(
 
     Raises:
         FittingError: arrays that cannot be fitted, or a number of draws that is none.
-        FitError: points that cannot fix a surface.
+        FitError: too few points for a surface.
     """
     if not n >= 1:
         raise FittingError(f"n={n}: give a positive number of draws")
-    points, weights, missing = surface.prepare_points(
+    points, weights, distinct = surface.prepare_points(
         params, tokens, loss, loss_function, delta, None
     )
-    if missing:
-        raise FitError(Status.NOT_IDENTIFIED, missing)
+    if distinct < surface.MIN_POINTS:
+        raise FitError(Status.NOT_IDENTIFIED, f"only {distinct} distinct allocations")
     start, _ = surface.solve(points, weights)
     draws = bootstrap_weights(len(points.loss), n, seed=seed)
     minima = newton.minimise(points, np.broadcast_to(start, (n, 5)), draws)

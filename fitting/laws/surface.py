@@ -179,8 +179,11 @@ def fit_surface(
         FittingError: arrays of different shape, or values not finite and positive.
         FitError: with ``throw``, the status is not OK.
     """
-    points, w, missing = prepare_points(params, tokens, loss, loss_function, delta, weights)
-    return (no_surface(missing) if missing else _fit(points, w)).required(throw)
+    points, w, used = prepare_points(params, tokens, loss, loss_function, delta, weights)
+    if used < MIN_POINTS:
+        reason = f"{used} distinct allocations; five constants need {MIN_POINTS} or more."
+        return no_surface(reason).required(throw)
+    return _fit(points, w).required(throw)
 
 
 def prepare_points(
@@ -190,8 +193,8 @@ def prepare_points(
     loss_function: LossFunction,
     delta: float,
     weights: npt.ArrayLike | None,
-) -> tuple[newton.Points, FloatArray, str]:
-    """Check the arrays of a surface fit; also what they lack to fix five constants, or nothing."""
+) -> tuple[newton.Points, FloatArray, int]:
+    """Check the arrays of a surface fit; also the number of distinct allocations that count."""
     ones = np.ones(np.size(loss)) if weights is None else weights
     p, t, y, w = equal_columns(params=params, tokens=tokens, loss=loss, weights=ones)
     check_positive(params=p, tokens=t, loss=y, delta=delta)
@@ -206,18 +209,15 @@ def prepare_points(
     width = delta if loss_function == "log-huber" else None
     x, z = np.log(p), np.log(t)
     centre = (float(x.mean()), float(z.mean()))
-    points = newton.Points(x - centre[0], z - centre[1], y, centre, width)
-    return points, w, _lacking(x[w > 0], z[w > 0])
+    distinct = len(np.unique(np.stack([x, z])[:, w > 0], axis=1).T)
+    return newton.Points(x - centre[0], z - centre[1], y, centre, width), w, distinct
 
 
-def _lacking(x: FloatArray, z: FloatArray) -> str:
-    """Why allocations (ln params, ln tokens) cannot fix five constants; empty where they can."""
-    distinct = len(np.unique(np.stack([x, z]), axis=1).T)
-    if distinct < MIN_POINTS:
-        return f"{distinct} distinct allocations; five constants need {MIN_POINTS} or more."
+def _confounded(x: FloatArray, z: FloatArray) -> str:
+    """Why allocations (ln params, ln tokens) tell losses only, and no optimum; or nothing."""
     sizes, counts = len(np.unique(x)), len(np.unique(z))
     if min(sizes, counts) < MIN_EACH:
-        return f"{sizes} sizes and {counts} token counts; the surface needs {MIN_EACH} of each."
+        return f"{sizes} sizes and {counts} token counts; an optimum needs {MIN_EACH} of each."
     slope, level = np.polyfit(x, z, 1)
     if slope > 0 and np.std(z - slope * x - level) < IN_STEP:
         return "Tokens grow in step with params: what either gives cannot be told apart."
@@ -249,6 +249,8 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
     ln_c = points.x + points.y + sum(points.centre) + math.log(FLOPS_PER_PARAM_TOKEN)
     broken = [name for name in at_bound if name != "E"]
     flag = f"At a bound, not fixed by the data: {', '.join(at_bound)}." if at_bound else ""
+    if confounded := _confounded(points.x[weights > 0], points.y[weights > 0]):
+        flag = f"{confounded} {flag}".strip()
     if not converged:
         flag = f"{flag} The fit ran out of steps before its minimum.".strip()
     e, a, b, alpha, beta = constants(points, theta[None])[0]
@@ -263,7 +265,7 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
         centre=points.centre,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
         points=len(points.loss),
-        status=Status.NOT_IDENTIFIED if broken else Status.OK,
+        status=Status.NOT_IDENTIFIED if broken or confounded else Status.OK,
         reason=flag,
     )
 
