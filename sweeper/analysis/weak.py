@@ -13,7 +13,7 @@ import pandas as pd
 
 from fitting import Fits, SkillFit
 from fitting.errors import Status
-from fitting.laws.bracket import without_spoiled
+from fitting.laws.bracket import LEAST_SIZES, without_spoiled
 from fitting.regression import least_squares
 from fitting.values import Z90
 from sweeper.record.record import Outcome
@@ -124,7 +124,9 @@ def _hidden(fit: SkillFit) -> str:
     top, chance = fit.optima[-1], _chance_alike(fit.observations)
     flat = sum(best.status in (Status.FLAT, Status.NOT_IDENTIFIED) for best in fit.optima)
     vague = math.isfinite(top.log_params_se) and Z90 * top.log_params_se > HIDDEN
-    apart = chance < TOLD_APART if math.isfinite(chance) else flat < len(fit.optima)
+    sizes = fit.observations.groupby("budget")["params"].nunique().max()
+    designed = sizes < LEAST_SIZES  # no budget has a valley to see: noise is not what hides it
+    apart = chance < TOLD_APART if math.isfinite(chance) else flat < len(fit.optima) or designed
     if apart and not vague:
         return ""
     return (

@@ -78,9 +78,9 @@ def study(source: Source) -> DatamixStudy:
     shares = source.shares
     if len(shares) < 3:
         raise FittingError(
-            f"the data-mix study needs three mixes or more, these runs have {len(shares)}; "
-            "give a spec `mixes: paper` or names with class multipliers, and a table its shares "
-            "(columns share_<class>, or a YAML file of mixes)"
+            "the data-mix study needs three mixes or more of known shares, these runs have "
+            f"{len(shares)}: give a spec `mixes: paper` or names with class multipliers, and a "
+            "table its shares (columns share_<class>, or a YAML file of mixes)"
         )
     names = {c for mix in shares.values() for c in mix}
     classes = {s: c for s, c in source.classes.items() if c in names}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fitting import fit_skills
+from fitting import Status, fit_skills
 from sweeper.analysis.weak import weak_skills
 from sweeper.spec.scoring import few_targets
 
@@ -39,6 +39,17 @@ def _weak(table: pd.DataFrame, **more: Any) -> dict[str, str]:
 
 def test_a_sound_skill_is_not_named() -> None:
     assert _weak(_table(code=_sound), vocabulary=512) == {}
+
+
+def test_noise_is_not_blamed_for_a_table_without_valleys() -> None:
+    """Sizes on one ratio of tokens to params: no budget has two of them, whatever the noise."""
+    params = np.geomspace(3e7, 1e9, 9)
+    loss = 1 + 600 / params**0.36 + 900 / (20 * params) ** 0.3
+    loss += 0.004 * np.random.default_rng(0).normal(size=9)
+    table = pd.DataFrame({"params": params, "tokens": 20 * params, "loss": loss})
+    fits = fit_skills(table.assign(skill="code", flops=120 * params**2))
+    assert {best.status for best in fits["code"].optima} == {Status.NOT_IDENTIFIED}
+    assert weak_skills(fits) == {}
 
 
 @pytest.mark.parametrize(

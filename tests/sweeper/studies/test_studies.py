@@ -93,7 +93,7 @@ def test_datamix_finds_slopes_alignment_and_costs(mixed):
 
 
 def test_datamix_says_what_it_needs(runs):
-    with pytest.raises(FittingError, match="three mixes or more"):
+    with pytest.raises(FittingError, match="three mixes or more of known shares"):
         datamix.study(source.of_table(runs, {}))
 
 
