@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
@@ -73,7 +74,10 @@ def svg(drawing: Drawing, name: str, label: str, colours: Mapping[str, str]) -> 
         colours: hexadecimal colour to what the page has in its place.
     """
     buffer = io.StringIO()
-    drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # Text stays text: what matplotlib's font lacks, the page's has.
+        warnings.filterwarnings("ignore", r"Glyph .* missing")
+        drawing.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     text = _own_ids(_unhatched(_bare(buffer.getvalue())), name)
     for colour, variable in {**_PAGE, **colours}.items():
         text = re.sub(colour, variable, text, flags=re.IGNORECASE)
