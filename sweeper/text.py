@@ -66,7 +66,7 @@ def within(width: float) -> str:
 
 
 def money(value: float) -> str:
-    """An amount of the user's money: 52,663 or 3.72."""
+    """An amount of the user's money, or of hours: 52,663 or 3.72."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 

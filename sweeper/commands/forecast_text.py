@@ -107,7 +107,7 @@ def _held(said: Forecast) -> list[str]:
     shown = [
         f"{hardware.count} {hardware.name} for {duration(3600 * hardware.hours)} at "
         f"{percent(hardware.utilisation)} of {hardware.device.peak_flops / 1e12:.4g} TFLOP/s"
-        f"{assumed}: {number(hardware.flops)} FLOPs, {kept['device_hours']:,.4g} "
+        f"{assumed}: {number(hardware.flops)} FLOPs, {money(kept['device_hours'])} "
         f"device-hours{cost}"
     ]
     largest = max(
@@ -198,7 +198,7 @@ def _serving(one: Values, unit: str) -> str:
     of = "FLOPs" if one["unit"] == "flops" else "of money"
     reach = (
         f"{si(one['params'])} params ({known}) on {si(one['tokens'])} tokens reach "
-        f"{one['loss']:.4g} {unit} for {number(one['cost'])} {of}"
+        f"{one['loss']:.4g} {unit} for {_amount(one)(one['cost'])} {of}"
     )
     if not one["demand_tokens"]:
         return f"{reach} ({_reaching(one)}){_beyond(one)}"
@@ -214,9 +214,14 @@ def _reaching(one: Values) -> str:
     low, high = (per_flop * flops for flops in one["training_flops_interval"])
     if not low < math.inf:
         return "no interval"
+    shown = _amount(one)
     if high == math.inf:
-        return f"90 %: {number(low)} or more"
-    return f"90 %: {number(low)} to {number(high)}" if low else f"90 %: up to {number(high)}"
+        return f"90 %: {shown(low)} or more"
+    return f"90 %: {shown(low)} to {shown(high)}" if low else f"90 %: up to {shown(high)}"
+
+
+def _amount(one: Values) -> Callable[[float], str]:
+    return number if one["unit"] == "flops" else money
 
 
 def _sampling(name: str, both: Values) -> Iterator[str]:

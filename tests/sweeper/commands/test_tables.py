@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,10 @@ def test_eight_gpus_for_two_weeks(runs: Path) -> None:
     half, double = one["around"]
     assert half["params"] < one["params"] < double["params"]
     assert one["memory"]["holds"] and one["memory"]["state_bytes"] == 16 * one["params"]
+    text = say("predict", runs, *asked, "--gpus", "64")
+    assert "21,504 device-hours" in text  # 2.15e+04 is not what people write
+    priced = say("predict", runs, "--target-loss", "2.4", "--prices", "h100:2500:.4")
+    assert re.search(r"for [\d,]+ of money \(90 %: [\d,]+ (to|or) ", priced)
     text = say("predict", runs, *asked)
     assert "3.83e21 FLOPs" in text and "over all 8 it is" in text
     alone = say("predict", runs, "--gpus", "1", "--device", "rtx4090", "--days", "300")
