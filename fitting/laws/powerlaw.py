@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from fitting.errors import FittingError, Status
+from fitting.errors import Status
 from fitting.regression import least_squares, scattered_fit, t_quantile
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Result, as_tuples, equal_columns
-
-_OTHER = {"params": "tokens", "tokens": "params"}
 
 LEAST_SE = 1e-6
 """Smallest standard error of ln p* believed: smaller ones would be a weight without bound."""
@@ -82,13 +80,14 @@ class PowerLaw(Result):
 
     def tokens_law(self) -> PowerLaw:
         """t*(C) = C / (6 p*(C)); of a law of tokens, the law of params."""
+        other = {"params": "tokens", "tokens": "params"}[self.quantity]
         (v00, v01), (_, v11) = self.covariance
         return replace(
             self,
             coefficient=1 / (FLOPS_PER_PARAM_TOKEN * self.coefficient),
             exponent=1 - self.exponent,
             covariance=((v00, v01), (v01, v11)),
-            quantity=_OTHER[self.quantity],
+            quantity=other,
         )
 
     def __str__(self) -> str:
@@ -126,14 +125,9 @@ def fit_power_law(
         throw: raise `FitError` where the law is not identified.
 
     Raises:
-        FittingError: arrays of different shape or without numbers, a scatter below 0, or another
-            quantity.
+        FittingError: arrays of different shape or without numbers.
         FitError: with ``throw``, fewer than two budgets are usable.
     """
-    if quantity not in _OTHER:
-        raise FittingError(f"quantity is 'params' or 'tokens', not {quantity!r}")
-    if scatter is not None and not scatter >= 0:
-        raise FittingError(f"scatter={scatter}: give a standard deviation, or None to estimate it")
     ln_c, ln_p, errors, note = _checked(flops, params, se)
     if len(ln_c) < 2 or np.ptp(ln_c) < 1e-6:
         reason = f"{len(np.unique(ln_c))} usable budget(s); a law needs two or more. {note}"

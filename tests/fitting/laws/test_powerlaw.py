@@ -75,10 +75,6 @@ def test_one_budget_gives_no_law() -> None:
         fit_power_law([], [], throw=True)
     with pytest.raises(FittingError, match="one length"):
         fit_power_law(FLOPS, [1e8])
-    with pytest.raises(FittingError, match="quantity"):
-        fit_power_law(FLOPS, FLOPS**0.5, quantity="layers")
-    with pytest.raises(FittingError, match="scatter"):
-        fit_power_law(FLOPS, FLOPS**0.5, scatter=-1.0)
 
 
 def test_two_budgets_give_a_law_without_errors() -> None:
