@@ -20,7 +20,7 @@ from fitting.reading.budgets import BUDGET_TOLERANCE as BUDGET_TOLERANCE
 from fitting.reading.budgets import group_budgets as group_budgets
 from fitting.reading.reasons import left_out
 from fitting.reading.runs import Runs, read_runs, tabulate
-from fitting.reading.sources import load
+from fitting.reading.sources import Source, load
 from fitting.reading.terms import COLUMNS
 from fitting.reading.text import Raw
 from fitting.reading.units import conventions
@@ -75,7 +75,7 @@ class Observations:
         return rows[near]
 
 
-Table: TypeAlias = pd.DataFrame | Mapping[str, Any] | str | Path | Runs | Observations
+Table: TypeAlias = Source | Runs | Observations
 """What `prepare` takes."""
 
 
@@ -95,9 +95,10 @@ def prepare(table: Table) -> Observations:
     C = 6 p t). Without ``skill`` all rows are one skill called "loss".
 
     Args:
-        table: DataFrame, mapping of columns, what `fitting.read_runs` returned, or a source that
-            it reads. A path is read as anybody's runs (checkpoints, experiments and units are
-            recognised), a DataFrame as it stands. What is checked already is returned.
+        table: DataFrame, mapping of columns, list of records, what `fitting.read_runs` returned,
+            or a source that it reads. A path is read as anybody's runs (checkpoints, experiments
+            and units are recognised), a DataFrame as it stands. What is checked already is
+            returned.
 
     Raises:
         TableError: a column is missing or ambiguous, no row is usable, or flops, params and
@@ -120,7 +121,7 @@ def prepare(table: Table) -> Observations:
     return Observations(apart, excluded, tuple(notes), runs.read)
 
 
-def _runs(table: pd.DataFrame | Mapping[str, Any] | str | Path | Runs) -> Runs:
+def _runs(table: Source | Runs) -> Runs:
     """The table in the contract's columns."""
     if isinstance(table, Runs):
         return table

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ from fitting.reading.reasons import (
     mark_summaries,
     tells_endings,
 )
-from fitting.reading.sources import load
+from fitting.reading.sources import Source, load
 from fitting.reading.terms import HELPERS, Asked, Choice, Term
 from fitting.reading.text import Raw
 from fitting.reading.units import repaired
@@ -90,7 +89,7 @@ class Runs:
 
 
 def read_runs(
-    source: pd.DataFrame | Mapping[str, Any] | str | Path,
+    source: Source,
     columns: Asked | None = None,
     *,
     where: str = "",
@@ -98,10 +97,10 @@ def read_runs(
     """Read anybody's table of runs.
 
     Args:
-        source: DataFrame, mapping of columns, path (CSV and its relatives, Parquet, JSON, YAML,
-            Markdown, Excel; compressed or not), "-" for stdin, a log directory of
-            TensorBoard, or ``wandb:ENTITY/PROJECT``, ``mlflow:URI#EXPERIMENT``,
-            ``tensorboard:DIR``, ``hf:ID``.
+        source: DataFrame (pandas, polars, pyarrow), mapping of columns, list of records, path
+            (CSV and its relatives, Parquet, JSON, YAML, Markdown, Excel; compressed or not), "-"
+            for stdin, a log directory of TensorBoard, or ``wandb:ENTITY/PROJECT``,
+            ``mlflow:URI#EXPERIMENT``, ``tensorboard:DIR``, ``hf:ID``.
         columns: role to column where the rules would choose another, e.g. ``{"loss":
             "eval/loss"}``; also an expression (``log(ppl)``, ``1-acc``, ``steps*batch*2048``), a
             number that holds for every row, ``none``, or for the loss a list of columns (skills).

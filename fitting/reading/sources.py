@@ -10,10 +10,10 @@ import lzma
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
 
@@ -26,6 +26,19 @@ LARGE = 20_000_000
 """Bytes from which a CSV is parsed from disk: a line that is no record ends it then."""
 
 STORES = ("wandb", "mlflow", "tensorboard", "hf")
+
+
+class ToPandas(Protocol):
+    """A table of polars, pyarrow and others."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The same as a DataFrame."""
+
+
+Source: TypeAlias = (
+    pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | ToPandas | str | Path
+)
+"""What `load` takes."""
 
 
 def _zstandard(content: bytes) -> bytes:
@@ -44,12 +57,12 @@ _UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {
 }
 
 
-def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
+def load(source: Source) -> Raw:
     """Read a source, merged cells filled down.
 
     Args:
-        source: a DataFrame, a mapping of columns, a path, "-" for stdin, or STORE:PLACE with one
-            of wandb, mlflow, tensorboard, hf.
+        source: see `framed`; or a path, "-" for stdin, or STORE:PLACE with one of wandb, mlflow,
+            tensorboard, hf.
 
     Raises:
         TableError: it is missing, empty, or holds no table.
@@ -59,15 +72,36 @@ def load(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
     return replace(raw, frame=frame, notes=[*raw.notes, *notes])
 
 
-def _loaded(source: pd.DataFrame | Mapping[str, Any] | str | Path) -> Raw:
-    """The table as it stands in its source."""
-    if isinstance(source, pd.DataFrame):
-        return Raw(source)
-    if isinstance(source, Mapping):
+def framed(source: object) -> pd.DataFrame:
+    """A table in memory as a DataFrame.
+
+    Args:
+        source: a DataFrame, a mapping of columns, a list of records, or what has ``to_pandas``
+            (polars, pyarrow).
+
+    Raises:
+        TableError: it is none of these, or its columns differ in length.
+    """
+    if hasattr(source, "to_pandas"):
+        source = source.to_pandas()
+    records = isinstance(source, list) and all(isinstance(row, Mapping) for row in source)
+    if isinstance(source, Mapping) or records:
         try:
-            return Raw(pd.DataFrame(source))
+            source = pd.DataFrame(source)
         except ValueError as error:
             raise TableError(f"this is not a table of columns of one length: {error}") from error
+    if isinstance(source, pd.DataFrame):
+        return source
+    raise TableError(
+        f"a {type(source).__name__} is no table: give a DataFrame (pandas, polars, pyarrow), a "
+        "mapping of columns, a list of records, or a path"
+    )
+
+
+def _loaded(source: Source) -> Raw:
+    """The table as it stands in its source."""
+    if not isinstance(source, str | os.PathLike):
+        return Raw(framed(source))
     store, separator, place = str(source).partition(":")
     if separator and store in STORES:
         from fitting.reading import stores

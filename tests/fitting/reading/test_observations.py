@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 
 from fitting.errors import TableError
 from fitting.reading.observations import group_budgets, prepare
+from fitting.reading.runs import read_runs
 
 
 def table(**changes: object) -> pd.DataFrame:
@@ -250,3 +252,17 @@ def test_a_damaged_export_of_a_sweep_is_refused_by_name(tmp_path):
     (tmp_path / "observations.parquet").write_text("junk")
     with pytest.raises(TableError, match=r"cannot read .*observations\.parquet"):
         prepare(tmp_path)
+
+
+def test_tables_of_other_libraries_and_lists_of_records() -> None:
+    own = prepare(table()).frame
+    for given in (table().to_dict("records"), pyarrow.Table.from_pandas(table())):
+        pd.testing.assert_frame_equal(prepare(given).frame, own)
+        assert len(read_runs(given).table) == len(own)
+
+
+@pytest.mark.parametrize("given", [None, 3, [1, 2], table().to_records(), object()])
+def test_what_is_no_table_is_refused_with_what_is_taken(given: object) -> None:
+    for reader in (prepare, read_runs):
+        with pytest.raises(TableError, match=r"is no table: give a DataFrame \(pandas, polars"):
+            reader(given)  # type: ignore[arg-type]
