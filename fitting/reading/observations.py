@@ -20,7 +20,7 @@ from fitting.reading.budgets import BUDGET_TOLERANCE as BUDGET_TOLERANCE
 from fitting.reading.budgets import group_budgets as group_budgets
 from fitting.reading.reasons import left_out
 from fitting.reading.runs import Runs, read_runs, tabulate
-from fitting.reading.sources import Source, load
+from fitting.reading.sources import Source, framed, load
 from fitting.reading.terms import COLUMNS
 from fitting.reading.text import Raw
 from fitting.reading.units import conventions
@@ -127,10 +127,12 @@ def _runs(table: Source | Runs) -> Runs:
         return table
     if isinstance(table, str | Path):
         return read_runs(table)
-    if isinstance(table, pd.DataFrame) and _is_clean(table):
+    if not isinstance(table, pd.DataFrame):
+        return tabulate(load(table), None, recognised=False)
+    table = framed(table)
+    if _is_clean(table):
         return Runs(table, {}, left_out(table.iloc[:0], []))
-    raw = load(table) if not isinstance(table, pd.DataFrame) else Raw(table)
-    return tabulate(raw, None, recognised=False)
+    return tabulate(Raw(table), None, recognised=False)
 
 
 def _is_clean(table: pd.DataFrame) -> bool:

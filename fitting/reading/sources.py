@@ -73,7 +73,7 @@ def load(source: Source) -> Raw:
 
 
 def framed(source: object) -> pd.DataFrame:
-    """A table in memory as a DataFrame.
+    """A table in memory as a DataFrame, the named levels of its index as columns.
 
     Args:
         source: a DataFrame, a mapping of columns, a list of records, or what has ``to_pandas``
@@ -91,11 +91,22 @@ def framed(source: object) -> pd.DataFrame:
         except ValueError as error:
             raise TableError(f"this is not a table of columns of one length: {error}") from error
     if isinstance(source, pd.DataFrame):
-        return source
+        return _with_index(source)
     raise TableError(
         f"a {type(source).__name__} is no table: give a DataFrame (pandas, polars, pyarrow), a "
         "mapping of columns, a list of records, or a path"
     )
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the named levels of its index as columns; of several levels rows are only counted."""
+    names = frame.index.names
+    if len(names) == 1 and names[0] is None:
+        return frame
+    # A name that is a level and a column is ambiguous to pandas.
+    rows = pd.RangeIndex(len(frame)) if len(names) > 1 else frame.index.rename(None)
+    named = [name for name in names if name is not None and name not in frame.columns]
+    return frame.reset_index(level=named).set_axis(rows)
 
 
 def _loaded(source: Source) -> Raw:

@@ -266,3 +266,17 @@ def test_what_is_no_table_is_refused_with_what_is_taken(given: object) -> None:
     for reader in (prepare, read_runs):
         with pytest.raises(TableError, match=r"is no table: give a DataFrame \(pandas, polars"):
             reader(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("levels", [["skill"], ["trial_id", "skill"]])
+@pytest.mark.parametrize("append", [False, True])
+def test_named_levels_of_an_index_are_columns(levels: list[str], append: bool) -> None:
+    trials = table(trial_id=list("abcdefgh"))
+    plain = pd.concat([trials, trials.assign(skill="prose")], ignore_index=True)
+    given = plain.set_index(levels, append=append)
+    for found in (prepare(given).frame, read_runs(given).table):
+        for name in levels:
+            assert list(found[name]) == list(plain[name])
+    both = prepare(plain.set_index("skill", drop=False))
+    assert both.skills == ["code", "prose"]
+    assert list(both.frame.index) == list(plain["skill"])
