@@ -248,20 +248,23 @@ class Fits(Mapping[str, SkillFit]):
     @overload
     def compare(self, other: str, aggregate: str) -> Comparison: ...
     @overload
-    def compare(self, other: Fits, **asked: Any) -> Multipliers: ...
-    def compare(self, other: str | Fits, aggregate: str = "", **asked: Any) -> object:
+    def compare(self, other: Fits | pd.DataFrame, **asked: Any) -> Multipliers: ...
+    def compare(
+        self, other: str | Fits | pd.DataFrame, aggregate: str = "", **asked: Any
+    ) -> object:
         """A skill's optima against another skill's; or a variant against these runs.
 
         Args:
-            other: a skill, with ``aggregate``, the one it is compared to; or the variant's fits.
-            asked: for fits, the options of `fitting.compare_runs`.
+            other: a skill, with ``aggregate``, the one it is compared to; or the variant's fits or
+                table.
+            asked: for a variant, the options of `fitting.compare_runs`.
 
         Raises:
             KeyError: a name was not measured.
+            TableError: the variant is neither fits nor a table.
         """
-        if isinstance(other, Fits):
-            seen = {"reference": self.observations, "variant": other.observations}
-            return compare_runs(seen, **asked)
+        if not isinstance(other, str):
+            return compare_runs({"reference": self, "variant": other}, **asked)
         one, two, models = self[other], self[aggregate], self._lazy.models(self.method)
         found = compare_optima(one.optima, two.optima)
         return pool(found, (models[other], models[aggregate]), (one.law, two.law))

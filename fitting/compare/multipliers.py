@@ -50,7 +50,7 @@ def compare_runs(
     """Compare variants of a training with the first of them, the reference.
 
     Args:
-        tables: variant -> its runs, as `fitting.prepare` takes them.
+        tables: variant -> its runs, as `fitting.prepare` takes them, or its fits.
         flops: budgets to answer for, the verdicts' first; by default the largest that a variant
             and the reference both have, and all others for the frame.
         skills: those to compare; by default all that the reference and some variant measure.
@@ -59,9 +59,11 @@ def compare_runs(
         anytime: whether runs were added until the answer pleased: wider, and valid nevertheless.
 
     Raises:
-        FittingError: fewer than two variants, no skill in common, or a budget, a level or a
-            margin that is none.
+        FittingError: no names, fewer than two variants, no skill in common, or a budget, a level
+            or a margin that is none.
     """
+    if not isinstance(tables, Mapping):
+        raise FittingError('name the variants: give {"old": its table or path, "new": another}')
     seen = {name: prepare(table) for name, table in tables.items()}
     if len(seen) < 2:
         raise FittingError("a comparison needs two variants or more: give another table")

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from fitting.errors import FitError
+from fitting.errors import FitError, FittingError
 from fitting.fits import SkillFit
 from fitting.laws.surface import Surface
 from fitting.values import SIX, Convention, Optimum, Prediction, check_positive, number
@@ -44,7 +44,7 @@ def cost_of_choice(
 
     Raises:
         FitError: the model has no optimum on this budget.
-        FittingError: flops or a factor is not positive and finite.
+        FittingError: the model is none, or flops or a factor is not positive and finite.
     """
     check_positive(flops=flops)
     best = _optimum(model, flops)
@@ -61,7 +61,7 @@ def cost_of_overtraining(
 
     Raises:
         FitError: the model has no optimum on this budget.
-        FittingError: flops or a ratio is not positive and finite.
+        FittingError: the model is none, or flops or a ratio is not positive and finite.
     """
     check_positive(flops=flops)
     best, least = _optimum(model, flops), least_losses(model, flops)
@@ -134,6 +134,8 @@ def _row(
 
 def _optimum(model: Model, flops: float) -> Optimum:
     """The optimum on a budget, which must have numbers."""
+    if not isinstance(model, Model):
+        raise FittingError("model: give one skill's fit, such as fits['code'], or a surface")
     best = model.at(flops) if isinstance(model, SkillFit) else model.optimum(flops)
     if not math.isfinite(best.params):
         raise FitError(best.status, f"no optimum at {number(flops)} FLOPs: {best.reason}")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fitting.errors import TableError
 from fitting.mixture.laplace import IntArray
 from fitting.values import SIX, Convention, FloatArray
 
@@ -76,7 +77,10 @@ def read_trials(frame: pd.DataFrame) -> Trials:
 
     Raises:
         ValueError: no rows.
+        TableError: a column is missing.
     """
+    if lost := [c for c in ("flops", "params", "tokens", "skill", "loss") if c not in frame]:
+        raise TableError(f"missing columns {', '.join(lost)}: give fitting.prepare(table).frame")
     if not len(frame):
         raise ValueError("frame has no rows: nothing to fit")
     skill, skills = pd.factorize(frame["skill"])

@@ -173,6 +173,7 @@ def fit_guarded(
 
     Raises:
         ValueError: no rows.
+        TableError: a column is missing.
     """
     trials = thinned(frame if isinstance(frame, Trials) else read_trials(frame))
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))

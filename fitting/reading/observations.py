@@ -98,14 +98,14 @@ def prepare(table: Table) -> Observations:
         table: DataFrame, mapping of columns, list of records, what `fitting.read_runs` returned,
             or a source that it reads. A path is read as anybody's runs (checkpoints, experiments
             and units are recognised), a DataFrame as it stands. What is checked already is
-            returned.
+            returned, of fits what they rest on.
 
     Raises:
         TableError: a column is missing or ambiguous, no row is usable, or flops, params and
             tokens contradict each other by a unit or by the factor 3 of forward-only FLOPs.
     """
-    if isinstance(table, Observations):
-        return table
+    if isinstance(checked := getattr(table, "observations", table), Observations):
+        return checked
     runs = _runs(table)
     frame, again = _once(runs.table)
     frame, odd = _agreeing(frame)

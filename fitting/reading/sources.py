@@ -93,7 +93,7 @@ def framed(source: object) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):
         return _with_index(source)
     raise TableError(
-        f"a {type(source).__name__} is no table: give a DataFrame (pandas, polars, pyarrow), a "
+        f"type {type(source).__name__} is no table: give a DataFrame (pandas, polars, pyarrow), a "
         "mapping of columns, a list of records, or a path"
     )
 

@@ -200,6 +200,17 @@ def test_fits_compare_with_fits_and_skills_with_skills() -> None:
     assert isinstance(old.compare("code", "facts"), fitting.Comparison)
 
 
+def test_a_comparison_takes_fits_and_tables_and_says_so() -> None:
+    table = runs(1.2, seed=2)
+    old, new = (fitting.fit_skills(t, "parabola") for t in (runs(seed=1), table))
+    found = compare_runs({"reference": old, "variant": new})
+    assert old.compare(table)["code"] == old.compare(new)["code"] == found["code"]
+    with pytest.raises(FittingError, match="its table or path"):
+        compare_runs([table, table])  # type: ignore[arg-type]
+    with pytest.raises(TableError, match="int is no table"):
+        old.compare(3)  # type: ignore[call-overload]
+
+
 def test_a_forecast_without_the_top_budget_is_kept() -> None:
     found = compare_runs({"old": runs(seed=1), "new": runs(1.2, seed=2)})["code"]
     assert found.held_out is not None

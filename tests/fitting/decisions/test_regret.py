@@ -70,6 +70,11 @@ def test_a_skill_of_a_fitted_table() -> None:
 
 
 def test_bad_input() -> None:
+    flops, params = np.array([1e18, 2e18, 4e18]), np.array([1e8, 2e8, 4e8])
+    fits = fit_skills({"flops": flops, "params": params, "loss": [3.0, 2.9, 2.8]})
+    for of_all in (fits, {"loss": SURFACE}):
+        with pytest.raises(FittingError, match=r"one skill's fit, such as fits\['code'\]"):
+            cost_of_choice(of_all, 1e21)  # type: ignore[arg-type]
     with pytest.raises(FittingError, match="flops=0"):
         cost_of_choice(SURFACE, 0)
     with pytest.raises(FittingError, match="factors=-1"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.worlds import LADDER, World, surface_world, world
+from fitting.errors import TableError
 from fitting.fits import fit_skills
 from fitting.isoflop import fit_isoflop
 from fitting.mixture.discrepancy import Kind, Walk
@@ -338,6 +339,11 @@ def test_units_are_immaterial(base):
     )
     other = fit_guarded(scaled, ladder=np.array(LADDER) / 1e15)
     same(fit, other, shift=-np.log(1e6), flops=1e-15)
+
+
+def test_a_missing_column_is_named(base):
+    with pytest.raises(TableError, match="missing columns loss"):
+        fit_guarded(base[0].drop(columns="loss"))
 
 
 def test_a_skill_may_miss_trials_and_be_repeated(base):

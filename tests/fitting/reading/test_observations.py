@@ -264,7 +264,7 @@ def test_tables_of_other_libraries_and_lists_of_records() -> None:
 @pytest.mark.parametrize("given", [None, 3, [1, 2], table().to_records(), object()])
 def test_what_is_no_table_is_refused_with_what_is_taken(given: object) -> None:
     for reader in (prepare, read_runs):
-        with pytest.raises(TableError, match=r"is no table: give a DataFrame \(pandas, polars"):
+        with pytest.raises(TableError, match=r"^type \w+ is no table: give a DataFrame"):
             reader(given)  # type: ignore[arg-type]
 
 
