@@ -10,6 +10,7 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.amounts import FEW_PERCENT, is_label
 from fitting.reading.checkpoints import SHARES, distinct
+from fitting.reading.recognise import SEED_SPREAD
 from fitting.reading.terms import Choice
 from fitting.reading.words import parse
 from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray
@@ -99,6 +100,27 @@ def at_the_same_counts(rows: pd.DataFrame, column: str) -> list[str]:
         f"each of {sizes} sizes stands at the same {counts} token counts: taken as a training for "
         "each. If they are checkpoints of one training of each size, --columns "
         f"'trial_id={column}' keeps the last of them"
+    ]
+
+
+def named_again(rows: pd.DataFrame, how: str) -> list[str]:
+    """Say where one name stands at one allocation with losses farther apart than seeds make.
+
+    Args:
+        rows: params, tokens, skill, loss, trial_id, and seed where known.
+        how: what is made of them.
+    """
+    key = [c for c in ("trial_id", "skill", "params", "tokens", "seed") if c in rows]
+    named = rows[rows["trial_id"].notna()].groupby(key, sort=False, dropna=False)
+    loss = named["loss"].agg(["min", "max"])
+    far = loss[loss["max"] > (1 + SEED_SPREAD) * loss["min"]]
+    if far.empty:
+        return []
+    (name, skill), (low, high) = far.index[0][:2], far.iloc[0]
+    return [
+        f"{name} has losses of {skill} of {low:.4g} and {high:.4g} at one size and token count, "
+        f"which is more than seeds make ({len(far)} such in all): {how}. Leave the wrong ones "
+        "out, or name other trainings otherwise"
     ]
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 from fitting.errors import TableError
 from fitting.reading.budgets import BUDGET_TOLERANCE as BUDGET_TOLERANCE
 from fitting.reading.budgets import group_budgets as group_budgets
+from fitting.reading.doubts import named_again
 from fitting.reading.reasons import left_out
 from fitting.reading.runs import Runs, read_runs, tabulate
 from fitting.reading.sources import Source, framed, load
@@ -117,6 +118,7 @@ def prepare(table: Table) -> Observations:
     frame["budget"] = group_budgets(frame["flops"].to_numpy())
     apart = _apart(frame) if isinstance(table, Runs | str | Path) else frame
     notes = [*runs.notes, *doubts, *_budget_notes(frame)]
+    notes += named_again(runs.table, "the last row counts") if len(again) else []
     notes += [] if apart is not frame else _mix_notes(frame)
     return Observations(apart, excluded, tuple(notes), runs.read)
 

@@ -18,7 +18,7 @@ from fitting.reading import recognise
 from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.conditions import kept_rows
-from fitting.reading.doubts import absurd, accuracies, doubts
+from fitting.reading.doubts import absurd, accuracies, doubts, named_again
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
@@ -356,6 +356,7 @@ class _Reader:
                 table["trial_id"] = rows["trial_id"]
             else:
                 self.choice.labels.pop("trial_id")
+                self.notes += named_again(rows, "all count, as repeats")
         if "trial_id" not in table and len(self.choice.losses) > 1:
             table["trial_id"] = self.index[rows["at"]]
         table["seed"] = rows["seed"] if "seed" in rows else pd.NA

@@ -280,3 +280,15 @@ def test_named_levels_of_an_index_are_columns(levels: list[str], append: bool) -
     both = prepare(plain.set_index("skill", drop=False))
     assert both.skills == ["code", "prose"]
     assert list(both.frame.index) == list(plain["skill"])
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_losses_of_one_name_far_apart_are_said(rows: int, tmp_path: Path) -> None:
+    named = table(trial_id=list("abcdefgh"))
+    for away, said in ((0.5, ["a has losses of code of 2 and 2.5 at one size"]), (0.01, [])):
+        again = named.head(rows).assign(loss=named["loss"] + away)
+        twice = pd.concat([named, again], ignore_index=True)
+        twice.to_csv(tmp_path / "runs.csv", index=False)
+        for source in (twice, tmp_path / "runs.csv"):
+            warned = [w for w in prepare(source).warnings if "has losses" in w]
+            assert [w[: len(s)] for w, s in zip(warned, said, strict=True)] == said
