@@ -217,8 +217,8 @@ def _may_be_losses(values: FloatArray) -> bool:
 
 def _not_numbers(sheet: Sheet, column: str) -> TableError:
     cells = sheet.frame[column].dropna()
-    shown = f"cells such as {str(cells.iloc[0])!r}" if len(cells) else "no cell at all"
-    return TableError(f"column {column!r} holds no numbers but {shown}: write plain numbers there")
+    held = f"no numbers but cells such as {str(cells.iloc[0])!r}" if len(cells) else "nothing"
+    return TableError(f"column {column!r} holds {held}: write plain numbers there")
 
 
 def _require(sheet: Sheet, choice: Choice) -> None:

@@ -292,3 +292,10 @@ def test_losses_of_one_name_far_apart_are_said(rows: int, tmp_path: Path) -> Non
         for source in (twice, tmp_path / "runs.csv"):
             warned = [w for w in prepare(source).warnings if "has losses" in w]
             assert [w[: len(s)] for w, s in zip(warned, said, strict=True)] == said
+
+
+@pytest.mark.parametrize("column", ["loss", "params"])
+def test_a_column_without_a_cell_is_said_to_hold_nothing(column: str) -> None:
+    given = table().drop(columns="flops").assign(**{column: np.nan})
+    with pytest.raises(TableError, match=f"column '{column}' holds nothing: write plain numbers"):
+        prepare(given)
