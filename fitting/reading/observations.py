@@ -207,9 +207,14 @@ def _budget_notes(frame: pd.DataFrame) -> list[str]:
             or "few budgets hold three sizes: this is not an isoFLOP table, and its optima rest "
             "on a surface through all rows, not on the least loss of each budget."
         ]
-    if len(usable) == 1:
+    if len(sizes) == 1:
         return [
             f"one budget only ({number(usable[0])} FLOPs): an optimum can be had, a law cannot."
+        ]
+    if len(usable) == 1:
+        return [
+            f"one budget only ({number(usable[0])} FLOPs) has three sizes: a law rests on fewer "
+            "on the others, if there is one."
         ]
     thin = [number(b) for b in sizes.index[sizes < 3]]
     return [f"fewer than three sizes on budgets of {', '.join(thin[:6])} FLOPs."] if thin else []

@@ -299,3 +299,9 @@ def test_a_column_without_a_cell_is_said_to_hold_nothing(column: str) -> None:
     given = table().drop(columns="flops").assign(**{column: np.nan})
     with pytest.raises(TableError, match=f"column '{column}' holds nothing: write plain numbers"):
         prepare(given)
+
+
+def test_a_second_budget_of_few_sizes_is_not_denied_a_law() -> None:
+    warned = " ".join(prepare(table().iloc[:6]).warnings)
+    assert "one budget only (1.5e19 FLOPs) has three sizes: a law rests on fewer" in warned
+    assert "a law cannot" not in warned
