@@ -213,7 +213,7 @@ def prepare_points(
     return newton.Points(x - centre[0], z - centre[1], y, centre, width), w, distinct
 
 
-def _confounded(x: FloatArray, z: FloatArray) -> str:
+def confounded(x: FloatArray, z: FloatArray) -> str:
     """Why allocations (ln params, ln tokens) tell losses only, and no optimum; or nothing."""
     sizes, counts = len(np.unique(x)), len(np.unique(z))
     if min(sizes, counts) < MIN_EACH:
@@ -249,8 +249,8 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
     ln_c = points.x + points.y + sum(points.centre) + math.log(FLOPS_PER_PARAM_TOKEN)
     broken = [name for name in at_bound if name != "E"]
     flag = f"At a bound, not fixed by the data: {', '.join(at_bound)}." if at_bound else ""
-    if confounded := _confounded(points.x[weights > 0], points.y[weights > 0]):
-        flag = f"{confounded} {flag}".strip()
+    if mixed := confounded(points.x[weights > 0], points.y[weights > 0]):
+        flag = f"{mixed} {flag}".strip()
     if not converged:
         flag = f"{flag} The fit ran out of steps before its minimum.".strip()
     e, a, b, alpha, beta = constants(points, theta[None])[0]
@@ -265,7 +265,7 @@ def _fit(points: newton.Points, weights: FloatArray) -> Surface:
         centre=points.centre,
         flops_range=(math.exp(ln_c.min()), math.exp(ln_c.max())),
         points=len(points.loss),
-        status=Status.NOT_IDENTIFIED if broken or confounded else Status.OK,
+        status=Status.NOT_IDENTIFIED if broken or mixed else Status.OK,
         reason=flag,
     )
 

@@ -18,6 +18,7 @@ from fitting.errors import Status
 from fitting.laws.bracket import check_bracket, check_curves, check_near
 from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.laws.skill_models import SkillModel, Unusable
+from fitting.laws.surface import confounded
 from fitting.mixture.data import read_trials
 from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
@@ -285,6 +286,9 @@ def _guarded_model(trained: _Ladder, rows: pd.DataFrame, skill: str, reason: str
     distance = np.log(rows["params"].to_numpy(float)) - optimum.to_numpy(float)
     status, side = check_bracket(distance)
     if status is not Status.OK:
+        # Where terms could change places chance alone puts the optimum on either side.
+        if mixed := confounded(*(np.log(rows[n].to_numpy(float)) for n in ("params", "tokens"))):
+            status, side = Status.NOT_IDENTIFIED, mixed
         return Unusable(status, side, "guarded")
     verdicts = {}
     near = np.log(rows["budget"].to_numpy(float))

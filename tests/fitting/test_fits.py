@@ -335,3 +335,15 @@ def test_losses_in_other_units_are_said():
     assert len(said) == 1
     assert said[0].startswith("code: 1 of its losses lie")
     assert f"{table.loc[3, 'loss']:.3g}, where" in said[0]
+
+
+@pytest.mark.parametrize("method", ["guarded", "surface"])
+@pytest.mark.parametrize("ratio", [2, 20])
+def test_tokens_in_step_with_params_put_the_optimum_on_no_side(ratio, method):
+    params = np.geomspace(3e7, 1e9, 9)
+    tokens = ratio * params
+    noise = 0.004 * np.random.default_rng(0).standard_normal(9)
+    loss = 1.8 + 480 * params**-0.35 + 2080 * tokens**-0.37 + noise
+    found = fit_skills({"params": params, "tokens": tokens, "loss": loss}, method)["loss"]
+    assert found.status is Status.NOT_IDENTIFIED
+    assert found.reason.startswith("Tokens grow in step with params")
