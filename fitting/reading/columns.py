@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,7 @@ def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
         return
     found = [h for h in sheet.of("loss", choice.used()) if sheet.numeric(h)]
     found = [h for h in found if h.words != ("l",)] or found
+    _refuse_twins(sheet, found)
     if any(h.names_loss and not h.training for h in found):
         found = [h for h in found if h.names_loss]  # the others may be shares of texts
     if "skill" in choice.labels and any(h.column == "loss" for h in found):
@@ -119,6 +121,16 @@ def find_losses(sheet: Sheet, choice: Choice, asked: Asked) -> None:
     choice.kind = found[0].kind
     many = len(found) > 1
     choice.losses = {h.column if many else "": _loss_term(h) for h in found}
+
+
+def _refuse_twins(sheet: Sheet, found: list[Header]) -> None:
+    """Refuse to choose between one name written twice: Loss, or loss.1 as pandas writes it."""
+    same: dict[str, list[Header]] = {}
+    for header in found:
+        same.setdefault(re.sub(r"\.\d+$", "", header.column).lower(), []).append(header)
+    for first, *others in same.values():
+        if not all(agree(sheet.numbers(first), sheet.numbers(h)) for h in others):
+            raise _which([first, *others])
 
 
 def _loss_term(header: Header) -> Term:

@@ -305,3 +305,14 @@ def test_a_second_budget_of_few_sizes_is_not_denied_a_law() -> None:
     warned = " ".join(prepare(table().iloc[:6]).warnings)
     assert "one budget only (1.5e19 FLOPs) has three sizes: a law rests on fewer" in warned
     assert "a law cannot" not in warned
+
+
+@pytest.mark.parametrize("twin", ["Loss", "loss.1"])
+@pytest.mark.parametrize("skill", [True, False])
+def test_a_loss_written_twice_is_asked_about(twin: str, skill: bool) -> None:
+    given = table() if skill else table().drop(columns="skill")
+    with pytest.raises(TableError, match=f"'loss', '{twin}' could each be the loss"):
+        prepare(given.assign(**{twin: given["loss"] + 0.5}))
+    assert len(prepare(given.assign(**{twin: given["loss"]})).frame) == 8
+    chosen = read_runs(given.assign(**{twin: given["loss"] + 0.5}), {"loss": twin})
+    assert chosen.table["loss"].min() == 2.5
