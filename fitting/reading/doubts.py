@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -166,6 +167,11 @@ def what_losses_are(
                 "is above 0: give the loss itself"]  # fmt: skip
     if rising:
         return [f"{', '.join(rising[:4])}: rises with compute, as accuracies do and losses do not"]
+    if loss.max() < 1.4 and re.search(r"(?i)\bln[ _(]*loss|\blog\(loss", column):
+        return [
+            f"{column} is {loss.min():.3g} to {loss.max():.3g}: the logarithm of a loss, perhaps. "
+            f"Then --columns 'loss=exp({column})'"
+        ]
     if loss.max() < 1.4:
         return [
             f"{column} is {loss.min():.3g} to {loss.max():.3g}, low for nats per token of text: "

@@ -32,6 +32,11 @@ _MOST = {"params": 1e14, "tokens": 1e15, "flops": 1e28}
 _RATIO = (0.05, 1e5)
 """Tokens per parameter of any sensible table, in the middle (assumption)."""
 
+_LOG_SPAN = 2.0
+"""Logarithms of a table's amount, all below `_LOG_MOST`, differ by no more than this factor, as
+amounts themselves do (assumption: log10 of 1e5 to 1e10 params are 5 to 10)."""
+_LOG_MOST = 70.0
+
 _UNITS = {
     "params": (1.0, 1e9, 1e6, 1e3),
     "tokens": (1.0, 1e9, 1e6, 1e3, 1e12),
@@ -67,8 +72,11 @@ def repaired(
     whole = dict.fromkeys(given, 1.0)
     fits = len(given) < 2 or _sensible(middle, whole)
     fitting = [] if fits else _candidates(middle, given)
-    if not fitting:
+    logs, oddity = ("", math.inf) if fits else _logarithms(amounts, middle, columns)
+    if not fitting and not logs:
         return whole, []
+    if not fitting:
+        raise TableError(f"amounts too small to be counts: if logarithms, --columns '{logs}'")
     least = min(_changed(units) for units in fitting)
     simplest = [units for units in fitting if _changed(units) == least]
     if len(given) == 3 and len(simplest) == 1:
@@ -82,10 +90,30 @@ def repaired(
     )  # fmt: skip
     option = ",".join(f"{name}={columns.get(name, name)}*{number(first[name])}"
                       for name in given if first[name] != 1)  # fmt: skip
+    offers = [f"{_spoken(first)}: --columns '{option}'"]
+    if logs:
+        offers.insert(int(_oddity(middle, first) < oddity), f"logarithms: --columns '{logs}'")
     raise TableError(
         f"{shown}: too small to be counts. In which unit are they? If, as is most likely, "
-        f"{_spoken(first)}: --columns '{option}'"
+        f"{'; if '.join(offers)}"
     )
+
+
+def _logarithms(
+    amounts: Mapping[str, FloatArray], middle: Mapping[str, float], columns: Mapping[str, str]
+) -> tuple[str, float]:
+    """The option by which small numbers are logarithms of counts, "" if they are none, and how odd
+    the counts are."""
+    small = [n for n, v in middle.items() if v < min(_LEAST[n], _LOG_MOST)
+             and np.nanmax(amounts[n]) <= _LOG_SPAN * np.nanmin(amounts[n])]  # fmt: skip
+    for base, written in ((10.0, "{}=10^{}"), (math.e, "{}=exp({})")):
+        own = {n: base**v if n in small else v for n, v in middle.items()}
+        whole = dict.fromkeys(own, 1.0)
+        work = FLOPS_PER_PARAM_TOKEN * own.get("params", 1.0) * own.get("tokens", 1.0)
+        if small and _sensible(own, whole) and (len(own) < 3 or 0.5 < own["flops"] / work < 2):
+            option = ",".join(written.format(n, columns.get(n, n)) for n in small)
+            return option, _oddity(own, whole)
+    return "", math.inf
 
 
 def _candidates(middle: Mapping[str, float], given: list[str]) -> list[dict[str, float]]:

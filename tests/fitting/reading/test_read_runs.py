@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -462,3 +464,33 @@ def test_trainings_pasted_twice_are_counted_once() -> None:
     assert len(read_runs(noted).table) == 13
     coarse = once.round({"loss": 2})
     assert len(read_runs(pd.concat([coarse, coarse])).table) == 18
+
+
+@pytest.mark.parametrize("base", [10.0, math.e])
+@pytest.mark.parametrize("names", [["params"], ["tokens"], ["params", "tokens"], ["flops"]])
+@pytest.mark.parametrize("without", ["tokens", "flops", None])
+def test_logarithms_under_bare_headers_are_offered_first(
+    base: float, names: list[str], without: str | None
+) -> None:
+    flops = np.repeat([1e18, 4e18, 1.6e19], 5)
+    params = 0.09 * flops**0.5 * np.tile(np.exp(np.linspace(-1.2, 1.2, 5)), 3)
+    amounts = {"flops": flops, "params": params, "tokens": flops / (6 * params)}
+    kept = [name for name in amounts if name in names or name != without]
+    given = pd.DataFrame(amounts)[kept].assign(loss=np.linspace(4, 3, 15))
+    given[names] = np.log(given[names]) / math.log(base)
+    with pytest.raises(TableError, match="logarithms") as error:
+        read_runs(given)
+    offer = re.search("logarithms[:,] --columns '([^']+)'", str(error.value))
+    assert offer is not None
+    table = read_runs(given, parse_columns(offer[1])).table
+    np.testing.assert_allclose(table[list(amounts)], pd.DataFrame(amounts), rtol=1e-6)
+
+
+def test_logarithms_of_losses_are_told_by_their_header() -> None:
+    loss = np.linspace(4, 3, 15)
+    given = pd.DataFrame({"params": np.geomspace(1e8, 1e9, 15), "tokens": 1e10})
+    for header in ("ln(loss)", "ln_loss", "log(loss)"):
+        table = given.assign(**{header: np.log(loss)})
+        (note,) = (n for n in read_runs(table).notes if "logarithm of a loss" in n)
+        option = note.split("'")[1]
+        np.testing.assert_allclose(read_runs(table, parse_columns(option)).table["loss"], loss)
