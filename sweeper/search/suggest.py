@@ -260,7 +260,9 @@ def _check_near(budgets: Sequence[float], table: pd.DataFrame) -> None:
 
 
 def shared_budgets(table: pd.DataFrame) -> list[float]:
-    """Budgets that several sizes of a table share."""
+    """Budgets that several sizes of a table share; none of an empty one."""
+    if table.empty:
+        return []
     nominal = group_budgets(table["flops"].to_numpy(float))
     sizes = table["params"].groupby(nominal).nunique()
     return [float(c) for c in sizes.index[sizes >= LEAST_SIZES]]

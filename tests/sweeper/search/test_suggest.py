@@ -144,3 +144,8 @@ def test_the_command_as_table_csv_and_json(tmp_path):
     head.to_csv(tmp_path / "runs.csv", index=False)
     opening = CliRunner().invoke(app, [*asked, "--budgets", "1e18,3e18"]).stdout
     assert "opens the search" in opening
+
+
+def test_an_empty_table_has_no_budgets_and_that_is_said():
+    with pytest.raises(SpecError, match=r"^budgets: no 3 sizes of the table share one"):
+        suggest_for(runs(24).iloc[:0], budgets=[], allowance=1e20, n=1)
