@@ -36,8 +36,9 @@ def analyse(
         return validation.study(source, wanted=first, candidates=second)
     if name == "skills":
         return skills.study(source, hypothesis=first, held_out=second)
-    known = f"known: {', '.join(STUDIES)}"
-    raise SpecError(f"study: {name!r} is unknown{did_you_mean(name, STUDIES)}; {known}")
+    known = (*STUDIES, "rates")  # a command of the same name: see `sweeper.analysis.rates`
+    near = did_you_mean(name, known)
+    raise SpecError(f"study: {name!r} is unknown{near}; known: {', '.join(known)}")
 
 
 def to_json(study: Study) -> str:

@@ -192,7 +192,7 @@ def test_everything_can_be_kept(runs, mixed, tmp_path):
         written = keep(found, tmp_path / name)
         assert {path.suffix for path in written} == {".json", ".csv", ".png"}
         assert json.loads(to_json(found))["sentences"]
-    with pytest.raises(SpecError, match="did you mean 'datamix'"):
+    with pytest.raises(SpecError, match=r"did you mean 'datamix'.*validation, skills, rates"):
         analyse("datamx", source.of_table(runs, {}))
 
 
