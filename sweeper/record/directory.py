@@ -94,7 +94,7 @@ class Directory:
         if missing:
             raise DirectoryError(
                 f"{self.root}: sweep.yaml is missing; copy it back, or run the sweep's spec "
-                "again: `isoskill run SPEC --out DIRECTORY`"
+                "again: `isoskill run SPEC --out DIRECTORY` (launched by hand: `isoskill ask`)"
             )
         self._check_layout()
         return self
