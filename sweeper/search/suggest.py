@@ -96,7 +96,15 @@ def next_of(
     search, seen = policy(list(dict.fromkeys(known["skill"].astype(str)))), observed(known)
     if isinstance(search, AdaptiveSearch):  # nobody would score its proofs
         search = replace(search, proves=False, aims=tuple(aims))
-    chosen = search.propose(seen, pending, allowance - sum(a.flops for a in pending), n)
+    left, least = allowance - sum(a.flops for a in pending), min(space.budgets)
+    if left < least:
+        out = f", of which runs under way take {number(allowance - left)}," if pending else ""
+        return Finished(
+            "allowance",
+            f"{number(allowance)} FLOPs{out} pay for no run: the smallest budget is "
+            f"{number(least)}; raise the allowance, or name smaller budgets.",
+        )
+    chosen = search.propose(seen, pending, left, n)
     if isinstance(chosen, Finished):
         return chosen
     plain = [Suggestion(allocation) for allocation in chosen]
