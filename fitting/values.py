@@ -39,6 +39,11 @@ def size(value: float) -> str:
     return f"{value:.3g}"
 
 
+def p_words(value: float) -> str:
+    """A p-value as papers write it: p = 0.045, and p < 0.0001 where tails are no longer known."""
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
+
+
 class Result:
     """What every result carries: a status, and the reason it rests on."""
 

@@ -27,7 +27,7 @@ from fitting.regression import (
     t_interval,
     t_quantile,
 )
-from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum
+from fitting.values import FLOPS_PER_PARAM_TOKEN, FloatArray, Optimum, p_words
 
 MANY = 60
 """Degrees of freedom from which intervals are taken for normal ones: within 2 %."""
@@ -69,7 +69,7 @@ class Comparison:
         low, high = self.interval()
         return (
             f"log ratio {self.pooled:+.3f} (90 % {low:+.3f} to {high:+.3f}, "
-            f"p = {self.p_value:.2g}, {len(self.frame)} budgets)"
+            f"{p_words(self.p_value)}, {len(self.frame)} budgets)"
         )
 
 

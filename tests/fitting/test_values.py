@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fitting.values import number, size
+from fitting.values import number, p_words, size
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,9 @@ from fitting.values import number, size
 )  # fmt: skip
 def test_numbers_are_those_people_write(value, flops, params):
     assert (number(value), size(value)) == (flops, params)
+
+
+def test_no_p_value_is_zero():
+    assert [p_words(p) for p in (0.0, 5e-5, 1e-4, 0.0452)] == [
+        "p < 0.0001", "p < 0.0001", "p = 0.0001", "p = 0.045",
+    ]  # fmt: skip

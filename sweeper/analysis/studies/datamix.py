@@ -26,7 +26,7 @@ from fitting.datamix.shares import (
     slope_difference,
 )
 from fitting.errors import FittingError
-from fitting.values import Z90
+from fitting.values import Z90, p_words
 from sweeper.analysis.studies.source import Source, Study, records
 from sweeper.text import number
 
@@ -253,7 +253,7 @@ def _difference(row: Mapping[str, Any]) -> str:
     return (
         f"The responses of {row['first']} and {row['second']} {same} at "
         f"{number(row['flops'])} FLOPs (difference {row['difference']:+.2f}, 90 % "
-        f"{row['low']:+.2f} to {row['high']:+.2f}, p = {row['p_value']:.2g})."
+        f"{row['low']:+.2f} to {row['high']:+.2f}, {p_words(row['p_value'])})."
     )
 
 

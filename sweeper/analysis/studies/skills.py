@@ -20,7 +20,7 @@ import pandas as pd
 from fitting import Fits, compare_skills, compose, fit_skills, prepare
 from fitting.compare.verdict import holm
 from fitting.errors import FittingError
-from fitting.values import Z90
+from fitting.values import Z90, p_words
 from sweeper.analysis.studies.source import Source, Study, records, require_measured
 from sweeper.errors import SpecError
 from trainables.skills.paper import NINETEEN
@@ -185,12 +185,12 @@ def _sentence(row: Mapping[str, Any]) -> str:
         return f"{pair}: no optima to compare on the first half of the skills."
     first = f"{math.exp(row['log_ratio']):.2f} times on the first half of the skills"
     if not row["claimed"]:
-        return f"{pair}: {first}, p = {row['p_value']:.2g}: no claim."
+        return f"{pair}: {first}, {p_words(row['p_value'])}: no claim."
     side = "above" if row["log_ratio"] > 0 else "below"
     claim = f"{row['name']}’s optimum lies {side} {row['reference']}’s ({row['method']})"
     if not math.isfinite(row["corrected_p"]):
-        return f"{claim}: {first}, p = {row['p_value']:.2g}; {row['verdict']}."
+        return f"{claim}: {first}, {p_words(row['p_value'])}; {row['verdict']}."
     return (
         f"{claim}: {first}, {math.exp(row['held_out_log_ratio']):.2f} times on the half kept "
-        f"back, p = {row['corrected_p']:.2g} after Holm’s correction: {row['verdict']}."
+        f"back, {p_words(row['corrected_p'])} after Holm’s correction: {row['verdict']}."
     )
