@@ -148,6 +148,8 @@ def _allocation(one: Values, unit: str) -> str:
     said = f"{one['loss']:.4g}"
     if math.isfinite(one["high"]):
         said += f" (90 %: {one['low']:.4g} to {one['high']:.4g})"
+    else:
+        said += " (no interval by this method; --method guarded has one)"
     said += f" for {number(one['flops'])} FLOPs{_beyond(one)}"
     best = one["optimum"]
     if "wasted" not in one:

@@ -236,7 +236,9 @@ def test_an_allocation_has_a_loss_and_a_distance_from_the_best(runs: Path) -> No
     wide = answer("predict", runs, "--params", "40B", "--tokens", "2B")["skills"]["loss"]
     assert wide["allocation"]["wasted"] > 0.5
     text = say("predict", runs, "--params", "2e9", "--tokens", "4×10^10")
-    assert "the best size for them is" in text
+    assert "the best size for them is" in text and "no interval" not in text
+    text = say("predict", runs, "--params", "2B", "--tokens", "40B", "--method", "surface")
+    assert "(no interval by this method; --method guarded has one) for" in text
 
 
 @pytest.mark.parametrize("given", [("--params", "2B"), ("--tokens", "40B")])
