@@ -234,7 +234,7 @@ def _answer(fit: SkillFit, ask: Ask) -> Values:
 def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     """The optimum of a budget, and what lies round it."""
     best = fit.at(flops)
-    answer = _optimum(best)
+    answer = _optimum(fit, best)
     top = float(fit.observations["flops"].max())
     answer["extrapolates"] = max(best.extrapolates, flops / top)
     if math.isfinite(best.params):
@@ -248,7 +248,7 @@ def _of_budget(fit: SkillFit, flops: float, ask: Ask) -> Values:
     if ask.hardware is not None and math.isfinite(best.params):
         answer["memory"] = ask.hardware.fit(best.params)
         answer["around"] = [
-            {"factor": factor, "flops": factor * flops, **_optimum(fit.at(factor * flops))}
+            {"factor": factor, "flops": factor * flops, **_optimum(fit, fit.at(factor * flops))}
             for factor in HALF_AND_DOUBLE
         ]
     return answer
@@ -298,7 +298,7 @@ def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
         **_range(expected),
         "status": "ok",
         "extrapolates": expected.extrapolates,
-        "optimum": _optimum(best),
+        "optimum": _optimum(fit, best),
     }
     if math.isfinite(best.params):
         (cost,) = cost_of_choice(fit, flops, factors=[params / best.params]).to_dict("records")
@@ -306,18 +306,25 @@ def _allocation(fit: SkillFit, params: float, tokens: float) -> Values:
     return answer
 
 
-def _optimum(best: Optimum) -> Values:
+def _optimum(fit: SkillFit, best: Optimum) -> Values:
     return {
         "params": best.params,
         "tokens": best.tokens,
         "low": best.interval[0],
         "high": best.interval[1],
         "interval": list(best.interval),
-        "loss": best.loss,
+        "loss": math.nan if _withheld(fit, best) else best.loss,
         "status": str(best.status),
         "method": best.method,
         "reason": best.reason or best.status.advice,
     }
+
+
+def _withheld(fit: SkillFit, best: Optimum) -> bool:
+    """Whether the fit predicts no loss there; of other methods it only lacks an interval."""
+    if fit.method != "guarded" or not math.isfinite(best.params):
+        return False
+    return "reason" in _safely(lambda: _range(fit.loss(best.params, best.tokens)))
 
 
 def _serving(fit: SkillFit, ask: Ask) -> Values:

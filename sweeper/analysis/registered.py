@@ -70,7 +70,8 @@ def check(path: Path, losses: Mapping[str, float]) -> list[dict[str, Any]]:
         answer = skills[skill]
         at = answer.get("allocation") or answer.get("loss_at_optimum") or {}
         value, low, high = (at.get(name) for name in ("loss", "low", "high"))
-        # What guarded withholds has a reason; another method's has but no interval.
+        # What guarded withholds has a reason, and a loss in files of before; another method's has
+        # but no interval.
         withheld = content["said"].get("method") == "guarded" and at.get("reason")
         value = answer.get("loss") if value is None and not withheld else value
         if value is None:

@@ -11,9 +11,11 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.worlds import surface_world
-from fitting import FitError, Status, fit_skills
+from fitting import FitError, SkillFit, Status, fit_skills
 from sweeper import Cluster, Resources, SpecError, Sweep
 from sweeper.analysis.big_run import recommend
+from sweeper.analysis.forecast import Ask, forecast
+from sweeper.analysis.hardware import Hardware
 from sweeper.cli import app
 from sweeper.spec.devices import device_of
 from trainables.config import TrialConfig
@@ -84,6 +86,20 @@ def test_predict_reads_well(runs):
     assert "Least lifetime cost" in text
     text = said("predict", runs, "--flops", "1e30", "--skill", "code", code=3)
     assert "no number" in text and "2.5e18 times beyond the data" in text and "nan" not in text
+
+
+def test_a_loss_that_is_withheld_is_nowhere_in_the_answer(fits, monkeypatch):
+    hardware = Hardware.of(8, "h100", 1.0)
+    ask = Ask(flops=8e11, hardware=hardware, skill="code")
+    assert forecast(fits, ask).skills["code"]["loss"] > 0
+
+    def withhold(*_):
+        raise FitError(Status.NO_COMMON_LAW, "the check failed")
+
+    monkeypatch.setattr(SkillFit, "loss", withhold)
+    one = forecast(fits, ask).skills["code"]
+    assert one["loss_at_optimum"]["reason"] == "the check failed" and one["params"] > 0
+    assert all(math.isnan(each["loss"]) for each in (one, *one["around"]))
 
 
 def test_an_unreachable_loss_is_said(runs):
