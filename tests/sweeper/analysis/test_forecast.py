@@ -216,7 +216,7 @@ def test_a_loss_that_is_withheld_keeps_nobody_from_the_run(fits, monkeypatch):
             raise FitError(Status.NOT_IDENTIFIED, "Its trials say too little.")
         return fit.loss(params, tokens)
 
-    monkeypatch.setattr("fitting.decisions.tradeoffs.one_run", told)
+    monkeypatch.setattr("sweeper.analysis.big_run.one_run", told)
     sweep = Sweep(budgets=[1e11, 2e11], allowance=6e12)
     run = recommend(fits["code"], sweep, 4e11, losses=dict(fits))
     assert set(run.losses) == {"code", "validation"}
