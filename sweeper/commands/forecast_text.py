@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeper.analysis.conclusions import status_word
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast, Values
     from sweeper.analysis.hardware import Hardware
 
-WIDTH = 16
-"""Columns for a skill's name."""
+WIDTHS = 16, 40
+"""Least and most columns for a skill's name; the line of a longer one is shifted."""
 
 
 def lines(said: Forecast) -> list[str]:
     """The lines of one forecast."""
-    skills = said.skills
+    skills, width = said.skills, _width(said.skills)
     shown = [*_held(said), *_optima(skills)]
     shown += _choices(said, "choices", "factor", _times, "A wrong size on the same budget costs")
     shown += _block("Half and twice as much would train:", [
-        f"{name:<{WIDTH}} " + ";   ".join(
+        f"{name:<{width}} " + ";   ".join(
             f"{_times(near['factor'])} ({number(near['flops'], 2)} FLOPs): {_short(near)}"
             for near in one["around"]
         )
         for name, one in skills.items() if "around" in one
     ])  # fmt: skip
     shown += _block("Loss of the allocation that was asked about:", [
-        f"{name:<{WIDTH}} {_allocation(one['allocation'], said.unit)}"
+        f"{name:<{width}} {_allocation(one['allocation'], said.unit)}"
         for name, one in skills.items() if "allocation" in one
     ])  # fmt: skip
     shown += _choices(
         said, "ratios", "tokens_per_param", "{:g} t/p".format, "Other tokens per parameter cost"
     )
     shown += _block("Not knowing the size exactly wastes on average, trained at the best guess:", [
-        f"{name:<{WIDTH}} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
+        f"{name:<{width}} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
     ])  # fmt: skip
     served = said.ask.demand is not None
     title = (
@@ -47,7 +47,7 @@ def lines(said: Forecast) -> list[str]:
         else f"Least compute for {said.ask.target_loss} {said.unit}"
     )
     shown += _block(f"{title} (by the plain surface):", [
-        f"{name:<{WIDTH}} {_serving(one['serving'], said.unit)}" for name, one in skills.items()
+        f"{name:<{width}} {_serving(one['serving'], said.unit)}" for name, one in skills.items()
         if "serving" in one
     ])  # fmt: skip
     for name, one in skills.items():
@@ -62,12 +62,19 @@ def lines(said: Forecast) -> list[str]:
     return shown
 
 
+def _width(names: Iterable[str]) -> int:
+    """Columns that hold the longest of some names, within reason."""
+    least, most = WIDTHS
+    return min(max([least, *map(len, names)]), most)
+
+
 def _optima(skills: Mapping[str, Values]) -> list[str]:
     """The best size of every skill, and by which method."""
     named = {name: one for name, one in skills.items() if "params" in one}
     if not named:
         return []
-    shown = [f"{name:<{WIDTH}} {_optimum(one)}" for name, one in named.items()]
+    width = _width(skills)
+    shown = [f"{name:<{width}} {_optimum(one)}" for name, one in named.items()]
     methods = {one["method"] for one in named.values() if one["status"] == "ok"}
     return shown + [f"Method {name}: {METHODS[name]}." for name in sorted(methods & set(METHODS))]
 
@@ -83,7 +90,8 @@ def _choices(
     """What other choices cost every skill: loss, and the share of the compute they waste."""
     rows = {name: one[part] for name, one in said.skills.items() if part in one}
     known = {name: row for name, row in rows.items() if not isinstance(row, dict)}
-    refused = [f"{name:<{WIDTH}} {_refusal(rows[name])}" for name in rows if name not in known]
+    width = _width(said.skills)
+    refused = [f"{name:<{width}} {_refusal(rows[name])}" for name in rows if name not in known]
     if not known:
         return _block(f"{what}:", refused)
     head = ["", *(title(one[key]) for one in next(iter(known.values())))]

@@ -122,12 +122,13 @@ def _skills(entries: dict[str, Any]) -> list[str]:
 
 def _contamination(found: dict[str, Any]) -> list[str]:
     lines = [f"in training too, by {found['ngram']} tokens in a row:"]
+    width = max([22, *map(len, found["sets"])])
     for name, counts in found["sets"].items():
         checked = counts["examples"] - counts["too_short"]
         short = f"; {counts['too_short']} too short to check" if counts["too_short"] else ""
         share = counts["matched"] / checked if checked else 0.0
         lines.append(
-            f"  {name:<22} {counts['matched']} of {checked} ({percent(share)}), "
+            f"  {name:<{width}} {counts['matched']} of {checked} ({percent(share)}), "
             f"{counts['covered']} of them for the most part{short}"
         )
     return lines

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -86,6 +87,15 @@ def test_predict_reads_well(runs):
     assert "Least lifetime cost" in text
     text = said("predict", runs, "--flops", "1e30", "--skill", "code", code=3)
     assert "no number" in text and "2.5e18 times beyond the data" in text and "nan" not in text
+
+
+def test_long_names_keep_the_rows_aligned(table, tmp_path):
+    names = {"code": "competition-mathematics", "knowledge": "k" * 60}  # 40 columns at most
+    table.assign(skill=table["skill"].replace(names)).to_csv(tmp_path / "runs.csv", index=False)
+    rows = said("predict", tmp_path / "runs.csv", "--flops", "8e11").splitlines()
+    cells = [(row[:40].rstrip(), row[41:]) for row in rows if " params on" in row]
+    assert [name for name, _ in cells] == ["k" * 40, "competition-mathematics", "validation"]
+    assert all(re.match(r"[\d.]+k params on", rest) for _, rest in cells[1:])
 
 
 def test_a_loss_that_is_withheld_is_nowhere_in_the_answer(fits, monkeypatch):
