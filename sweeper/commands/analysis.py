@@ -98,9 +98,11 @@ def predict(
     tokens: float | None = quantity("--tokens", "Tokens of that training."),
     skill: str | None = opt("--skill", "One skill; default all."),
     weights: str | None = opt(
-        "--weights", "Also the optimum of a weighted mean: code=2,knowledge=1."
+        "--weights",
+        "Also the optimum of a weighted mean: code=2,knowledge=1; names with commas in double "
+        "quotes: '\"a,b\"=2,code=1'.",
     ),
-    front: str | None = opt("--front", "Trade two skills: knowledge,code."),
+    front: str | None = opt("--front", "Trade two skills: knowledge,code, or '\"a,b\",code'."),
     inference_tokens: float | None = quantity(
         "--inference-tokens", "Tokens to serve: least lifetime cost."
     ),
@@ -180,7 +182,8 @@ def predict(
 def check(
     forecast: Annotated[Path, typer.Argument(help="What `predict --register` kept.")],
     losses: Annotated[
-        list[str], typer.Argument(help="Losses measured since: code=2.31 knowledge=1.9.")
+        list[str],
+        typer.Argument(help="Losses measured since: code=2.31 knowledge=1.9 '\"a,b\"=2'."),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from sweeper.commands.console import items
 from sweeper.errors import SpecError
 
 if TYPE_CHECKING:
     from fitting.decisions.serving import Demand, Prices
     from sweeper.analysis.hardware import Hardware
+
+QUOTED = "; a name with commas in double quotes"
+"""Said where names are refused."""
 
 
 def hardware(
@@ -74,10 +78,10 @@ def pair(text: str | None) -> tuple[str, str] | None:
     """Two skills of a front."""
     if text is None:
         return None
-    first, separator, second = text.partition(",")
-    if not separator or first.strip() == second.strip():
-        raise SpecError(f"--front {text!r}: name two skills, e.g. knowledge,code")
-    return first.strip(), second.strip()
+    names = items(text)
+    if len(set(names)) != 2 or len(names) != 2:
+        raise SpecError(f"--front {text!r}: name two skills, e.g. knowledge,code{QUOTED}")
+    return names[0], names[1]
 
 
 def demand(tokens: float | None, generated: float) -> Demand | None:
@@ -120,7 +124,7 @@ def prices(text: str | None) -> Prices | None:
 def weights(text: str, option: str = "--weights") -> dict[str, float]:
     """Read ``code=2,knowledge=1``, as an option or argument of this name has it."""
     weights: dict[str, float] = {}
-    for item in text.split(","):
+    for item in items(text):
         name, _, value = item.rpartition("=")
         if name.strip() in weights:
             raise SpecError(f"{option} {text!r}: {name.strip()} is there twice")
@@ -129,5 +133,7 @@ def weights(text: str, option: str = "--weights") -> dict[str, float]:
         except ValueError:
             name = ""
         if not name.strip() or not math.isfinite(weights[name.strip()]):
-            raise SpecError(f"{option} {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1")
+            raise SpecError(
+                f"{option} {text!r}: write SKILL=NUMBER,..., e.g. code=2,knowledge=1{QUOTED}"
+            )
     return weights

@@ -20,6 +20,7 @@ from sweeper.commands.console import (
     amount,
     amounts,
     app,
+    items,
     load,
     open_results,
     opt,
@@ -298,7 +299,8 @@ def score(
     directory: Where,
     skills: str = opt(
         "--skills",
-        "Names of skills; with their classes, math=knowledge, for trainer.evaluate.",
+        "Names of skills, those with commas in double quotes; with their classes, "
+        "math=knowledge, for trainer.evaluate.",
         ...,
     ),
     set_: Set = None,
@@ -309,7 +311,7 @@ def score(
     spec = load(open_results(directory).directory.root, set_)
     if spec.trainer is None:
         raise typer.Exit(_score_own(spec, directory, skills))
-    pairs = [item.partition("=") for item in skills.split(",")]
+    pairs = [item.partition("=") for item in items(skills)]
     if any(not (name and kind) for name, _, kind in pairs):
         raise SpecError(f"--skills {skills!r}: write SKILL=CLASS, such as math=knowledge")
     wanted = {name.strip(): kind.strip() for name, _, kind in pairs}
@@ -323,8 +325,7 @@ def _score_own(spec: Sweep, directory: Path, skills: str) -> int:
 
     values = spec.to_dict()
     values["data"].pop("corpus", None)  # read again: the corpus may have further skills
-    named = [name.strip() for name in skills.split(",")]
-    values["skills"] = list(dict.fromkeys([*spec.measured, *named]))
+    values["skills"] = list(dict.fromkeys([*spec.measured, *items(skills)]))
     scored = score(type(spec).from_dict(values), directory, say=to_stderr)
     print(scored)
     open_results(directory).export()

@@ -19,6 +19,7 @@ from sweeper.commands.console import (
     amounts,
     app,
     is_sweep,
+    items,
     open_results,
     opt,
     read_table,
@@ -47,7 +48,7 @@ def compare(
         "--flops", "Budgets to report, the verdict on the first. Default the largest in common.",
         metavar="C,...",
     ),
-    skills: str | None = opt("--skills", "Only these.", metavar="A,B"),
+    skills: str | None = opt("--skills", "Only these, names with commas in double quotes.", metavar="A,B"),
     margin: float = opt("--margin", "`no difference` means surely less than this.", 1.1),
     level: float = opt("--level", "Chance of any false better or worse.", 0.05),
     anytime: bool = opt("--anytime", "Valid at every look while runs come in.", False),
@@ -62,7 +63,7 @@ def compare(
     from sweeper.analysis.variants import compare as compared
 
     variants = [one for each in runs for one in _variants(each, columns, where, len(runs))]
-    names = [part.strip() for part in skills.split(",") if part.strip()] if skills else None
+    names = [name for name in items(skills) if name] if skills else None
     asked = amounts("--flops", flops) or None
     found = compared(
         variants, flops=asked, skills=names, level=level, margin=margin, anytime=anytime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,6 +218,12 @@ def amounts(option: str, text: str | None) -> tuple[float, ...]:
     if any(math.isnan(value) for value in values):
         raise SpecError(f"{option} {text!r}: write numbers separated by commas, e.g. 1e18,3e18")
     return values
+
+
+def items(text: str) -> list[str]:
+    """What stands between an option's commas; in double quotes a name keeps its own."""
+    rows = csv.reader([" ".join(text.splitlines())], skipinitialspace=True)
+    return [item.strip() for item in next(rows, None) or [""]]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, opt, show
+from sweeper.commands.console import NO_NUMBER, AsJson, Columns, Rows, app, items, opt, show
 from sweeper.errors import SpecError
 
 SAYS_NOTHING = {
@@ -94,4 +94,4 @@ def _rates(runs: str, columns: str | None, where: str, *, as_json: bool) -> None
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return tuple(name for name in items(text) if name)

@@ -98,6 +98,19 @@ def test_long_names_keep_the_rows_aligned(table, tmp_path):
     assert all(re.match(r"[\d.]+k params on", rest) for _, rest in cells[1:])
 
 
+def test_names_with_commas_are_given_in_double_quotes(table, tmp_path):
+    named = table.assign(skill=table["skill"].replace({"code": "code, hard"}))
+    named.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ("predict", tmp_path / "runs.csv", "--flops", "8e11", "--json")
+    kept = ("--register", tmp_path / "kept.json")
+    options = ("--weights", 'knowledge=1,"code, hard"=2', "--front", 'knowledge,"code, hard"')
+    answer = json.loads(said(*asked, *options, *kept))
+    assert answer["weights"] == {"knowledge": 1, "code, hard": 2}
+    assert answer["front"][0]["code, hard"] > 0
+    assert "code, hard: predicted" in said("check", tmp_path / "kept.json", '"code, hard"=2.1')
+    assert "with commas in double quotes" in refusal(*asked, "--front", "knowledge,code, hard")
+
+
 def test_a_loss_that_is_withheld_is_nowhere_in_the_answer(fits, monkeypatch):
     hardware = Hardware.of(8, "h100", 1.0)
     ask = Ask(flops=8e11, hardware=hardware, skill="code")
