@@ -57,7 +57,8 @@ def fit(
         print(_json(_fitted(opened, fits)))
     else:
         show([*opened.line(), *_answer(opened), *_remarks(fits)])
-    if not any(optimum.ok for one in fits.values() for optimum in one.optima):
+    # One that is marked is a number, too, as in `predict`.
+    if not any(math.isfinite(at.params) for one in fits.values() for at in one.optima):
         raise typer.Exit(NO_NUMBER)
 
 

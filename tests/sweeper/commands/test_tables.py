@@ -270,6 +270,13 @@ def test_no_number_is_exit_code_3(tmp_path: Path) -> None:
     assert found["skills"]["loss"]["optima"][0]["status"] != "ok"
 
 
+def test_marked_sizes_are_numbers(tmp_path: Path) -> None:
+    _table().iloc[[i for i in range(28) if i % 7 in (0, 6)]].to_csv(tmp_path / "ends.csv")
+    text = say("fit", tmp_path / "ends.csv", code=0)
+    assert "(no size near it)" in text and "no law" not in text
+    say("predict", tmp_path / "ends.csv", "--flops", "3e19", code=0)
+
+
 @pytest.mark.parametrize("suffix", ["html", "md", "json"])
 def test_the_report_of_a_table(runs: Path, tmp_path: Path, suffix: str) -> None:
     page = tmp_path / f"page.{suffix}"
