@@ -25,7 +25,10 @@ def test_an_empty_directory_is_no_sweep(tmp_path):
 
 @pytest.mark.parametrize(
     ("lost", "words"),
-    [("sweep.yaml", "(launched by hand: `isoskill ask`)"), ("ledger.sqlite", "`isoskill repair DIR")],
+    [
+        ("sweep.yaml", "(launched by hand: `isoskill ask`)"),
+        ("ledger.sqlite", "`isoskill repair DIR"),
+    ],
 )
 def test_a_sweep_that_has_lost_a_file_is_told_which(tmp_path, lost, words):
     for name in ("sweep.yaml", "ledger.sqlite", "observations.parquet"):
