@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,8 @@ class Ask:
 
     Attributes:
         flops: the training budget; None where only ``target_loss`` is asked, or an allocation.
-        hardware: what trains it, where the budget follows from devices and days.
+        hardware: what trains it, where the budget follows from devices and days; how long
+            ``target_loss`` takes these devices is said, too.
         allocation: (params, tokens) whose loss is asked; what is None follows from ``flops``.
         skill: one skill; None for all.
         weights: skill to weight, for the optimum of the weighted mean loss.
@@ -123,7 +124,11 @@ class Forecast:
             "files": [str(path) for path in self.files],
         }
         hardware = self.ask.hardware
-        held = {"hours": hardware.hours, "hardware": hardware.to_dict()} if hardware else {}
+        held = (
+            {"hours": hardware.hours, "hardware": hardware.to_dict()}
+            if hardware and self.ask.flops
+            else {}
+        )
         return {
             "flops": self.ask.flops,
             **held,
@@ -340,6 +345,10 @@ def _serving(fit: SkillFit, ask: Ask) -> Values:
     if found.ok and not found.demand.tokens:
         ends = flops_reaching(fit, found.loss, found.training_flops)
         values["training_flops_interval"] = list(ends)
+    if found.ok and ask.hardware is not None and ask.target_loss is not None:
+        rate = ask.hardware.flops / ask.hardware.days
+        held = replace(ask.hardware, days=found.training_flops / rate)
+        values |= {"hours": held.hours, "hardware": held.to_dict()}
     return values
 
 

@@ -90,7 +90,9 @@ def _fitted(opened: Runs, fits: Fits) -> dict[str, Any]:
 def predict(
     runs: Source,
     flops: float | None = quantity("--flops", "Training budget in FLOPs."),
-    gpus: float | None = quantity("--gpus", "Or this many devices, for --days."),
+    gpus: float | None = quantity(
+        "--gpus", "Or this many devices, for --days; how long --flops or --target-loss take them."
+    ),
     device: str = opt("--device", "Their kind: h100, rtx4090 ..., or PEAK:MEMORY.", ""),
     days: float | None = quantity("--days", "For how many days."),
     mfu: float | None = quantity("--mfu", "Share of their peak that training reaches."),
@@ -137,8 +139,8 @@ def predict(
     from sweeper.commands.forecast_text import lines
     from sweeper.spec.spec import AGGREGATE
 
-    hardware = asking.hardware(gpus, device, days, flops, mfu, price)
-    budget = hardware.flops if hardware is not None and flops is None else flops
+    hardware = asking.hardware(gpus, device, days, flops, mfu, price, target_loss)
+    budget = hardware.flops if hardware is not None and days is not None else flops
     ask = Ask(
         flops=budget,
         hardware=hardware,

@@ -24,8 +24,12 @@ def hardware(
     flops: float | None,
     mfu: float | None,
     price: float | None,
+    target_loss: float | None,
 ) -> Hardware | None:
-    """The devices that were asked about; with a budget, the days it takes them."""
+    """The devices that were asked about; with a budget, the days it takes them.
+
+    With a loss to reach alone it is a day, as nobody knows the budget yet.
+    """
     from sweeper.analysis.hardware import Hardware
 
     if gpus is None:
@@ -34,12 +38,13 @@ def hardware(
         return None
     if not device:
         raise SpecError("--gpus: of which kind? e.g. --device h100, or --device 165e12:24e9")
-    if (days is None) == (flops is None):
-        raise SpecError("--gpus: give --days (what can they train?) or --flops (how long?)")
-    if days is None and flops is not None:
+    if (days is None) == (flops is None) and (days is not None or target_loss is None):
+        raise SpecError(
+            "--gpus: give --days (what can they train?), or --flops or --target-loss (how long?)"
+        )
+    if days is None:
         day = Hardware.of(gpus, device, 1.0, mfu=mfu)
-        days = flops / day.flops
-    assert days is not None
+        days = 1.0 if flops is None else flops / day.flops
     return Hardware.of(gpus, device, days, mfu=mfu, price_per_hour=price)
 
 

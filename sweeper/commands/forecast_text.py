@@ -107,7 +107,7 @@ def _choices(
 def _held(said: Forecast) -> list[str]:
     """What the devices can train, and how the models lie on them."""
     hardware = said.ask.hardware
-    if hardware is None:
+    if hardware is None or said.ask.flops is None:
         return []
     kept = hardware.to_dict()
     assumed = " (assumed: --mfu states another)" if kept["mfu_assumed"] else ""
@@ -211,10 +211,23 @@ def _serving(one: Values, unit: str) -> str:
         f"{one['loss']:.4g} {unit} for {_amount(one)(one['cost'])} {of}"
     )
     if not one["demand_tokens"]:
-        return f"{reach} ({_reaching(one)}){_beyond(one)}"
+        return f"{reach} ({_reaching(one)}){_time(one)}{_beyond(one)}"
     return (
-        f"{reach}, {percent(one['saving'], 1)} less than {si(one['compute_optimal_params'])} on "
+        f"{reach}{_time(one)}, {percent(one['saving'], 1)} less than {si(one['compute_optimal_params'])} on "
         f"{si(one['compute_optimal_tokens'])}{_beyond(one)}"
+    )
+
+
+def _time(one: Values) -> str:
+    """How long the training takes the devices that were asked about."""
+    if "hours" not in one:
+        return ""
+    held = one["hardware"]
+    assumed = " (assumed)" if held["mfu_assumed"] else ""
+    cost = "" if held["price"] is None else f", cost {money(held['price'])}"
+    return (
+        f", {duration(3600 * one['hours'])} on {held['devices']} {held['device']} at "
+        f"{percent(held['mfu'])} of their peak{assumed}{cost}"
     )
 
 

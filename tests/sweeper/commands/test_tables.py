@@ -263,6 +263,16 @@ def test_a_loss_to_reach_needs_no_budget(runs: Path) -> None:
     assert "Least compute for 2.6 nats" in text and f" FLOPs (90 %: {number(low)} to " in text
 
 
+def test_how_long_a_loss_to_reach_takes(runs: Path) -> None:
+    asked = ("predict", runs, "--target-loss", "2.6", "--gpus", "8", "--device", "h100")
+    found = answer(*asked)
+    one = found["skills"]["loss"]["serving"]
+    assert one["hours"] == pytest.approx(one["training_flops"] / (8 * 989e12 * 0.4) / 3600)
+    assert found["flops"] is None and "hours" not in found
+    text = say(*asked, "--price-per-hour", "2")
+    assert " h on 8 h100 at 40 % of their peak (assumed), cost " in text
+
+
 def test_no_number_is_exit_code_3(tmp_path: Path) -> None:
     _table().iloc[:2].to_csv(tmp_path / "two.csv", index=False)
     assert "no number" in say("predict", tmp_path / "two.csv", "--flops", "1e22", code=3)
