@@ -48,7 +48,9 @@ def compare(
         "--flops", "Budgets to report, the verdict on the first. Default the largest in common.",
         metavar="C,...",
     ),
-    skills: str | None = opt("--skills", "Only these, names with commas in double quotes.", metavar="A,B"),
+    skills: str | None = opt(
+        "--skills", "Only these, names with commas in double quotes.", metavar="A,B"
+    ),
     margin: float = opt("--margin", "`no difference` means surely less than this.", 1.1),
     level: float = opt("--level", "Chance of any false better or worse.", 0.05),
     anytime: bool = opt("--anytime", "Valid at every look while runs come in.", False),

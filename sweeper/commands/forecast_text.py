@@ -213,8 +213,8 @@ def _serving(one: Values, unit: str) -> str:
     if not one["demand_tokens"]:
         return f"{reach} ({_reaching(one)}){_time(one)}{_beyond(one)}"
     return (
-        f"{reach}{_time(one)}, {percent(one['saving'], 1)} less than {si(one['compute_optimal_params'])} on "
-        f"{si(one['compute_optimal_tokens'])}{_beyond(one)}"
+        f"{reach}{_time(one)}, {percent(one['saving'], 1)} less than "
+        f"{si(one['compute_optimal_params'])} on {si(one['compute_optimal_tokens'])}{_beyond(one)}"
     )
 
 
@@ -226,7 +226,7 @@ def _time(one: Values) -> str:
     assumed = " (assumed)" if held["mfu_assumed"] else ""
     cost = "" if held["price"] is None else f", cost {money(held['price'])}"
     return (
-        f", {duration(3600 * one['hours'])} on {held['devices']} {held['device']} at "
+        f", trained in {duration(3600 * one['hours'])} on {held['devices']} {held['device']} at "
         f"{percent(held['mfu'])} of their peak{assumed}{cost}"
     )
 
