@@ -24,6 +24,7 @@ from sweeper.record.ledger import ENDED, RETURNED, Ledger
 from sweeper.search.build import policy
 from sweeper.search.protocol import Finished
 from sweeper.spec.spec import Spec
+from sweeper.text import write_whole
 from trainables.foreign.command import Place, arguments, measured
 from trainables.foreign.losses import LossesError, read, source, sums
 
@@ -65,6 +66,9 @@ def _opened(spec: Spec, root: str | Path) -> Iterator[tuple[Spec, Directory, Led
         spec = directory.claim(spec)
         with Ledger(directory.ledger) as ledger:
             yield spec, directory, ledger
+            back = _returned(ledger)
+            out = {t: asdict(a) for t, a in ledger.allocations("running").items() if t not in back}
+            write_whole(directory.out, json.dumps(out, indent=1))
 
 
 def _hold(directory: Directory, held: ExitStack) -> None:

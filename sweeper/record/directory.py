@@ -7,6 +7,7 @@ sweeps/a/
 ├── tuning.sqlite         Optuna's storage of `isoskill tune`
 ├── tuned.yaml            the spec with what the tuning found
 ├── observations.parquet  export, one row per (trial, skill)
+├── out.json              trials launched by hand that are out, for `isoskill repair`
 ├── corpus.json           the prepared corpus's manifest, where one is trained on
 ├── fits.json             optima and laws
 ├── report.html
@@ -59,6 +60,7 @@ class Directory:
         self.tuning = self.root / "tuning.sqlite"
         self.tuned = self.root / "tuned.yaml"
         self.observations = self.root / "observations.parquet"
+        self.out = self.root / "out.json"
         self.corpus = self.root / "corpus.json"
         self.fits = self.root / "fits.json"
         self.report = self.root / "report.html"
@@ -157,7 +159,7 @@ class Directory:
 
     def _check_ledger(self) -> None:
         """Refuse to start over where results lie whose ledger is gone."""
-        files = [self.observations, *self.trials.glob("*/*")]
+        files = [self.observations, self.out, *self.trials.glob("*/*")]
         ours = [path for path in files if not path.parent.name.startswith("tune-")]
         left = [path for path in ours if path.exists()]
         if left and not self.ledger.exists():

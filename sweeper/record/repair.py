@@ -1,7 +1,7 @@
 """A ledger rebuilt from what else a sweep directory holds.
 
-Finished trials come from the export, those in training from their checkpoints. What ended after
-the last export has neither, and is trained again.
+Finished trials come from the export, those in training from their checkpoints, those out by hand
+from a list of them. What ended after the last export has neither, and is trained again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 from sweeper.budget import Allocation
 from sweeper.errors import DirectoryError
 from sweeper.record.directory import Directory
-from sweeper.record.ledger import RECORDED, RETURNED, Ledger
+from sweeper.record.ledger import ENDED, RECORDED, RETURNED, Ledger
 from sweeper.spec.spec import Spec
 from trainables.context import PROGRESS, checkpoints
 
@@ -34,15 +34,19 @@ class Repaired:
         ended: trials whose result is known again.
         resumed: trials that go on from a checkpoint.
         lost: directories of trials of which too little is left.
+        out: trials launched by hand that have yet to be told of.
     """
 
     ended: int
     resumed: int
     lost: tuple[str, ...]
+    out: int = 0
 
     def __str__(self) -> str:
         """In words."""
         said = f"{self.ended} ended trials are known again, {self.resumed} go on from a checkpoint"
+        if self.out:
+            said += f", {self.out} are still out"
         if self.lost:
             said += f"; of {len(self.lost)} too little is left, and they are trained again"
         return said
@@ -66,13 +70,13 @@ def repair(root: str | Path) -> Repaired:
         _put_aside(directory)
         spec = Spec.load(directory.spec)
         with Ledger(directory.ledger) as ledger:
-            ended = _ended(directory, ledger)
+            ended, out = _ended(directory, ledger), _out(directory, ledger)
             resumed, lost = _resumed(directory, spec, ledger)
-            found = Repaired(ended, resumed, tuple(lost))
+            found = Repaired(ended, resumed, tuple(lost), out)
             ledger.event("repaired", str(found))
             if spec.trainer is not None and not directory.ray.exists():  # by hand: no Ray was here
                 ledger.set_meta(RETURNED, "[]")
-    if not ended + resumed:
+    if not ended + resumed + out:
         directory.ledger.unlink()
         raise DirectoryError(
             f"{root}: neither observations.parquet nor trials/ holds a result of this spec's"
@@ -123,6 +127,18 @@ def _ended(directory: Directory, ledger: Ledger) -> int:
     return int(table["trial_id"].nunique())
 
 
+def _out(directory: Directory, ledger: Ledger) -> int:
+    """Take over the trials that somebody has launched by hand."""
+    if not directory.out.exists():
+        return 0
+    ended = ledger.allocations(*ENDED)
+    listed = json.loads(directory.out.read_text(encoding="utf-8"))
+    out = {trial: row for trial, row in listed.items() if trial not in ended}
+    for trial, row in out.items():
+        ledger.reserve(trial, Allocation(**row))
+    return len(out)
+
+
 def _allocation(row: Mapping[str, Any], mix: str) -> Allocation:
     params, tokens, seed = (int(row[name]) for name in ("params", "tokens", "seed"))
     return Allocation(float(row["flops"]), params, tokens, seed, mix)
@@ -142,9 +158,9 @@ def _loss(row: dict[str, Any]) -> dict[str, Any]:
 
 def _resumed(directory: Directory, spec: Spec, ledger: Ledger) -> tuple[int, list[str]]:
     """Take over the trials that have a checkpoint, and name those of which less is left."""
-    ended, count, lost = set(ledger.allocations("finished", "diverged", "failed")), 0, []
+    known, count, lost = set(ledger.allocations("running", *ENDED)), 0, []
     for place in sorted(p for p in directory.trials.glob("*") if p.is_dir()):
-        if place.name in ended or place.name.startswith("tune-"):
+        if place.name in known or place.name.startswith("tune-"):
             continue
         found = next(_trials_of(place, spec), None)
         if found is None:

@@ -223,8 +223,9 @@ def test_what_is_lost_twice_is_asked_once(tmp_path):
 
 def test_what_was_told_outlives_the_ledger(tmp_path):
     sweep = make()
-    (one,) = sweep.ask(tmp_path)
+    one, two, three = sweep.ask(tmp_path, 3)
     sweep.tell(tmp_path, one.id, losses(one.allocation))
+    sweep.tell(tmp_path, three.id, failed="node 7 rebooted", kind="node-lost")
     for file in tmp_path.glob("ledger.sqlite*"):
         file.unlink()
     with pytest.raises(DirectoryError, match=r"ledger\.sqlite is gone, .* `isoskill repair"):
@@ -233,6 +234,10 @@ def test_what_was_told_outlives_the_ledger(tmp_path):
     assert "`isoskill ask` and `isoskill tell` go on with it" in done.stdout
     assert set(Results(tmp_path).table["trial_id"]) == {one.id}
     assert "isoskill run" not in str(render(snapshot(Results(tmp_path))))
+    # A job that is still out is known; what was given back is asked for anew.
+    assert "1 are still out" in done.stdout
+    assert sweep.tell(tmp_path, two.id, losses(two.allocation)) == "finished"
+    assert sweep.ask(tmp_path)[0].id == three.id
 
 
 def test_an_answer_that_was_final_is_not_once_more_may_be_spent(tmp_path):
