@@ -133,9 +133,8 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     if len(out):
         stated = {**asked, "loss": "loss", "status": "none"}
         waiting = read_runs(raw.loc[out].assign(loss=1.0), stated).table
-        parts.append(
-            waiting.assign(loss=float("nan"), trial_id=[f"out {i}" for i in waiting.index])
-        )
+        names = waiting["trial_id"] if "trial_id" in waiting else waiting.index
+        parts.append(waiting.assign(loss=float("nan"), trial_id=[f"out {n}" for n in names]))
     if not parts:
         return pd.DataFrame(columns=["flops", "params", "tokens", "skill", "loss"])
     return pd.concat(parts, ignore_index=True)

@@ -53,9 +53,7 @@ def test_nothing_listens_beyond_this_machine(ray_cluster):
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_an_open_cluster_is_warned_of(monkeypatch, locked):
-    from ray._private.authentication import authentication_utils
-
-    monkeypatch.setattr(authentication_utils, "is_token_auth_enabled", lambda: locked)
+    monkeypatch.setattr(cluster, "is_token_auth_enabled", lambda: locked)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         cluster._warn_unauthenticated("head:6379")

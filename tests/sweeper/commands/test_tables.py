@@ -351,3 +351,12 @@ def test_a_skill_without_a_forecast_stretches_no_table(tmp_path: Path) -> None:
     assert "half" in head and len(head) < 80
     assert clean_row.split()[0] == "clean" and "%" in clean_row
     assert "late" in late_row and "no number: Its trials say too little of its loss" in late_row
+
+
+def test_a_run_under_way_that_has_a_row_per_skill_is_paid_for_once(tmp_path: Path) -> None:
+    wide = _table("code").assign(facts=lambda t: t["code"] + 0.1, run=range(28))
+    long = wide.melt(["run", "N", "train_tokens"], ["code", "facts"], "skill", "loss")
+    long.loc[long["run"] == 20, "loss"] = math.nan
+    long.to_csv(tmp_path / "runs.csv", index=False)
+    said = say("suggest", tmp_path / "runs.csv", "--allowance", "1.5e19", "--budgets", "1e19,3e19")
+    assert "of which runs under way take 1e19" in said
