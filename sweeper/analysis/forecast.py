@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from fitting import (
     cost_of_overtraining,
     sampling_frontier,
 )
-from fitting.decisions.serving import Demand, Prices, ServingOptimum
+from fitting.decisions.serving import Demand, Prices
 from fitting.decisions.tradeoffs import (
     SamplingLaws,
     flops_reaching,
@@ -123,12 +123,8 @@ class Forecast:
             "run": self.run and self.run.to_dict(),
             "files": [str(path) for path in self.files],
         }
-        hardware = self.ask.hardware
-        held = (
-            {"hours": hardware.hours, "hardware": hardware.to_dict()}
-            if hardware and self.ask.flops
-            else {}
-        )
+        hardware = self.ask.hardware if self.ask.flops else None
+        held = {"hours": hardware.hours, "hardware": hardware.to_dict()} if hardware else {}
         return {
             "flops": self.ask.flops,
             **held,
@@ -327,16 +323,14 @@ def _optimum(fit: SkillFit, best: Optimum) -> Values:
 
 def _withheld(fit: SkillFit, best: Optimum) -> bool:
     """Whether the fit predicts no loss there; of other methods it only lacks an interval."""
-    if fit.method != "guarded" or not math.isfinite(best.params):
-        return False
-    return "reason" in _safely(lambda: _range(fit.loss(best.params, best.tokens)))
+    asked = fit.method == "guarded" and math.isfinite(best.params)
+    return asked and "reason" in _safely(lambda: _range(fit.loss(best.params, best.tokens)))
 
 
 def _serving(fit: SkillFit, ask: Ask) -> Values:
     flops = ask.flops if ask.target_loss is None else None
-    found: ServingOptimum = serve(
-        fit, ask.demand or 0.0, flops=flops, loss=ask.target_loss, prices=ask.prices
-    )
+    served = ask.demand or 0.0
+    found = serve(fit, served, flops=flops, loss=ask.target_loss, prices=ask.prices)
     names = (
         "params tokens interval loss training_flops cost unit saving compute_optimal_params "
         "compute_optimal_tokens status reason extrapolates"
@@ -346,8 +340,7 @@ def _serving(fit: SkillFit, ask: Ask) -> Values:
         ends = flops_reaching(fit, found.loss, found.training_flops)
         values["training_flops_interval"] = list(ends)
     if found.ok and ask.hardware is not None and ask.target_loss is not None:
-        rate = ask.hardware.flops / ask.hardware.days
-        held = replace(ask.hardware, days=found.training_flops / rate)
+        held = ask.hardware.reaching(found.training_flops)
         values |= {"hours": held.hours, "hardware": held.to_dict()}
     return values
 

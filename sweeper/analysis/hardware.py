@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fitting.reading.numbers import number
@@ -85,6 +85,10 @@ class Hardware:
     def flops(self) -> float:
         """What is trained in that time."""
         return self.count * self.device.peak_flops * self.utilisation * 3600 * self.hours
+
+    def reaching(self, flops: float) -> Hardware:
+        """The same devices for as long as a budget takes them."""
+        return replace(self, days=self.days * flops / self.flops)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
