@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sweeper.search.suggest import Suggestion
-    from sweeper.sweep import Sweep
+    from sweeper.sweep import Results, Sweep
 
 UNDER_WAY = r"loss is missing|status is '(?:running|pending|queued|scheduled|started|submitted)'"
 """Reasons for which a row has no loss yet."""
@@ -70,12 +70,14 @@ def suggest(
     as_csv: bool = opt("--csv", "Print CSV.", False),
 ) -> None:
     """Say what to train next, from the runs you have."""
-    from sweeper.errors import SpecError
+    from sweeper.record.directory import Directory
     from sweeper.search.protocol import Finished
     from sweeper.search.suggest import next_of, suggest_for
 
-    sweep = _sweep_in(runs)
-    table, chosen = _table(runs, columns, where or ""), _budgets(budgets)
+    results = open_results(Path(runs)) if Directory(runs).ledger.exists() else None
+    sweep = results.sweep if results else None
+    source = _with_those_out(results) if results else runs
+    table, chosen = _table(source, columns, where or ""), _budgets(budgets)
     if not sweep and not chosen and table.empty:
         raise SpecError(f"{runs}: holds no run yet: say --budgets, FLOPs such as 1e18,3e18")
     if sweep and ladder is None:  # its own sizes, budgets and search
@@ -105,7 +107,7 @@ def suggest(
         show(_lines(found))
 
 
-def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
+def _table(source: str | pd.DataFrame, columns: str | None, where: str) -> pd.DataFrame:
     """The runs that have losses, and those under way: without one, or said to be running."""
     import pandas as pd
 
@@ -115,7 +117,7 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     from fitting.reading.sources import load
     from fitting.reading.terms import parse_columns
 
-    raw = kept_rows(load(_with_those_out(source)), where).frame
+    raw = kept_rows(load(source), where).frame
     asked = parse_columns(columns) if columns else {}
     parts, out = [], raw.index
     try:
@@ -140,22 +142,10 @@ def _table(source: str, columns: str | None, where: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _sweep_in(source: str) -> Sweep | None:
-    """The sweep of a directory; None for a table."""
-    from sweeper.record.directory import Directory
-
-    return open_results(Path(source)).sweep if Directory(source).ledger.exists() else None
-
-
-def _with_those_out(source: str) -> str | pd.DataFrame:
-    """A table; of a sweep what its ledger knows, the trials that are out as rows under way."""
+def _with_those_out(results: Results) -> pd.DataFrame:
+    """What a sweep's ledger knows, the trials that are out as rows under way."""
     import pandas as pd
 
-    from sweeper.record.directory import Directory
-
-    if not Directory(source).ledger.exists():
-        return source
-    results = open_results(Path(source))
     columns = ["trial_id", "flops", "params", "tokens", "seed", "mix"]
     out = results.trials.loc[results.trials["state"] == "running", columns]
     rows = out.assign(skill=results.sweep.measured[0], status="running")

@@ -46,7 +46,7 @@ class Repaired:
         """In words."""
         said = f"{self.ended} ended trials are known again, {self.resumed} go on from a checkpoint"
         if self.out:
-            said += f", {self.out} are still out"
+            said += f", {self.out} still out"
         if self.lost:
             said += f"; of {len(self.lost)} too little is left, and they are trained again"
         return said
@@ -69,17 +69,26 @@ def repair(root: str | Path) -> Repaired:
     with directory.driven():
         _put_aside(directory)
         spec = Spec.load(directory.spec)
-        with Ledger(directory.ledger) as ledger:
-            ended, out = _ended(directory, ledger), _out(directory, ledger)
-            resumed, lost = _resumed(directory, spec, ledger)
-            found = Repaired(ended, resumed, tuple(lost), out)
-            ledger.event("repaired", str(found))
-            if spec.trainer is not None and not directory.ray.exists():  # by hand: no Ray was here
-                ledger.set_meta(RETURNED, "[]")
+        try:
+            return _rebuilt(directory, spec)
+        except BaseException:  # half a ledger would be taken for the sweep's
+            directory.ledger.unlink(missing_ok=True)
+            raise
+
+
+def _rebuilt(directory: Directory, spec: Spec) -> Repaired:
+    """Make the ledger from what is left."""
+    with Ledger(directory.ledger) as ledger:
+        ended, out = _ended(directory, ledger), _out(directory, ledger)
+        resumed, lost = _resumed(directory, spec, ledger)
+        found = Repaired(ended, resumed, tuple(lost), out)
+        ledger.event("repaired", str(found))
+        if spec.trainer is not None and not directory.ray.exists():  # by hand: no Ray was here
+            ledger.set_meta(RETURNED, "[]")
     if not ended + resumed + out:
-        directory.ledger.unlink()
         raise DirectoryError(
-            f"{root}: neither observations.parquet nor trials/ holds a result of this spec's"
+            f"{directory.root}: neither observations.parquet nor trials/ holds a result of this "
+            "spec's"
         )
     return found
 
@@ -132,10 +141,16 @@ def _out(directory: Directory, ledger: Ledger) -> int:
     if not directory.out.exists():
         return 0
     ended = ledger.allocations(*ENDED)
-    listed = json.loads(directory.out.read_text(encoding="utf-8"))
-    out = {trial: row for trial, row in listed.items() if trial not in ended}
-    for trial, row in out.items():
-        ledger.reserve(trial, Allocation(**row))
+    try:
+        listed = json.loads(directory.out.read_text(encoding="utf-8"))
+        out = {t: Allocation(**row) for t, row in listed.items() if t not in ended}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DirectoryError(
+            f"{directory.out} cannot be read ({error}): move it away, and repair again; `ask` "
+            "then names the jobs that are out anew"
+        ) from error
+    for trial, allocation in out.items():
+        ledger.reserve(trial, allocation)
     return len(out)
 
 

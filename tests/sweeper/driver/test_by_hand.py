@@ -12,6 +12,7 @@ from sweeper.cli import app
 from sweeper.commands.status import render, snapshot
 from sweeper.plan.warnings import cautions
 from sweeper.record.ledger import Ledger
+from sweeper.record.repair import repair
 
 ROWS = [{"params": 12 * d * (64 * d) ** 2, "depth": d} for d in range(2, 13)]
 
@@ -235,9 +236,39 @@ def test_what_was_told_outlives_the_ledger(tmp_path):
     assert set(Results(tmp_path).table["trial_id"]) == {one.id}
     assert "isoskill run" not in str(render(snapshot(Results(tmp_path))))
     # A job that is still out is known; what was given back is asked for anew.
-    assert "1 are still out" in done.stdout
+    assert "1 still out" in done.stdout
     assert sweep.tell(tmp_path, two.id, losses(two.allocation)) == "finished"
     assert sweep.ask(tmp_path)[0].id == three.id
+
+
+@pytest.mark.parametrize("name", ["out.json", "observations.parquet"])
+def test_a_repair_that_fails_leaves_no_empty_ledger(tmp_path, name):
+    sweep = make()
+    one, two = sweep.ask(tmp_path, 2)
+    sweep.tell(tmp_path, one.id, losses(one.allocation))
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
+    sound = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(DirectoryError, match=name):
+        repair(tmp_path)
+    with pytest.raises(DirectoryError, match=r"`isoskill repair"):  # and not started over
+        sweep.ask(tmp_path)
+    (tmp_path / name).write_bytes(sound)
+    assert (repair(tmp_path).ended, Results(tmp_path).trials["state"].tolist()) == (
+        1, ["finished", "running"],
+    )  # fmt: skip
+    assert sweep.tell(tmp_path, two.id, losses(two.allocation)) == "finished"
+
+
+def test_what_is_moved_away_is_asked_for_anew(tmp_path):
+    sweep = make()
+    one, two = sweep.ask(tmp_path, 2)
+    sweep.tell(tmp_path, one.id, losses(one.allocation))
+    for file in (*tmp_path.glob("ledger.sqlite*"), tmp_path / "out.json"):
+        file.unlink()
+    repair(tmp_path)
+    assert sweep.ask(tmp_path)[0].id == two.id
 
 
 def test_an_answer_that_was_final_is_not_once_more_may_be_spent(tmp_path):
