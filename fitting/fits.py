@@ -354,11 +354,11 @@ def _odd(skill: str, rows: pd.DataFrame) -> str:
     if rows.empty:
         return ""
     first = rows.iloc[0]
-    named = f" ({first['trial_id']})" if str(first["trial_id"]) else ""
+    of = f", run {first['trial_id']}" if str(first["trial_id"]) else ""
     return (
-        f"{skill}: {len(rows)} of its losses lie far from others of their budget, the first"
-        f"{named} {first['loss']:.3g}, where {first['usual']:.3g} is usual: are they in other "
-        "units, or of another training? Correct them, or leave them out."
+        f"{skill}: losses far from others of their budget: {len(rows)} (the first{of}: "
+        f"{first['loss']:.3g}, where {first['usual']:.3g} is usual). Are they in other units, or "
+        "of another training? Correct them, or leave them out."
     )
 
 

@@ -333,7 +333,7 @@ def test_losses_in_other_units_are_said():
     table.loc[3, "loss"] /= np.log(2)
     said = [line for line in fit_skills(table).warnings if "other units" in line]
     assert len(said) == 1
-    assert said[0].startswith("code: 1 of its losses lie")
+    assert said[0].startswith("code: losses far from others of their budget: 1 (")
     assert f"{table.loc[3, 'loss']:.3g}, where" in said[0]
 
 
