@@ -44,12 +44,12 @@ def skill_gap(fit: Guarded, skill: str, other: str, flops: Sequence[float]) -> S
     correlation = residual_correlation(fit, skill, other)
     parts = [_of_component(fit, c, pair, flops, correlation) for c in fit.components]
     values = np.stack([part.value for part in parts])
-    shares = fit.weights[:, pair].mean(1)
+    roots = np.sqrt(fit.shares(flops)[:, pair].mean(1))
     vertices = fit.vertex(flops)[pair]
     mean = vertices[0] - vertices[1]
     away = values - mean
     spread = np.stack([part.covariance for part in parts]) + away[:, :, None] * away[:, None, :]
-    return SkillGap(mean, np.tensordot(shares, spread, 1))
+    return SkillGap(mean, (roots[:, :, None] * roots[:, None, :] * spread).sum(0))
 
 
 def residual_correlation(fit: Guarded, skill: str, other: str) -> float:

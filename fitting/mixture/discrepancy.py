@@ -70,6 +70,7 @@ class Kind:
         reach: |u| at which a loss says half as much of the optimum as one near it.
         slope: sd of logit a, the exponent of p* that sways and beyond the ladder is come back to.
         often: how often it is right beforehand, relative to the others.
+        further: and of that, how often it holds beyond the ladder, too.
         in_line: whether optima are (all but) on one line ln p* = ln a + b ln C.
     """
 
@@ -84,6 +85,7 @@ class Kind:
     reach: float = math.inf
     slope: float = 0.05
     often: float = 1.0
+    further: float = 1.0
     in_line: bool = False
 
     @property

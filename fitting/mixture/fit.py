@@ -31,6 +31,10 @@ POOLING = 2.0
 
 POOLING_ROUNDS = 10
 
+OUTSIDE = 0.5
+"""Decades beyond trials and ladder over which what is believed changes to what is believed beyond
+them (`Kind.further`), so that optima do not jump at the ladder's end (assumption)."""
+
 FAR_SAY, FEW_TRIALS = 6.0, 20.0
 """Greatest log odds between members by losses far from the optima, of so many trials at most; it
 falls by the square of their number. Few trials say too little near by (13 a sweep on our own
@@ -49,7 +53,9 @@ class Guarded:
         skills: names, in order of first appearance.
         ladder: budgets with effects of their own.
         components: the members.
-        weights: (len(components), S) shares of each skill, summing to 1.
+        weights: (len(components), S) shares of each skill, summing to 1, between the least and
+            the greatest budget of trials and ladder.
+        beyond: the same from `OUTSIDE` decades beyond them on.
         evidence: (len(components), S) of each member by each skill alone, logarithms.
         independence: what one skill's evidence counts beside the others', see `Problem.share`.
         noise: (S,) standard deviation of one loss near the optimum, nats.
@@ -64,6 +70,7 @@ class Guarded:
     ladder: FloatArray
     components: tuple[Component, ...]
     weights: FloatArray
+    beyond: FloatArray
     evidence: FloatArray
     independence: float
     noise: FloatArray
@@ -75,12 +82,24 @@ class Guarded:
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
-        return self._mix([c.log_optimum(flops) for c in self.components])
+        return self._mix([c.log_optimum(flops) for c in self.components], flops)
+
+    def shares(self, flops: npt.ArrayLike) -> FloatArray:
+        """Shares (len(components), S, n) of the members on n budgets."""
+        decades = np.log10(np.atleast_1d(np.asarray(flops, float)))
+        least, greatest = np.log10(self._ends)
+        far = np.clip(np.maximum(decades - greatest, least - decades) / OUTSIDE, 0.0, 1.0)
+        return np.asarray(self.weights[:, :, None] * (1 - far) + self.beyond[:, :, None] * far)
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        ladder, (least, greatest) = self.ladder, self.data_flops
+        return min(float(ladder.min()), least), max(float(ladder.max()), greatest)
 
     def vertex(self, flops: npt.ArrayLike) -> FloatArray:
         """Mean of ln p*, (S, n), without its error: sooner."""
         parts = np.stack([c.vertex(flops) for c in self.components])
-        return np.asarray((self.weights[:, :, None] * parts).sum(0))
+        return np.asarray((self.shares(flops) * parts).sum(0))
 
     @cached_property
     def with_floors(self) -> Guarded:
@@ -100,22 +119,22 @@ class Guarded:
     def expected(self, log_params: FloatArray, flops: FloatArray) -> FloatArray:
         """Expected losses (S, n), nats, without their errors: sooner."""
         parts = [c.loss_hat(log_params, flops) for c in self.components]
-        return np.asarray((self.weights[:, :, None] * np.stack(parts)).sum(0))
+        return np.asarray((self.shares(flops) * np.stack(parts)).sum(0))
 
     def measured_loss(
         self, skill: str, log_params: FloatArray, flops: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
         """What one more trial would measure, and its standard error with that trial's noise."""
-        mean, se = self._mix([c.loss(log_params, flops) for c in self.components])
+        mean, se = self._mix([c.loss(log_params, flops) for c in self.components], flops)
         at = self.skills.index(skill)
         blurs = np.stack([c.blur(log_params, flops)[at] for c in self.components])
-        noise = self.noise[at] ** 2 * (self.weights[:, at] @ blurs**2)
+        noise = self.noise[at] ** 2 * (self.shares(flops)[:, at] * blurs**2).sum(0)
         return mean[at], np.sqrt(se[at] ** 2 + noise)
 
     def curvature(self, flops: npt.ArrayLike) -> FloatArray:
         """Curvature d2L/d(ln p)2 at the optimum, nats, (S, n)."""
         parts = np.stack([c.shape(flops)[0] for c in self.components])
-        return np.asarray((self.weights[:, :, None] * parts).sum(0))
+        return np.asarray((self.shares(flops) * parts).sum(0))
 
     def laws(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Lines ln p* = ln a + b ln C through the optima of some budgets, equally weighted.
@@ -143,11 +162,11 @@ class Guarded:
         return np.asarray(every.reshape(skills, skills, budgets)[own, own])
 
     def _mix(
-        self, parts: Sequence[tuple[FloatArray, FloatArray]]
+        self, parts: Sequence[tuple[FloatArray, FloatArray]], flops: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray]:
         means = np.stack([mean for mean, _ in parts])
         squares = np.stack([se**2 for _, se in parts])
-        w = self.weights[:, :, None]
+        w = self.shares(flops)
         mean = (w * means).sum(0)
         return mean, np.sqrt((w * (squares + (means - mean) ** 2)).sum(0))
 
@@ -203,7 +222,12 @@ def fit_guarded(
         near = near + np.stack([c.near_evidence - c.log_evidence for c in members])
     enough = np.where(np.isfinite(trials.loss), problem.counts, 0.0).sum(1) / FEW_TRIALS
     say = FAR_SAY / np.maximum(enough, 1.0) ** 2
-    weights = _weights(components, told * evidence, told * near, independence, say)
+    often = np.array([kind.often for kind in components])
+    further = np.array([kind.further for kind in components])
+    weights, beyond = (
+        _weights(components, each, told * evidence, told * near, independence, say)
+        for each in (often, often * further)
+    )
     noise = np.exp((weights * np.log([c.scale for c in members])).sum(0)) / SCALE_OF_NORMAL
     flops = np.exp(trials.log_flops)
     return Guarded(
@@ -211,6 +235,7 @@ def fit_guarded(
         ladder=np.exp(nodes if rungs is None else np.sort(rungs)),
         components=members,
         weights=weights,
+        beyond=beyond,
         evidence=evidence,
         independence=independence,
         noise=noise,
@@ -224,6 +249,7 @@ def fit_guarded(
 
 def _weights(
     components: Sequence[Kind],
+    often: FloatArray,
     evidence: FloatArray,
     near: FloatArray,
     independence: float,
@@ -235,7 +261,6 @@ def _weights(
     which all losses give it. What it leaves is shared by what losses near the optima say, which
     all other members ask alike; losses farther off have at most a say (S,) of so much log odds.
     """
-    often = np.array([kind.often for kind in components])
     plain = np.array([kind.plain for kind in components])
     weights = _shares(often, evidence, independence)
     if plain.any() and not plain.all():

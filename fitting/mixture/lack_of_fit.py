@@ -176,10 +176,10 @@ def guarded_by(checked: LackOfFit, fit: Guarded) -> Guarded:
     Dropping more (all that stay near the law) made optima worse in every world it was tried in.
     """
     plain = np.array([c.discrepancy.kind.plain for c in fit.components])
-    kept = np.where(plain[:, None], 0.0, fit.weights)
-    if not checked.alarm or not kept.sum(0).all():
+    kept, beyond = (np.where(plain[:, None], 0.0, w) for w in (fit.weights, fit.beyond))
+    if not checked.alarm or not kept.sum(0).all() or not beyond.sum(0).all():
         return fit
-    return replace(fit, weights=kept / kept.sum(0))
+    return replace(fit, weights=kept / kept.sum(0), beyond=beyond / beyond.sum(0))
 
 
 @dataclass(frozen=True)

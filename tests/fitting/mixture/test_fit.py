@@ -167,6 +167,33 @@ def test_few_trials_are_fitted_no_worse_than_by_parabolas():
     assert np.sqrt(np.mean(np.square(errors))) < 1.05 * np.sqrt(np.nanmean(np.square(parabolas)))
 
 
+def test_few_trials_of_a_world_whose_law_holds_are_read_as_by_the_law():
+    place, ours, plain = world("fail"), [], []
+    truth = truth_of(place)[:, :7]
+    for seed in range(8):
+        table = table_of(place, seed, budgets=4)
+        for squares, kinds in ((ours, KINDS), (plain, (SURFACE,))):
+            found = fit_guarded(table, ladder=LADDER, components=kinds).log_optimum(LADDER)[0]
+            squares.append(((found - truth) ** 2).mean())
+    assert math.sqrt(np.mean(ours)) < 1.15 * math.sqrt(np.mean(plain))  # 1.05; 1.31 before
+
+
+def test_the_law_is_believed_less_beyond_the_ladder_without_a_jump():
+    place = world("noisy")
+    fit = fit_guarded(table_of(place, 1, budgets=4), ladder=LADDER)
+    plain = [kind.plain for kind in KINDS].index(True)
+    top = LADDER[-1]
+    shares = fit.shares([LADDER[0], top, top * 1.001, top * 10**0.25, top * 10**0.5, top * 100])
+    np.testing.assert_allclose(shares.sum(0), 1.0)
+    np.testing.assert_allclose(shares[..., :2], fit.weights[..., None].repeat(2, -1))
+    np.testing.assert_allclose(shares[..., 2], fit.weights, atol=1e-3)
+    np.testing.assert_allclose(shares[..., 3], (fit.weights + fit.beyond) / 2)
+    np.testing.assert_allclose(shares[..., 4:], fit.beyond[..., None].repeat(2, -1))
+    assert (shares[plain, :, 4] < shares[plain, :, 0] - 0.1).any()
+    below = fit.shares(LADDER[0] / 1e3)  # downwards, too
+    np.testing.assert_allclose(below[..., 0], fit.beyond)
+
+
 def leaning_curves(rng: np.random.Generator) -> pd.DataFrame:
     """Curves that lean one way on the cheapest budget and the other way on the dearest."""
     budgets, u = np.geomspace(1e18, 1e20, 5), np.linspace(-1.4, 1.4, 15)

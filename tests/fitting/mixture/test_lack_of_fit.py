@@ -99,6 +99,7 @@ def test_alarm_drops_the_plain_surface() -> None:
     kept = guarded_by(LackOfFit(odds=1e3), fit)
     assert kept.weights.sum(0) == pytest.approx(1)
     assert (kept.weights[0] == 0).all()
+    assert (kept.beyond[0] == 0).all()
     assert guarded_by(LackOfFit(odds=1.0), fit) is fit
 
 
