@@ -50,9 +50,9 @@ err more (benchmarks/real_runs.py), and replays need a tenth more FLOPs to an er
 (benchmarks/replay.py)."""
 
 SURFACE = Kind("surface", slope=0.24, often=1.0, further=3e-4, in_line=True)
-"""On the ladder believed as often as each free member. Real runs with 50 trials and more tell it for
-themselves: with .0003 to 3 trained optima err alike to four places (benchmarks/real_runs.py). Few
-trials of a world whose law holds do not (benchmarks/search_efficiency.py). Beyond the ladder
+"""On the ladder believed as often as each free member. Real runs with 50 trials and more tell it
+for themselves: with .0003 to 3 trained optima err alike to four places (benchmarks/real_runs.py).
+Few trials of a world whose law holds do not (benchmarks/search_efficiency.py). Beyond the ladder
 believed as seldom as forecasts of real runs bear: all but Porian's, twenty times beyond, err by
 .096, by .112 with .3 there."""
 

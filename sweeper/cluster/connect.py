@@ -35,8 +35,9 @@ from trainables.prepare.files import caches_below
 REACH_S = 5.0
 """Seconds to wait for a connection to a named address (assumption)."""
 
-STARTS = 2
-"""Tries to start a Ray of our own: on a busy machine its processes may miss Ray's 30 s."""
+STARTS = 3
+"""Tries to start a Ray of our own: on a busy machine its processes may miss Ray's 30 s (at a load
+of eight on two cores twice in a row)."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
