@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,18 @@ def screen_width() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
+def columns(text: str) -> int:
+    """Columns of a terminal that a text takes: East Asian letters and emoji take two."""
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.category(x) in ("Mn", "Me", "Cf") for x in text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """A text filled with spaces to so many columns."""
+    space = " " * (width - columns(text))
+    return space + text if right else text + space
+
+
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> list[str]:
     """Aligned columns; blocks of lines, one per row, where the screen is too narrow for them.
 
@@ -83,7 +96,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "")
         right: a letter per column, "r" for those that stand to the right; none by default.
     """
     cells = [head, *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    widths = [max(columns(row[i]) for row in cells) for i in range(len(head))]
     wide = [gap for gap in (2, 1) if sum(widths) + gap * len(widths) - gap <= screen_width()]
     if not wide:
         return [line for row in rows for line in (row[0], *_block(head[1:], row[1:]))]
@@ -91,7 +104,7 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "")
     return [
         (" " * wide[0])
         .join(
-            cell.rjust(width) if side == "r" else cell.ljust(width)
+            padded(cell, width, right=side == "r")
             for cell, width, side in zip(row, widths, sides, strict=True)
         )
         .rstrip()

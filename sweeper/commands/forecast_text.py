@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.analysis.conclusions import status_word
 from sweeper.analysis.summary import METHODS
-from sweeper.text import duration, gigabytes, grid, money, number, percent, ratio, si
+from sweeper.text import (
+    columns,
+    duration,
+    gigabytes,
+    grid,
+    money,
+    number,
+    padded,
+    percent,
+    ratio,
+    si,
+)
 
 if TYPE_CHECKING:
     from sweeper.analysis.forecast import Forecast, Values
@@ -24,21 +35,22 @@ def lines(said: Forecast) -> list[str]:
     shown = [*_held(said), *_optima(skills)]
     shown += _choices(said, "choices", "factor", _times, "A wrong size on the same budget costs")
     shown += _block("Half and twice as much would train:", [
-        f"{name:<{width}} " + ";   ".join(
+        f"{padded(name, width)} " + ";   ".join(
             f"{_times(near['factor'])} ({number(near['flops'], 2)} FLOPs): {_short(near)}"
             for near in one["around"]
         )
         for name, one in skills.items() if "around" in one
     ])  # fmt: skip
     shown += _block("Loss of the allocation that was asked about:", [
-        f"{name:<{width}} {_allocation(one['allocation'], said.unit)}"
+        f"{padded(name, width)} {_allocation(one['allocation'], said.unit)}"
         for name, one in skills.items() if "allocation" in one
     ])  # fmt: skip
     shown += _choices(
         said, "ratios", "tokens_per_param", "{:g} t/p".format, "Other tokens per parameter cost"
     )
     shown += _block("Not knowing the size exactly wastes on average, trained at the best guess:", [
-        f"{name:<{width}} {_doubt(one['doubt'])}" for name, one in skills.items() if "doubt" in one
+        f"{padded(name, width)} {_doubt(one['doubt'])}"
+        for name, one in skills.items() if "doubt" in one
     ])  # fmt: skip
     served = said.ask.demand is not None
     title = (
@@ -47,8 +59,8 @@ def lines(said: Forecast) -> list[str]:
         else f"Least compute for {said.ask.target_loss} {said.unit}"
     )
     shown += _block(f"{title} (by the plain surface):", [
-        f"{name:<{width}} {_serving(one['serving'], said.unit)}" for name, one in skills.items()
-        if "serving" in one
+        f"{padded(name, width)} {_serving(one['serving'], said.unit)}"
+        for name, one in skills.items() if "serving" in one
     ])  # fmt: skip
     for name, one in skills.items():
         if "sampling" in one:
@@ -65,7 +77,7 @@ def lines(said: Forecast) -> list[str]:
 def _width(names: Iterable[str]) -> int:
     """Columns that hold the longest of some names, within reason."""
     least, most = WIDTHS
-    return min(max([least, *map(len, names)]), most)
+    return min(max([least, *map(columns, names)]), most)
 
 
 def _optima(skills: Mapping[str, Values]) -> list[str]:
@@ -74,7 +86,7 @@ def _optima(skills: Mapping[str, Values]) -> list[str]:
     if not named:
         return []
     width = _width(skills)
-    shown = [f"{name:<{width}} {_optimum(one)}" for name, one in named.items()]
+    shown = [f"{padded(name, width)} {_optimum(one)}" for name, one in named.items()]
     methods = {one["method"] for one in named.values() if one["status"] == "ok"}
     return shown + [f"Method {name}: {METHODS[name]}." for name in sorted(methods & set(METHODS))]
 
@@ -91,7 +103,9 @@ def _choices(
     rows = {name: one[part] for name, one in said.skills.items() if part in one}
     known = {name: row for name, row in rows.items() if not isinstance(row, dict)}
     width = _width(said.skills)
-    refused = [f"{name:<{width}} {_refusal(rows[name])}" for name in rows if name not in known]
+    refused = [
+        f"{padded(name, width)} {_refusal(rows[name])}" for name in rows if name not in known
+    ]
     if not known:
         return _block(f"{what}:", refused)
     head = ["", *(title(one[key]) for one in next(iter(known.values())))]

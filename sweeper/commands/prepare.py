@@ -10,7 +10,7 @@ import typer
 
 from sweeper.commands.console import AsJson, Set, app, opt, overrides, show
 from sweeper.errors import SpecError
-from sweeper.text import grid, named, percent, si
+from sweeper.text import columns, grid, named, padded, percent, si
 from trainables.data import Data, Prepared
 from trainables.manifest import read_manifest, summary
 from trainables.skills.catalog import catalog
@@ -122,13 +122,13 @@ def _skills(entries: dict[str, Any]) -> list[str]:
 
 def _contamination(found: dict[str, Any]) -> list[str]:
     lines = [f"in training too, by {found['ngram']} tokens in a row:"]
-    width = max([22, *map(len, found["sets"])])
+    width = max([22, *map(columns, found["sets"])])
     for name, counts in found["sets"].items():
         checked = counts["examples"] - counts["too_short"]
         short = f"; {counts['too_short']} too short to check" if counts["too_short"] else ""
         share = counts["matched"] / checked if checked else 0.0
         lines.append(
-            f"  {name:<{width}} {counts['matched']} of {checked} ({percent(share)}), "
+            f"  {padded(name, width)} {counts['matched']} of {checked} ({percent(share)}), "
             f"{counts['covered']} of them for the most part{short}"
         )
     return lines

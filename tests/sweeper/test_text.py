@@ -50,6 +50,14 @@ def test_a_grid_and_a_sentence_keep_to_the_screen(monkeypatch):
     ]  # fmt: skip
 
 
+def test_wide_letters_and_emoji_keep_the_columns():
+    rows = [("知识", "1"), ("emoji 🎉", "2"), ("cafe\u0301", "3")]
+    assert [text.columns(name) for name, _ in rows] == [4, 8, 4]
+    shown = text.grid(("", "n"), rows)
+    assert [text.columns(line) for line in shown] == [11] * 4
+    assert text.padded("知识", 6, right=True) == "  知识"
+
+
 def test_intervals_and_money_in_words():
     assert text.within(math.log(1.16)) == "±16 %"
     assert text.within(math.log(3)) == "a factor of 3"
