@@ -108,10 +108,10 @@ def named_again(rows: pd.DataFrame, how: str) -> list[str]:
     """Say where one name stands at one allocation with losses farther apart than seeds make.
 
     Args:
-        rows: params, tokens, skill, loss, trial_id, and seed where known.
+        rows: params, tokens, skill, loss, trial_id, and seed and mix where known.
         how: what is made of them.
     """
-    key = [c for c in ("trial_id", "skill", "params", "tokens", "seed") if c in rows]
+    key = [c for c in ("trial_id", "skill", "params", "tokens", "seed", "mix") if c in rows]
     named = rows[rows["trial_id"].notna()].groupby(key, sort=False, dropna=False)
     loss = named["loss"].agg(["min", "max"])
     far = loss[loss["max"] > (1 + SEED_SPREAD) * loss["min"]]

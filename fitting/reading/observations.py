@@ -149,10 +149,10 @@ def _is_clean(table: pd.DataFrame) -> bool:
 
 
 def _once(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Without a trial's earlier rows of one skill and seed, and those rows."""
+    """Without a trial's earlier rows of one skill, seed and mix, and those rows."""
     if "trial_id" not in frame:
         return frame, left_out(frame.iloc[:0], [])
-    key = ["trial_id", "skill", *(["seed"] if "seed" in frame else [])]
+    key = ["trial_id", "skill", *(c for c in ("seed", "mix") if c in frame)]
     again = frame[key].duplicated(keep="last")  # of a resumed run the last row counts
     twice = (again & frame["trial_id"].notna()).to_numpy()
     said = "trial_id and skill occur again: duplicate, the last row counts"
@@ -183,6 +183,8 @@ def _identified(frame: pd.DataFrame) -> pd.DataFrame:
     if nameless.any():
         frame["trial_id"] = frame["trial_id"].astype(object)
         frame.loc[nameless, "trial_id"] = [f"row {i}" for i in frame.index[nameless]]
+    if (frame.groupby("trial_id")["mix"].nunique() > 1).any():  # names begin again in each mix
+        frame["trial_id"] = frame["trial_id"].astype(str) + " [" + frame["mix"].astype(str) + "]"
     frame = frame[[c for c in COLUMNS if c in frame]].copy()
     frame["skill"] = frame["skill"].astype(str)
     return frame

@@ -351,7 +351,8 @@ class _Reader:
         table = rows[[*AMOUNTS, "skill", "loss"]].copy()
         table["skill"] = table["skill"].astype("str")
         if "trial_id" in rows:
-            again = rows[["trial_id", "skill"]].duplicated() & rows["trial_id"].notna()
+            again = rows.duplicated([c for c in ("trial_id", "skill", "mix") if c in rows])
+            again &= rows["trial_id"].notna()
             if again.mean() < 0.2 or not self.recognised:  # else a label of sizes, not of runs
                 table["trial_id"] = rows["trial_id"]
             else:

@@ -213,6 +213,19 @@ def test_one_budget_and_several_mixes_are_said() -> None:
     assert any("2 data mixes" in w for w in warned)
 
 
+def test_names_that_begin_again_in_each_mix_are_other_trials(tmp_path: Path) -> None:
+    named = table(trial_id=[f"run-{i}" for i in range(8)])
+    both = pd.concat(
+        [named.assign(mix=m, loss=named["loss"] + s) for m, s in (("a", 0), ("b", 1))]
+    )
+    both.to_csv(tmp_path / "runs.csv", index=False)
+    for given in (both, tmp_path / "runs.csv"):
+        seen = prepare(given)
+        assert len(seen.frame) == 16 and seen.excluded.empty
+        assert seen.frame["trial_id"].nunique() == 16
+        assert not any("repeats" in warning for warning in seen.warnings)
+
+
 def test_curve_and_unknown_skill() -> None:
     seen = prepare(table())
     assert len(seen.curve("code", 1.502e19)) == 4
