@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LEGEND_ROWS = 16
+LEGEND_ROWS = 16
+"""Budgets up to which each has a curve and a row of the legend; of more, points and paths only."""
+
 _RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 2.0, 3.0, 5.0, 10.0)
 
 
@@ -66,7 +68,7 @@ def figure_isoflops(
     column = "budget" if "budget" in points else "flops"
     budgets = sorted(points[column].unique())
     known = {_key(o.flops): o for o in optima}
-    every = math.ceil(len(budgets) / _LEGEND_ROWS)
+    every = math.ceil(len(budgets) / LEGEND_ROWS)
     off_isoflop = every > 1  # flops without a ladder: points and paths only
     paths: dict[str, list[tuple[float, float]]] = {"skill": [], "aggregate": []}
     for i, (budget, colour) in enumerate(zip(budgets, light_to_dark(len(budgets)), strict=True)):

@@ -151,7 +151,9 @@ def conclusions(
     without = {skill: text for skill, text in _unusable(fits).items() if skill not in weak}
     said = comparisons(fits, aggregate, leave_out=without, weak=weak)
     if aggregate is not None:
-        said += _optimum(fits, aggregate)
+        said += _optimum(fits, aggregate, f"{aggregate}, the aggregate")
+    elif len(fits) == 1:  # with nothing to compare, its best size is the answer
+        said += [text for skill in fits for text in _optimum(fits, skill, skill)]
     return said + list(without.values()) + _withheld(fits)
 
 
@@ -228,14 +230,14 @@ def _against(c: Contrast) -> str:
     return f"{c.skill}’s optimum {how} {c.direction} than {c.reference}’s ({c.numbers}){tail}."
 
 
-def _optimum(fits: Fits, aggregate: str) -> list[str]:
-    """The sentence about the aggregate's optimum and law."""
+def _optimum(fits: Fits, skill: str, called: str) -> list[str]:
+    """The sentence about one skill's optimum and law."""
     top = max(fits.observations.budgets)
-    best, law = fits[aggregate].at(top), fits[aggregate].law
+    best, law = fits[skill].at(top), fits[skill].law
     if not math.isfinite(best.params):
         return []
     said = (
-        f"{aggregate}, the aggregate: {si(best.params)} params on {si(best.tokens)} tokens at "
+        f"{called}: {si(best.params)} params on {si(best.tokens)} tokens at "
         f"{number(top)} FLOPs (90 % {between(best.interval, word='to')}; "
         f"{ratio(best.tokens / best.params)} tokens per param)"
     )
@@ -246,9 +248,14 @@ def _optimum(fits: Fits, aggregate: str) -> list[str]:
 
 
 def _withheld(fits: Fits) -> list[str]:
-    """The sentence about an alarm: why there is no law, and what to do."""
-    laws = [fit.law for fit in fits.values() if fit.law.status is Status.NO_COMMON_LAW]
-    return [f"{laws[0].reason} {laws[0].status.advice}"] if laws else []
+    """The sentences about alarms: why a skill has no law, and at last what to do."""
+    laws = {skill: fit.law for skill, fit in fits.items()}
+    said = [
+        f"{skill}: {law.reason[:1].lower()}{law.reason[1:]}"
+        for skill, law in laws.items()
+        if law.status is Status.NO_COMMON_LAW
+    ]
+    return [*said[:-1], f"{said[-1]} {Status.NO_COMMON_LAW.advice}"] if said else []
 
 
 def _unusable(fits: Fits) -> dict[str, str]:

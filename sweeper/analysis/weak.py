@@ -112,10 +112,11 @@ def _fall(rows: pd.DataFrame) -> tuple[float, float]:
 def _unlearned(fall: float, noise: float) -> str:
     if fall > max(LEARNED, noise) or noise > SEEN:  # what scatters more is judged by its noise
         return ""
-    how = f"falls by {percent(fall, 1)}" if fall >= 0.001 else "does not fall"
+    how = f"falls by only {percent(fall, 1)}" if fall >= 0.001 else "does not fall"
     return (
-        f"its loss {how} from the least budget to any larger one, while others' do: nothing of it "
-        "is learned at these budgets; leave it out, check its targets, or train on larger budgets"
+        f"its loss {how} from the least budget to any larger one, while others fall: nothing of "
+        "it is learned at these budgets; leave it out, check its targets, or train on larger "
+        "budgets"
     )
 
 

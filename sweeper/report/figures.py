@@ -10,6 +10,7 @@ import numpy as np
 from fitting import Fits
 from fitting.plots import COLOURS as OKABE_ITO
 from fitting.plots import figure_isoflops, figure_laws, figure_ratios
+from fitting.plots.figures import LEGEND_ROWS
 from sweeper.report.svg import skill_colours, style, svg
 from sweeper.text import number
 
@@ -83,14 +84,16 @@ def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
                 fit.observations, fit.optima, law=fit.law, aggregate=other, title=name
             )
             drawings.append(svg(drawing, f"a{i}", f"Loss of {name} over model size", _scale(fits)))
-    marked = f"; without colour: those of {aggregate} by its law" if aggregate is not None else ""
-    return Figure(
-        tuple(drawings),
-        "IsoFLOP curves.",
-        "Each point is one trial, each colour one budget; dashed: a parabola through them. "
-        f"Crosses: the best sizes by the {fits.method} method with 90 % intervals{marked}, none "
-        "beyond the sizes trained.",
+    marked = black is not None and black.ok and len(skills) > 1
+    others = f"; without colour: those of {aggregate} by its law" if marked else ""
+    how = (
+        f"dashed: a parabola through them. Crosses: the best sizes by the {fits.method} method "
+        f"with 90 % intervals{others}, none beyond the sizes trained."
+        if len(fits.observations.budgets) <= LEGEND_ROWS
+        else f"the line passes through the best sizes by the {fits.method} method."
     )
+    caption = f"Each point is one trial, each colour one budget; {how}"
+    return Figure(tuple(drawings), "IsoFLOP curves.", caption)
 
 
 def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) -> Figure:
@@ -111,8 +114,8 @@ def _laws(fits: Fits, aggregate: str | None, groups: Sequence[Sequence[str]]) ->
     return Figure(
         tuple(drawings),
         "Optima and laws.",
-        "Optimal size on each budget with 90 % intervals, and the law p* = a·C^b through them "
-        "with its band.",
+        "Optimal size on each budget with 90 % intervals, and where there is a law p* = a·C^b, "
+        "its line with its band.",
     )
 
 

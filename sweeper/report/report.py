@@ -188,7 +188,7 @@ def _findings(
         "optima": tables.optima(fits, colours, ladder),
         "best": tables.optima(fits, colours, ladder[-1:]),
         "laws": tables.laws(fits, colours, beyond),
-        "beyond": number(beyond),
+        "beyond": number(beyond) if any(fits[name].law.ok for name in skills) else "",
         "beyond_factor": number(tables.BEYOND),
         "figures": figures(fits, aggregate, skills),
         "toggles": toggles(fits, aggregate, skills),

@@ -185,8 +185,16 @@ def test_an_alarm_is_said_with_what_to_do() -> None:
     for one in found.values():
         one.law = no_law(Status.NO_COMMON_LAW, "The cheaper budgets do not predict it.", "guarded")
     said = conclusions(found, "validation")  # type: ignore[arg-type]
-    assert said[-1].startswith("The cheaper budgets do not predict it.")
+    alarm = "the cheaper budgets do not predict it."
+    assert said[-3:-1] == [f"knowledge: {alarm}", f"code: {alarm}"]
+    assert said[-1].startswith(f"validation: {alarm} The fit without")
     assert "train on larger budgets" in said[-1]
+
+
+def test_a_skill_alone_is_answered_by_its_best_size() -> None:
+    alone = FitsStub(code=stub(1.0))
+    (said,) = conclusions(alone, None)
+    assert said.startswith("code: 37.9k params on 1.76M tokens at 4e11 FLOPs (90 % 35k to 41.2k")
 
 
 def test_a_study_without_optima_by_two_losses_says_so() -> None:

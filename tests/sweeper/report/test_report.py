@@ -23,6 +23,7 @@ from sweeper.errors import SpecError
 from sweeper.record.ledger import Ledger
 from sweeper.record.record import Outcome
 from sweeper.report import report
+from sweeper.report.figures import figures
 from sweeper.report.tables import every_trial, trials_of
 from sweeper.search.protocol import Finished
 from sweeper.sweep import Results
@@ -147,6 +148,22 @@ def test_the_other_forms_say_the_same(sweep: Sweep, tmp_path: Path) -> None:
     assert values["fits"]["skills"].keys() == set(WANTS)
     with pytest.raises(SpecError, match=r"must end in one of .html, .md, .json"):
         report.write(outcome, tmp_path / "r.pdf", fits)
+
+
+def test_one_budget_promises_no_law(sweep: Sweep, tmp_path: Path) -> None:
+    table = long_table(BUDGETS[:1])
+    outcome = Outcome(sweep, table, Finished("allowance", "Spent."))
+    written = report.write(outcome, tmp_path / "r.html", fit_skills(table)).read_text("utf-8")
+    assert "extrapolation" not in written and "by its law" not in written
+
+
+@pytest.mark.parametrize(("budgets", "crosses"), [(3, True), (20, False)])
+def test_captions_tell_of_what_is_drawn(budgets: int, crosses: bool) -> None:
+    table = long_table(tuple(np.geomspace(1e11, 1e13, budgets)))
+    fits = fit_skills(table[table["skill"] == "code"], method="parabola")
+    drawn = figures(fits, None, ["code"])[0]
+    assert ("Crosses" in drawn.caption) is crosses
+    assert ("the line passes" in drawn.caption) is not crosses
 
 
 def test_notebooks_show_tables(sweep: Sweep) -> None:
