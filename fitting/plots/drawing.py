@@ -64,8 +64,12 @@ LINE = 32
 
 
 def literal(text: str) -> str:
-    """A name as it is, cut to one line's length: dollar signs would set it as a formula."""
-    short = text if len(text) <= LINE else f"{text[: LINE - 1]}…"
+    """A name on one line, both its ends kept as either may tell it from others.
+
+    Dollar signs would set it as a formula.
+    """
+    head = LINE // 2
+    short = text if len(text) <= LINE else f"{text[:head]}…{text[head + 1 - LINE :]}"
     return short.replace("$", r"\$")
 
 

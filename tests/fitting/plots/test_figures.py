@@ -17,7 +17,7 @@ from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface
-from fitting.plots.drawing import few, light_to_dark
+from fitting.plots.drawing import LINE, few, light_to_dark, literal
 from fitting.reading.observations import prepare
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
 from fitting.values import Optimum
@@ -42,6 +42,13 @@ def fits() -> dict[str, Fit]:
         law = fit_power_law([o.flops for o in optima], [o.params for o in optima])
         found[str(skill)] = Fit(optima, law, rows)
     return found
+
+
+def test_long_names_keep_what_tells_them_apart() -> None:
+    names = [f"MMLU professional medicine, five-shot, variant {i}" for i in (1, 2)]
+    shown = [literal(name) for name in names]
+    assert len(set(shown)) == 2 and {len(name) for name in shown} == {LINE}
+    assert literal("code") == "code" and literal("x" * LINE) == "x" * LINE
 
 
 def crosses(figure: object, colour: str) -> int:

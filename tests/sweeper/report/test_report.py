@@ -259,22 +259,36 @@ def test_the_same_results_give_the_same_page(page: str, sweep: Sweep, tmp_path: 
     assert without_date(again.read_text(encoding="utf-8")) == without_date(page)
 
 
+def browsed(page: str, script: str, folder: Path, width: int) -> str:
+    """The title that a script gives the page in a browser's window."""
+    (folder / "r.html").write_text(page.replace("</body>", script + "</body>"), "utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"]
+    command += [f"--window-size={width},900", f"--user-data-dir={folder}", "--dump-dom"]
+    command += [(folder / "r.html").as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    said = re.search(r"<title>(.*?)</title>", dom)
+    assert said is not None
+    return said[1]
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs the chromium browser")
 def test_headings_sort_and_nothing_overflows_in_a_browser(page: str, tmp_path: Path) -> None:
     """Pressed twice, the heading of params puts the largest first, and empty losses stay last."""
-    (tmp_path / "r.html").write_text(page.replace("</body>", PRESS + "</body>"), "utf-8")
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
-    command += [f"--user-data-dir={tmp_path}", "--dump-dom", (tmp_path / "r.html").as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    said = re.search(r"<title>(.*?)</title>", dom)
-
     best = long_table().query("skill == 'code'")["loss"].min()
+    said = f"170k descending, {best:.2f} ... empty, overflow 0, 1 of 6 off, at #trials, 0 folds"
 
-    assert said is not None
-    assert (
-        said[1]
-        == f"170k descending, {best:.2f} ... empty, overflow 0, 1 of 6 off, at #trials, 0 folds"
-    )
+    assert browsed(page, PRESS, tmp_path, 500) == said
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs the chromium browser")
+def test_long_names_push_no_number_out_of_sight(page: str, tmp_path: Path) -> None:
+    count = "wide.filter((e) => e.scrollWidth > e.clientWidth + 1).length"
+    script = "const wide = [...document.querySelectorAll('.wide')].filter((e) => e.clientWidth);"
+    script = f"<script>{script} document.title = `${{{count}}} of ${{wide.length}}`;</script>"
+    long = page.replace("</span>knowledge", "</span>knowledge of medicine, five-shot, " * 4)
+
+    assert long.count("five-shot") > 8
+    assert browsed(long, script, tmp_path, 1400).startswith("0 of ")
 
 
 @pytest.mark.parametrize(
