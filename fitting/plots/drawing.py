@@ -120,12 +120,12 @@ def draw_path(axes: Axes, path: list[tuple[float, float]], colour: str, label: s
         axes.plot(x, y, color=colour, linewidth=1.1, alpha=0.8, label=literal(label))
 
 
-def finish_params_axis(axes: Axes, title: str) -> None:
+def finish_params_axis(axes: Axes, title: str, unit: str = "nats") -> None:
     """Logarithmic sizes with plain names, title and grid."""
     axes.set_xscale("log")
     plain_numbers(axes.xaxis)
     axes.set_xlabel("params")
-    axes.set_ylabel("loss (nats)")
+    axes.set_ylabel(f"loss ({unit})")
     axes.set_title(literal(title))
     plain(axes)
 

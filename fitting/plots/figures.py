@@ -54,6 +54,7 @@ def figure_isoflops(
     law: PowerLaw | None = None,
     aggregate: PowerLaw | Sequence[Optimum] | None = None,
     title: str = "",
+    unit: str = "nats",
 ) -> Figure:
     """Figure 1a or 1b: losses of one skill over model size, one curve per budget.
 
@@ -63,6 +64,7 @@ def figure_isoflops(
             named in the legend's budget as "no optimum".
         law: its path over the losses, red.
         aggregate: optima or a law of params, black crosses on the same curves.
+        unit: of the losses.
     """
     figure, axes = one_panel(6.4, 4.6)
     column = "budget" if "budget" in points else "flops"
@@ -88,7 +90,7 @@ def figure_isoflops(
             paths["aggregate"].append((other.params, height))
     draw_path(axes, paths["skill"], SKILL_MARK, "skill's optimum")
     draw_path(axes, paths["aggregate"], AGGREGATE_MARK, "aggregate's optimum")
-    finish_params_axis(axes, title)
+    finish_params_axis(axes, title, unit)
     legend_beside(axes, "training FLOPs")
     return figure
 

@@ -49,6 +49,7 @@ def doubts(rows: pd.DataFrame, frame: pd.DataFrame, choice: Choice) -> list[str]
     elif kind.startswith("perplexity"):
         unit = kind.replace("perplexity", "nats")
         notes.append(f"{term.column} is perplexity: its logarithm is in {unit}")
+    notes += _other_units(choice)
     size = str(choice.amounts.get("params", "params"))
     if size in frame:
         notes += at_the_same_counts(rows, size)
@@ -59,6 +60,39 @@ def doubts(rows: pd.DataFrame, frame: pd.DataFrame, choice: Choice) -> list[str]
     elif "unique_tokens" in rows:
         notes += repeats_of_data((rows["tokens"] / rows["unique_tokens"]).to_numpy(float))
     return notes
+
+
+def loss_unit(choice: Choice) -> str:
+    """What the losses are in, once perplexities are turned to nats."""
+    units = {_unit(kind) for kind in _kinds(choice).values()}
+    return units.pop() if len(units) == 1 else "in its own unit"
+
+
+def _kinds(choice: Choice) -> dict[str, str]:
+    """What each column of losses is in; the only one may be known by more than its name."""
+    if len(choice.losses) == 1:
+        return dict.fromkeys(choice.losses, choice.kind)
+    heads = {name: parse(term.column) for name, term in choice.losses.items()}
+    return {name: head.kind if head.role == "loss" else "" for name, head in heads.items()}
+
+
+def _unit(kind: str) -> str:
+    return "nats" if kind in ("", "perplexity per token") else kind.replace("perplexity", "nats")
+
+
+def _other_units(choice: Choice) -> list[str]:
+    """Notes on the columns after the first that hold no nats."""
+    named: dict[str, list[str]] = {}
+    for name, kind in list(_kinds(choice).items())[1:]:
+        named.setdefault(kind, []).append(name)
+    told = {kind: ", ".join(names) for kind, names in named.items()}
+    return [
+        f"{names}: in {kind}, and so are the losses below; sizes and tokens do not depend on it"
+        if kind.startswith("bits")
+        else f"{names}: perplexity, whose logarithm is in {kind.replace('perplexity', 'nats')}"
+        for kind, names in told.items()
+        if kind.startswith(("bits", "perplexity"))
+    ]
 
 
 def _experts(frame: pd.DataFrame, choice: Choice, size: str) -> list[str]:

@@ -18,7 +18,7 @@ from fitting.reading import recognise
 from fitting.reading.checkpoints import Logs, find_logs
 from fitting.reading.columns import choose
 from fitting.reading.conditions import kept_rows
-from fitting.reading.doubts import absurd, accuracies, doubts, named_again
+from fitting.reading.doubts import absurd, accuracies, doubts, loss_unit, named_again
 from fitting.reading.numbers import numbers
 from fitting.reading.pivot import unpivoted
 from fitting.reading.reasons import (
@@ -43,8 +43,6 @@ _DERIVED = {
     "tokens": "flops/(6 params)",
     "params": "flops/(6 tokens)",
 }
-
-_LOSS_UNITS = {"": "nats", "perplexity per token": "nats"}
 
 
 @dataclass(frozen=True)
@@ -366,7 +364,7 @@ class _Reader:
 
     def _read(self, rows: pd.DataFrame) -> dict[str, Any]:
         """What was taken from where."""
-        choice, kind = self.choice, self.choice.kind
+        choice = self.choice
         terms = list(choice.losses.values())
         units = {role: term.number * self.units.get(role, 1.0)
                  for role, term in choice.amounts.items() if term.how == "times"}  # fmt: skip
@@ -380,7 +378,7 @@ class _Reader:
             "trial_id": choice.labels.get("trial_id"),
             "mix": self.mix_columns if "mix" in rows and rows["mix"].nunique() > 1 else None,
             "units": {role: unit for role, unit in units.items() if unit != 1},
-            "loss_unit": _LOSS_UNITS.get(kind, kind.replace("perplexity", "nats")),
+            "loss_unit": loss_unit(choice),
             "tokenizers": recognise.tokenizers(self.frame),
             "ignored": [str(c) for c in self.frame.columns if c not in used],
         }  # fmt: skip

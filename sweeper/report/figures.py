@@ -75,13 +75,13 @@ def toggles(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> list[li
 
 def _curves(fits: Fits, aggregate: str | None, skills: Sequence[str]) -> Figure:
     black = fits[aggregate].law if aggregate is not None else None
-    drawings = []
+    drawings, unit = [], str((fits.observations.read or {}).get("loss_unit", "nats"))
     for i, name in enumerate(skills):
         fit = fits[name]
         other = None if name == aggregate or black is None or not black.ok else black
         with style():
             drawing = figure_isoflops(
-                fit.observations, fit.optima, law=fit.law, aggregate=other, title=name
+                fit.observations, fit.optima, law=fit.law, aggregate=other, title=name, unit=unit
             )
             drawings.append(svg(drawing, f"a{i}", f"Loss of {name} over model size", _scale(fits)))
     marked = black is not None and black.ok and len(skills) > 1

@@ -168,6 +168,17 @@ def test_one_text_in_several_units_is_one_skill() -> None:
     assert words.read["loss_unit"] == "nats per word" and "nats per word" in words.notes[0]
 
 
+def test_texts_in_several_units_are_each_told_theirs() -> None:
+    mixed = RUNS[["params", "tokens"]].assign(**{
+        "qa_loss": RUNS["loss"], "web_bpb": RUNS["loss"] / 3, "code_ppl": np.exp(RUNS["loss"]),
+    })  # fmt: skip
+    found = read_runs(mixed)
+    assert found.read["loss_unit"] == "in its own unit"
+    assert any(note.startswith("web_bpb: in bits per byte") for note in found.notes)
+    assert "code_ppl: perplexity, whose logarithm is in nats per token" in found.notes
+    assert read_runs(mixed.drop(columns="web_bpb")).read["loss_unit"] == "nats"
+
+
 def test_logarithms_to_two_are_bits() -> None:
     bits = RUNS[["params", "tokens"]].assign(**{"log2 ppl": RUNS["loss"] / np.log(2)})
     found = read_runs(bits)

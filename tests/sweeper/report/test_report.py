@@ -157,6 +157,13 @@ def test_one_budget_promises_no_law(sweep: Sweep, tmp_path: Path) -> None:
     assert "extrapolation" not in written and "by its law" not in written
 
 
+def test_losses_in_bits_are_drawn_in_bits(tmp_path: Path) -> None:
+    table = long_table().query("skill == 'code'").rename(columns={"loss": "bits_per_byte"})
+    table[["params", "tokens", "bits_per_byte"]].to_csv(tmp_path / "runs.csv", index=False)
+    fits = fit_skills(tmp_path / "runs.csv", method="parabola")
+    assert ">loss (bits per byte)<" in figures(fits, None, list(fits))[0].drawings[0]
+
+
 @pytest.mark.parametrize(("budgets", "crosses"), [(3, True), (20, False)])
 def test_captions_tell_of_what_is_drawn(budgets: int, crosses: bool) -> None:
     table = long_table(tuple(np.geomspace(1e11, 1e13, budgets)))
