@@ -134,9 +134,9 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
     import ray
 
     from sweeper import Cluster, ClusterError
-    from sweeper.cluster.connect import connected
+    from sweeper.cluster.connect import STARTS, connected
 
-    failures = iter(range(2))
+    failures = iter(range(STARTS))
 
     def fail(**_):
         if next(failures, None) is None:
@@ -151,7 +151,7 @@ def test_a_local_ray_that_does_not_start_is_said(monkeypatch):
         connected(Cluster(), name="a"),
     ):
         pass
-    failures = iter(range(1))  # and one that starts the second time is used
+    failures = iter(range(STARTS - 1))  # and one that starts at last is used
     with connected(Cluster(), name="a") as dashboard:
         assert dashboard == "http://127.0.0.1:1"
 
