@@ -17,7 +17,7 @@ from sweeper.commands import (  # noqa: F401
     studies,
     sweeps,
 )
-from sweeper.commands.console import app
+from sweeper.commands.console import NO_NUMBER, app
 from sweeper.driver.output import calm_output, forget_output
 from sweeper.errors import IsoskillError
 
@@ -29,7 +29,10 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 def main() -> None:
-    """Run the command line; mistakes end with one message and exit code 2, no traceback."""
+    """Run the command line; what cannot be done ends with one message and no traceback.
+
+    The exit code is 2, or `NO_NUMBER` where the question was right and the data hold no answer.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of a terminal that knows no such character
@@ -47,13 +50,13 @@ def main() -> None:
         errors = sys.modules.get("fitting.errors")  # one of its own was raised by it
         if errors is None or not isinstance(error, errors.FittingError):
             raise
-        _refuse(str(error))
+        _refuse(str(error), NO_NUMBER if isinstance(error, errors.FitError) else 2)
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str, code: int = 2) -> None:
     lines = [line if len(line) <= LONGEST else f"{line[:LONGEST]} ..." for line in
              message.splitlines()]  # fmt: skip
     with calm_output():
         print("isoskill: " + "\n".join(lines), file=sys.stderr)
     forget_output()
-    sys.exit(2)
+    sys.exit(code)

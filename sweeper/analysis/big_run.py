@@ -14,6 +14,7 @@ import yaml
 
 from fitting import FitError, Optimum, Prediction, SkillFit
 from fitting.decisions.tradeoffs import one_run
+from sweeper.analysis.conclusions import status_word
 from sweeper.errors import SpecError
 from sweeper.plan.speed import held, speed_of
 from sweeper.spec.placement import Placement, place
@@ -167,7 +168,7 @@ def optimum_of(best: SkillFit, flops: float) -> Optimum:
     """
     found = best.at(flops)
     if not found.ok:
-        text = f"{best.skill}: no optimum to run ({found.status}): {found.reason}"
+        text = f"{best.skill}: no optimum to run ({status_word(found.status)}): {found.reason}"
         raise FitError(found.status, f"{text} {found.status.advice}")
     return found
 

@@ -201,6 +201,21 @@ def test_mistakes_end_with_the_remedy(
     assert said in capsys.readouterr().err
 
 
+def test_a_run_of_data_without_an_optimum_ends_as_other_questions_without_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    falling = _table().assign(val_loss=lambda t: 2 + 1e9 / t["N"])
+    falling.to_csv(tmp_path / "runs.csv", index=False)
+    asked = ["predict", str(tmp_path / "runs.csv"), "--flops", "1e18"]
+    spec = tmp_path / "sweep.yaml"
+    spec.write_text("budgets: [1e11, 1e12]\nallowance: 1e13\n", encoding="utf-8")
+    for more in ([], ["--config", str(tmp_path / "big.yaml"), "--spec", str(spec)]):
+        monkeypatch.setattr("sys.argv", ["isoskill", *asked, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 3, capsys.readouterr()
+
+
 def test_eight_gpus_for_two_weeks(runs: Path) -> None:
     asked = ("--gpus", "8", "--device", "H100", "--days", "14", "--mfu", "40%")
     found = answer("predict", runs, *asked, "--price-per-hour", "2.5")
