@@ -71,6 +71,11 @@ def money(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def plural(count: float, noun: str) -> str:
+    """How many there are of what: 1 trial, 2 trials."""
+    return f"{count:g} {noun}{'' if count == 1 else 's'}"
+
+
 def screen_width() -> int:
     """Columns of the terminal; as many as one likes where the output goes elsewhere."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000

@@ -36,7 +36,7 @@ from sweeper.commands.console import (
 )
 from sweeper.driver.output import calm_output, forget_output
 from sweeper.errors import SpecError
-from sweeper.text import fitted, write_whole
+from sweeper.text import fitted, plural, write_whole
 
 if TYPE_CHECKING:
     from fitting import Fits
@@ -282,7 +282,7 @@ def _back_up(directory: Path, target: Path) -> None:
 
     with Ledger(Directory(directory).require().ledger, read_only=True) as ledger:
         ledger.backup(target)
-        print(f"{target}: {len(ledger.trials())} trials, integrity {ledger.check()}")
+        print(f"{target}: {plural(len(ledger.trials()), 'trial')}, integrity {ledger.check()}")
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from sweeper.driver.driver import Start
 from sweeper.record.ledger import ENDED, Ledger
 from sweeper.spec.spec import AGGREGATE, Spec
-from sweeper.text import duration, fitted, number, percent, si
+from sweeper.text import duration, fitted, number, percent, plural, si
 
 SHOWN_SKILLS = 3
 """Losses on a trial's line, so that it fits a terminal; all are in the report."""
@@ -49,7 +49,7 @@ class Progress:
         """Greet and start the bar."""
         kept = len(self._ledger.allocations(*ENDED))
         if kept:
-            self._console.print(f"going on: {kept} trials have ended already and are kept")
+            self._console.print(f"going on, with {plural(kept, 'trial')} that ended before")
         if self._dashboard:
             self._console.print(f"Ray dashboard: {self._dashboard}")
         self._count = kept

@@ -22,7 +22,7 @@ from sweeper.record.record import Record
 from sweeper.search.grid import GridSearch
 from sweeper.spec.devices import device_of
 from sweeper.spec.spec import Spec
-from sweeper.text import duration
+from sweeper.text import duration, plural
 
 LONGEST = 1.5
 """A trial that lasts longer than all others together by this factor is warned of (assumption)."""
@@ -164,9 +164,9 @@ def _waiting(
         gpus = max(best.placement.rule(p).devices for p in best.space.params)
         yield (
             f"the longest trial takes {duration(3600 * alone)}, all together "
-            f"{duration(3600 * hours / devices)} on {devices} devices; cluster: "
+            f"{duration(3600 * hours / devices)} on {plural(devices, 'device')}; cluster: "
             f"{{max_trial_hours: {best.cluster.max_trial_hours:.2g}}} gives the largest trials "
-            f"{gpus:g} GPUs each and the longest {duration(3600 * longest)}"
+            f"{plural(gpus, 'GPU')} each and the longest {duration(3600 * longest)}"
         )
 
 

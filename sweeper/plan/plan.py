@@ -184,7 +184,7 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
 
 def _hours(hours: float) -> str:
     """A device's time: hours also where they are many, as they are paid for."""
-    return duration(3600 * hours) if hours < 36 else f"{hours:,.0f} hours"
+    return duration(3600 * hours) if hours < 36 else f"{hours:,.0f} h"
 
 
 def _known(value: float, shown: Callable[[float], str]) -> str:
@@ -195,9 +195,13 @@ def _placed(plan: Plan) -> list[str]:
     if plan.placement.empty:
         return []
     return ["", f"Trials on {plan.device} GPUs, by size:"] + [
-        f"  {si(row.params_low):>5} to {si(row.params_high):<5}  {_holding(row):<28} {_why(row)}"
+        f"  {_sizes(row.params_low, row.params_high):<14}  {_holding(row):<28} {_why(row)}"
         for row in plan.placement.itertuples()
     ]
+
+
+def _sizes(low: float, high: float) -> str:
+    return f"{si(low):>5}" + (f" to {si(high)}" if high > low else "")
 
 
 def _why(row: Any) -> str:

@@ -32,7 +32,7 @@ from sweeper.report import tables
 from sweeper.report.figures import COLOURS, figures, ramp, toggles
 from sweeper.spec.checks import MIN_STEPS
 from sweeper.spec.spec import Spec
-from sweeper.text import between, bound, duration, number, percent
+from sweeper.text import between, bound, duration, number, percent, plural
 
 FOREST_REACH = 8.0
 """Largest ratio on the axis of ratios; longer intervals are cut (assumption)."""
@@ -247,7 +247,7 @@ def _subtitle(outcome: Outcome, trials: pd.DataFrame) -> str:
     state = (
         "" if outcome.finished or outcome.read else " · not finished: these are the results so far"
     )
-    return f"{ended} trials on {ladder} FLOPs{state}"
+    return f"{plural(ended, 'trial')} on {ladder} FLOPs{state}"
 
 
 def _forest(compared: Sequence[Contrast], aggregate: str | None) -> dict[str, Any] | None:

@@ -190,7 +190,7 @@ def test_a_sweep_whose_trials_all_failed_ends_in_words(tmp_path, refused, monkey
     assert ended.exit_code == 3 and "No trial has finished" in ended.output
     for command in (("fit",), ("predict", "--flops", "1e12")):
         assert "'out of memory'" in refused(command[0], tmp_path, *command[1:])
-    assert "1 trials, integrity ok" in said("status", tmp_path, "--backup", tmp_path / "copy")
+    assert "1 trial, integrity ok" in said("status", tmp_path, "--backup", tmp_path / "copy")
     assert Ledger(tmp_path / "copy").check() == "ok"
     assert "1 failed" in said("status", tmp_path)
 

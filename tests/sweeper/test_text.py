@@ -58,6 +58,11 @@ def test_wide_letters_and_emoji_keep_the_columns():
     assert text.padded("知识", 6, right=True) == "  知识"
 
 
+def test_one_is_one_and_two_are_many():
+    said = [text.plural(n, "trial") for n in (0, 1, 2, 1.0)]
+    assert said == ["0 trials", "1 trial", "2 trials", "1 trial"]
+
+
 def test_intervals_and_money_in_words():
     assert text.within(math.log(1.16)) == "±16 %"
     assert text.within(math.log(3)) == "a factor of 3"
