@@ -31,8 +31,9 @@ def kept_rows(raw: Raw, where: str) -> Raw:
     for item in re.split(r",(?=[^,]*?(?:<=|>=|!=|<|>|=))", where):
         found = re.fullmatch(r"\s*(.+?)\s*(<=|>=|!=|<|>|={1,2})\s*(.*?)\s*", item)
         if not found or found[1] not in frame:
+            what = f"there is no column {found[1]!r}" if found else "this is no condition"
             raise TableError(
-                f"--where {item!r}: write COLUMN<=NUMBER or COLUMN=VALUE; columns: "
+                f"--where {item!r}: {what}; write COLUMN<=NUMBER or COLUMN=VALUE; columns: "
                 f"{', '.join(map(str, frame.columns[:30]))}"
             )
         value = numbers(pd.Series([found[3]]), decimal=decimal)[0]

@@ -405,8 +405,10 @@ def test_repeated_data_is_named() -> None:
     assert "repeat their data" in unique.notes[0]
     with pytest.raises(TableError, match="no row is left"):
         read_runs(given, where="epochs>99")
-    with pytest.raises(TableError, match="write COLUMN<=NUMBER"):
+    with pytest.raises(TableError, match="there is no column 'epoch'; write COLUMN<=NUMBER"):
         read_runs(given, where="epoch<4")
+    with pytest.raises(TableError, match="this is no condition; write COLUMN<=NUMBER"):
+        read_runs(given, where="epochs")
 
 
 # --- losses ---
