@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fitting.reading.numbers import number
 from sweeper.errors import SpecError
-from sweeper.spec.devices import Device, OwnDevice, device_of
+from sweeper.spec.devices import Device, device_of
 
 STATE_BYTES = 16.0
 """Per parameter in mixed precision with Adam: 2 of weights, 2 of gradients, 12 of the float32 copy
@@ -67,7 +66,7 @@ class Hardware:
             raise SpecError(f"mfu={mfu:g}: give a share of the peak in (0, 1], such as 0.4")
         if price_per_hour is not None and not 0 <= price_per_hour < math.inf:
             raise SpecError(f"price_per_hour={price_per_hour:g}: give money, 0 or more")
-        device = device_of(_sheet(name) or name, field="device")
+        device = device_of(name, field="device")
         price = math.nan if price_per_hour is None else price_per_hour
         return cls(int(count), name, device, days, mfu, price)
 
@@ -113,14 +112,3 @@ class Hardware:
             "least_devices": least,
             "holds": least <= self.count,
         }
-
-
-def _sheet(name: str) -> OwnDevice | None:
-    """A device by PEAK:MEMORY."""
-    peak, separator, memory = name.partition(":")
-    if not separator:
-        return None
-    try:
-        return OwnDevice(number(peak), number(memory))
-    except ValueError as error:
-        raise SpecError(f"device={name!r}: {error}") from error

@@ -108,7 +108,7 @@ class OwnDevice(Strict):
         if not (1e9 <= self.peak <= 1e17 and self.memory >= 1e9):
             raise ValueError(
                 f"device: peak={self.peak:g} FLOP/s and memory={self.memory:g} bytes: write both "
-                "in full, such as {peak: 165e12, memory: 24e9}"
+                "in full, such as {peak: 165e12, memory: 24e9} or 165e12:24e9"
             )
 
     def __str__(self) -> str:
@@ -156,11 +156,13 @@ def _known(model: str) -> str | None:
 
 
 def device_of(device: str | OwnDevice, *, field: str = "cluster.device") -> Device:
-    """A device by name, as people write it, or by its own data sheet.
+    """A device by name, as people write it, or by its own data sheet, also as "165e12:24e9".
 
     Raises:
         SpecError: it is unknown; the message names ``field``.
     """
+    if isinstance(device, str) and ":" in device:
+        device = _sheet(device, field)
     if isinstance(device, OwnDevice):
         gpu = math.isfinite(device.memory)
         return Device(
@@ -175,7 +177,18 @@ def device_of(device: str | OwnDevice, *, field: str = "cluster.device") -> Devi
     if name is None:
         raise SpecError(
             f"{field}={device!r} is unknown{did_you_mean(device, DEVICES)}; "
-            f"known: {', '.join(DEVICES)}; any other by its data sheet: "
-            "{peak: 165e12, memory: 24e9}, FLOP/s and bytes"
+            f"known: {', '.join(DEVICES)}; any other by its data sheet, FLOP/s and bytes: "
+            "165e12:24e9, or in a spec {peak: 165e12, memory: 24e9}"
         )
     return DEVICES[name]
+
+
+def _sheet(text: str, field: str) -> OwnDevice:
+    """A device by PEAK:MEMORY, as options have it."""
+    from fitting.reading.numbers import number
+
+    peak, _, memory = text.partition(":")
+    try:
+        return OwnDevice(number(peak), number(memory))
+    except ValueError as error:
+        raise SpecError(f"{field}={text!r}: {error}") from error

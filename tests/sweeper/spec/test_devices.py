@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import SpecError, Sweep
+from sweeper import Cluster, SpecError, Sweep
 from sweeper.spec.devices import DEVICES, OwnDevice, device_of, local
 
 
@@ -43,6 +43,16 @@ def test_names_as_people_write_them() -> None:
     assert device_of("Apple") == DEVICES["cpu-core"]
     with pytest.raises(SpecError, match="any other by its data sheet"):
         device_of("tpu-v5")
+
+
+def test_what_a_refusal_offers_is_taken_by_options_and_specs() -> None:
+    with pytest.raises(SpecError) as refused:
+        device_of("tpu-v5", field="--device")
+    sheet = str(refused.value).split("bytes: ")[1].split(",")[0]
+    assert device_of(sheet) == device_of(OwnDevice(165e12, 24e9))
+    assert Cluster(device=sheet).hardware.is_gpu
+    with pytest.raises(SpecError, match=r"--device='165:24': .* write both in full"):
+        device_of("165:24", field="--device")
 
 
 def test_a_data_sheet_stands_for_a_device(tmp_path: Path) -> None:
