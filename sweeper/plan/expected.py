@@ -110,10 +110,10 @@ class Need:
         where = f"{number(self.flops[-1])} FLOPs" if len(self.flops) == 1 else "every budget"
         wanted = f"The best size at {where} to within {within(self.tolerance)}"
         if self.possible:
+            more = f"; {ENDLESS_TRIALS} trials on this ladder would bring {within(self.floor)}"
             return (
                 f"{wanted} (90 %, every skill) needs an allowance of {number(self.allowance)} "
-                f"FLOPs, about {self.trials} trials; {ENDLESS_TRIALS} trials on this ladder would "
-                f"bring {within(self.floor)}."
+                f"FLOPs, about {self.trials} trials{more * (self.trials < ENDLESS_TRIALS)}."
             )
         higher = "No ladder that ends below that budget was found to do."
         if math.isfinite(self.ladder_top):

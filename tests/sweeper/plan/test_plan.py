@@ -185,3 +185,9 @@ def test_a_simulated_plan_searches_over_the_mixes():
 def test_an_allowance_over_mixes_is_not_guessed():
     with pytest.raises(SpecError, match="worked out for one mix"):
         Sweep.from_dict(MIXES).plan(tolerance=0.1)
+
+
+def test_an_allowance_beyond_any_number_of_trials_is_compared_to_none() -> None:
+    few, many = (str(Need(0.1, (1e18,), 1e20, trials, 0.08)) for trials in (40, 1111))
+    assert few.endswith("about 40 trials; 1000 trials on this ladder would bring ±8.3 %.")
+    assert many.endswith("about 1111 trials.")
