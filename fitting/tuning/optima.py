@@ -99,8 +99,12 @@ def fit_points(
     if not predictors or not set(predictors) <= set(get_args(Predictor)):
         raise FittingError(f"predictors={tuple(predictors)!r}: give params, tokens, or both")
     good = [p for p in points if p.ok]
-    lost = [f"{p.status} at {size(p.params)} params: {p.reason}" for p in points if not p.ok]
-    note = f" Left out: {'; '.join(lost)}" if lost else ""
+    lost: dict[str, list[str]] = {}
+    for p in points:
+        if not p.ok:
+            lost.setdefault(p.reason, []).append(size(p.params))
+    told = [f"{', '.join(dict.fromkeys(at))} params ({why})" for why, at in lost.items()]
+    note = f" Left out: {'; '.join(told)}" if lost else ""
     columns = [0, *(i for i, n in enumerate(get_args(Predictor), 1) if n in predictors)]
     rows = [[1.0, math.log(p.params), math.log(p.tokens)] for p in good]
     design = np.array(rows).reshape(-1, 3)[:, columns]
@@ -181,7 +185,7 @@ def _point(group: pd.DataFrame, fit: _Response, quantity: Quantity, variance: fl
 
     if quantity not in fit.names or not len(fit.constants):
         return nothing(
-            Status.NOT_IDENTIFIED, f"{len(group)} trials do not fix a minimum of {quantity}"
+            Status.NOT_IDENTIFIED, f"too few trials for a minimum of {quantity}: {len(group)}"
         )
     d, i = len(fit.names), fit.names.index(quantity)
     lowest, hessian = _vertex(fit.constants, d)

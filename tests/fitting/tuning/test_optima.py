@@ -121,7 +121,8 @@ def test_what_the_trials_do_not_tell_apart_is_said() -> None:
     with pytest.raises(FitError, match="fewer predictors"):
         fit_hyperparameter(one_size, "learning_rate").required()
     fixed = fit_hyperparameter(table, "batch_tokens")
-    assert not fixed.ok and "do not fix a minimum of batch_tokens" in fixed.reason
+    assert not fixed.ok and "too few trials for a minimum of batch_tokens" in fixed.reason
+    assert fixed.reason.count("batch_tokens") == 1  # said once for all of one reason
 
 
 def test_too_few_rates_and_upside_down() -> None:
