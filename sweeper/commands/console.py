@@ -94,6 +94,9 @@ def amount(text: str | float) -> float:
     return value
 
 
+REPORTS = (".html", ".md", ".json")
+"""What reports are written as."""
+
 FIGURES = (".svg", ".png", ".pdf")
 """What figures are written as."""
 

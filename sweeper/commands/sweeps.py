@@ -14,6 +14,7 @@ import typer
 from sweeper.commands.console import (
     FIGURES,
     NO_NUMBER,
+    REPORTS,
     AsJson,
     Columns,
     Out,
@@ -253,7 +254,7 @@ def status(
     directory: Where,
     as_json: AsJson = False,
     watching: bool = opt("--watch", "Refresh until the sweep's driver ends.", False),
-    backup: Path | None = opt("--backup", "Copy the ledger, whole, to this file."),
+    backup: Path | None = written("--backup", "Copy the ledger, whole, to this file."),
 ) -> None:
     """Show how far a sweep is, and where optima lie now."""
     from rich.console import Console
@@ -289,7 +290,7 @@ def _back_up(directory: Path, target: Path) -> None:
 def report(
     runs: Source,
     out: Path | None = written(
-        "--out", "Default DIRECTORY/report.html, or report.html of a table."
+        "--out", "Default DIRECTORY/report.html, or report.html of a table.", endings=REPORTS
     ),
     columns: Columns = None,
     where: Rows = None,
