@@ -61,7 +61,7 @@ _ADVICE = {
     Status.GAP: "No size near the optimum was trained on this budget: train some there.",
     Status.CONCAVE: "The curve bends downwards: its extremum is a maximum; train more sizes "
     "or check the losses.",
-    Status.TOO_FEW_SIZES: "Fewer than three distinct sizes on this budget: train more.",
+    Status.TOO_FEW_SIZES: "Train three sizes or more on a budget.",
     Status.FLAT: "Sizes cannot be told apart: widen their range, or repeat trials.",
     Status.NO_INTERIOR_MINIMUM: "No minimum among the sizes trained: train beyond them, on the "
     "falling side.",

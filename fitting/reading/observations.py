@@ -225,7 +225,7 @@ def _budget_notes(frame: pd.DataFrame) -> list[str]:
 def _inseparable(frame: pd.DataFrame) -> str:
     """What a table cannot tell as params and tokens never vary by themselves, and what would."""
     params, tokens = (frame[name].to_numpy(float) for name in ("params", "tokens"))
-    if len(frame) < 2:
+    if len(frame[["params", "tokens"]].drop_duplicates()) < 2:
         return "one training tells no optimum: train five sizes on each of three budgets."
     ratio = tokens / params
     if np.ptp(np.log(tokens)) < BUDGET_TOLERANCE:

@@ -194,13 +194,13 @@ def _block(title: str, rows: Sequence[str]) -> list[str]:
     return ["", title, *(f"  {row}" for row in rows)] if rows else []
 
 
-def _refusal(values: Any) -> str:
-    return f"no number: {values['reason'].rstrip('.') or status_word(values['status'])}"
+def _refusal(values: Any, where: str = "") -> str:
+    return f"no number{where}: {values['reason'].rstrip('.') or status_word(values['status'])}"
 
 
 def _optimum(one: Values) -> str:
     if not math.isfinite(one["params"]):
-        return _refusal(one) + _beyond(one)
+        return _refusal(one, _beyond(one))
     low, high = one["interval"]
     mark = "" if one["status"] == "ok" else f", {status_word(one['status'])}: {one['reason']}"
     return (

@@ -67,7 +67,7 @@ def read_yaml(path: str | Path, overrides: Mapping[str, str] | None = None) -> d
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _OnceEach)
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file; give a YAML file such as sweep.yaml") from None
+        raise SpecError(f"{path}: no such file; give a YAML file") from None
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     except UnicodeDecodeError as error:

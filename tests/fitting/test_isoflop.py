@@ -73,7 +73,7 @@ def test_too_few_sizes() -> None:
     found = fit_isoflop([1e8, 1e8, 2e8], [2.0, 2.1, 1.9])
     assert found.status is Status.TOO_FEW_SIZES
     assert fit_isoflop([], []).status is Status.TOO_FEW_SIZES
-    with pytest.raises(FitError, match="Fewer than three") as error:
+    with pytest.raises(FitError, match="Train three sizes or more") as error:
         fit_isoflop([1e8, 2e8], [2.0, 1.9], throw=True)
     assert error.value.status is Status.TOO_FEW_SIZES
 

@@ -198,6 +198,7 @@ def test_a_continuum_of_flops_is_not_one_budget() -> None:
         ([1e7, 2e7, 4e7], [2e8, 4e8, 8e8], "again on 5 and on 80 tokens per param"),
         ([1e7] * 3, [2e8, 4e8, 8e8], "every row has 10M params"),
         ([1e7], [2e8], "one training tells no optimum"),
+        ([1e7] * 2, [2e8] * 2, "one training tells no optimum"),
     ],
 )
 def test_what_cannot_be_told_apart_is_said_with_what_would(
