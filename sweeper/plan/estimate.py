@@ -165,7 +165,7 @@ def _waiting(
         yield (
             f"the longest trial takes {duration(3600 * alone)}, all together "
             f"{duration(3600 * hours / devices)} on {plural(devices, 'device')}; cluster: "
-            f"{{max_trial_hours: {best.cluster.max_trial_hours:.2g}}} gives the largest trials "
+            f"{{max_trial_hours: {best.cluster.max_trial_hours:.3g}}} gives the largest trials "
             f"{plural(gpus, 'GPU')} each and the longest {duration(3600 * longest)}"
         )
 
