@@ -7,7 +7,9 @@ and shares run along a light-to-dark scale with a marker each, so that grey prin
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +44,21 @@ def one_panel(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty figure with one panel."""
     figure = new_figure(width, height)
     return figure, figure.add_subplot()
+
+
+def save(figure: Figure, path: Path) -> str:
+    """Write a figure; returns a note where letters of its names are in no font found here.
+
+    SVG keeps names as text, which the reader's fonts show.
+    """
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(path)
+    if path.suffix == ".svg" or not any("missing from" in str(one.message) for one in caught):
+        return ""
+    return f"{path}: some letters are in no font found here and drawn as boxes; .svg keeps them"
 
 
 def finish_axes(axes: Axes, x: str, y: str, *, legend: str = "") -> None:

@@ -72,8 +72,10 @@ def compare(
     )
     if figure is not None:
         from fitting.plots import figure_multipliers
+        from fitting.plots.drawing import save
 
-        figure_multipliers(found).savefig(figure)
+        if note := save(figure_multipliers(found), figure):
+            typer.echo(f"note: {note}", err=True)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2))
     else:

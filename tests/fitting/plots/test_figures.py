@@ -17,7 +17,7 @@ from fitting.errors import Status
 from fitting.isoflop import fit_isoflop
 from fitting.laws.powerlaw import PowerLaw, fit_power_law
 from fitting.laws.surface import Surface
-from fitting.plots.drawing import LINE, few, light_to_dark, literal
+from fitting.plots.drawing import LINE, few, light_to_dark, literal, one_panel, save
 from fitting.reading.observations import prepare
 from fitting.reference import LLAMA3_PARAMS, mix_optima, mix_points, skills_optima, skills_points
 from fitting.values import Optimum
@@ -49,6 +49,15 @@ def test_long_names_keep_what_tells_them_apart() -> None:
     shown = [literal(name) for name in names]
     assert len(set(shown)) == 2 and {len(name) for name in shown} == {LINE}
     assert literal("code") == "code" and literal("x" * LINE) == "x" * LINE
+
+
+@pytest.mark.parametrize(("ending", "told"), [(".png", True), (".svg", False)])
+def test_names_beyond_the_fonts_are_told_or_kept(tmp_path: Path, ending: str, told: bool) -> None:
+    figure, axes = one_panel(3, 2)
+    axes.set_title("\U00013000")  # a hieroglyph, which matplotlib's own fonts lack
+    path = tmp_path / f"figure{ending}"
+    assert ("drawn as boxes" in save(figure, path)) is told
+    assert told or "\U00013000" in path.read_text(encoding="utf-8")
 
 
 def crosses(figure: object, colour: str) -> int:
