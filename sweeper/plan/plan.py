@@ -227,6 +227,7 @@ def _costs(plan: Plan) -> Iterator[str]:
         cost = "" if math.isnan(row.price) else f", cost {money(row.price)}"
         width = getattr(row, "half_width", math.nan)
         found = f", best sizes to within {within(width)}" if math.isfinite(width) else ""
+        found += ", more than the allowance pays for" * (row.flops > 1.001 * plan.allowance)
         yield (
             f"policy {row.policy}: {row.trials} trials, {number(row.flops)} FLOPs, "
             f"{_hours(row.hours)}{cost}{found}"

@@ -191,3 +191,13 @@ def test_an_allowance_beyond_any_number_of_trials_is_compared_to_none() -> None:
     few, many = (str(Need(0.1, (1e18,), 1e20, trials, 0.08)) for trials in (40, 1111))
     assert few.endswith("about 40 trials; 1000 trials on this ladder would bring ±8.3 %.")
     assert many.endswith("about 1111 trials.")
+
+
+def test_a_grid_that_the_allowance_does_not_pay_for_is_marked() -> None:
+    grids = [
+        line
+        for allowance in (1e13, 2e12)
+        for line in str(Sweep(budgets=[1e11, 4e11], allowance=allowance).plan()).splitlines()
+        if line.startswith("policy grid")
+    ]
+    assert [line.endswith("more than the allowance pays for") for line in grids] == [False, True]
