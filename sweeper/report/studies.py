@@ -52,7 +52,7 @@ def _compared(outcome: Outcome) -> dict[str, Any]:
     caption = "Compute multiplier over training FLOPs; grey: no difference that counts."
     with style():
         drawn = svg(figure_multipliers(found), "compare", caption, skill_colours())
-    answers = [f"{one.variant} by {one}." for one in found.verdicts]
+    answers = [f"Compute multiplier of {one.variant} by {one}." for one in found.verdicts]
     said = (f"{found.rule[0].upper()}{found.rule[1:]}.", *found.notes)
     rows = found.frame.drop(columns=["reason"])
     return {"reason": "", "said": said, "figures": [(drawn, caption)], "answers": answers,

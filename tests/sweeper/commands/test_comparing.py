@@ -118,7 +118,10 @@ def test_the_spec_says_which_variant_of_a_sweep_is_the_reference(tmp_path: Path)
     assert any("better" in line for line in section["answers"])
     assert "<svg" in section["figures"][0][0]
     page = write(outcome, tmp_path / "report.md", fit_skills(rows)).read_text()
-    assert "* new by code" in page.split("## What the sweep says")[1].lstrip().splitlines()[0]
+    assert (
+        "* Compute multiplier of new by code"
+        in page.split("## What the sweep says")[1].lstrip().splitlines()[0]
+    )
 
 
 def test_losses_of_other_tokens_have_no_verdict(tmp_path: Path) -> None:
