@@ -101,7 +101,7 @@ class GuardedModel:
     def _beyond(self, flops: npt.ArrayLike) -> FloatArray:
         """How far losses are told with floors, 0 to 1: more and more beyond the skill's trials."""
         end = math.log10((1 + BUDGET_TOLERANCE) * self.extent.flops[1])
-        return np.clip((np.log10(np.asarray(flops, float)) - end) / OUTSIDE, 0.0, 1.0)
+        return np.asarray(np.clip((np.log10(np.asarray(flops, float)) - end) / OUTSIDE, 0.0, 1.0))
 
     def at(self, flops: float) -> Optimum:
         """Mean and 90 % interval of the mixture."""
