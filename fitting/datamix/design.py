@@ -2,7 +2,8 @@
 
 As in `fitting.mixture.design`: what is wanted is linear in the parameters of a member of the fit,
 with gradient g, one loss with gradient j, and a trial lowers the variance g'Vg by
-(g'Vj)^2 / (s^2 + j'Vj), whatever its outcome.
+(g'Vj)^2 / (s^2 + j'Vj), whatever its outcome. A budget has a level of its own, so that its first
+trial alone teaches nothing and three do: those are judged together.
 
 Legend: S = skills, n = candidates, T = targets, P = parameters; p = params, C = flops.
 """
@@ -13,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fitting.datamix.curves import DesignPoints, Member, evaluate
 from fitting.datamix.joint import MixFit
 from fitting.mixture.crowd import Crowd
-from fitting.mixture.design import Projected
+from fitting.mixture.design import BLOCK, Projected, block_of
+from fitting.reading.budgets import BUDGET_TOLERANCE
 from fitting.values import Z90, FloatArray
 
 GUARD_WEIGHT = 0.5
@@ -77,10 +80,12 @@ def choose_mixes(
     tolerance: float,
     remaining: float,
     n: int,
+    known: npt.ArrayLike,
 ) -> list[int]:
     """Pick up to ``n`` trials that inform most about all skills' responses per FLOP.
 
     Args:
+        known: FLOPs of every trial ended or in training: where there are few, a block is begun.
         tolerance: wanted half-width of the 90 % interval of ln p*.
 
     Returns:
@@ -90,17 +95,35 @@ def choose_mixes(
     states = _projected(list(fits.values()), candidates.points, pending)
     weight = targets(next(iter(fits.values())))[1]
     chosen: list[int] = []
+    blocks = _blocks(candidates.points, np.asarray(known, float))
     while len(chosen) < n:
         gain = sum(own @ (s.falls(square) @ weight) for own, s in states) / candidates.cost
         gain = np.where(candidates.points.flops <= remaining, gain, -1.0)
         best = int(np.argmax(gain)) if len(gain) else -1
-        if best < 0 or gain[best] <= 0:
+        most = gain[best] if len(gain) else 0.0
+        for block in blocks:
+            if candidates.points.flops[block].sum() <= remaining:
+                joint = sum(own @ (s.joint_falls(block, square) @ weight) for own, s in states)
+                if (worth := joint / candidates.cost[block].sum()) > most:
+                    best, most = block[int(np.argmax(gain[block]))], worth
+        if best < 0 or most <= 0:
             break
         chosen.append(best)
         remaining -= float(candidates.points.flops[best])
         for _, state in states:
             state.learn(best)
     return chosen
+
+
+def _blocks(points: DesignPoints, known: FloatArray) -> list[list[int]]:
+    """A small, a middle and a large size under each mix on budgets with fewer trials than that."""
+    blocks = []
+    for flops in np.unique(points.flops):
+        here = points.flops == flops
+        if np.isclose(known, flops, rtol=BUDGET_TOLERANCE).sum() < BLOCK:
+            for mix in np.unique(points.mix[here]):
+                blocks += block_of(points.log_params, here & (points.mix == mix))
+    return blocks
 
 
 def _projected(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from fitting.mixture.crowd import Crowd, crowds
 from fitting.mixture.fit import Guarded
@@ -114,7 +115,11 @@ class Projected:
         return np.asarray(np.log((square + variance) / (square + left)))
 
     def joint_gain(self, block: list[int], square: float) -> float:
-        """Mean of `falls` over skills and targets, for several candidates together."""
+        """Mean of `joint_falls` over skills and targets."""
+        return float(self.joint_falls(block, square).mean())
+
+    def joint_falls(self, block: list[int], square: float) -> FloatArray:
+        """`falls` by several candidates together, (S, T)."""
         spread = self.spread[:, block]
         covariance = spread @ np.swapaxes(self.aims, 1, 2)
         between = spread @ np.swapaxes(self.rows[:, block], 1, 2)
@@ -122,7 +127,7 @@ class Projected:
         fall = (covariance * np.linalg.solve(between, covariance)).sum(axis=1)
         variance = np.einsum("stp,stp->st", self.aim_spread, self.aims)
         left = np.maximum(variance - fall, 0.0)
-        return float(np.log((square + variance) / (square + left)).mean())
+        return np.asarray(np.log((square + variance) / (square + left)))
 
     def learn(self, i: int) -> None:
         """Take candidate ``i`` as trained: a rank-1 update of V, seen through its projections."""
@@ -264,12 +269,16 @@ def _blocks(fit: Guarded, candidates: Candidates) -> list[list[int]]:
         return []
     blocks = []
     for flops in np.unique(candidates.flops):
-        here = np.flatnonzero(candidates.flops == flops)
-        here = here[np.argsort(candidates.log_params[here])]
-        if len(here) >= BLOCK:
-            at = np.linspace(0, len(here) - 1, 2 * BLOCK + 1).round().astype(int)[1::2]
-            blocks.append([int(i) for i in here[at]])
+        blocks += block_of(candidates.log_params, candidates.flops == flops)
     return blocks
+
+
+def block_of(log_params: FloatArray, here: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """A small, a middle and a large one of some candidates, if there are so many."""
+    at = np.flatnonzero(here)
+    at = at[np.argsort(log_params[at])]
+    picked = np.linspace(0, len(at) - 1, 2 * BLOCK + 1).round().astype(int)[1::2]
+    return [[int(i) for i in at[picked]]] if len(at) >= BLOCK else []
 
 
 def _square(fit: Guarded, members: Sequence[Projected], goal: Goal) -> float:

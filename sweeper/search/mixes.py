@@ -166,6 +166,7 @@ class MixSearch:
             tolerance=self.settings.tolerance,
             remaining=left,
             n=selection.free,
+            known=[trial.flops for trial in selection.known],
         )
         names = list(self.mixes)
         points = offer.points

@@ -97,6 +97,14 @@ def test_a_tolerance_ends_the_search():
     assert "knowledge ±" in outcome.finished.detail
 
 
+def test_every_budget_is_trained_though_one_trial_alone_says_nothing_of_it():
+    mixes, budgets = {"base": {}, "more": {"code": 4}}, [1e11, 2e11, 4e11]
+    outcome = run(sweep(budgets=budgets, mixes=mixes, allowance=1.2e13))
+    trials = outcome.table.drop_duplicates("trial_id")
+    assert trials["flops"].value_counts().get(4e11, 0) >= 3  # 0 where each is judged alone
+    assert trials["spent_flops"].sum() <= 1.2e13
+
+
 def test_it_ends_with_a_proof_under_the_reference_mix():
     plan, held = sweep(allowance=1.2e13), []
     for seed in range(4):

@@ -183,13 +183,20 @@ def test_the_next_trial_lowers_the_variance_it_was_chosen_for():
         tolerance=0.05,
         remaining=3.5 * FLOPS,
         n=9,
+        known=few["flops"],
     )
     assert len(picks) == 3  # what remains pays for three
     names = list(MIXES)
     assert any(names[spots.mix[i]] == "code×20" for i in picks)  # furthest from what is known
     pending = DesignPoints(spots.log_params[picks], spots.flops[picks], spots.mix[picks])
     later = choose_mixes(
-        fits, Candidates(spots, spots.flops), pending=pending, tolerance=0.05, remaining=FLOPS, n=1
+        fits,
+        Candidates(spots, spots.flops),
+        pending=pending,
+        tolerance=0.05,
+        remaining=FLOPS,
+        n=1,
+        known=few["flops"],
     )
     assert later and later[0] not in picks
     rows, weights = targets(fits["code"])
