@@ -33,7 +33,9 @@ from fitting.values import (
     Optimum,
     Prediction,
     Result,
+    check_all_positive,
     check_positive,
+    equal_columns,
     number,
     plain,
     plain_frame,
@@ -123,7 +125,9 @@ class SkillFit(Result):
 
     def losses(self, params: FloatArray, tokens: FloatArray) -> FloatArray:
         """Expected losses of allocations (n,), also where `loss` withholds them; raises as it."""
-        return self._model.losses(params, tokens)[0]
+        sizes, amounts = equal_columns(params=params, tokens=tokens)
+        check_all_positive(params=sizes, tokens=amounts)
+        return self._model.losses(sizes, amounts)[0]
 
     @property
     def _model(self) -> SkillModel:

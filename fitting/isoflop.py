@@ -42,7 +42,7 @@ def fit_isoflop(
         FittingError: arrays of different shape or without numbers, or a budget that is none.
         FitError: with ``throw``, the status is not OK.
     """
-    if flops == flops:  # NaN, the default, is no budget
+    if np.ndim(flops) or flops == flops:  # NaN, the default, is no budget
         check_positive(flops=flops)
     ln_p, y, note = _checked(params, loss)
     optimum = _parabola_optimum(ln_p, y, flops)

@@ -153,16 +153,39 @@ def floats(name: str, value: npt.ArrayLike) -> FloatArray:
 
 
 def check_positive(**values: npt.ArrayLike) -> None:
-    """Make sure that numbers, or all numbers of an array, are finite and positive.
+    """Make sure that each is one finite and positive number.
 
     Raises:
-        FittingError: names the argument, and the rows of an array.
+        FittingError: names the argument.
+    """
+    for name, value in values.items():
+        array = floats(name, value)
+        if array.ndim:
+            raise FittingError(f"{name}: an array; give one number, and ask again for each other")
+        if isinstance(value, str) or not (np.isfinite(array) and array > 0):
+            raise FittingError(f"{name}={value!r}: give a positive finite number")
+
+
+def check_count(**values: int) -> None:
+    """Make sure that each is a whole number from 1.
+
+    Raises:
+        FittingError: names the argument.
+    """
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise FittingError(f"{name}={value!r}: give a whole number, 1 or more")
+
+
+def check_all_positive(**values: npt.ArrayLike) -> None:
+    """Make sure that all numbers of arrays are finite and positive.
+
+    Raises:
+        FittingError: names the argument and the rows.
     """
     for name, value in values.items():
         array = floats(name, value)
         bad = ~(np.isfinite(array) & (array > 0))
-        if array.ndim == 0 and (bad or isinstance(value, str)):
-            raise FittingError(f"{name}={value!r}: give a positive finite number")
         if bad.any():
             rows = ", ".join(map(str, np.flatnonzero(bad)[:3]))
             raise FittingError(

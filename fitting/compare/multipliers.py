@@ -64,9 +64,10 @@ def compare_runs(
     """
     if not isinstance(tables, Mapping):
         raise FittingError('name the variants: give {"old": its table or path, "new": another}')
-    seen = {name: prepare(table) for name, table in tables.items()}
+    seen = {str(name): prepare(table) for name, table in tables.items()}
     if len(seen) < 2:
         raise FittingError("a comparison needs two variants or more: give another table")
+    check_positive(level=level, margin=margin)
     if not 0 < level < 0.5:
         raise FittingError(f"level={level}: give a chance between 0 and .5, such as .05")
     if not margin > 1:

@@ -90,7 +90,12 @@ def compare_optima(
         aggregate: optima at the same budgets, or a law of params such as
             `fitting.reference.LLAMA3_PARAMS`, whose own error is common to all budgets and is
             added to the pooled one.
+
+    Raises:
+        FittingError: the law is of tokens.
     """
+    if isinstance(aggregate, PowerLaw) and aggregate.quantity != "params":
+        raise FittingError("aggregate: a law of tokens; give its tokens_law(), which is of params")
     rows, lost, single = [], [], math.inf
     for one in skill:
         other = _partner(one.flops, aggregate)

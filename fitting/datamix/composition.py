@@ -21,7 +21,7 @@ from fitting.errors import FittingError
 from fitting.isoflop import fit_isoflop
 from fitting.laws.bootstrap import CurveDraws, draw_curves
 from fitting.reading.observations import Table, prepare
-from fitting.values import FloatArray, floats, names
+from fitting.values import FloatArray, check_count, floats, names
 
 _TWENTIETHS = tuple(np.linspace(0.0, 1.0, 21))
 
@@ -98,6 +98,7 @@ def share_sweep(
         FittingError: both names are the same, or a share lies outside 0 to 1.
     """
     grid = np.atleast_1d(floats("shares", shares))
+    check_count(draws=draws)
     if first == second:
         raise FittingError(f"{first!r} is given twice: name two skills")
     if not ((grid >= 0) & (grid <= 1)).all():
@@ -131,6 +132,7 @@ def composition_range(
     table: Table, *, skills: Sequence[str] | None = None, draws: int = 2000, seed: int = 0
 ) -> list[CompositionRange]:
     """Per budget, how far p* moves over all weightings of the skills."""
+    check_count(draws=draws)
     chosen = names(skills) if skills else prepare(table).skills
     return [
         _range_of(budget, ln_p, losses, chosen, draws, seed)
@@ -158,10 +160,13 @@ def loss_matrix(
 
 def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
     """Positive weights that sum to one."""
-    total = math.fsum(weights.values())
-    if not (total > 0 and all(w >= 0 and math.isfinite(w) for w in weights.values())):
+    if not isinstance(weights, Mapping):
+        raise FittingError('weights: give each skill its own, {"code": 2, "knowledge": 1}')
+    given = floats("weights", list(weights.values()))
+    total = math.fsum(given)
+    if not (0 < total < math.inf and (given >= 0).all()):
         raise FittingError(f"weights must be finite, not negative and not all zero: {weights}")
-    return {name: w / total for name, w in weights.items() if w > 0}
+    return {name: w / total for name, w in zip(weights, given.tolist(), strict=True) if w > 0}
 
 
 def _range_of(

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fitting.errors import FitError, FittingError, Status
+from fitting.errors import FitError, Status
 from fitting.laws import newton, surface
 from fitting.regression import quadratic_design
-from fitting.values import FloatArray
+from fitting.values import FloatArray, check_count
 
 
 def bootstrap_weights(size: int, n: int, *, seed: int = 0) -> FloatArray:
@@ -55,8 +55,7 @@ def bootstrap_surface(
         FittingError: arrays that cannot be fitted, or a number of draws that is none.
         FitError: too few points for a surface.
     """
-    if not n >= 1:
-        raise FittingError(f"n={n}: give a positive number of draws")
+    check_count(n=n)
     points, weights, distinct = surface.prepare_points(
         params, tokens, loss, loss_function, delta, None
     )

@@ -25,6 +25,7 @@ from fitting.values import (
     Optimum,
     Result,
     as_tuples,
+    check_all_positive,
     check_positive,
     equal_columns,
     log_interval,
@@ -197,7 +198,8 @@ def prepare_points(
     """Check the arrays of a surface fit; also the number of distinct allocations that count."""
     ones = np.ones(np.size(loss)) if weights is None else weights
     p, t, y, w = equal_columns(params=params, tokens=tokens, loss=loss, weights=ones)
-    check_positive(params=p, tokens=t, loss=y, delta=delta)
+    check_all_positive(params=p, tokens=t, loss=y)
+    check_positive(delta=delta)
     if not (np.isfinite(w) & (w >= 0)).all():
         raise FittingError("weights must be finite and not negative")
     if loss_function not in ("log-huber", "least-squares"):
