@@ -213,13 +213,14 @@ def _optima_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    """An optimum and the half-width of its interval, such as 124M ±15 %."""
+    """An optimum, the half-width of its interval and a doubt, such as 124M ±15 %, edge."""
     if row["params"] is None:
         return "–"
     if row["low"] is None or row["high"] is None or row["low"] <= 0:
         return f"{si(row['params'])} ?"
     known = within(math.log(row["high"] / row["low"]) / 2)
-    return f"{si(row['params'])} {'' if known.startswith('±') else 'within '}{known}"
+    mark = "" if row["status"] == "ok" else f", {row['status']}"
+    return f"{si(row['params'])} {'' if known.startswith('±') else 'within '}{known}{mark}"
 
 
 def _event_line(event: dict[str, Any]) -> str:

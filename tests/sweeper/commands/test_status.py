@@ -189,6 +189,13 @@ def test_a_narrow_screen_shows_all(running, monkeypatch):
     assert "1.8e11 FLOPs: 14.7k within a factor" in said
 
 
+def test_an_optimum_at_the_edge_is_marked(running):
+    row = {"skill": "code", "params": 4e3, "low": 3.9e3, "high": 4.1e3}
+    rows = [row | {"flops": 1e10, "status": "edge"}, row | {"flops": 3e10, "status": "ok"}]
+    said = render(snapshot(Results(running[0].root)) | {"optima": rows}).plain
+    assert "4k ±2.5 %, edge  4k ±2.5 %\n" in said
+
+
 def _drawn(values):
     console = Console(width=100, record=True, highlight=False)
     console.print(render(values))
