@@ -236,7 +236,8 @@ class Results(Record):
         Args:
             other: the variant's sweep; None where this one has variants or mixes of its own, the
                 first the reference.
-            asked: flops, skills, level, margin, anytime; see `fitting.compare_runs`.
+            asked: flops, skills, level, margin, anytime; see `fitting.compare_runs`. For variants
+                of its own level and margin are the spec's, as in its report.
 
         Raises:
             SpecError: there is one variant only.
@@ -244,7 +245,8 @@ class Results(Record):
         from sweeper.analysis.variants import compare, of_sweep
 
         if other is None:
-            return compare(of_sweep("", self), **asked)
+            own = {"level": self.sweep.search.level, "margin": self.sweep.search.margin}
+            return compare(of_sweep("", self), **own | asked)
         return compare([*of_sweep("reference", self), *of_sweep("variant", other)], **asked)
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:

@@ -27,6 +27,7 @@ from sweeper.commands.console import (
     written,
 )
 from sweeper.errors import SpecError
+from sweeper.spec.search import SearchSettings
 from sweeper.text import grid, number
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ def compare(
     skills: str | None = opt(
         "--skills", "Only these, names with commas in double quotes.", metavar="A,B"
     ),
-    margin: float = opt("--margin", "`no difference` means surely less than this.", 1.1),
-    level: float = opt("--level", "Chance of any false better or worse.", 0.05),
+    margin: float | None = opt(
+        "--margin", "`no difference` means surely less than this. Default 1.1, or one sweep's own."
+    ),
+    level: float | None = opt(
+        "--level", "Chance of any false better or worse. Default .05, or one sweep's own."
+    ),
     anytime: bool = opt("--anytime", "Valid at every look while runs come in.", False),
     figure: Path | None = written(
         "--figure", "Draw multipliers over compute: SVG, PNG or PDF.", endings=FIGURES
@@ -67,9 +72,8 @@ def compare(
     variants = [one for each in runs for one in _variants(each, columns, where, len(runs))]
     names = [name for name in items(skills) if name] if skills else None
     asked = amounts("--flops", flops) or None
-    found = compared(
-        variants, flops=asked, skills=names, level=level, margin=margin, anytime=anytime
-    )
+    bounds = _bounds(runs, level, margin)
+    found = compared(variants, flops=asked, skills=names, anytime=anytime, **bounds)
     if figure is not None:
         from fitting.plots import figure_multipliers
         from fitting.plots.drawing import save
@@ -82,6 +86,16 @@ def compare(
         show(_lines(found, asked or ()))
     if not any(math.isfinite(one.multiplier) for one in found.verdicts):
         raise typer.Exit(NO_NUMBER)
+
+
+def _bounds(runs: list[str], level: float | None, margin: float | None) -> dict[str, float]:
+    """As asked, or as the spec of a sweep that is compared within: its report says the same."""
+    one = len(runs) == 1 and is_sweep(runs[0])
+    settings = open_results(Path(runs[0])).sweep.search if one else SearchSettings()
+    return {
+        "level": settings.level if level is None else level,
+        "margin": settings.margin if margin is None else margin,
+    }
 
 
 def _variants(source: str, columns: str | None, where: str | None, many: int) -> list[Variant]:

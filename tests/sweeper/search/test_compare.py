@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.worlds import surface_world
 from fitting.compare import aim
 from fitting.compare.joint import VariantTrials, fit_joint
 from sweeper import Sweep
 from sweeper.budget import Allocation, Space
+from sweeper.cli import app
 from sweeper.search.build import compares, policy
 from sweeper.search.compare import FIRST_SIZES, SECOND_SIZES, CompareSearch
 from sweeper.search.grid import GridOfEach
@@ -150,13 +153,16 @@ def test_a_spec_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize("policy_name", ["adaptive", "grid"])
-def test_a_sweep_with_variants_is_simulated_and_compared(policy_name: str) -> None:
+def test_a_sweep_with_variants_is_simulated_and_compared(
+    policy_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.commands import comparing
     from sweeper.sweep import Results
 
     spec = Sweep(
         budgets=[1e12, 4e12], allowance=6e13, skills=["code"],
         variants={"base": {}, "new": {"train": {"learning_rate": 0.01}}},
-        search={"policy": policy_name, "sizes_per_budget": 5},
+        search={"policy": policy_name, "sizes_per_budget": 5, "margin": 1.25, "level": 0.02},
     )  # fmt: skip
 
     def loss(a: Allocation, rng: np.random.Generator) -> dict[str, float]:
@@ -170,3 +176,12 @@ def test_a_sweep_with_variants_is_simulated_and_compared(policy_name: str) -> No
     found = Results.compare(outcome, skills=["code"])  # type: ignore[arg-type]
     assert found.reference == "base"
     assert found["code"].low < 1.3 < found["code"].high
+    # The same question as in the sweep and its report, from Python and the console.
+    assert (found.margin, found.level) == (1.25, 0.02)
+    assert Results.compare(outcome, margin=1.5).margin == 1.5  # type: ignore[arg-type]
+    monkeypatch.setattr(comparing, "is_sweep", lambda runs: True)
+    monkeypatch.setattr(comparing, "open_results", lambda directory: outcome)
+    told = CliRunner().invoke(app, ["compare", "a", "--skills", "code", "--json"])
+    assert json.loads(told.output)["margin"] == 1.25
+    told = CliRunner().invoke(app, ["compare", "a", "--skills", "code", "--margin", "2", "--json"])
+    assert json.loads(told.output)["margin"] == 2.0
