@@ -13,9 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from trainables.families import FAMILIES, Count, Family, Model, Shape
+from trainables.families.checks import require
 
 PER_DECADE = 12
 """Sizes per factor of ten: a ratio of 1.21 (assumption: isoFLOP curves are usually sampled at 1.3
@@ -84,8 +85,11 @@ def solve(
             or 128 from `LARGE` on.
 
     Raises:
-        ValueError: the size cannot be built within 6 %.
+        ValueError: the size cannot be built within 6 %, or an argument is out of its domain.
     """
+    require(0 < params < math.inf, f"params={params}: give a positive finite number")
+    _check_count(count)
+    require(head_dim is None or head_dim >= 2, f"head_dim={head_dim}: give 2 or more, or None")
     best: _Candidate | None = None
     for finer in (1, 2, 4, 8, FINEST):
         grid = _Grid(model, params > LARGE, head_dim or (128 if params > LARGE else 64), finer)
@@ -101,6 +105,12 @@ def solve(
             "model.vocabulary, model.layers or model.min_layers"
         )
     return best.shape
+
+
+def _check_count(count: str) -> None:
+    """Refuse a way of counting that there is not."""
+    known = get_args(Count)
+    require(count in known, f"count={count!r}: choose one of {', '.join(known)}")
 
 
 def sizes(
@@ -126,6 +136,8 @@ def sizes(
     Raises:
         ValueError: the bounds are not increasing, or no size between them can be built.
     """
+    _check_count(count)
+    require(per_decade >= 1, f"per_decade={per_decade}: give 1 or more")
     if not 0 < low <= high:
         raise ValueError(f"sizes: {low:g}..{high:g} is no range; give 0 < low <= high")
     if low < getattr(smallest(model), count):

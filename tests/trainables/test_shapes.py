@@ -150,6 +150,21 @@ def test_impossible_shapes_are_refused(change: dict[str, int], message: str) -> 
         Shape(**fields)
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda m: solve(-5, m), "params=-5: give a positive finite number"),
+        (lambda m: solve(math.nan, m), "params=nan: give a positive"),
+        (lambda m: solve(1e6, m, head_dim=-3), "head_dim=-3: give 2 or more"),
+        (lambda m: solve(1e6, m, count="params"), "count='params': choose one of params_with_h"),
+        (lambda m: sizes(1e5, 1e6, m, per_decade=0), "per_decade=0: give 1 or more"),
+    ],
+)
+def test_what_is_no_size_is_refused_by_name(ask: Callable[[Model], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(Model(vocabulary=256, context=64))
+
+
 def test_planning_loads_neither_torch_nor_transformers() -> None:
     check = (
         "import sys, trainables.config, trainables.families.memory, trainables.simulated; "
