@@ -16,7 +16,7 @@ from sweeper.search.protocol import Finished, Search
 from sweeper.spec.spec import Spec
 
 if TYPE_CHECKING:
-    from fitting import Fits, Multipliers
+    from fitting import Fits, Multipliers, Runs
     from sweeper.driver.by_hand import Asked
     from sweeper.plan.plan import Plan
     from sweeper.tuning.tuned import Tuned
@@ -99,11 +99,12 @@ class Sweep(Spec):  # noqa: D101
         require_own_loop(self)
         return run(self, directory, progress=progress)
 
-    def suggest(self, table: pd.DataFrame, n: int = 1) -> list[Allocation]:
+    def suggest(self, table: pd.DataFrame | Runs, n: int = 1) -> list[Allocation]:
         """The next trials for runs that others have; `ask` knows what is out in a directory.
 
         Args:
-            table: columns flops, params, tokens, skill, loss; rows without a loss are pending.
+            table: columns flops, params, tokens, skill, loss; rows without a loss are pending. Or
+                what `fitting.read_runs` returns.
             n: how many at most.
 
         Returns:

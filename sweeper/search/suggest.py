@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fitting import SkillFit, fit_skills
+from fitting import Runs, SkillFit, fit_skills
 from fitting.errors import Status
 from fitting.laws.bracket import LEAST_SIZES
 from fitting.mixture.skills import FARTHEST
@@ -64,7 +64,7 @@ NEEDED = ("flops", "params", "tokens", "skill", "loss")
 
 
 def next_of(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Runs,
     policy: Callable[[Sequence[str]], Search],
     space: Space,
     *,
@@ -76,15 +76,19 @@ def next_of(
 
     Args:
         table: columns flops, params, tokens, skill, loss, and seed where known; rows without a
-            loss are pending.
+            loss are pending; or what `fitting.read_runs` returns.
         allowance: FLOPs that may be spent on these and on those that are pending.
         aims: budgets whose optima are wanted; by default what the policy wants.
 
     Raises:
-        SpecError: ``n`` or the allowance is no positive number, or a column is missing.
+        SpecError: ``n`` or the allowance is no positive number, it is no table, or a column is
+            missing.
     """
-    if n < 1 or not allowance > 0:
-        raise SpecError(f"n={n}, allowance={allowance:g}: both must be positive")
+    if not isinstance(n, int | np.integer) or n < 1 or not allowance > 0:
+        raise SpecError(f"n={n!r}, allowance={allowance:g}: give numbers above 0, a whole n")
+    table = table.table if isinstance(table, Runs) else table
+    if not isinstance(table, pd.DataFrame):
+        raise SpecError(f"table: give a data frame or fitting.read_runs(...), got {table!r:.60}")
     missing = [name for name in NEEDED if name not in table]
     if missing:
         raise SpecError(

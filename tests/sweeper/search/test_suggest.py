@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from fitting import FittingError, Status, fit_skills
+from fitting import FittingError, Status, fit_skills, read_runs
 from sweeper import SpecError, Sweep
 from sweeper.cli import app
 from sweeper.search.build import build
@@ -38,6 +38,15 @@ def test_suggestions_are_the_search_itself():
     search = build(SearchSettings(), space, ["skill-0", "skill-1"])
     assert [each.allocation for each in found] == search.propose(observed(table), [], 1e20, 4)
     assert all(each.after < each.before for each in found)
+
+
+def test_a_sweep_takes_runs_as_read_and_says_what_it_does_not_take():
+    sweep = Sweep(budgets=BUDGETS, allowance=1e20, data={"source": "simulated"})
+    table = runs(12)
+    assert sweep.suggest(read_runs(table), 2) == sweep.suggest(table, 2)
+    for source, n, said in (("runs.csv", 1, "table: give a data frame"), (table, 1.5, "n=1.5")):
+        with pytest.raises(SpecError, match=said):
+            sweep.suggest(source, n)
 
 
 def test_what_a_run_teaches_is_told_of_the_largest_budget_or_the_one_that_is_named():
