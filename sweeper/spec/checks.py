@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import get_args
 
 from sweeper.budget import Allocation, Space
 from sweeper.errors import SpecError, did_you_mean
-from sweeper.spec.presets import PAPER
+from sweeper.spec.presets import PAPER, Study
 from sweeper.spec.sections import Sizes
 from sweeper.text import number, si
 from trainables.corpora.vocabulary import check_vocabulary
@@ -34,6 +35,33 @@ def flops(name: str, value: object) -> float:
     if not (math.isfinite(flops) and flops > 0):
         raise SpecError(f"{name}: {value!r} is not a positive number of FLOPs, such as 1e18")
     return flops
+
+
+def section(name: str, value: object, kind: type) -> None:
+    """Refuse a plain value where a section belongs."""
+    if not isinstance(value, kind):
+        raise SpecError(f"{name}: write a section, such as {{key: value}}, got {value!r}")
+
+
+WORDS = {
+    "flops": ("6p", "exact"),
+    "trackers": ("tensorboard", "mlflow", "wandb"),
+    "study": get_args(Study),
+}
+"""What these fields may say."""
+
+
+def words(**given: str | Sequence[str]) -> None:
+    """Refuse what is no text, or none of a field's `WORDS`."""
+    for name, value in given.items():
+        for word in [value] if isinstance(value, str) or name == "name" else value:
+            if not isinstance(word, str):
+                raise SpecError(f"{name}: write text, got {word!r}")
+            if word not in (known := WORDS.get(name, (word,))):
+                said = ", ".join(filter(None, known))
+                raise SpecError(
+                    f"{name}: {word!r} is unknown{did_you_mean(word, known)}; use {said}"
+                )
 
 
 def listed(name: str, value: object) -> None:

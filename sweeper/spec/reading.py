@@ -106,9 +106,14 @@ def build(cls: type[T], values: Mapping[str, Any], *, source: str) -> T:
         # The first complaint of a field: further ones are about its other forms.
         first = {_place(e["loc"]): e for e in reversed(told)}
         lines = [_explain(cls, dict(e)) for e in reversed(first.values())]
-        raise SpecError("\n".join(f"{source}: {line}" for line in lines)) from None
+        raise SpecError("\n".join(_of(source, line) for line in lines)) from None
     except SpecError as error:
-        raise SpecError(f"{source}: {error}") from None
+        raise SpecError(_of(source, str(error))) from None
+
+
+def _of(source: str, line: str) -> str:
+    """A complaint with its source, which a section's own may begin with already."""
+    return line if line.startswith((f"{source}.", f"{source}:")) else f"{source}: {line}"
 
 
 @lru_cache

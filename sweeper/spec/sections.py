@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from sweeper.errors import did_you_mean
 from sweeper.spec.devices import Device, OwnDevice, device_of, local
 from sweeper.spec.placement import Resources
 from sweeper.text import number
+from trainables.families import Count
 from trainables.families.checks import Strict, fill
 from trainables.shapes import PER_DECADE
 
@@ -44,6 +45,9 @@ class Sizes(Strict):
             raise ValueError(
                 f"sizes: low={number(self.low)} must be below high={number(self.high)}"
             )
+        if self.count not in get_args(Count):
+            known = ", ".join(get_args(Count))
+            raise ValueError(f"sizes.count={self.count!r}: choose one of {known}")
         if not 3 <= self.per_decade <= 100:
             raise ValueError(f"sizes.per_decade={self.per_decade}: must lie in 3..100")
 

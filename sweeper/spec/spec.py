@@ -103,8 +103,11 @@ class Spec(Strict):
         for name, kind in SECTIONS.items():
             if isinstance(given := getattr(self, name), Mapping):
                 fill(self, **{name: build(kind, given, source=name)})
+            elif given is not None or name != "trainer":
+                checks.section(name, given, kind)
         for name in ("budgets", "skills", "trackers"):
             checks.listed(name, getattr(self, name))
+        checks.words(name=self.name, flops=self.flops, trackers=self.trackers, study=self.study)
         fill(self, budgets=tuple(checks.flops("budgets", b) for b in self.budgets))
         checks.budgets(self.budgets)
         self._fill_in()

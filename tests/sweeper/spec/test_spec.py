@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sweeper import Cluster, Sweep
+from sweeper import Cluster, Sizes, Sweep
 from sweeper.budget import Allocation
 from sweeper.errors import SpecError
 from sweeper.spec.spec import AGGREGATE
@@ -72,6 +72,28 @@ def test_bad_input_names_the_field_and_the_remedy(tmp_path, text, message):
         load(tmp_path, text)
     assert message in str(refused.value)
     assert "sweep.yaml" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("flops", "7p", "flops: '7p' is unknown (did you mean '6p'?); use 6p, exact"),
+        ("trackers", ["tensorbord"], "trackers: 'tensorbord' is unknown (did you mean 'tensorboa"),
+        ("study", "datamixx", "study: 'datamixx' is unknown (did you mean 'datamix'?); use data"),
+        ("name", 3, "name: write text, got 3"),
+        ("sizes", 3, "sizes: write a section, such as {key: value}, got 3"),
+        ("sizes", {"low": 2e4, "high": 1e4}, "sizes: low=2e4 must be below high=1e4"),
+    ],
+)
+def test_what_is_written_in_python_is_checked_as_in_yaml(field, value, message):
+    with pytest.raises(SpecError) as refused:
+        Sweep(budgets=[1e11, 2e11, 4e11], allowance=6e12, **{field: value})
+    assert str(refused.value).startswith(message)
+
+
+def test_a_way_of_counting_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match=r"sizes.count='params': choose one of params_with_head"):
+        Sizes(count="params")
 
 
 def test_no_field_is_named_twice_and_no_type_of_pythons_is(tmp_path):
