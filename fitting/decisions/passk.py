@@ -115,7 +115,7 @@ def pass_at_k_from_counts(
         raise FittingError("k must be whole numbers where passes are counted")
     left = np.maximum(n - c - kk, 0.0)
     log_none = gammaln(n - c + 1) - gammaln(left + 1) + gammaln(n - kk + 1) - gammaln(n + 1)
-    return np.asarray(np.where(n - c < kk, 1.0, -np.expm1(log_none)))
+    return np.asarray(np.where(n - c < kk, 1.0, 0.0 - np.expm1(log_none)))
 
 
 def nll_from_counts(passes: npt.ArrayLike, samples: npt.ArrayLike) -> FloatArray:
@@ -150,11 +150,16 @@ def pass_curves(
             "a table of questions needs params, tokens, and one of nll, probability, or passes "
             f"with samples; it has {', '.join(map(str, frame.columns))}"
         )
+    if frame.empty:
+        raise TableError("the table has no rows")
+    sizes = frame[["params", "tokens"]].to_numpy(float)
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise TableError("params and tokens must be finite and positive in every row")
     keys = ["params", "tokens", *(c for c in ("trial_id",) if c in frame)]
     samples = check_samples(list(k))
     rows = [
         (*group[["params", "tokens"]].iloc[0].astype(float), *_curve(group, samples))
-        for _, group in frame.groupby(keys, sort=False)
+        for _, group in frame.groupby(keys, sort=False, dropna=False)
     ]
     params, tokens, nll, neg_log, rate = (np.array(v) for v in zip(*rows, strict=True))
     return PassCurves(params, tokens, samples, nll, neg_log, rate)
@@ -196,4 +201,6 @@ def _counts(passes: npt.ArrayLike, samples: npt.ArrayLike) -> tuple[FloatArray, 
     c, n = np.asarray(passes, dtype=float), np.asarray(samples, dtype=float)
     if not (np.all(n >= 1) and np.all(c >= 0) and np.all(c <= n)):
         raise FittingError("passes must lie between 0 and samples, and samples be at least 1")
+    if (c % 1).any() or (n % 1).any():
+        raise FittingError("passes and samples must be whole numbers: counts, not shares")
     return c, n

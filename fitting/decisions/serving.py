@@ -153,6 +153,13 @@ class ServingOptimum(Result):
         return self.per_param_token * self.params * self.tokens
 
 
+def _check_surface(surface: Surface) -> None:
+    """Refuse what is no surface, and one without optima."""
+    if not isinstance(surface, Surface):
+        raise FittingError("surface: give a Surface, such as fit_surface(params, tokens, loss)")
+    surface.required()
+
+
 def compute_optimal_tokens(surface: Surface, params: float) -> float:
     """Tokens that make ``params`` the optimum of its own budget.
 
@@ -160,7 +167,7 @@ def compute_optimal_tokens(surface: Surface, params: float) -> float:
         FitError: the surface has no optima.
         FittingError: params is not positive and finite.
     """
-    surface.required()
+    _check_surface(surface)
     check_positive(params=params)
     slope = surface.alpha * surface.A * params**-surface.alpha
     return float((surface.beta * surface.B / slope) ** (1 / surface.beta))
@@ -168,7 +175,8 @@ def compute_optimal_tokens(surface: Surface, params: float) -> float:
 
 def quality_of(surface: Surface, params: float) -> float:
     """Loss of a model of this size trained compute-optimally, nats: "the quality of a 30 B"."""
-    return float(surface.loss(params, compute_optimal_tokens(surface, params)))
+    tokens = compute_optimal_tokens(surface, params)
+    return float(surface.loss(params, tokens))
 
 
 def serving_optimum(
@@ -196,7 +204,7 @@ def serving_optimum(
         FitError: the surface has no optima.
         FittingError: demand, loss or a price is not a number of the right sign.
     """
-    surface.required()
+    _check_surface(surface)
     check_positive(loss=loss)
     served = demand if isinstance(demand, Demand) else Demand(prompt_tokens=float(demand))
     per_token, per_param = _cost_terms(served, prices, per_param_token)

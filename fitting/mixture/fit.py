@@ -24,7 +24,7 @@ from fitting.mixture.kinds import FAR_REACH, KINDS, SURFACE
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem
-from fitting.values import Convention, FloatArray
+from fitting.values import Convention, FloatArray, check_all_positive
 
 POOLING = 2.0
 """Skills' worth of belief in what members are worth beforehand (assumption)."""
@@ -193,8 +193,11 @@ def fit_guarded(
     Raises:
         ValueError: no rows.
         TableError: a column is missing.
+        FittingError: a budget of the ladder is none.
     """
     trials = thinned(frame if isinstance(frame, Trials) else read_trials(frame))
+    if ladder is not None:
+        check_all_positive(ladder=ladder)
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
     problem = Problem(trials, nodes, floors)

@@ -95,7 +95,11 @@ def fit_points(
     Args:
         points: of `tuned_points`.
         predictors: what it may depend on; ("tokens",) is usual for batches.
+
+    Raises:
+        FittingError: an unknown quantity or predictor.
     """
+    _check_quantity(quantity)
     if not predictors or not set(predictors) <= set(get_args(Predictor)):
         raise FittingError(f"predictors={tuple(predictors)!r}: give params, tokens, or both")
     good = [p for p in points if p.ok]
@@ -210,10 +214,14 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _checked(trials: pd.DataFrame | Mapping[str, Any], quantity: Quantity) -> pd.DataFrame:
-    """The columns needed, renamed and tested."""
+def _check_quantity(quantity: str) -> None:
     if quantity not in _QUANTITIES:
         raise FittingError(f"quantity={quantity!r}: choose one of {', '.join(_QUANTITIES)}")
+
+
+def _checked(trials: pd.DataFrame | Mapping[str, Any], quantity: Quantity) -> pd.DataFrame:
+    """The columns needed, renamed and tested."""
+    _check_quantity(quantity)
     frame = pd.DataFrame(trials).rename(columns=_ALIASES)
     missing = [c for c in ("params", "tokens", "loss", quantity) if c not in frame]
     if missing:
@@ -226,7 +234,7 @@ def _checked(trials: pd.DataFrame | Mapping[str, Any], quantity: Quantity) -> pd
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):
             raise TableError(
-                f"{name} must be finite and positive: row {bad[0]} is {values[bad[0]]!r}; "
+                f"{name} must be finite and positive: row {bad[0]} is {values[bad[0]]:g}; "
                 "leave diverged trials out"
             )
     if frame.empty:

@@ -45,6 +45,10 @@ def code(table: pd.DataFrame) -> fitting.SkillFit:
         (lambda t, f: fitting.bootstrap_surface(P, P, LOSS, n="9"), "n='9': give a whole"),  # type: ignore[arg-type]
         (lambda t, f: fitting.share_sweep(t, "code", "facts", draws=-1), "draws=-1: give a whole"),
         (lambda t, f: fitting.composition_range(t, draws=0), "draws=0: give a whole"),
+        (
+            lambda t, f: fitting.fit_guarded(t, ladder=[-1e18]),
+            "ladder must be finite and positive",
+        ),
         (lambda t, f: fitting.compose(t, ["code"]), "weights: give each skill its own"),  # type: ignore[arg-type]
         (lambda t, f: fitting.compose(t, {"code": "much"}), "weights: give numbers"),  # type: ignore[dict-item]
         (lambda t, f: fitting.compare_runs({"a": t, "b": t}, margin="2"), "margin='2': give a"),  # type: ignore[arg-type]

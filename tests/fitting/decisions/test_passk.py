@@ -87,6 +87,9 @@ def test_bad_input() -> None:
         pass_at_k_from_counts(1, 8, 1.5)
     with pytest.raises(FittingError, match="between 0 and samples"):
         pass_at_k_from_counts(9, 8, 1)
+    with pytest.raises(FittingError, match="counts, not shares"):
+        pass_at_k_from_counts(1.5, 8, 1)
+    assert str(pass_at_k_from_counts([0, 0], 8, 1)) == "[0. 0.]"  # not -0.
     with pytest.raises(FittingError, match="nll must be"):
         pass_at_k(-0.1, 2)
     with pytest.raises(TableError, match="one of nll, probability"):
@@ -95,3 +98,14 @@ def test_bad_input() -> None:
         pass_curves(table_of(passes=[0, 0, 0, 0]))
     with pytest.raises(TableError, match="above 0"):
         pass_curves(table_of(probability=[0.0, 0.1, 0.1, 0.1]))
+    with pytest.raises(TableError, match="no rows"):
+        pass_curves(table_of(nll=[1.0] * 4).head(0))
+    with pytest.raises(TableError, match="finite and positive in every row"):
+        pass_curves(table_of(nll=[1.0] * 4).assign(params=math.nan))
+
+
+def test_trials_without_names_are_told_apart_by_their_allocation() -> None:
+    nameless = table_of(nll=[1.0, 2.0, 3.0, 4.0], trial_id=[None] * 4)
+    assert len(pass_curves(nameless).params) == len(
+        pass_curves(nameless.drop(columns="trial_id")).params
+    )

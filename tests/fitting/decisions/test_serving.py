@@ -138,6 +138,9 @@ def test_bad_input() -> None:
         Prices(1e-18, 0, 1e-18)
     with pytest.raises(FittingError, match="params=-1"):
         quality_of(SURFACE, -1.0)
+    for ask in (lambda s: serving_optimum(s, 1e12, loss=WANTED), lambda s: quality_of(s, 1e9)):
+        with pytest.raises(FittingError, match="surface: give a Surface"):
+            ask("code")
     broken = Surface(*(math.nan,) * 5, status=Status.NOT_IDENTIFIED, reason="too few")
     with pytest.raises(FitError, match="too few"):
         serving_optimum(broken, 1e12, loss=WANTED)

@@ -167,6 +167,8 @@ def test_bad_input() -> None:
         fit_hyperparameter(table.assign(loss=math.nan), "learning_rate")
     with pytest.raises(FittingError, match="quantity='beta2'"):
         fit_hyperparameter(table, "beta2")  # type: ignore[arg-type]
+    with pytest.raises(FittingError, match="quantity='batch'"):
+        fit_points(tuned_points(table, "learning_rate"), "batch")  # type: ignore[arg-type]
     with pytest.raises(FittingError, match="predictors"):
         fit_hyperparameter(table, "learning_rate", predictors=())
     with pytest.raises(FittingError, match="no allocation has an optimum"):
