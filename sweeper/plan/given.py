@@ -42,6 +42,13 @@ BUSY = 0.7
 """Share of a core below which others are said to use the machine (assumption)."""
 
 
+_OF_LADDER = "smaller sizes in sizes.ladder"
+_OF_OURS = (
+    "a smaller tokenizer.vocabulary to the corpus, train.batch_tokens or model.context, whichever "
+    "keeps sizes or steps large"
+)
+
+
 @dataclass(frozen=True)
 class Given:
     """What there is to spend: one of the three.
@@ -164,9 +171,8 @@ def choose(
         raise SpecError(
             f"{duration(seconds)} buy no sweep: the least ladder that can be trained here, up to "
             f"{number(least.budgets[-1])} FLOPs, takes about {duration(needed)}, "
-            f"{duration(around_s(least))} of them around the trainings; give that, or a smaller "
-            "tokenizer.vocabulary to the corpus, train.batch_tokens or model.context, whichever "
-            "keeps sizes or steps large"
+            f"{duration(around_s(least))} of them around the trainings; give that, or "
+            f"{_OF_LADDER if least.rungs else _OF_OURS}"
         )
     shown = plan(found, measured=measured, devices=max(1, devices_at_hand(found.cluster)))
     seconds = 3600 * shown.wall_hours

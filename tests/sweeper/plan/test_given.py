@@ -84,6 +84,8 @@ def test_the_sizes_of_a_trainer_end_the_ladder() -> None:
     guess = (found.spec.budgets[-1] / 120) ** 0.5
     assert guess < ladder[-1]["params"] / 1.5
     assert "the sizes end the ladder" in " ".join(found.notes)
+    with pytest.raises(SpecError, match=r"give that, or smaller sizes in sizes\.ladder"):
+        choose(spec, Given(minutes=0.01), Sweep, simulate=False)
 
 
 def test_the_console_writes_a_spec_that_runs(tmp_path: Path) -> None:
