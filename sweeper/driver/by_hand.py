@@ -143,6 +143,8 @@ def tell(
 ) -> str:
     """Record what became of a trial that was asked for; see `Sweep.tell`."""
     Directory(root).require()
+    if failed and losses:
+        raise SpecError(f"trial {trial}: give its losses, or say why it failed, not both")
     with _opened(spec, root) as (spec, directory, ledger):
         allocation, ended = _asked_for(ledger, trial, correct)
         cost = spec.of(allocation).space.cost(allocation)

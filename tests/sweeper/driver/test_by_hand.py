@@ -146,6 +146,14 @@ def test_status_says_that_trials_are_out_and_who_launches_them(tmp_path):
     assert "isoskill run" not in shown and "interrupted" not in shown
 
 
+def test_losses_of_what_failed_are_refused_and_not_dropped(tmp_path):
+    sweep = make()
+    (one,) = sweep.ask(tmp_path)
+    with pytest.raises(SpecError, match="give its losses, or say why it failed, not both"):
+        sweep.tell(tmp_path, one.id, losses(one.allocation), failed="node 7 rebooted")
+    assert sweep.tell(tmp_path, one.id, losses(one.allocation)) == "finished"
+
+
 def test_what_is_lost_is_asked_again_until_its_retries_are_spent(tmp_path):
     sweep = make()
     (one,) = sweep.ask(tmp_path)
