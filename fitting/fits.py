@@ -370,7 +370,8 @@ def _span(optimum: Optimum) -> str:
     if not math.isfinite(optimum.params):
         return str(optimum.status)
     low, high = optimum.interval
-    return f"{size(optimum.params)} [{size(low)}, {size(high)}]"
+    known = f"[{size(low)}, {size(high)}]" if math.isfinite(low) else "(interval unknown)"
+    return f"{size(optimum.params)} {known}"
 
 
 _SHOWN = ("method", "params", "tokens", "low", "high", "log_params_se", "loss", "bias", "status")

@@ -260,6 +260,15 @@ def test_the_view_fits_a_terminal(fits):
     assert max(map(len, lines)) <= 100
 
 
+def test_where_three_sizes_fix_a_curve_no_interval_is_shown():
+    rows = [
+        {"flops": c, "params": p, "loss": 3 - 0.02 * np.log(c) + 0.1 * np.log(p / c**0.5) ** 2}
+        for c in (1e18, 4e18)
+        for p in c**0.5 * np.array([0.4, 1.0, 2.5])
+    ]
+    assert "p*(4e18) = 2B (interval unknown)" in repr(fit_skills(pd.DataFrame(rows), "parabola"))
+
+
 def test_an_unknown_skill_names_the_nearest_and_all(fits):
     with pytest.raises(KeyError, match=r"did you mean 'code-1'\?\); measured: .*code-2"):
         fits["cod-1"]
