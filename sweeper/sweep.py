@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation
+from sweeper.errors import SpecError
 from sweeper.record.record import Outcome, Record
 from sweeper.search.protocol import Finished, Search
 from sweeper.spec.spec import Spec
@@ -241,13 +242,15 @@ class Results(Record):
                 of its own level and margin are the spec's, as in its report.
 
         Raises:
-            SpecError: there is one variant only.
+            SpecError: there is one variant only, or ``other`` is no sweep's results.
         """
         from sweeper.analysis.variants import compare, of_sweep
 
         if other is None:
             own = {"level": self.sweep.search.level, "margin": self.sweep.search.margin}
             return compare(of_sweep("", self), **own | asked)
+        if not isinstance(other, Outcome):
+            raise SpecError(f"compare: give the variant's Results, got {other!r:.60}")
         return compare([*of_sweep("reference", self), *of_sweep("variant", other)], **asked)
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:

@@ -50,6 +50,10 @@ def plan(
 
     Without a pilot, ``measured`` trials of this machine (`sweeper.plan.measured`) give the speed.
     """
+    if not isinstance(pilot, Record | Fits | None):
+        raise SpecError(f"pilot: give Results(DIRECTORY), or the fits of a table, got {pilot!r}")
+    if devices is not None and devices < 0:
+        raise SpecError(f"devices={devices}: how many are at hand, or 0 where that is not known")
     record = pilot if isinstance(pilot, Record) else None
     alike = record is not None and record.sweep.cluster.device == spec.cluster.device
     speed = speed_of(spec.cluster, measured_in(record) if record and alike else measured)

@@ -121,6 +121,13 @@ def test_bad_questions_are_refused(tolerance, at):
         plan(SWEEP, tolerance=tolerance, at=at)
 
 
+def test_what_is_no_pilot_and_no_number_of_devices_is_refused():
+    with pytest.raises(SpecError, match=r"pilot: give Results\(DIRECTORY\).*, got 'sweeps/a'"):
+        SWEEP.plan(pilot="sweeps/a")
+    with pytest.raises(SpecError, match="devices=-1: how many are at hand"):
+        SWEEP.plan(devices=-1)
+
+
 def test_a_pilot_without_surfaces_is_refused():
     rows = pd.DataFrame(
         {"flops": 1e11, "params": [1e4, 2e4], "tokens": [1e6, 5e5], "skill": "code", "loss": 1.0}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from benchmarks.worlds import surface_world
 from fitting.compare import aim
 from fitting.compare.joint import VariantTrials, fit_joint
-from sweeper import Sweep
+from sweeper import SpecError, Sweep
 from sweeper.budget import Allocation, Space
 from sweeper.cli import app
 from sweeper.search.build import compares, policy
@@ -179,6 +179,8 @@ def test_a_sweep_with_variants_is_simulated_and_compared(
     # The same question as in the sweep and its report, from Python and the console.
     assert (found.margin, found.level) == (1.25, 0.02)
     assert Results.compare(outcome, margin=1.5).margin == 1.5  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="give the variant's Results, got 'sweeps/b'"):
+        Results.compare(outcome, "sweeps/b")  # type: ignore[arg-type]
     monkeypatch.setattr(comparing, "is_sweep", lambda runs: True)
     monkeypatch.setattr(comparing, "open_results", lambda directory: outcome)
     told = CliRunner().invoke(app, ["compare", "a", "--skills", "code", "--json"])
