@@ -44,6 +44,13 @@ benchmarks/compare.py covers worlds whose multiplier moves by a quarter in three
 COMMON = (0.0, 0.5, 2.0)
 """Tried: variance of what trials of one allocation have in common over that of the rest."""
 
+ASKED = (0.0, 0.09, 0.14)
+"""Nats of evidence asked of them for every further loss of an allocation. Effects of robust fits
+explain noise as well: of errors with nothing in common the first gained .09 on none. Of 150 pairs
+of one training, 28 trials and two skills each, 10.7 % had a false verdict without this, and 84.7 %
+of 90 % intervals held: 8.0 and 86.7 % with it. Where one and two thirds of the errors were common
+86.3 and 85.0 % held before, 87.5 and 86.3 % with it, in intervals 2 % wider."""
+
 MOST_COMMON = 150
 """Common effects fitted, of the allocations with most trials: bounds time (assumption)."""
 
@@ -105,6 +112,11 @@ class VariantTrials:
             seed=np.asarray(seed, dtype=int),
             loss=loss,
         )
+
+    @property
+    def seen(self) -> FloatArray:
+        """(S, n) 1 where a loss was measured."""
+        return np.isfinite(self.loss).astype(float)
 
     def take(self, trials: npt.NDArray[np.bool_]) -> VariantTrials:
         """Some of the trials."""
@@ -220,7 +232,9 @@ def fit_joint(trials: VariantTrials, *, ladder: Sequence[float] = ()) -> Joint:
     share = COMMON[0]
     if blank.common.shape[1]:
         cases = [(SCALES[1], each) for each in COMMON]
-        share = COMMON[int(_solve(blank, problem, plain, cases)[1].sum(1).argmax())]
+        shared = (trials.seen @ blank.common - 1).clip(0).sum()
+        evidence = _solve(blank, problem, plain, cases)[1].sum(1) - shared * np.array(ASKED)
+        share = COMMON[int(evidence.argmax())]
     if not share:
         blank = replace(blank, common=blank.common[:, :0])
     members, evidence = _solve(blank, problem, plain, [(scale, share) for scale in SCALES])

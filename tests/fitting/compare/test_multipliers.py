@@ -134,6 +134,23 @@ def test_one_size_gives_no_verdict_and_what_can_be_said() -> None:
     assert "same size and budget its loss is -0.0" in found.reason
 
 
+def test_errors_that_are_not_common_are_not_taken_for_common() -> None:
+    taken = {}
+    for shared in (0.0, 0.006):
+        fits = [
+            fit_joint(
+                VariantTrials.of(
+                    {str(n): runs(seed=2 * i + n, shared=shared) for n in (0, 1)},
+                    ["code", "facts"],
+                )
+            )
+            for i in range(8)
+        ]
+        taken[shared] = sum(fit.members[0].common > 0 for fit in fits)
+    assert taken[0.0] <= 2  # 5 by the evidence as it stands
+    assert taken[0.006] == 8
+
+
 def test_other_skills_and_no_common_budget_are_said() -> None:
     old = runs(seed=10, skills=("code", "facts", "maths"))
     new = runs(1.2, seed=11, budgets=BUDGETS * 1000, skills=("code", "poems"))
