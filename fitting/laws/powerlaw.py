@@ -78,13 +78,18 @@ class PowerLaw(Result):
         middle = self(flops)
         return middle * np.exp(-half), middle * np.exp(half)
 
-    def tokens_law(self) -> PowerLaw:
-        """t*(C) = C / (6 p*(C)); of a law of tokens, the law of params."""
+    def tokens_law(self, *, per_param_token: float = FLOPS_PER_PARAM_TOKEN) -> PowerLaw:
+        """t*(C) = C / (6 p*(C)); of a law of tokens, the law of params.
+
+        Args:
+            per_param_token: flops / (params tokens), as the table counts them: of fits
+                ``fit.convention.factor``.
+        """
         other = {"params": "tokens", "tokens": "params"}[self.quantity]
         (v00, v01), (_, v11) = self.covariance
         return replace(
             self,
-            coefficient=1 / (FLOPS_PER_PARAM_TOKEN * self.coefficient),
+            coefficient=1 / (per_param_token * self.coefficient),
             exponent=1 - self.exponent,
             covariance=((v00, v01), (v01, v11)),
             quantity=other,

@@ -20,6 +20,8 @@ def test_exact_law_is_recovered() -> None:
     assert tokens.quantity == "tokens"
     assert float(tokens(1e22)) == pytest.approx(1e22 / (6 * float(law(1e22))))
     assert tokens.tokens_law().coefficient == pytest.approx(law.coefficient)
+    counted = law.tokens_law(per_param_token=7.3)  # a table that counts attention
+    assert counted(1e20) * law(1e20) * 7.3 == pytest.approx(1e20)
 
 
 def test_standard_errors_equal_those_of_ordinary_regression() -> None:
