@@ -20,7 +20,7 @@ from fitting.laws.powerlaw import PowerLaw, no_law
 from fitting.laws.skill_models import SkillModel, Unusable
 from fitting.laws.surface import confounded
 from fitting.mixture.data import read_trials
-from fitting.mixture.fit import OUTSIDE, Guarded, fit_guarded
+from fitting.mixture.fit import Guarded, fit_guarded
 from fitting.mixture.held_out import Score, examine
 from fitting.mixture.lack_of_fit import LackOfFit, lack_of_fit
 from fitting.reading.observations import BUDGET_TOLERANCE, Observations
@@ -98,10 +98,9 @@ class GuardedModel:
         """How the table counts FLOPs."""
         return self.trained.fit.convention
 
-    def _beyond(self, flops: npt.ArrayLike) -> FloatArray:
-        """How far losses are told with floors, 0 to 1: more and more beyond the skill's trials."""
-        end = math.log10((1 + BUDGET_TOLERANCE) * self.extent.flops[1])
-        return np.asarray(np.clip((np.log10(np.asarray(flops, float)) - end) / OUTSIDE, 0.0, 1.0))
+    def _beyond(self, flops: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Whether budgets lie beyond the skill's trials, where losses are told with floors."""
+        return np.asarray(flops) > (1 + BUDGET_TOLERANCE) * self.extent.flops[1]
 
     def at(self, flops: float) -> Optimum:
         """Mean and 90 % interval of the mixture."""
@@ -124,8 +123,9 @@ class GuardedModel:
             return Optimum.missing(Status.NOT_IDENTIFIED, reason, flops, "guarded")
         params = math.exp(mean)
         tokens = float(self.convention.tokens(flops, params))
-        if self._beyond(flops) > 0:
-            loss = float(self.losses(np.array([params]), np.array([tokens]))[0][0])
+        if self._beyond(flops):
+            place = np.array([mean]), np.array([flops])
+            loss = float(self.trained.fit.with_floors.expected(*place)[self._index, 0])
         status, reason = self._verdict(flops)
         return Optimum(
             params=params,
@@ -178,21 +178,23 @@ class GuardedModel:
     def losses(self, params: FloatArray, tokens: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Loss of a further trial at allocations (n,), and its standard error.
 
-        Beyond the trials the level at p* becomes that of the fit with floors, and the valley round
-        it stays this one's, so that a size off p* costs something there, too.
+        Beyond the trials the level at p* is that of the fit with floors, and the valley round it
+        this one's, so that a size off p* costs something there, too.
         """
         fit, size = self.trained.fit, np.log(params)
         flops = np.asarray(self.convention.flops(params, tokens))
-        mean, error = fit.measured_loss(self.skill, size, flops)
-        share = self._beyond(flops)
-        if (beyond := share > 0).any():
-            floors, off, far, w = fit.with_floors, size[beyond], flops[beyond], share[beyond]
+        beyond = self._beyond(flops)
+        mean, error = np.empty(size.shape), np.empty(size.shape)
+        if not beyond.all():
+            mean[~beyond], error[~beyond] = fit.measured_loss(
+                self.skill, size[~beyond], flops[~beyond]
+            )
+        if beyond.any():
+            floors, off, far = fit.with_floors, size[beyond], flops[beyond]
             best = fit.vertex(far)[self._index]
-            own = floors.measured_loss(self.skill, off, far)[1]
-            lift = (floors.expected(best, far) - fit.expected(best, far))[self._index]
-            mean[beyond] += w * lift
-            spread = (1 - w) * error[beyond] ** 2 + w * own**2 + w * (1 - w) * lift**2
-            error[beyond] = np.sqrt(spread)
+            error[beyond] = floors.measured_loss(self.skill, off, far)[1]
+            valley = fit.expected(off, far) - fit.expected(best, far)
+            mean[beyond] = (floors.expected(best, far) + valley)[self._index]
         return mean, error
 
     def loss(self, params: float, tokens: float) -> Prediction:

@@ -89,21 +89,3 @@ def test_serving_counts_the_small_model_by_its_own_factor() -> None:
     assert found.per_param_token == pytest.approx(expected, rel=0.03)
     cost = found.params * (found.tokens + 1e12 / 3) * found.per_param_token
     assert found.cost == pytest.approx(cost, rel=1e-3)
-
-
-def test_losses_do_not_jump_at_the_end_of_the_ladder() -> None:
-    rng = np.random.default_rng(0)
-    rows = [
-        (flops, params, flops / 6 / params, level + 0.12 * u**2 + 0.01 * rng.normal())
-        for flops, level in zip(1e16 * 4.0 ** np.arange(5), (7, 6.2, 5.4, 4.65, 4), strict=True)
-        for u in np.linspace(-1.4, 1.4, 8)
-        for params in [np.sqrt(flops / 120) * np.exp(u)]
-    ]
-    table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "loss"])
-    fit, top = fit_skills(table)["loss"], table["flops"].max()
-    for edge in top * np.array([1.0, 1.01, 1.01 * 10**0.5]):
-        below, above = (fit.at(edge * (1 + side)) for side in (-1e-7, 1e-7))
-        assert above.loss == pytest.approx(below.loss, abs=1e-4)
-        less, more = (fit.loss(2 * o.params, o.tokens / 2) for o in (below, above))
-        assert more.value == pytest.approx(less.value, abs=1e-4)
-        assert more.interval == pytest.approx(less.interval, abs=1e-3)
