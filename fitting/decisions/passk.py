@@ -115,6 +115,7 @@ def pass_at_k_from_counts(
         raise FittingError("k must be whole numbers where passes are counted")
     left = np.maximum(n - c - kk, 0.0)
     log_none = gammaln(n - c + 1) - gammaln(left + 1) + gammaln(n - kk + 1) - gammaln(n + 1)
+    # 0 less it, as minus of 0 is printed as -0.
     return np.asarray(np.where(n - c < kk, 1.0, 0.0 - np.expm1(log_none)))
 
 
