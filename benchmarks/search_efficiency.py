@@ -205,8 +205,9 @@ def _jobs(args: argparse.Namespace) -> Iterator[tuple[str, str, int, float]]:
                 wanted = label in args.policies or any(
                     label.startswith(p) for p in args.policies if p not in every
                 )
-                if wanted:
-                    yield from ((name, label, replicate, w) for w in _allowances(policy, name))
+                for allowance in _allowances(policy, name) if wanted else ():
+                    if args.allowances is None or allowance in args.allowances:
+                        yield name, label, replicate, allowance
 
 
 def _append(rows: list[dict[str, object]]) -> None:
@@ -435,6 +436,7 @@ def main() -> None:
     runner.add_argument("--replicates", type=int, default=40)
     runner.add_argument("--worlds", nargs="*", default=list(WORLDS))
     runner.add_argument("--policies", nargs="*", default=["grid", "tpe", "gp", "adaptive"])
+    runner.add_argument("--allowances", nargs="*", type=float, help="W, of those of each policy")
     runner.add_argument("--jobs", type=int, default=1, help="sweeps at a time")
     runner.add_argument("--seconds", type=float, default=math.inf, help="stop after this long")
     runner.set_defaults(do=run_all)

@@ -17,6 +17,13 @@ SIZES = 5
 BUDGETS = 2
 """Cheapest budgets used: a law needs two, and a trial's worth per FLOP falls as C^-1."""
 
+HALF = 1.25
+"""Sizes lie within this of the guess, ln p, or within the reach where that is less: curves of real
+trainings flatten far out. With the usual reach, 1.6, the squared error of the worst skill was 1.4,
+1.3 and 1.05 times as large at .3, .5 and 1 of a grid's FLOPs (benchmarks/live.py, two dense worlds,
+96 sweeps); with 1.0, errors were .057 and .048 instead of .038 and .043 where the guess of
+t / p is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24 sweeps each)."""
+
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
 
@@ -76,7 +83,7 @@ def _sizes(space: Space, settings: SearchSettings, flops: float, round_: int) ->
     """Log-spaced realisable sizes round the guess, the window kept inside what can be built."""
     allowed = space.sizes(flops)
     low, high = math.log(allowed[0]), math.log(allowed[-1])
-    half = min(settings.reach, (high - low) / 2)
+    half = min(HALF, settings.reach, (high - low) / 2)
     centre = min(max(guess(flops, settings.tokens_per_param), low + half), high - half)
     step = 2 * half / (SIZES - 1)
     shift = step * ((round_ * GOLDEN + 0.5) % 1.0 - 0.5)

@@ -124,15 +124,14 @@ def test_region_where_trials_fail_is_left_alone() -> None:
     search = build(SearchSettings(tolerance=0.02), TOY, TOY_WORLD.skills)
     table = run(search, TOY, loss, skills=TOY_WORLD.skills, allowance=6e12)
     trials = table.drop_duplicates("trial_id")
-    late = trials.iloc[len(trials) // 2 :]
-    assert (late["status"] == "finished").mean() > 0.5
+    assert (trials["status"] == "finished").mean() > 0.6  # .66 to .71 of eight seeds
 
 
 def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
     points = missing(SPACE, SearchSettings(), [])
     assert {flops for flops, _ in points} == set(LADDER[:2])
     sizes = [math.log(size) for flops, size in points if flops == LADDER[0]]
-    assert max(sizes) - min(sizes) == pytest.approx(3.2, abs=0.15)
+    assert max(sizes) - min(sizes) == pytest.approx(2.5, abs=0.15)
     assert len(sizes) == 7 and len(set(sizes)) == 5
 
 

@@ -55,8 +55,8 @@ def sweep(
 
 
 # Of twelve such sweeps one or two end with one optimum of twelve at the edge of its sizes: their
-# last losses moved it (seed 0 with one slot).
-@pytest.fixture(scope="module", params=[(1, 1), (1, 4)], ids=["one slot", "four slots"])
+# last losses moved it (seed 11), and four have an optimum without a size near it to prove first.
+@pytest.fixture(scope="module", params=[(0, 1), (1, 4)], ids=["one slot", "four slots"])
 def ended(request: pytest.FixtureRequest) -> pd.DataFrame:
     return sweep(*request.param)
 
