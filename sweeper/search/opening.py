@@ -20,9 +20,9 @@ BUDGETS = 2
 HALF = 1.25
 """Sizes lie within this of the guess, ln p, or within the reach where that is less: curves of real
 trainings flatten far out. With the usual reach, 1.6, the squared error of the worst skill was 1.4,
-1.3 and 1.05 times as large at .3, .5 and 1 of a grid's FLOPs (benchmarks/live.py, two dense worlds,
-96 sweeps); with 1.0, errors were .057 and .048 instead of .038 and .043 where the guess of
-t / p is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24 sweeps each)."""
+1.3 and 1.05 times as large at .3, .5 and 1 of a grid's FLOPs (benchmarks/live.py, 96 sweeps in two
+dense worlds); with 1.0, errors were .057 and .048 instead of .038 and .043 where the guess of t/p
+is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24 sweeps each)."""
 
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
