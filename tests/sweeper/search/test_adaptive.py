@@ -121,10 +121,13 @@ def test_region_where_trials_fail_is_left_alone() -> None:
             raise TrialFailed("out of memory")
         return TOY_WORLD.loss(allocation.params, allocation.tokens, rng)
 
-    search = build(SearchSettings(tolerance=0.02), TOY, TOY_WORLD.skills)
-    table = run(search, TOY, loss, skills=TOY_WORLD.skills, allowance=6e12)
-    trials = table.drop_duplicates("trial_id")
-    assert (trials["status"] == "finished").mean() > 0.6  # .66 to .71 of eight seeds
+    late = []
+    for seed in range(3):
+        search = build(SearchSettings(tolerance=0.02), TOY, TOY_WORLD.skills)
+        table = run(search, TOY, loss, skills=TOY_WORLD.skills, allowance=6e12, seed=seed)
+        trials = table.drop_duplicates("trial_id")
+        late.append((trials.iloc[len(trials) // 2 :]["status"] == "finished").mean())
+    assert np.mean(late) > 0.5
 
 
 def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
