@@ -64,7 +64,8 @@ def follow(it: World, table: pd.DataFrame, budgets: Sequence[float], allowance: 
     """What the search asks for, eight runs at a time, until it ends."""
     while True:
         space = space_of(table, budgets=budgets, tokens_per_param=20.0)
-        search = AdaptiveSearch(SearchSettings(), space, proves=False, aims=tuple(aims))
+        search = AdaptiveSearch(SearchSettings(), space, proves=False, aims=tuple(aims),
+                                ahead=math.inf)  # fmt: skip
         found = search.propose(observed(table), [], allowance, AT_ONCE)
         if isinstance(found, Finished) or not found:
             return table

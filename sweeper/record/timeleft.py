@@ -6,12 +6,14 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from sweeper.budget import Allocation
 from sweeper.record.live import Live, Progress
+from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.protocol import Finished, Search
 
 AHEAD = 24
@@ -38,6 +40,8 @@ def ahead_of(
     rows = running[["flops", "params", "tokens", "seed", "mix"]].itertuples(index=False)
     taken = trials["spent_flops"].sum() + trials["reserved_flops"].sum()
     free = allowance - float(taken + running["wasted_flops"].sum())
+    if isinstance(search, AdaptiveSearch):
+        search = replace(search, ahead=math.inf)
     asked = search.propose(observations, [Allocation(*row) for row in rows], free, AHEAD)
     return [] if isinstance(asked, Finished) else asked
 

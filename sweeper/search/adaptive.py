@@ -49,6 +49,11 @@ UNINFORMED_SHARE = 0.25
 Without a fit a trial is less informative than one chosen later; an idle slot is cheaper
 (assumption)."""
 
+AHEAD = 1.0
+"""Trials in training may cost this share of those that have ended. With 16 slots the first losses,
+all on one budget, would else choose half of a sweep: 1.5 times the squared error, in nine tenths
+of the time (benchmarks/search_efficiency.py, fail, W = .05, 96 sweeps)."""
+
 
 @dataclass(frozen=True)
 class AdaptiveSearch:
@@ -59,12 +64,15 @@ class AdaptiveSearch:
         space: what can be trained.
         proves: whether it ends with trials whose outcome is predicted.
         aims: budgets whose optima are wanted, instead of every one and the settings' target.
+        ahead: share of the FLOPs of ended trials that those in training may cost; one trial may
+            always train.
     """
 
     settings: SearchSettings
     space: Space
     proves: bool = True
     aims: tuple[float, ...] = ()
+    ahead: float = AHEAD
     _cache: FitCache[FitState | None] = field(default_factory=FitCache, compare=False, repr=False)
 
     def propose(
@@ -88,9 +96,8 @@ class AdaptiveSearch:
         converged = self._converged(state, selection)
         first = closing.first_proof(selection) if self.proves else 0.0
         selection.take(safeguards.check(state, selection, converged=converged), keep=first)
-        if not converged:
-            self._most_informative(state, selection)
-        if selection.free > 0:
+        waiting = not converged and self._most_informative(state, selection)
+        if selection.free > 0 and not waiting:
             selection.take(closing.gaps(state, selection, state.reported), keep=first)
         while self.proves and selection.free > 0:
             proof = closing.proof(state, selection)
@@ -143,11 +150,15 @@ class AdaptiveSearch:
             return False
         return state.converged(self.targets, self.settings.tolerance)
 
-    def _most_informative(self, state: FitState, selection: Selection) -> None:
-        """Fill the free slots with the trials of greatest gain per FLOP."""
+    def _most_informative(self, state: FitState, selection: Selection) -> bool:
+        """Fill the free slots with the trials of greatest gain per FLOP.
+
+        Returns:
+            Whether some of them wait until more has ended.
+        """
         budgets = selection.budgets()
         if selection.free < 1 or not budgets:
-            return
+            return False
         places = self._places(state, budgets, len(selection.known))
         picks = choose(
             state.fit,
@@ -157,9 +168,14 @@ class AdaptiveSearch:
             remaining=selection.remaining - self._kept(state, selection),
             n=selection.free,
         )
-        selection.take(
-            (float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks
-        )
+        room = self.ahead * sum(a.flops for a in selection.ended)
+        before = selection.free
+        for i in picks:
+            flops, size = float(places.flops[i]), round(math.exp(places.log_params[i]))
+            training = sum(a.flops for a in selection.training)
+            if not training or training + flops <= room:
+                selection.take([(flops, size)])
+        return before - selection.free < len(picks)
 
     def _kept(self, state: FitState, selection: Selection) -> float:
         """FLOPs kept for the check's repeats and for the end."""

@@ -98,8 +98,8 @@ def next_of(
     pending = [_pending(row, space) for row in _trials(table[lossless])]
     known = table[~lossless]
     search, seen = policy(list(dict.fromkeys(known["skill"].astype(str)))), observed(known)
-    if isinstance(search, AdaptiveSearch):  # nobody would score its proofs
-        search = replace(search, proves=False, aims=tuple(aims))
+    if isinstance(search, AdaptiveSearch):  # nobody would score its proofs, or ask again soon
+        search = replace(search, proves=False, aims=tuple(aims), ahead=math.inf)
     left, least = allowance - sum(a.flops for a in pending), min(space.budgets)
     if left < least:
         out = f", of which runs under way take {number(allowance - left)}," if pending else ""

@@ -168,6 +168,25 @@ def test_many_slots_are_filled_at_once_before_any_loss_is_known() -> None:
     assert len({a.params for a in asked}) > 20
 
 
+def test_many_slots_wait_for_what_is_in_training() -> None:
+    """No more is in training than has ended, but for the opening and the check."""
+    truth = two_skills()
+    search = AdaptiveSearch(SearchSettings(), SPACE)
+    free = replace(search, ahead=math.inf)
+    table = sweep(truth, 0.03 * GRID, slots=1)
+    first = table[table["trial_id"].isin(table["trial_id"].unique()[:12])]
+    ended = sum(a.flops for a in allocations(first))
+
+    asked = search.propose(first, [], GRID, 16)
+    assert not isinstance(asked, Finished)
+    assert 0.5 * ended < sum(a.flops for a in asked) <= ended
+    assert not search.propose(first, asked, GRID - ended, 16 - len(asked))
+
+    at_once = free.propose(first, [], GRID, 16)
+    assert not isinstance(at_once, Finished) and len(at_once) == 16
+    assert sum(a.flops for a in at_once) > ended
+
+
 def sweep_columns() -> tuple[str, ...]:
     from sweeper.search.protocol import COLUMNS
 
