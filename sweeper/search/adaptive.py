@@ -51,7 +51,7 @@ Without a fit a trial is less informative than one chosen later; an idle slot is
 
 AHEAD = 1.0
 """Trials in training may cost this share of those that have ended. With 16 slots the first losses,
-all on one budget, would else choose half of a sweep: 1.5 times the squared error, in nine tenths
+all on one budget, would else choose half of a sweep: 1.6 times the squared error, in nine tenths
 of the time (benchmarks/search_efficiency.py, fail, W = .05, 96 sweeps)."""
 
 
