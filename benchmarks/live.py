@@ -4,8 +4,8 @@
 
 Sweeps are drawn from trainings of this project, in two sets of worlds:
 
-* dense: the 152 trainings of benchmarks/dense.py (two worlds, built-in corpora and Python source;
-  12 to 26 sizes on each of four budgets);
+* dense: the 228 trainings of benchmarks/dense.py (three worlds, two of the built-in corpora and one
+  of Python source; 12 to 26 sizes on each of four budgets);
 * sparse: the 192 trainings of examples/07_confirm (twelve worlds, in each 11 trainings on 1e11
   FLOPs and 5 on 4e11; 2e11 lies half way).
 
@@ -232,7 +232,7 @@ def page(found: pd.DataFrame) -> Iterator[str]:
     yield "CPU cores; seeds from 0. Intervals: 90 %.\n"
     for kind, some in found.groupby("set", sort=False):
         count = f"{some['replicate'].nunique()} sweeps a cell in each of {some['world'].nunique()}"
-        # Two worlds tell nothing of others: there the sweeps are drawn anew, else the worlds.
+        # Three worlds tell nothing of others: there the sweeps are drawn anew, else the worlds.
         unit = ["world", "replicate"] if kind == "dense" else ["world"]
         yield f"## {str(kind).capitalize()} worlds: {count}, {unit[-1]}s drawn anew\n"
         yield from _table(some, unit)
