@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/dense.py FOLDER [--workers 2]
 
-Two worlds are of the built-in corpora (`WORLDS`, used nowhere else), one of real text, Python's own
-library. Sizes are spread evenly in ln p, each trained once with a seed of its own, more of them on
-cheap budgets. Losses of all skills are kept in results/dense.parquet, the running training
+Two worlds are of the built-in corpora (`WORLDS`, used nowhere else), one of real text, Python's
+own library. Sizes are spread evenly in ln p, each trained once with a seed of its own, more of
+them on cheap budgets. Losses of all skills are kept in results/dense.parquet, the running training
 loss along the way in results/dense_curves.parquet; both are written anew after each training, and
 what they hold is not trained again.
 `benchmarks/live.py` draws sweeps from them, `benchmarks/early_stop.py` stops them early.

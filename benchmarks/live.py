@@ -4,7 +4,7 @@
 
 Sweeps are drawn from trainings of this project, in two sets of worlds:
 
-* dense: the 228 trainings of benchmarks/dense.py (three worlds, two of the built-in corpora and one
+* dense: the 228 trainings of benchmarks/dense.py (three worlds, two of the built-in corpora, one
   of Python source; 12 to 26 sizes on each of four budgets);
 * sparse: the 192 trainings of examples/07_confirm (twelve worlds, in each 11 trainings on 1e11
   FLOPs and 5 on 4e11; 2e11 lies half way).
