@@ -160,22 +160,26 @@ class AdaptiveSearch:
         if selection.free < 1 or not budgets:
             return False
         places = self._places(state, budgets, len(selection.known))
-        picks = choose(
-            state.fit,
-            places,
-            self._goal,
-            pending=_as_places(selection.training),
-            remaining=selection.remaining - self._kept(state, selection),
-            n=selection.free,
+        left = selection.remaining - self._kept(state, selection)
+        if not selection.training:
+            self._start(state, places, selection, flops=left, n=1)
+        training = sum(a.flops for a in selection.training)
+        room = self.ahead * sum(a.flops for a in selection.ended) - training
+        left = selection.remaining - self._kept(state, selection)
+        self._start(state, places, selection, flops=min(left, room), n=selection.free)
+        return selection.free > 0 and room < left and bool(selection.training)
+
+    def _start(
+        self, state: FitState, places: Candidates, selection: Selection, *, flops: float, n: int
+    ) -> None:
+        """Start up to ``n`` trials for as many FLOPs at most."""
+        if n < 1:
+            return
+        training = _as_places(selection.training)
+        picks = choose(state.fit, places, self._goal, pending=training, remaining=flops, n=n)
+        selection.take(
+            (float(places.flops[i]), round(math.exp(places.log_params[i]))) for i in picks
         )
-        room = self.ahead * sum(a.flops for a in selection.ended)
-        before = selection.free
-        for i in picks:
-            flops, size = float(places.flops[i]), round(math.exp(places.log_params[i]))
-            training = sum(a.flops for a in selection.training)
-            if not training or training + flops <= room:
-                selection.take([(flops, size)])
-        return before - selection.free < len(picks)
 
     def _kept(self, state: FitState, selection: Selection) -> float:
         """FLOPs kept for the check's repeats and for the end."""
