@@ -51,8 +51,8 @@ Without a fit a trial is less informative than one chosen later; an idle slot is
 
 AHEAD = 1.0
 """Trials in training may cost this share of those that have ended. With 16 slots the first losses,
-all on one budget, would else choose half of a sweep: 1.6 times the squared error, in nine tenths
-of the time (benchmarks/search_efficiency.py, fail, W = .05, 96 sweeps)."""
+all on one budget, would else choose half of a sweep: 1.4 times the squared error, in about the
+same time (benchmarks/search_efficiency.py, fail, W = .05, 96 sweeps)."""
 
 
 @dataclass(frozen=True)
