@@ -40,7 +40,7 @@ def ahead_of(
     rows = running[["flops", "params", "tokens", "seed", "mix"]].itertuples(index=False)
     taken = trials["spent_flops"].sum() + trials["reserved_flops"].sum()
     free = allowance - float(taken + running["wasted_flops"].sum())
-    if isinstance(search, AdaptiveSearch):
+    if isinstance(search, AdaptiveSearch):  # what waits for room now is trained later
         search = replace(search, ahead=math.inf)
     asked = search.propose(observations, [Allocation(*row) for row in rows], free, AHEAD)
     return [] if isinstance(asked, Finished) else asked

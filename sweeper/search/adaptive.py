@@ -160,21 +160,29 @@ class AdaptiveSearch:
         if selection.free < 1 or not budgets:
             return False
         places = self._places(state, budgets, len(selection.known))
-        left = selection.remaining - self._kept(state, selection)
         if not selection.training:
-            self._start(state, places, selection, flops=left, n=1)
-        training = sum(a.flops for a in selection.training)
-        room = self.ahead * sum(a.flops for a in selection.ended) - training
-        left = selection.remaining - self._kept(state, selection)
-        self._start(state, places, selection, flops=min(left, room), n=selection.free)
-        return selection.free > 0 and room < left and bool(selection.training)
+            self._start(state, places, selection, n=1)
+        if selection.free < 1:
+            return False
+        ended, training = (
+            sum(a.flops for a in some) for some in (selection.ended, selection.training)
+        )
+        room = self.ahead * ended - training
+        short = room < selection.remaining - self._kept(state, selection)
+        self._start(state, places, selection, n=selection.free, room=room)
+        return short and selection.free > 0 and training > 0
 
     def _start(
-        self, state: FitState, places: Candidates, selection: Selection, *, flops: float, n: int
+        self,
+        state: FitState,
+        places: Candidates,
+        selection: Selection,
+        *,
+        n: int,
+        room: float = math.inf,
     ) -> None:
-        """Start up to ``n`` trials for as many FLOPs at most."""
-        if n < 1:
-            return
+        """Start up to ``n`` trials, of ``room`` FLOPs and of those not kept at most."""
+        flops = min(room, selection.remaining - self._kept(state, selection))
         training = _as_places(selection.training)
         picks = choose(state.fit, places, self._goal, pending=training, remaining=flops, n=n)
         selection.take(

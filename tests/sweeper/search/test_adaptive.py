@@ -10,6 +10,8 @@ from benchmarks.worlds import LADDER, World, surface_world, world
 from fitting.mixture.fit import fit_guarded
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
+from sweeper.record import timeleft
+from sweeper.record.timeleft import ahead_of
 from sweeper.search import safeguards
 from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
@@ -185,6 +187,11 @@ def test_many_slots_wait_for_what_is_in_training() -> None:
     at_once = free.propose(first, [], GRID, 16)
     assert not isinstance(at_once, Finished) and len(at_once) == 16
     assert sum(a.flops for a in at_once) > ended
+
+    trials = first.drop_duplicates("trial_id")
+    trials = trials.assign(state="finished", reserved_flops=0.0, wasted_flops=0.0)
+    to_come = ahead_of(search, GRID, trials, first)  # the time left is that of all of them
+    assert len(to_come) == timeleft.AHEAD and sum(a.flops for a in to_come) > ended
 
 
 def sweep_columns() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.worlds import surface_world
 from sweeper.budget import Allocation, Space
 from sweeper.errors import TrialFailed
+from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
 from sweeper.search.protocol import COLUMNS, Finished, Search
 from sweeper.search.simulation import run
@@ -127,6 +128,8 @@ class TestPolicy:
     def test_never_repeats_a_trial_or_a_pending_one(
         self, search: Search, half: pd.DataFrame
     ) -> None:
+        if isinstance(search, AdaptiveSearch):  # or some of the second three would wait
+            search = replace(search, ahead=math.inf)
         first = search.propose(half, [], ALLOWANCE, 3)
         assert not isinstance(first, Finished)
         second = search.propose(half, first, ALLOWANCE, 3)
@@ -135,7 +138,7 @@ class TestPolicy:
         done = {tuple(row) for row in half[key].itertuples(index=False)}
         for a in [*first, *second]:
             assert (a.flops, a.params, a.tokens, a.seed, a.mix) not in done
-        assert len(first) == 3 and len({*first, *second}) == 3 + len(second)
+        assert len({*first, *second}) == 6
 
     def test_resumed_sweep_equals_an_uninterrupted_one(
         self, search: Search, half: pd.DataFrame

@@ -40,6 +40,14 @@ def test_suggestions_are_the_search_itself():
     assert all(each.after < each.before for each in found)
 
 
+def test_as_many_are_suggested_as_asked_for_though_a_sweep_would_wait():
+    table = runs(36).query("flops < 2e18")
+    found = suggest_for(table, budgets=BUDGETS, allowance=1e21, n=20)
+    assert len(found) == 20
+    ended = table.groupby("trial_id")["flops"].first().sum()
+    assert sum(each.allocation.flops for each in found) > ended
+
+
 def test_a_sweep_takes_runs_as_read_and_says_what_it_does_not_take():
     sweep = Sweep(budgets=BUDGETS, allowance=1e20, data={"source": "simulated"})
     table = runs(12)
