@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/early_stop.py [--write]
 
-The 228 trainings of benchmarks/dense.py, their running training loss along the way. On each budget
+The 660 trainings of benchmarks/dense.py, their running training loss along the way. On each budget
 trainings are stopped as by successive halving: at a quarter of its tokens each shows its loss, the
 worse half ends; at half of them again. The fit then sees what was trained to the end. Its rival
 spends the same FLOPs on whole trainings, the sizes spread evenly. Truth is the valley through all

@@ -4,8 +4,9 @@
 
 Sweeps are drawn from trainings of this project, in two sets of worlds:
 
-* dense: the 228 trainings of benchmarks/dense.py (three worlds, two of the built-in corpora, one
-  of Python source; 12 to 26 sizes on each of four budgets);
+* dense: the 660 trainings of benchmarks/dense.py (three worlds, two of the built-in corpora, one
+  of Python source; 12 to 101 sizes on each of four budgets), and skills whose optima they tell to
+  `KNOWN`;
 * sparse: the 192 trainings of examples/07_confirm (twelve worlds, in each 11 trainings on 1e11
   FLOPs and 5 on 4e11; 2e11 lies half way).
 
@@ -61,6 +62,10 @@ of three sweeps on own text (benchmarks/results/own_text.md)."""
 
 COLUMNS = ["set", "W", "policy", "world", "replicate", "skill", "square", "trials", "within",
            "repeats"]  # fmt: skip
+
+KNOWN = 0.3
+"""Standard error of ln p* up to which dense trainings tell an optimum: a shift of two of these is
+what a search's own error comes to."""
 
 LEAST_BEND = 0.02
 """k2 in nats from which a curve has an optimum to look for: code is nearly flat in some worlds."""
@@ -151,7 +156,8 @@ class Drawn:
         x, found, rests = np.log(params), {}, []
         for skill in (s for s in SKILLS[kind] if s in wide):
             valley = Valley.of(x, flops, wide[skill].to_numpy())
-            if valley.sound(space):
+            known = kind == "sparse" or float(valley.errors.max()) <= KNOWN
+            if known and valley.sound(space):
                 fitted = [valley.loss(v, c) for v, c in zip(x, flops, strict=True)]
                 found[skill] = valley
                 rests.append(wide[skill].to_numpy() - fitted)
