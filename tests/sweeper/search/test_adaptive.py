@@ -16,7 +16,7 @@ from sweeper.search import safeguards
 from sweeper.search.adaptive import AdaptiveSearch
 from sweeper.search.build import build
 from sweeper.search.fit_state import fit_state
-from sweeper.search.history import allocations
+from sweeper.search.history import allocations, guess
 from sweeper.search.opening import missing
 from sweeper.search.protocol import Finished
 from sweeper.search.selection import Selection
@@ -138,6 +138,17 @@ def test_opening_is_wide_cheap_and_repeats_one_size() -> None:
     sizes = [math.log(size) for flops, size in points if flops == LADDER[0]]
     assert max(sizes) - min(sizes) == pytest.approx(2.5, abs=0.15)
     assert len(sizes) == 7 and len(set(sizes)) == 5
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_opening_goes_no_farther_from_the_guess_where_sizes_end(side: int) -> None:
+    guessed = guess(LADDER[0], SearchSettings().tokens_per_param)
+    there = tuple(p for p in SIZES if side * (math.log(p) - guessed) < 0.5)
+    space = Space(LADDER, there, tuple(6.0 * p for p in there))
+    points = missing(space, SearchSettings(), [])
+    away = [side * (math.log(size) - guessed) for flops, size in points if flops == LADDER[0]]
+    assert -1.35 < min(away) < -1.15 and 0.4 < max(away) < 0.5
+    assert len(set(away)) == 5
 
 
 def test_small_allowance_opens_the_cheapest_budget_alone() -> None:
