@@ -24,7 +24,7 @@ trainings flatten far out. With the usual reach, 1.6, the squared error of the w
 dense worlds); with 1.0, errors were .057 and .048 instead of .038 and .043 where the guess of t/p
 is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24 sweeps each). Where
 sizes end sooner the others come closer together: moved to the other side they would lie farther
-out (1.15, 1.18 and 1.12 times the squared error, 72 sweeps in three dense worlds)."""
+out (1.14, 1.08 and 1.07 times the squared error, 144 sweeps in three dense worlds)."""
 
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
