@@ -20,7 +20,7 @@ import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials, thinned
 from fitting.mixture.discrepancy import Kind, nodes_of
-from fitting.mixture.kinds import FAR_REACH, KINDS, SURFACE
+from fitting.mixture.kinds import FAR_REACH, KINDS, LEAN, SURFACE
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
 from fitting.mixture.problem import Problem
@@ -64,6 +64,7 @@ class Guarded:
         measured: the trials fitted, after merging neighbours where there are very many.
         counts: (S, T) what each of them counted for, see `Problem.counts`.
         alike: (S,) correlation of the errors of repeats of one allocation.
+        lean: expected k3 of the curves, see `kinds.LEAN`.
     """
 
     skills: tuple[str, ...]
@@ -79,16 +80,40 @@ class Guarded:
     measured: Trials = field(repr=False)
     counts: FloatArray = field(repr=False)
     alike: FloatArray = field(repr=False)
+    lean: float
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
-        return self._mix([c.log_optimum(flops) for c in self.components], flops)
+        mean, error = self._mix([c.log_optimum(flops) for c in self.components], flops)
+        far = self._far(flops)
+        if not (self.lean and far.any()):
+            return mean, error
+        other, its_error = self.straight.log_optimum(flops)
+        both = (1 - far) * mean + far * other
+        square = (1 - far) * (error**2 + (mean - both) ** 2)
+        square += far * (its_error**2 + (other - both) ** 2)
+        return both, np.sqrt(square)
+
+    @cached_property
+    def straight(self) -> Guarded:
+        """The same trials without lean curves, for optima beyond them.
+
+        On real runs optima five and twenty times beyond err by .071 and .096 so, by .076 and .106
+        with `LEAN` (benchmarks/real_runs.py, all but Porian's).
+        """
+        kinds = [c.discrepancy.kind for c in self.components]
+        return fit_guarded(self.measured, ladder=self.ladder, warm=self, components=kinds, lean=0)
+
+    def _far(self, flops: npt.ArrayLike) -> FloatArray:
+        """How far (n,) budgets lie beyond trials and ladder: 1 from `OUTSIDE` on, 0 within."""
+        decades = np.log10(np.atleast_1d(np.asarray(flops, float)))
+        least, greatest = np.log10(self._ends)
+        far = np.maximum(decades - greatest, least - decades) / OUTSIDE
+        return np.asarray(np.clip(far, 0.0, 1.0))
 
     def shares(self, flops: npt.ArrayLike) -> FloatArray:
         """Shares (len(components), S, n) of the members on n budgets."""
-        decades = np.log10(np.atleast_1d(np.asarray(flops, float)))
-        least, greatest = np.log10(self._ends)
-        far = np.clip(np.maximum(decades - greatest, least - decades) / OUTSIDE, 0.0, 1.0)
+        far = self._far(flops)
         return np.asarray(self.weights[:, :, None] * (1 - far) + self.beyond[:, :, None] * far)
 
     @cached_property
@@ -99,7 +124,10 @@ class Guarded:
     def vertex(self, flops: npt.ArrayLike) -> FloatArray:
         """Mean of ln p*, (S, n), without its error: sooner."""
         parts = np.stack([c.vertex(flops) for c in self.components])
-        return np.asarray((self.shares(flops) * parts).sum(0))
+        mean, far = (self.shares(flops) * parts).sum(0), self._far(flops)
+        if self.lean and far.any():
+            mean = (1 - far) * mean + far * self.straight.vertex(flops)
+        return np.asarray(mean)
 
     @cached_property
     def with_floors(self) -> Guarded:
@@ -107,7 +135,7 @@ class Guarded:
         kinds = [c.discrepancy.kind for c in self.components]
         kinds = [replace(k, reach=max(k.reach, FAR_REACH)) for k in kinds]
         return fit_guarded(
-            self.measured, ladder=self.ladder, warm=self, components=kinds, floors=True
+            self.measured, ladder=self.ladder, warm=self, components=kinds, floors=True, lean=0
         )
 
     @property
@@ -178,6 +206,7 @@ def fit_guarded(
     warm: Guarded | None = None,
     components: Sequence[Kind] = KINDS,
     floors: bool = False,
+    lean: float = LEAN,
 ) -> Guarded:
     """Fit the mixture to a long table.
 
@@ -189,6 +218,7 @@ def fit_guarded(
         components: members of the mixture.
         floors: believe that losses have floors, as forecasts of losses need it, and curves that
             are steep because a skill is learnt all at once do not bear it.
+        lean: expected k3 of the curves.
 
     Raises:
         ValueError: no rows.
@@ -200,7 +230,7 @@ def fit_guarded(
         check_all_positive(ladder=ladder)
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
-    problem = Problem(trials, nodes, floors)
+    problem = Problem(trials, nodes, floors, lean)
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     plain = problem.solve([problem.discrepancy(SURFACE)], None, before)
     if (crowded := problem.with_repeats(plain[0])) is not problem:
@@ -247,6 +277,7 @@ def fit_guarded(
         measured=trials,
         counts=problem.counts,
         alike=problem.alike_or_usual,
+        lean=lean,
     )
 
 

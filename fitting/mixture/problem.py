@@ -16,6 +16,7 @@ import pandas as pd
 
 from fitting.mixture.data import Trials
 from fitting.mixture.discrepancy import Discrepancy, Kind, bend_functions, bend_knots, hat_weights
+from fitting.mixture.kinds import LEAN, LEAN_SD
 from fitting.mixture.laplace import Data, Posterior, Prior, maximise
 from fitting.mixture.member import Component
 from fitting.mixture.pooling import Pool, pooled
@@ -88,6 +89,8 @@ class Problem:
     nodes: FloatArray
     floors: bool = False
     """Whether losses are believed to have floors above 0, see `REDUCIBLE`."""
+    lean: float = LEAN
+    """Expected k3 of members that have one."""
     alike: FloatArray | None = None
     """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
@@ -228,6 +231,8 @@ class Problem:
         mean[:, 1] = np.log(self.spread)
         mean[:, 3] = math.log(EXPONENT / (1 - EXPONENT))
         mean[:, 4] = LOG_EXPONENT_SUM
+        if like.layout.nodes:
+            mean[:, 5] = self.lean
         sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
         sd[:, 0] *= self.spread
         sd[:, 3] = like.kind.slope
@@ -237,6 +242,8 @@ class Problem:
         precision = like.precision(self.spread)
         index = np.arange(N_GLOBAL)
         precision[:, index, index] = sd**-2
+        if like.layout.nodes and self.lean:
+            precision[:, 5, 5] = max(like.kind.skew, LEAN_SD) ** -2
         return Prior(mean, precision)
 
     def solve(
