@@ -20,7 +20,10 @@ WHOLE = 5
 """Trials that a new budget takes in the end: those of the check, and what its optima need near
 them (`closing.gaps`), the proof among these. Counted as three, they took .6 of the allowance in
 benchmarks/search_efficiency.py; on the ladder's largest, wanted for itself, three are paid all the
-same (benchmarks/live.py: error .319 at half of the grid's FLOPs, .338 without)."""
+same (benchmarks/live.py: error .319 at half of the grid's FLOPs, .338 without). So they are where
+no budget has room for five: without a third budget nothing tells an exponent from the expected
+one. With that and `opening.SHARE` the squared error of the worst skill is .69 [.63, .75] at .3 of a
+grid's FLOPs on four budgets (benchmarks/live.py, 144 sweeps)."""
 
 WORTH = 0.2
 """Share of what was spent that a check must have cost to let a search end that has reached its
@@ -34,7 +37,8 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     budget where it costs no more than what was spent below it and where one of its trials can
     be repeated: a trial that alone speaks against the law is. Without room for that, one spoiled
     trial in the check was the end of two in 52 simulated sweeps (errors .24 and .27, not .04).
-    A new budget below the ladder's largest must have room for `WHOLE` of them, in `SHARE`.
+    A new budget below the ladder's largest must have room for `WHOLE` of them, in `SHARE`; where
+    none has, for the check's own.
 
     Args:
         selection: trials and FLOPs.
@@ -45,14 +49,17 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
     spent = sum(a.flops for a in selection.known)
     if converged and CHECK_TRIALS * state.checked.flops >= WORTH * spent:
         return []
-    for flops in reversed([c for c in selection.space.budgets[2:] if selection.space.allowed(c)]):
+    budgets = [c for c in selection.space.budgets[2:] if selection.space.allowed(c)]
+    most = SHARE * selection.allowance
+    whole = WHOLE if budgets and WHOLE * budgets[0] <= most else CHECK_TRIALS
+    for flops in reversed(budgets):
         below = sum(a.flops for a in selection.known if a.flops < 0.99 * flops)
         missing = CHECK_TRIALS - _sound(state, selection, flops)
-        due = converged or below >= SHARE * selection.allowance
+        due = converged or below >= most
         room = missing + (missing > 1)  # a check that lacks one trial is completed all the same
         if flops < selection.space.budgets[-1] and not selection.on(flops):
-            room = WHOLE
-            due &= WHOLE * flops <= SHARE * selection.allowance
+            room = whole
+            due &= whole * flops <= most
         if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
             return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]
     return []
