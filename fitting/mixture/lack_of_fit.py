@@ -166,8 +166,8 @@ def lack_of_fit(frame: pd.DataFrame | Trials, fit: Guarded) -> LackOfFit:
     budgets = np.unique(np.round(trials.log_flops, 1))
     if len(trials.log_flops) < TESTED_TRIALS or len(budgets) < TESTED_BUDGETS:
         return LackOfFit()
-    # Curves that may lean hide some of what speaks against the law: .23 of tables that leave it are
-    # missed, .10 of the same by even ones (144 each of worlds interact and lrbump).
+    # Curves that may lean hide some of what speaks against the law: .23 of tables that leave it
+    # are missed, .10 of the same by even ones (144 tables of worlds interact and lrbump).
     odds, surface = odds_against(fit.straight), odds_against_surface(fit.straight)
     return LackOfFit(odds=odds, surface_odds=surface, tested=True)
 

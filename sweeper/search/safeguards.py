@@ -22,7 +22,7 @@ them (`closing.gaps`), the proof among these. Counted as three, they took .6 of 
 benchmarks/search_efficiency.py; on the ladder's largest, wanted for itself, three are paid all the
 same (benchmarks/live.py: error .319 at half of the grid's FLOPs, .338 without). So they are where
 no budget has room for five: without a third budget nothing tells an exponent from the expected
-one. With that and `opening.SHARE` the squared error of the worst skill is .69 [.63, .75] at .3 of a
+one. With that and `opening.SHARE` the worst skill's squared error is .69 [.63, .75] at .3 of a
 grid's FLOPs on four budgets (benchmarks/live.py, 144 sweeps)."""
 
 WORTH = 0.2
