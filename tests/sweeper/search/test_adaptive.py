@@ -232,6 +232,7 @@ def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
         ((), 0, 4.0, 3),
         ((8e11,), 0, 4.9, 0),
         ((8e11,), 0, 6.0, 3),
+        ((8e11,), 0, 3.1, 3),
         ((8e11,), 1, 2.9, 0),
         ((8e11,), 1, 3.0, 2),
     ],
@@ -239,7 +240,7 @@ def test_lonely_contrary_trial_of_the_check_is_repeated() -> None:
 def test_the_check_leaves_room_for_what_its_budget_needs(
     toy: pd.DataFrame, larger: tuple[float, ...], begun: int, left: float, points: int
 ) -> None:
-    """Room to repeat a trial that goes bad; below the ladder's largest, for a whole new budget."""
+    """Room to repeat a bad trial; below the largest budget for five, or three if none has it."""
     top, space = TOY.budgets[-1], replace(TOY, budgets=(*TOY.budgets, *larger))
     first = toy.loc[toy["flops"] == top, "trial_id"].unique()[:begun]
     table = toy[(toy["flops"] < top) | toy["trial_id"].isin(first)]
