@@ -72,7 +72,10 @@ whose curves are each through 16 trainings: what they draw is taken as it is."""
 LEAST_BEND = 0.02
 """k2 in nats from which a curve has an optimum to look for: code is nearly flat in some worlds."""
 
-CURVES = {"sparse": {"degree": 4, "own": False}, "dense": {"degree": 5, "own": True}}
+CURVES: dict[str, Any] = {
+    "sparse": {"degree": 4, "own": False},
+    "dense": {"degree": 5, "own": True},
+}
 """Polynomials of the curves. 292 trainings tell each budget's depth: AIC falls by 85 to 125 for
 knowledge, by 20 to 63 for the other skills of the built-in worlds, and by a u^5 as well by -2 to
 13; of one depth, quartic, knowledge's optima lay up to .44 lower on the largest budget and .45
@@ -118,8 +121,8 @@ class Valley:
         x = found.x
         u = log_params - x[n + at]
         ends = float(u.min()), float(u.max())
-        depths = np.broadcast_to(x[2 * n : shape], n)
-        return cls(np.log(budgets), x[:n], x[n : 2 * n], errors, depths, x[shape:], ends)
+        deep = np.broadcast_to(x[2 * n : shape], n)
+        return cls(np.log(budgets), x[:n], x[n : 2 * n], errors, deep, x[shape:], ends)
 
     @staticmethod
     def _bend(shape: np.ndarray, u: np.ndarray) -> np.ndarray:
