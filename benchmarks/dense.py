@@ -39,8 +39,8 @@ RESULTS = Path(__file__).parent / "results"
 LOSSES, CURVES = RESULTS / "dense.parquet", RESULTS / "dense_curves.parquet"
 WORLDS = {"built-in": 9502, "built-in, again": 8841}
 """Seeds of the built-in corpora: the next digits of pi after those of examples/07_confirm.py and
-07_confirm_python.py. The second was trained last: of search and fit only the opening's cut where
-sizes end was chosen on it."""
+07_confirm_python.py. The second was trained last: the opening's cut where sizes end, its share,
+the check with three trials and that curves lean were chosen on it, too."""
 
 COUNTS = {3e10: 26, 6e10: 22, 1.2e11: 16, 2.4e11: 12}
 """Trainings by budget, of each pass over a world."""

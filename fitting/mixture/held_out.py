@@ -72,9 +72,8 @@ def examine(fit: Guarded) -> dict[str, Score]:
     if above is None:
         return {}
     below, held = trials.take(~above), trials.take(above)
-    blind = fit_guarded(
-        below, ladder=fit.ladder[np.log(fit.ladder) <= below.log_flops.max() + TOP]
-    )
+    rungs = fit.ladder[np.log(fit.ladder) <= below.log_flops.max() + TOP]
+    blind = fit_guarded(below, ladder=rungs, lean=0)  # as all that is told beyond the trials
     flops = math.exp(float(np.median(held.log_flops)))
     told, found = blind.log_optimum([flops]), fit.log_optimum([flops])
     scores = {}

@@ -32,7 +32,7 @@ less (benchmarks/real_runs.py)."""
 
 LEAN = 0.5
 """Expected k3 of all but the plain surface: real curves rise faster towards large sizes, and few
-tokens, than the law's. Of 44 skills on 20 public tables u^3 is .25 of u^2 (mean of the tables'
+tokens, than the law's. Of 43 skills on 20 public tables u^3 is .30 of u^2 (mean of the tables'
 medians, -.02 to .57), of 14 skills of our own trainings .27 to .53; this is .10 to .16
 (benchmarks/real_runs.py, benchmarks/live.py). With .8 optima err alike there and more in world
 fail, with .3 more on our own."""

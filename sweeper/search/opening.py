@@ -19,12 +19,12 @@ BUDGETS = 2
 
 HALF = 1.25
 """Sizes lie within this of the guess, ln p, or within the reach where that is less: curves of real
-trainings flatten far out. With the usual reach, 1.6, the squared error of the worst skill was 1.4,
-1.3 and 1.05 times as large at .3, .5 and 1 of a grid's FLOPs (benchmarks/live.py, 96 sweeps in two
-dense worlds); with 1.0, errors were .057 and .048 instead of .038 and .043 where the guess of t/p
-is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24 sweeps each). Where
-sizes end sooner the others come closer together: moved to the other side they would lie farther
-out (1.14, 1.08 and 1.07 times the squared error, 144 sweeps in three dense worlds)."""
+trainings flatten far out. With the usual reach, 1.6, the squared error of the worst skill was
+1.36, 1.35 and 1.03 times as large at .3, .5 and 1 of a grid's FLOPs (benchmarks/live.py, 36
+sweeps in three dense worlds); with 1.0, errors were .057 and .048 instead of .038 and .043 where
+the guess of t/p is 25 times too large or small (benchmarks/search_efficiency.py, W = .05, 24
+sweeps each). Where sizes end sooner the others come closer together: moved to the other side
+they would lie farther out (1.17, 1.03 and .90 times the squared error, the last within chance)."""
 
 REPEATS = 2
 """Repeats of the middle size on the cheapest budget: they tell noise from a wrong shape."""
