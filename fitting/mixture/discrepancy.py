@@ -46,6 +46,11 @@ class Walk:
         smooth = smooth + self.wander**2 * _wander(x, y) + self.sway**2 * _sway(x, y)
         return np.asarray(self.own**2 * near + smooth)
 
+    def __add__(self, other: Walk) -> Walk:
+        """Both, one independent of the other."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Walk(*(math.hypot(a, b) for a, b in pairs))
+
     def variance(self, x: FloatArray) -> FloatArray:
         """At places (n,): the diagonal of `covariance`."""
         far, out = np.abs(x), np.abs(x) / SWAY_REACH
@@ -60,7 +65,7 @@ class Kind:
 
     Attributes:
         name: for reports.
-        drift: of ln p*.
+        drift: of ln p*, each skill's own.
         level: of the loss at the optimum, ln.
         curvature: of the curvature, ln.
         skew: sd of k3.
@@ -72,6 +77,7 @@ class Kind:
         often: how often it is right beforehand, relative to the others.
         further: and of that, how often it holds beyond the ladder, too.
         in_line: whether optima are (all but) on one line ln p* = ln a + b ln C.
+        common: drift of ln p* that all skills follow alike, beside each one's own, if any.
     """
 
     name: str
@@ -87,6 +93,7 @@ class Kind:
     often: float = 1.0
     further: float = 1.0
     in_line: bool = False
+    common: Walk | None = None
 
     @property
     def plain(self) -> bool:
@@ -233,8 +240,10 @@ class Discrepancy:
 
     @property
     def walks(self) -> tuple[Walk, ...]:
-        """Of the drift, the level, the curvature and, where it has one, the skewness."""
+        """Of the whole drift, the level, the curvature and, where it has one, the skewness."""
         drift, last = self.kind.drift or Walk(0.0), self.kind.skewness
+        if self.kind.common is not None:
+            drift = drift + self.kind.common
         walks = (drift, self.kind.level, self.kind.curvature)
         return walks if last is None else (*walks, last)
 
@@ -265,6 +274,10 @@ class Discrepancy:
         if len(bends):
             out[:, bends, bends] = np.diff(self.knots) / (OWN_BEND_SD * spread[:, None]) ** 2
         return out
+
+    def scatter(self, walk: Walk) -> FloatArray:
+        """Prior covariance (K, K) of a walk at the nodes."""
+        return walk.covariance(self._places, self._places)
 
     def common_precision(self) -> FloatArray:
         """Prior precision (J, J) of the bends all skills share, in spreads."""

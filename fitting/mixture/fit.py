@@ -20,9 +20,10 @@ import pandas as pd
 
 from fitting.mixture.data import Trials, read_trials, thinned
 from fitting.mixture.discrepancy import Kind, nodes_of
-from fitting.mixture.kinds import FAR_REACH, KINDS, LEAN, SURFACE
+from fitting.mixture.kinds import FAR_REACH, KINDS, SURFACE
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.member import Component
+from fitting.mixture.pooling import follow
 from fitting.mixture.problem import Problem
 from fitting.values import Convention, FloatArray, check_all_positive
 
@@ -64,7 +65,7 @@ class Guarded:
         measured: the trials fitted, after merging neighbours where there are very many.
         counts: (S, T) what each of them counted for, see `Problem.counts`.
         alike: (S,) correlation of the errors of repeats of one allocation.
-        lean: expected k3 of the curves, see `kinds.LEAN`.
+        within: whether what shows within a ladder alone is believed, see `Problem.within`.
     """
 
     skills: tuple[str, ...]
@@ -80,31 +81,33 @@ class Guarded:
     measured: Trials = field(repr=False)
     counts: FloatArray = field(repr=False)
     alike: FloatArray = field(repr=False)
-    lean: float
+    within: bool
 
     def log_optimum(self, flops: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
         """Mean and standard error of ln p*, (S, n) each; 1.645 errors are the 90 % interval."""
         mean, error = self._mix([c.log_optimum(flops) for c in self.components], flops)
         far = self._far(flops)
-        if not (self.lean and far.any()):
+        if not (self.within and far.any()):
             return mean, error
-        other, its_error = self.straight.log_optimum(flops)
+        other, its_error = self.farther.log_optimum(flops)
         both = (1 - far) * mean + far * other
         square = (1 - far) * (error**2 + (mean - both) ** 2)
         square += far * (its_error**2 + (other - both) ** 2)
         return both, np.sqrt(square)
 
     @cached_property
-    def straight(self) -> Guarded:
-        """The same trials without lean curves, for optima beyond them and tests of the law.
+    def farther(self) -> Guarded:
+        """The same trials by what holds farther off, too: for optima beyond, and tests of the law.
 
         On real runs optima five and twenty times beyond err by .071 and .096 so, by .076 and .106
         with `LEAN` (benchmarks/real_runs.py, all but Porian's).
         """
-        if not self.lean:
+        if not self.within:
             return self
         kinds = [c.discrepancy.kind for c in self.components]
-        return fit_guarded(self.measured, ladder=self.ladder, warm=self, components=kinds, lean=0)
+        return fit_guarded(
+            self.measured, ladder=self.ladder, warm=self, components=kinds, within=False
+        )
 
     def _far(self, flops: npt.ArrayLike) -> FloatArray:
         """How far (n,) budgets lie beyond trials and ladder: 1 from `OUTSIDE` on, 0 within."""
@@ -127,8 +130,8 @@ class Guarded:
         """Mean of ln p*, (S, n), without its error: sooner."""
         parts = np.stack([c.vertex(flops) for c in self.components])
         mean, far = (self.shares(flops) * parts).sum(0), self._far(flops)
-        if self.lean and far.any():
-            mean = (1 - far) * mean + far * self.straight.vertex(flops)
+        if self.within and far.any():
+            mean = (1 - far) * mean + far * self.farther.vertex(flops)
         return np.asarray(mean)
 
     @cached_property
@@ -137,7 +140,12 @@ class Guarded:
         kinds = [c.discrepancy.kind for c in self.components]
         kinds = [replace(k, reach=max(k.reach, FAR_REACH)) for k in kinds]
         return fit_guarded(
-            self.measured, ladder=self.ladder, warm=self, components=kinds, floors=True, lean=0
+            self.measured,
+            ladder=self.ladder,
+            warm=self,
+            components=kinds,
+            floors=True,
+            within=False,
         )
 
     @property
@@ -208,7 +216,7 @@ def fit_guarded(
     warm: Guarded | None = None,
     components: Sequence[Kind] = KINDS,
     floors: bool = False,
-    lean: float = LEAN,
+    within: bool = True,
 ) -> Guarded:
     """Fit the mixture to a long table.
 
@@ -220,7 +228,8 @@ def fit_guarded(
         components: members of the mixture.
         floors: believe that losses have floors, as forecasts of losses need it, and curves that
             are steep because a skill is learnt all at once do not bear it.
-        lean: expected k3 of the curves.
+        within: believe what shows within a ladder alone: that curves lean, and that the skills'
+            optima drift alike.
 
     Raises:
         ValueError: no rows.
@@ -232,7 +241,7 @@ def fit_guarded(
         check_all_positive(ladder=ladder)
     rungs = None if ladder is None else np.log(np.asarray(ladder, float))
     nodes = nodes_of(trials.log_flops, rungs)
-    problem = Problem(trials, nodes, floors, lean)
+    problem = Problem(trials, nodes, floors, within)
     before = {} if warm is None else {c.name: (warm.skills, c) for c in warm.components}
     plain = problem.solve([problem.discrepancy(SURFACE)], None, before)
     if (crowded := problem.with_repeats(plain[0])) is not problem:
@@ -255,12 +264,14 @@ def fit_guarded(
     near = evidence  # forecasts of losses ask all of them
     if not floors:
         near = near + np.stack([c.near_evidence - c.log_evidence for c in members])
+    members, gained = zip(*(follow(c, independence) for c in members), strict=True)
+    every, close = told * evidence + np.stack(gained), told * near + np.stack(gained)
     enough = np.where(np.isfinite(trials.loss), problem.counts, 0.0).sum(1) / FEW_TRIALS
     say = FAR_SAY / np.maximum(enough, 1.0) ** 2
     often = np.array([kind.often for kind in components])
     further = np.array([kind.further for kind in components])
     weights, beyond = (
-        _weights(components, each, told * evidence, told * near, independence, say)
+        _weights(components, each, every, close, independence, say)
         for each in (often, often * further)
     )
     noise = np.exp((weights * np.log([c.scale for c in members])).sum(0)) / SCALE_OF_NORMAL
@@ -279,7 +290,7 @@ def fit_guarded(
         measured=trials,
         counts=problem.counts,
         alike=problem.alike_or_usual,
-        lean=lean,
+        within=within,
     )
 
 

@@ -73,7 +73,7 @@ def examine(fit: Guarded) -> dict[str, Score]:
         return {}
     below, held = trials.take(~above), trials.take(above)
     rungs = fit.ladder[np.log(fit.ladder) <= below.log_flops.max() + TOP]
-    blind = fit_guarded(below, ladder=rungs, lean=0)  # as all that is told beyond the trials
+    blind = fit_guarded(below, ladder=rungs, within=False)  # as all that is told beyond the trials
     flops = math.exp(float(np.median(held.log_flops)))
     told, found = blind.log_optimum([flops]), fit.log_optimum([flops])
     scores = {}

@@ -47,6 +47,14 @@ QUARTIC = 2.0
 an adaptive sweep of 46 trials errs by .04 there (benchmarks/live.py). On the public pools either
 is as near, and Porian's intervals hold more often (.84, .81)."""
 
+RECIPE, RECIPE_IN_LINE = Walk(0.0, sway=0.4), Walk(0.0, tilt=0.25)
+"""Drift that the skills of one sweep have in common. The exponent of p* is the recipe's more than
+the skill's: fitted to each skill's local minima, those of one public table scatter by .010 to .020
+about their mean (8 to 10 skills, standard errors .01), the means of eleven tables and our own
+three worlds by .11 about `fitting.mixture.problem.EXPONENT` (.47 to .52 where rates were tuned,
+.53 to .71 where not; benchmarks/real_runs.py, benchmarks/live.py). This sways by .23 a decade over
+2.4 decades, exponents of .49 +- .10. Each skill's own .18 is +- .05 there."""
+
 PUBLISHED = 0.09
 """Sd of logit a of optima in line: a = .49 +- .02, the scatter of those published, see
 `fitting.mixture.problem.EXPONENT`. With twice that, .16, optima five and twenty times beyond err
@@ -76,6 +84,7 @@ FIRM_LINE = Kind(
     slope=PUBLISHED,
     often=0.1,
     in_line=True,
+    common=RECIPE_IN_LINE,
 )
 LINE = Kind(
     "one line",
@@ -87,17 +96,30 @@ LINE = Kind(
     slope=PUBLISHED,
     often=0.25,
     in_line=True,
+    common=RECIPE_IN_LINE,
 )
 SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
-STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0)
-NEAR = Kind("near one line", Walk(0.03, sway=0.18), LEVEL, CURVATURE, quartic=QUARTIC, reach=REACH)
+STEADY = Kind(
+    "steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, common=RECIPE
+)
+NEAR = Kind(
+    "near one line",
+    Walk(0.03, sway=0.18),
+    LEVEL,
+    CURVATURE,
+    quartic=QUARTIC,
+    reach=REACH,
+    common=RECIPE,
+)
 SKEWED = replace(NEAR, name="near one line, skewed", skewness=SKEWNESS)
 LOOSE = replace(NEAR, name="loose", drift=Walk(0.1, sway=0.18))
 APART = replace(
     NEAR, name="every budget apart", drift=Walk(0.6, sway=0.18), level=Walk(0.05, 0.05, 0.02)
 )
-BENT = replace(NEAR, name="bent by size", level=CALM, bent=True, often=3.0)
-FIRM_BENT = replace(FIRM_LINE, name="bent by size, firm", bent=True, often=0.003, in_line=False)
+BENT = replace(NEAR, name="bent by size", level=CALM, common=None, bent=True, often=3.0)
+FIRM_BENT = replace(
+    FIRM_LINE, name="bent by size, firm", common=None, bent=True, often=0.003, in_line=False
+)
 """Believed as seldom as forecasts of real runs bear (optima five times beyond, all but Porian's:
 .077; .079 with .03, .084 with .3, .075 without it), and found where losses do bend by size: world
 lrbump, W = .2, errs by .049 instead of .180 (worst skill)."""

@@ -168,7 +168,7 @@ def lack_of_fit(frame: pd.DataFrame | Trials, fit: Guarded) -> LackOfFit:
         return LackOfFit()
     # Curves that may lean hide some of what speaks against the law: .23 of tables that leave it
     # are missed, .10 of the same by even ones (144 tables of worlds interact and lrbump).
-    odds, surface = odds_against(fit.straight), odds_against_surface(fit.straight)
+    odds, surface = odds_against(fit.farther), odds_against_surface(fit.farther)
     return LackOfFit(odds=odds, surface_odds=surface, tested=True)
 
 

@@ -2,9 +2,10 @@
 
 A block of each skill's parameters (in units of the skill) scatters round a common vector mu, which
 has a prior of its own. Per skill everything is Gaussian round the maximum, so mu is integrated
-out in closed form; the maximum is found again until mu rests.
+out in closed form; the maximum is found again until mu rests. Drifts of optima, in which losses
+bend little, are pooled without finding it again.
 
-Legend: B = skills, P = parameters, J = size of the block.
+Legend: B = skills, P = parameters, J = size of the block, K = nodes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fitting.mixture.laplace import Posterior, Prior
+from fitting.mixture.member import Component
 from fitting.values import FloatArray
 
 ROUNDS = 4
@@ -101,3 +103,71 @@ def _doubt(pool: Pool, prior: Prior, found: Posterior, total: FloatArray) -> Flo
     follow = covariance[:, :, pool.block] @ prior.precision[:, pool.block, pool.block]
     follow = follow * pool.unit[:, None, None]
     return np.asarray(follow @ np.linalg.cholesky(np.linalg.inv(total)))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the trials of each skill say of its drift, all else integrated out.
+
+    Attributes:
+        precision: (B, K, K).
+        pull: (B, K) precision times the drift that the trials alone would give.
+    """
+
+    precision: FloatArray
+    pull: FloatArray
+
+    def evidence(self, mean: FloatArray, spread: FloatArray) -> FloatArray:
+        """Log evidence (B,) of a belief (B, K), (B, K, K) in the drifts, up to a constant."""
+        inverse = np.linalg.inv(spread)
+        believed = _times(inverse, mean)
+        total, force = self.precision + inverse, self.pull + believed
+        fits = (force * _times(np.linalg.inv(total), force)).sum(1) - (mean * believed).sum(1)
+        sizes = np.linalg.slogdet(total)[1] + np.linalg.slogdet(spread)[1]
+        return np.asarray(0.5 * (fits - sizes))
+
+
+def follow(member: Component, share: float) -> tuple[Component, FloatArray]:
+    """A member whose skills' optima drift alike as far as its kind believes.
+
+    Args:
+        member: fitted in the belief that each skill's whole drift is its own.
+        share: by how much correlated skills count less than independent ones.
+
+    Returns:
+        It, and what each skill's log evidence gains (B,): that of its trials given what the other
+        skills say of the common drift, less that without them.
+    """
+    like = member.discrepancy
+    if like.kind.drift is None or like.kind.common is None:
+        return member, np.zeros(len(member.theta))
+    block = like.layout.effect_slice(0)
+    own, common = like.scatter(like.kind.drift), like.scatter(like.kind.common)
+    by_own, by_both = np.linalg.inv(own), np.linalg.inv(own + common)
+    drift = member.theta[:, block]
+    known = np.linalg.inv(member.covariance[:, block, block])
+    told = _Told(known - by_both, _times(known, drift))
+    give = by_own @ np.linalg.inv(told.precision + by_own)
+    inner, pull = by_own - give @ by_own, _times(give, told.pull)
+
+    def mean_and_spread(inner: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
+        spread = common @ np.linalg.inv(np.eye(len(common)) + share * inner @ common)
+        return _times(spread, share * pull), (spread + np.swapaxes(spread, -1, -2)) / 2
+
+    others, doubt = mean_and_spread(inner.sum(0) - inner, pull.sum(0) - pull)
+    gained = told.evidence(others, own + doubt) - told.evidence(0 * others, own + common)
+    mu, doubt = mean_and_spread(inner.sum(0), pull.sum(0))
+    precision = member.precision.copy()
+    precision[:, block, block] += by_own - by_both
+    covariance = np.linalg.inv(precision)
+    moved = _times(covariance[:, :, block], by_own @ mu - drift @ (by_own - by_both))
+    values, vectors = np.linalg.eigh(doubt)
+    root = covariance[:, :, block] @ by_own @ (vectors * np.sqrt(np.maximum(values, 0.0)))
+    precision = np.linalg.inv(covariance + root @ np.swapaxes(root, 1, 2))
+    theta = member.theta + moved
+    return replace(member, theta=theta, precision=precision, doubt=root), gained
+
+
+def _times(matrix: FloatArray, vector: FloatArray) -> FloatArray:
+    """Matrices (..., K, K) times vectors (..., K)."""
+    return np.asarray((matrix @ vector[..., None])[..., 0])

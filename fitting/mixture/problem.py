@@ -89,8 +89,9 @@ class Problem:
     nodes: FloatArray
     floors: bool = False
     """Whether losses are believed to have floors above 0, see `REDUCIBLE`."""
-    lean: float = LEAN
-    """Expected k3 of members that have one."""
+    within: bool = True
+    """Whether what shows within a ladder alone is believed: curves that lean (`LEAN`), and drifts
+    that skills have in common."""
     alike: FloatArray | None = None
     """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
@@ -222,6 +223,8 @@ class Problem:
         )
         span = (float(budgets.min()), float(budgets.max()))
         nodes = np.empty(0) if kind.plain else self.nodes - self.origin[1]
+        if not self.within:
+            kind = replace(kind, common=None)
         return Discrepancy(kind, nodes, bend_knots(sizes) if kind.bent else np.empty(0), span)
 
     def prior(self, like: Discrepancy) -> Prior:
@@ -231,8 +234,9 @@ class Problem:
         mean[:, 1] = np.log(self.spread)
         mean[:, 3] = math.log(EXPONENT / (1 - EXPONENT))
         mean[:, 4] = LOG_EXPONENT_SUM
-        if like.layout.nodes:
-            mean[:, 5] = self.lean
+        leans = like.layout.nodes > 0 and self.within
+        if leans:
+            mean[:, 5] = LEAN
         sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
         sd[:, 0] *= self.spread
         sd[:, 3] = like.kind.slope
@@ -242,7 +246,7 @@ class Problem:
         precision = like.precision(self.spread)
         index = np.arange(N_GLOBAL)
         precision[:, index, index] = sd**-2
-        if like.layout.nodes and self.lean:
+        if leans:
             precision[:, 5, 5] = max(like.kind.skew, LEAN_SD) ** -2
         return Prior(mean, precision)
 

@@ -179,7 +179,7 @@ class GuardedModel:
         """Loss of a further trial at allocations (n,), and its standard error.
 
         Beyond the trials the level at p* is that of the fit with floors, and the valley round it
-        that of `Guarded.straight`, so that a size off p* costs something there, too.
+        that of `Guarded.farther`, so that a size off p* costs something there, too.
         """
         fit, size = self.trained.fit, np.log(params)
         flops = np.asarray(self.convention.flops(params, tokens))
@@ -191,9 +191,9 @@ class GuardedModel:
             )
         if beyond.any():
             floors, off, far = fit.with_floors, size[beyond], flops[beyond]
-            best = fit.straight.vertex(far)[self._index]
+            best = fit.farther.vertex(far)[self._index]
             error[beyond] = floors.measured_loss(self.skill, off, far)[1]
-            valley = fit.straight.expected(off, far) - fit.straight.expected(best, far)
+            valley = fit.farther.expected(off, far) - fit.farther.expected(best, far)
             mean[beyond] = (floors.expected(best, far) + valley)[self._index]
         return mean, error
 

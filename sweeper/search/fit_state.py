@@ -19,12 +19,14 @@ from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
 QUICK = tuple(
-    replace(kind, often=1.0, reach=max(kind.reach, FAR_REACH))
+    replace(kind, often=1.0, reach=max(kind.reach, FAR_REACH), common=None)
     for kind in (SURFACE, LINE, NEAR, LOOSE, APART)
 )
 """Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
-search that hopes for a law soon learns whether it has one. The whole mixture, several times as
-slow, decides when to stop."""
+search that hopes for a law soon learns whether it has one. Drifts that skills have in common are
+left to the whole mixture: a search that expects them asks for dearer trials, and where the law
+holds errs by .064, .057 with one slot and four instead of .038, .044 (benchmarks/search_efficiency
+.py, W = .05, 16 seeds). The whole mixture, several times as slow, decides when to stop."""
 
 LEAST_TRIALS = 5
 """Finished trials before a surface of five parameters is fitted at all."""

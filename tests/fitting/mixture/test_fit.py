@@ -13,7 +13,7 @@ from fitting.fits import fit_skills
 from fitting.isoflop import fit_isoflop
 from fitting.mixture.discrepancy import Kind, Walk
 from fitting.mixture.fit import Guarded, fit_guarded
-from fitting.mixture.kinds import KINDS, LEAN, QUARTIC, SURFACE
+from fitting.mixture.kinds import KINDS, QUARTIC, SURFACE
 from fitting.mixture.laplace import SCALE_OF_NORMAL
 from fitting.mixture.vertex_form import REACH
 
@@ -180,7 +180,7 @@ def test_few_trials_of_a_world_whose_law_holds_are_read_as_by_the_law():
 
 def test_curves_that_lean_do_not_move_the_optima():
     """Steeper towards large sizes, as real ones are: expected even, optima are moved."""
-    ladder, errors = 1e16 * 4.0 ** np.arange(4), {0.0: [], LEAN: []}
+    ladder, errors = 1e16 * 4.0 ** np.arange(4), {False: [], True: []}
     for seed in range(8):
         noise = np.random.default_rng(seed)
         rows = [
@@ -191,24 +191,24 @@ def test_curves_that_lean_do_not_move_the_optima():
             for size in [np.sqrt(flops / 120) * np.exp(u)]
         ]
         table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "skill", "loss"])
-        for lean, found in errors.items():
-            optima, _ = fit_guarded(table, lean=lean).log_optimum(ladder)
+        for within, found in errors.items():
+            optima, _ = fit_guarded(table, within=within).log_optimum(ladder)
             found.append(optima[0] - np.log(np.sqrt(ladder / 120)))
     even, leaning = (np.sqrt(np.mean(np.square(v))) for v in errors.values())
     assert leaning < 0.9 * even
-    assert abs(np.mean(errors[LEAN])) < 0.75 * abs(np.mean(errors[0.0]))
+    assert abs(np.mean(errors[True])) < 0.75 * abs(np.mean(errors[False]))
 
 
 def test_beyond_the_ladder_curves_do_not_lean(base):
     _, fit = base
     flops = LADDER[-1] * np.array([1.0, 10**0.25, 10**0.5, 100.0])
     (near, half, *far), (even, between, *wanted) = (
-        f.log_optimum(flops)[0].T for f in (fit, fit.straight)
+        f.log_optimum(flops)[0].T for f in (fit, fit.farther)
     )
     assert np.abs(near - even).max() > 1e-3
     assert (np.abs(half - between) < np.abs(near - even).max()).all()
     np.testing.assert_array_equal(far, wanted)
-    np.testing.assert_array_equal(fit.vertex(flops[2:]), fit.straight.vertex(flops[2:]))
+    np.testing.assert_array_equal(fit.vertex(flops[2:]), fit.farther.vertex(flops[2:]))
 
 
 def test_the_law_is_believed_less_beyond_the_ladder_without_a_jump():
