@@ -23,10 +23,11 @@ QUICK = tuple(
     for kind in (SURFACE, LINE, NEAR, LOOSE, APART)
 )
 """Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
-search that hopes for a law soon learns whether it has one. Drifts that skills have in common are
-left to the whole mixture: a search that expects them asks for dearer trials, and where the law
-holds errs by .064, .057 with one slot and four instead of .038, .044 (benchmarks/search_efficiency
-.py, W = .05, 16 seeds). The whole mixture, several times as slow, decides when to stop."""
+search that hopes for a law soon learns whether it has one. That skills drift alike is left to the
+whole mixture: a search that expects it asks for dearer trials, and errs by .055 instead of .038
+where the law holds (world fail, W = .05, one slot, 16 seeds; benchmarks/search_efficiency.py), by
+1.14, 1.20 and 1.04 of the squared error on our own trainings (W = .3, .5, 1, 18 sweeps;
+benchmarks/live.py). The whole mixture, several times as slow, decides when to stop."""
 
 LEAST_TRIALS = 5
 """Finished trials before a surface of five parameters is fitted at all."""
