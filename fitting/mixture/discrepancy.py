@@ -12,7 +12,7 @@ Legend: C = flops; K = nodes; x = decades of flops from the reference; logarithm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -46,11 +46,6 @@ class Walk:
         smooth = smooth + self.wander**2 * _wander(x, y) + self.sway**2 * _sway(x, y)
         return np.asarray(self.own**2 * near + smooth)
 
-    def __add__(self, other: Walk) -> Walk:
-        """Both, one independent of the other."""
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Walk(*(math.hypot(a, b) for a, b in pairs))
-
     def variance(self, x: FloatArray) -> FloatArray:
         """At places (n,): the diagonal of `covariance`."""
         far, out = np.abs(x), np.abs(x) / SWAY_REACH
@@ -77,7 +72,7 @@ class Kind:
         often: how often it is right beforehand, relative to the others.
         further: and of that, how often it holds beyond the ladder, too.
         in_line: whether optima are (all but) on one line ln p* = ln a + b ln C.
-        common: drift of ln p* that all skills follow alike, beside each one's own, if any.
+        recipe: sd of a slope of ln p*, per decade, that all skills have alike, beside their own.
     """
 
     name: str
@@ -93,7 +88,7 @@ class Kind:
     often: float = 1.0
     further: float = 1.0
     in_line: bool = False
-    common: Walk | None = None
+    recipe: float = 0.0
 
     @property
     def plain(self) -> bool:
@@ -242,19 +237,19 @@ class Discrepancy:
     def walks(self) -> tuple[Walk, ...]:
         """Of the whole drift, the level, the curvature and, where it has one, the skewness."""
         drift, last = self.kind.drift or Walk(0.0), self.kind.skewness
-        if self.kind.common is not None:
-            drift = drift + self.kind.common
+        drift = replace(drift, tilt=math.hypot(drift.tilt, self.kind.recipe))
         walks = (drift, self.kind.level, self.kind.curvature)
         return walks if last is None else (*walks, last)
 
     @cached_property
-    def _places(self) -> FloatArray:
+    def places(self) -> FloatArray:
+        """(K,) the nodes in decades."""
         return self.nodes / math.log(10)
 
     @cached_property
     def _precisions(self) -> tuple[FloatArray, ...]:
         """Prior precisions (K, K) of the effects at the nodes."""
-        x = self._places
+        x = self.places
         return tuple(np.asarray(np.linalg.inv(w.covariance(x, x))) for w in self.walks)
 
     def precision(self, spread: FloatArray) -> FloatArray:
@@ -274,10 +269,6 @@ class Discrepancy:
         if len(bends):
             out[:, bends, bends] = np.diff(self.knots) / (OWN_BEND_SD * spread[:, None]) ** 2
         return out
-
-    def scatter(self, walk: Walk) -> FloatArray:
-        """Prior covariance (K, K) of a walk at the nodes."""
-        return walk.covariance(self._places, self._places)
 
     def common_precision(self) -> FloatArray:
         """Prior precision (J, J) of the bends all skills share, in spreads."""
@@ -309,7 +300,7 @@ class Discrepancy:
         if not len(self.nodes):
             return np.zeros((len(unknown), len(log_flops), 0)), unknown
         hats = hat_weights(log_flops, self.nodes)
-        x, at = self._places, log_flops / math.log(10)
+        x, at = self.places, log_flops / math.log(10)
         weights, left = [], []
         for walk, inverse in zip(self.walks, self._precisions, strict=True):
             cross = walk.covariance(at, x)

@@ -47,15 +47,15 @@ QUARTIC = 2.0
 an adaptive sweep of 46 trials errs by .04 there (benchmarks/live.py). On the public pools either
 is as near, and Porian's intervals hold more often (.84, .81)."""
 
-RECIPE = Walk(0.0, tilt=0.4)
-"""Drift that the skills of one sweep have in common: an exponent of p* is the recipe's more than
-the skill's. Fitted to each skill's local minima, those of one public table scatter by .010 to .020
-(8 to 10 skills, standard errors .01), the means of eleven tables and of our own three worlds lie
-.00 to .22 from `fitting.mixture.problem.EXPONENT`, by .11 in the mean square (.47 to .52 where
-rates were tuned, .50 to .71 where not; benchmarks/real_runs.py, benchmarks/live.py). This is .17;
-with .11 (.25) own trainings and replays are read a little worse. With a sway of .4 they are read
-as well, but one spoiled dear trial may move the optima of all skills (by .72 in one of 72 tables
-of benchmarks/coverage.py)."""
+RECIPE = 0.4
+"""Sd of a slope of ln p*, per decade, that the skills of one sweep have in common: an exponent of
+p* is the recipe's more than the skill's. Fitted to each skill's local minima, those of one public
+table scatter by .010 to .020 (8 to 10 skills, standard errors .01), the means of eleven tables and
+of our own three worlds lie .00 to .22 from `fitting.mixture.problem.EXPONENT`, by .11 in the mean
+square (.47 to .52 where rates were tuned, .50 to .71 where not; benchmarks/real_runs.py,
+benchmarks/live.py). This is .17; with .11 (.25) own trainings and replays are read a little worse.
+With a sway of .4 they are read as well, but one spoiled dear trial may move the optima of all
+skills (by .72 in one of 72 tables of benchmarks/coverage.py)."""
 
 PUBLISHED = 0.09
 """Sd of logit a of optima in line: a = .49 +- .02, the scatter of those published, see
@@ -86,7 +86,7 @@ FIRM_LINE = Kind(
     slope=PUBLISHED,
     often=0.1,
     in_line=True,
-    common=RECIPE,
+    recipe=RECIPE,
 )
 LINE = Kind(
     "one line",
@@ -98,10 +98,10 @@ LINE = Kind(
     slope=PUBLISHED,
     often=0.25,
     in_line=True,
-    common=RECIPE,
+    recipe=RECIPE,
 )
 SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
-STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, common=RECIPE)
+STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, recipe=RECIPE)
 NEAR = Kind(
     "near one line",
     Walk(0.03, sway=0.18),
@@ -109,16 +109,16 @@ NEAR = Kind(
     CURVATURE,
     quartic=QUARTIC,
     reach=REACH,
-    common=RECIPE,
+    recipe=RECIPE,
 )
 SKEWED = replace(NEAR, name="near one line, skewed", skewness=SKEWNESS)
 LOOSE = replace(NEAR, name="loose", drift=Walk(0.1, sway=0.18))
 APART = replace(
     NEAR, name="every budget apart", drift=Walk(0.6, sway=0.18), level=Walk(0.05, 0.05, 0.02)
 )
-BENT = replace(NEAR, name="bent by size", level=CALM, common=None, bent=True, often=3.0)
+BENT = replace(NEAR, name="bent by size", level=CALM, recipe=0.0, bent=True, often=3.0)
 FIRM_BENT = replace(
-    FIRM_LINE, name="bent by size, firm", common=None, bent=True, often=0.003, in_line=False
+    FIRM_LINE, name="bent by size, firm", recipe=0.0, bent=True, often=0.003, in_line=False
 )
 """Believed as seldom as forecasts of real runs bear (optima five times beyond, all but Porian's:
 .077; .079 with .03, .084 with .3, .075 without it), and found where losses do bend by size: world

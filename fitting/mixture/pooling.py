@@ -3,7 +3,7 @@
 A block of each skill's parameters (in units of the skill) scatters round a common vector mu, which
 has a prior of its own. Per skill everything is Gaussian round the maximum, so mu is integrated
 out in closed form; the maximum is found again until mu rests. Drifts of optima, in which losses
-bend little, are pooled without finding it again.
+bend little, are pooled without finding it again (`follow`).
 
 Legend: B = skills, P = parameters, J = size of the block, K = nodes.
 """
@@ -119,16 +119,18 @@ class _Told:
 
     def evidence(self, mean: FloatArray, spread: FloatArray) -> FloatArray:
         """Log evidence (B,) of a belief (B, K), (B, K, K) in the drifts, up to a constant."""
-        inverse = np.linalg.inv(spread)
+        inverse = np.asarray(np.linalg.inv(spread))
         believed = _times(inverse, mean)
         total, force = self.precision + inverse, self.pull + believed
-        fits = (force * _times(np.linalg.inv(total), force)).sum(1) - (mean * believed).sum(1)
+        fits = (force * np.linalg.solve(total, force[..., None])[..., 0]).sum(1) - (
+            mean * believed
+        ).sum(1)
         sizes = np.linalg.slogdet(total)[1] + np.linalg.slogdet(spread)[1]
         return np.asarray(0.5 * (fits - sizes))
 
 
 def follow(member: Component, share: float) -> tuple[Component, FloatArray]:
-    """A member whose skills' optima drift alike as far as its kind believes.
+    """A member whose skills' optima grow alike as far as its kind believes.
 
     Args:
         member: fitted in the belief that each skill's whole drift is its own.
@@ -136,38 +138,39 @@ def follow(member: Component, share: float) -> tuple[Component, FloatArray]:
 
     Returns:
         It, and what each skill's log evidence gains (B,): that of its trials given what the other
-        skills say of the common drift, less that without them.
+        skills say of the common slope, less that without them.
     """
     like = member.discrepancy
-    if like.kind.drift is None or like.kind.common is None:
+    if like.kind.drift is None or not like.kind.recipe:
         return member, np.zeros(len(member.theta))
-    block = like.layout.effect_slice(0)
-    own, common = like.scatter(like.kind.drift), like.scatter(like.kind.common)
-    by_own, by_both = np.linalg.inv(own), np.linalg.inv(own + common)
-    drift = member.theta[:, block]
-    known = np.linalg.inv(member.covariance[:, block, block])
+    block, x = like.layout.effect_slice(0), like.places
+    own, along = like.kind.drift.covariance(x, x), np.outer(x, x)
+    both = own + like.kind.recipe**2 * along
+    by_own, by_both = np.linalg.inv(own), np.linalg.inv(both)
+    drift, around = member.theta[:, block], member.covariance[:, :, block]
+    known = np.asarray(np.linalg.inv(around[:, block]))
     told = _Told(known - by_both, _times(known, drift))
     give = by_own @ np.linalg.inv(told.precision + by_own)
-    inner, pull = by_own - give @ by_own, _times(give, told.pull)
+    inner, pull = (by_own - give @ by_own) @ x @ x, _times(give, told.pull) @ x
 
-    def mean_and_spread(inner: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
-        spread = common @ np.linalg.inv(np.eye(len(common)) + share * inner @ common)
-        return _times(spread, share * pull), (spread + np.swapaxes(spread, -1, -2)) / 2
+    def slope(inner: FloatArray, pull: FloatArray) -> tuple[FloatArray, FloatArray]:
+        variance = 1 / (like.kind.recipe**-2 + share * inner)
+        return variance * share * pull, variance
 
-    others, doubt = mean_and_spread(inner.sum(0) - inner, pull.sum(0) - pull)
-    gained = told.evidence(others, own + doubt) - told.evidence(0 * others, own + common)
-    mu, doubt = mean_and_spread(inner.sum(0), pull.sum(0))
+    mean, variance = slope(inner.sum() - inner, pull.sum() - pull)
+    gained = told.evidence(mean[:, None] * x, own + variance[:, None, None] * along)
+    gained = gained - told.evidence(np.zeros_like(drift), both[None])
+    mean, variance = slope(inner.sum(), pull.sum())
     precision = member.precision.copy()
     precision[:, block, block] += by_own - by_both
-    covariance = np.linalg.inv(precision)
-    moved = _times(covariance[:, :, block], by_own @ mu - drift @ (by_own - by_both))
-    values, vectors = np.linalg.eigh(doubt)
-    root = covariance[:, :, block] @ by_own @ (vectors * np.sqrt(np.maximum(values, 0.0)))
-    precision = np.linalg.inv(covariance + root @ np.swapaxes(root, 1, 2))
-    theta = member.theta + moved
-    return replace(member, theta=theta, precision=precision, doubt=root), gained
+    follows = np.asarray(np.linalg.inv(precision)[:, :, block])
+    theta = member.theta + _times(follows, mean * (by_own @ x) - drift @ (by_own - by_both))
+    doubt = (np.sqrt(variance) * follows @ (by_own @ x))[:, :, None]
+    covariance = np.linalg.inv(precision) + doubt @ np.swapaxes(doubt, 1, 2)
+    precision = np.asarray(np.linalg.inv(covariance))
+    return replace(member, theta=theta, precision=precision, doubt=doubt), gained
 
 
 def _times(matrix: FloatArray, vector: FloatArray) -> FloatArray:
-    """Matrices (..., K, K) times vectors (..., K)."""
+    """Matrices (..., J, K) times vectors (..., K)."""
     return np.asarray((matrix @ vector[..., None])[..., 0])

@@ -224,7 +224,7 @@ class Problem:
         span = (float(budgets.min()), float(budgets.max()))
         nodes = np.empty(0) if kind.plain else self.nodes - self.origin[1]
         if not self.within:
-            kind = replace(kind, common=None)
+            kind = replace(kind, recipe=0.0)
         return Discrepancy(kind, nodes, bend_knots(sizes) if kind.bent else np.empty(0), span)
 
     def prior(self, like: Discrepancy) -> Prior:

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from fitting.mixture.data import read_trials
-from fitting.mixture.discrepancy import Walk
 from fitting.mixture.fit import fit_guarded
 from fitting.mixture.kinds import KINDS, STEADY
 from fitting.mixture.member import Component
@@ -50,7 +49,7 @@ def test_one_skill_alone_learns_nothing():
 
 def test_a_kind_that_has_nothing_in_common_stays_as_it_is():
     member = fitted(table_of(2, 0))
-    kind = replace(member.discrepancy.kind, common=None)
+    kind = replace(member.discrepancy.kind, recipe=0.0)
     member = replace(member, discrepancy=replace(member.discrepancy, kind=kind))
     after, gained = follow(member, 1.0)
     assert after is member
@@ -62,7 +61,8 @@ def test_means_and_widths_are_those_of_all_drifts_taken_together():
     member = fitted(table_of(3, 1))
     block = member.layout.effect_slice(0)
     like = member.discrepancy
-    own, common = (like.scatter(w) for w in (like.kind.drift, like.kind.common))
+    x = like.places
+    own, common = like.kind.drift.covariance(x, x), like.kind.recipe**2 * np.outer(x, x)
     drift = member.theta[:, block]
     marginal = np.linalg.inv(member.covariance[:, block, block])
     told = marginal - np.linalg.inv(own + common)
@@ -85,12 +85,12 @@ def test_means_and_widths_are_those_of_all_drifts_taken_together():
 
 
 def test_evidence_gained_is_that_of_a_belief_told_by_the_others():
-    """Where trials tell drifts well, it is the ratio of two densities there; a tilt is one
-    number."""
+    """Where trials tell drifts well, it is the ratio of two densities there."""
     member = fitted(table_of(3, 2, noise=1e-4))
     block = member.layout.effect_slice(0)
     like = member.discrepancy
-    own, common = (like.scatter(w) for w in (like.kind.drift, like.kind.common))
+    x = like.places
+    own, common = like.kind.drift.covariance(x, x), like.kind.recipe**2 * np.outer(x, x)
     marginal = np.linalg.inv(member.covariance[:, block, block])
     told = marginal - np.linalg.inv(own + common)
     seen = np.stack(
@@ -99,13 +99,13 @@ def test_evidence_gained_is_that_of_a_belief_told_by_the_others():
             for k, m, d in zip(told, marginal, member.theta[:, block], strict=True)
         ]
     )
-    spread, x = np.linalg.inv(told), like.nodes
+    spread = np.linalg.inv(told)
     _, gained = follow(member, 1.0)
     for s in range(3):
         others = [i for i in range(3) if i != s]
         inner = [np.linalg.inv(spread[i] + own) for i in others]
         force = sum(x @ a @ seen[i] for a, i in zip(inner, others, strict=True))
-        variance = 1 / (common[-1, -1] ** -1 * x[-1] ** 2 + sum(x @ a @ x for a in inner))
+        variance = 1 / (like.kind.recipe**-2 + sum(x @ a @ x for a in inner))
         mean, doubt = x * force * variance, np.outer(x, x) * variance
         after = multivariate_normal(mean, spread[s] + own + doubt).logpdf(seen[s])
         before = multivariate_normal(np.zeros(len(own)), spread[s] + own + common).logpdf(seen[s])
@@ -120,7 +120,7 @@ def test_skills_of_one_recipe_tell_each_other_how_optima_grow():
         table = table_of(5, seed, noise=0.03)
         truth = np.log(1e7) + SLOPE * 1.39 * np.arange(4) + 0.2 * np.arange(5)[:, None]
         for told, found in errors.items():
-            kinds = KINDS if told else [replace(k, common=None) for k in KINDS]
+            kinds = KINDS if told else [replace(k, recipe=0.0) for k in KINDS]
             mean, error = fit_guarded(table, ladder=LADDER, components=kinds).log_optimum(LADDER)
             found.append(mean - truth)
             if told:
@@ -128,4 +128,3 @@ def test_skills_of_one_recipe_tell_each_other_how_optima_grow():
     alone, together = (np.sqrt(np.mean(np.square(errors[told]))) for told in (False, True))
     assert together < 0.6 * alone  # .40
     assert np.mean(inside) > 0.8
-    assert Walk(0.0, tilt=0.3) + Walk(0.0, tilt=0.4) == Walk(0.0, tilt=0.5)
