@@ -65,7 +65,7 @@ class Guarded:
         measured: the trials fitted, after merging neighbours where there are very many.
         counts: (S, T) what each of them counted for, see `Problem.counts`.
         alike: (S,) correlation of the errors of repeats of one allocation.
-        within: whether what shows within a ladder alone is believed, see `Problem.within`.
+        within: whether what shows on a ladder alone is believed, see `Problem.within`.
     """
 
     skills: tuple[str, ...]
@@ -228,8 +228,8 @@ def fit_guarded(
         components: members of the mixture.
         floors: believe that losses have floors, as forecasts of losses need it, and curves that
             are steep because a skill is learnt all at once do not bear it.
-        within: believe what shows within a ladder alone: that curves lean, and that the skills'
-            optima drift alike.
+        within: believe what shows on a ladder alone: that curves lean, and that all skills' optima
+            grow by an exponent of the recipe's, see `Problem.within`.
 
     Raises:
         ValueError: no rows.

@@ -90,8 +90,8 @@ class Problem:
     floors: bool = False
     """Whether losses are believed to have floors above 0, see `REDUCIBLE`."""
     within: bool = True
-    """Whether what shows within a ladder alone is believed: curves that lean (`LEAN`), and drifts
-    that skills have in common."""
+    """Whether what shows on a ladder alone is believed: curves that lean (`kinds.LEAN`), and a
+    slope of optima that skills have in common (`kinds.RECIPE`)."""
     alike: FloatArray | None = None
     """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
@@ -234,9 +234,6 @@ class Problem:
         mean[:, 1] = np.log(self.spread)
         mean[:, 3] = math.log(EXPONENT / (1 - EXPONENT))
         mean[:, 4] = LOG_EXPONENT_SUM
-        leans = like.layout.nodes > 0 and self.within
-        if leans:
-            mean[:, 5] = LEAN
         sd = np.tile(np.array(list(PRIOR_SD.values())), (len(self.spread), 1))
         sd[:, 0] *= self.spread
         sd[:, 3] = like.kind.slope
@@ -246,8 +243,8 @@ class Problem:
         precision = like.precision(self.spread)
         index = np.arange(N_GLOBAL)
         precision[:, index, index] = sd**-2
-        if leans:
-            precision[:, 5, 5] = max(like.kind.skew, LEAN_SD) ** -2
+        if like.layout.nodes and self.within:
+            mean[:, 5], precision[:, 5, 5] = LEAN, max(like.kind.skew, LEAN_SD) ** -2
         return Prior(mean, precision)
 
     def solve(
