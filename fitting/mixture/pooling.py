@@ -122,9 +122,8 @@ class _Told:
         inverse = np.asarray(np.linalg.inv(spread))
         believed = _times(inverse, mean)
         total, force = self.precision + inverse, self.pull + believed
-        fits = (force * np.linalg.solve(total, force[..., None])[..., 0]).sum(1) - (
-            mean * believed
-        ).sum(1)
+        moved = np.linalg.solve(total, force[..., None])[..., 0]
+        fits = (force * moved).sum(1) - (mean * believed).sum(1)
         sizes = np.linalg.slogdet(total)[1] + np.linalg.slogdet(spread)[1]
         return np.asarray(0.5 * (fits - sizes))
 
