@@ -53,9 +53,11 @@ p* is the recipe's more than the skill's. Fitted to each skill's local minima, t
 table scatter by .010 to .020 (8 to 10 skills, standard errors .01), the means of eleven tables and
 of our own three worlds lie .00 to .22 from `fitting.mixture.problem.EXPONENT`, by .11 in the mean
 square (.47 to .52 where rates were tuned, .50 to .71 where not; benchmarks/real_runs.py,
-benchmarks/live.py). This is .17; with .11 (.25) own trainings and replays are read a little worse.
-With a sway of .4 they are read as well, but one spoiled dear trial may move the optima of all
-skills (by .72 in one of 72 tables of benchmarks/coverage.py)."""
+benchmarks/live.py). This is .17. With .11 (.25) own trainings chosen by the search are read worse
+(squared error .97, .89, .84 of that without it at W = .3, .5, 1, so .98, .85, .80), replays alike,
+and three sizes a budget better (1.07; 1.13 so). With a sway of .4 all are read as well, but one
+spoiled dear trial may move the optima of all skills (by .72 in one of 72 tables of
+benchmarks/coverage.py)."""
 
 PUBLISHED = 0.09
 """Sd of logit a of optima in line: a = .49 +- .02, the scatter of those published, see
