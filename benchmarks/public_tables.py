@@ -188,3 +188,32 @@ def calibrate(replicates: int = 40) -> str:
             z.append((row.log_params - place.log_optimum(row.skill, row.budget)) / row.se)
     inside = np.mean(np.abs(z) < Z90)
     return f"local truth: {len(z)} simulated optima, {inside:.2f} within 1.645 standard errors"
+
+
+OWN_ERROR, LEAST_TOLD, SKILLS_APART = 0.03, 0.15, 0.02
+"""Of exponents: error of each minimum beside its standard error, ln p; standard error from which
+an exponent is left out; scatter of the skills in the mean's weights (assumptions)."""
+
+
+def exponents() -> str:
+    """Of each table: straight lines ln p*(ln C) through its skills' local minima, in Markdown."""
+    lines = [
+        "| table | skills | mean exponent | scatter | standard error |",
+        "|---|---|---|---|---|",
+    ]
+    for table in tables():
+        found = []
+        for _, at in local_optima(table.frame).groupby("skill"):
+            weight = 1 / (at["se"].to_numpy() ** 2 + OWN_ERROR**2)
+            x, y = np.log(at["budget"].to_numpy()), at["log_params"].to_numpy()
+            x = x - np.average(x, weights=weight)
+            power = float(weight @ x**2)
+            if len(at) > 2 and power > LEAST_TOLD**-2:
+                found.append((float(weight @ (x * y)) / power, power**-0.5))
+        if found:
+            slope, error = np.array(found).T
+            mean = np.average(slope, weights=1 / (error**2 + SKILLS_APART**2))
+            scatter = f"{slope.std(ddof=1):.3f}" if len(slope) > 1 else ""
+            line = f"{table.name} | {len(slope)} | {mean:.3f} | {scatter} | {np.median(error):.3f}"
+            lines.append(f"| {line} |")
+    return "\n".join(lines)

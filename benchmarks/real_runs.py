@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from public_tables import Table, calibrate, local_optima, tables
+from public_tables import Table, calibrate, exponents, local_optima, tables
 
 import fitting
 from fitting.reference import CHINCHILLA_REFITTED, LLAMA3_PARAMS
@@ -297,11 +297,15 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="further tables")
     parser.add_argument("--only", nargs="+", help="tables whose name begins so")
     parser.add_argument("--calibrate", action="store_true", help="the local truth's own errors")
+    parser.add_argument("--exponents", action="store_true", help="of the skills, by table")
     parser.add_argument("--write", action="store_true", help="keep the page in results/")
     parser.add_argument("--cases", type=Path, help="keep every comparison in this Parquet file")
     args = parser.parse_args()
     if args.calibrate:
         print(calibrate())
+        return
+    if args.exponents:
+        print(exponents())
         return
     started, parts = time.process_time(), []
     given = [Table.of(path.stem, path) for path in args.files]

@@ -50,9 +50,9 @@ is as near, and Porian's intervals hold more often (.84, .81)."""
 RECIPE = 0.4
 """Sd of a slope of ln p*, per decade, that the skills of one sweep have in common: an exponent of
 p* is the recipe's more than the skill's. Fitted to each skill's local minima, those of one public
-table scatter by .010 to .020 (8 to 10 skills, standard errors .01), the means of eleven tables and
+table scatter by .010 to .020 (7 to 10 skills, standard errors .01), the means of eleven tables and
 of our own three worlds lie .00 to .22 from `fitting.mixture.problem.EXPONENT`, by .11 in the mean
-square (.47 to .52 where rates were tuned, .50 to .71 where not; benchmarks/real_runs.py,
+square (.47 to .52 where rates were tuned, .53 to .71 where not; benchmarks/real_runs.py,
 benchmarks/live.py). This is .17. With .11 (.25) own trainings chosen by the search are read worse
 (squared error .97, .89, .84 of that without it at W = .3, .5, 1, so .98, .85, .80), replays alike,
 and three sizes a budget better (1.07; 1.13 so). With a sway of .4 all are read as well, but one
@@ -79,30 +79,6 @@ Few trials of a world whose law holds do not (benchmarks/search_efficiency.py). 
 believed as seldom as forecasts of real runs bear: all but Porian's, twenty times beyond, err by
 .096, by .112 with .3 there."""
 
-FIRM_LINE = Kind(
-    "firm line",
-    Walk(0.015, sway=0.07),
-    CALM,
-    FIRM,
-    skew=0.05,
-    slope=PUBLISHED,
-    often=0.1,
-    in_line=True,
-    recipe=RECIPE,
-)
-LINE = Kind(
-    "one line",
-    Walk(0.015, sway=0.07),
-    CALM,
-    CURVATURE,
-    quartic=QUARTIC,
-    reach=REACH,
-    slope=PUBLISHED,
-    often=0.25,
-    in_line=True,
-    recipe=RECIPE,
-)
-SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
 STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, recipe=RECIPE)
 NEAR = Kind(
     "near one line",
@@ -113,6 +89,16 @@ NEAR = Kind(
     reach=REACH,
     recipe=RECIPE,
 )
+STRAIGHT = Walk(0.015, sway=0.07)
+"""Drift of optima that are all but on one line."""
+
+FIRM_LINE = replace(
+    STEADY, name="firm line", drift=STRAIGHT, slope=PUBLISHED, often=0.1, in_line=True
+)
+LINE = replace(
+    NEAR, name="one line", drift=STRAIGHT, level=CALM, slope=PUBLISHED, often=0.25, in_line=True
+)
+SKEWED_LINE = replace(LINE, name="one line, skewed", skewness=SKEWNESS)
 SKEWED = replace(NEAR, name="near one line, skewed", skewness=SKEWNESS)
 LOOSE = replace(NEAR, name="loose", drift=Walk(0.1, sway=0.18))
 APART = replace(

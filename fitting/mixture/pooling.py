@@ -2,8 +2,8 @@
 
 A block of each skill's parameters (in units of the skill) scatters round a common vector mu, which
 has a prior of its own. Per skill everything is Gaussian round the maximum, so mu is integrated
-out in closed form; the maximum is found again until mu rests. Drifts of optima, in which losses
-bend little, are pooled without finding it again (`follow`).
+out in closed form; the maximum is found again until mu rests. A slope of
+the optima, in which losses bend little, is pooled without finding it again (`follow`).
 
 Legend: B = skills, P = parameters, J = size of the block, K = nodes.
 """
@@ -144,7 +144,7 @@ def follow(member: Component, share: float) -> tuple[Component, FloatArray]:
         return member, np.zeros(len(member.theta))
     block, x = like.layout.effect_slice(0), like.places
     own, along = like.kind.drift.covariance(x, x), np.outer(x, x)
-    both = own + like.kind.recipe**2 * along
+    both = like.walks[0].covariance(x, x)
     by_own, by_both = np.linalg.inv(own), np.linalg.inv(both)
     drift, around = member.theta[:, block], member.covariance[:, :, block]
     known = np.asarray(np.linalg.inv(around[:, block]))
