@@ -73,6 +73,7 @@ class Kind:
         further: and of that, how often it holds beyond the ladder, too.
         in_line: whether optima are (all but) on one line ln p* = ln a + b ln C.
         recipe: sd of a slope of ln p*, per decade, that all skills have alike, beside their own.
+        deepen: sd of a slope of the ln curvature, per decade, beside that of `curvature`.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Kind:
     further: float = 1.0
     in_line: bool = False
     recipe: float = 0.0
+    deepen: float = 0.0
 
     @property
     def plain(self) -> bool:
@@ -238,7 +240,9 @@ class Discrepancy:
         """Of the whole drift, the level, the curvature and, where it has one, the skewness."""
         drift, last = self.kind.drift or Walk(0.0), self.kind.skewness
         drift = replace(drift, tilt=math.hypot(drift.tilt, self.kind.recipe))
-        walks = (drift, self.kind.level, self.kind.curvature)
+        curvature = self.kind.curvature
+        curvature = replace(curvature, tilt=math.hypot(curvature.tilt, self.kind.deepen))
+        walks = (drift, self.kind.level, curvature)
         return walks if last is None else (*walks, last)
 
     @cached_property

@@ -59,6 +59,9 @@ and three sizes a budget better (1.07; 1.13 so). With a sway of .4 all are read 
 spoiled dear trial may move the optima of all skills (by .72 in one of 72 tables of
 benchmarks/coverage.py)."""
 
+DEEPEN = 0.7
+"""Sd of a slope of the ln curvature, per decade TODO."""
+
 PUBLISHED = 0.09
 """Sd of logit a of optima in line: a = .49 +- .02, the scatter of those published, see
 `fitting.mixture.problem.EXPONENT`. With twice that, .16, optima five and twenty times beyond err
@@ -79,7 +82,7 @@ Few trials of a world whose law holds do not (benchmarks/search_efficiency.py). 
 believed as seldom as forecasts of real runs bear: all but Porian's, twenty times beyond, err by
 .096, by .112 with .3 there."""
 
-STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, recipe=RECIPE)
+STEADY = Kind("steady", Walk(0.03, sway=0.18), CALM, FIRM, skew=0.05, often=3.0, recipe=RECIPE, deepen=DEEPEN)
 NEAR = Kind(
     "near one line",
     Walk(0.03, sway=0.18),
@@ -88,6 +91,7 @@ NEAR = Kind(
     quartic=QUARTIC,
     reach=REACH,
     recipe=RECIPE,
+    deepen=DEEPEN,
 )
 STRAIGHT = Walk(0.015, sway=0.07)
 """Drift of optima that are all but on one line."""
@@ -106,7 +110,7 @@ APART = replace(
 )
 BENT = replace(NEAR, name="bent by size", level=CALM, recipe=0.0, bent=True, often=3.0)
 FIRM_BENT = replace(
-    FIRM_LINE, name="bent by size, firm", recipe=0.0, bent=True, often=0.003, in_line=False
+    FIRM_LINE, name="bent by size, firm", recipe=0.0, deepen=0.0, bent=True, often=0.003, in_line=False
 )
 """Believed as seldom as forecasts of real runs bear (optima five times beyond, all but Porian's:
 .077; .079 with .03, .084 with .3, .075 without it), and found where losses do bend by size: world

@@ -90,8 +90,9 @@ class Problem:
     floors: bool = False
     """Whether losses are believed to have floors above 0, see `REDUCIBLE`."""
     within: bool = True
-    """Whether what shows on a ladder alone is believed: curves that lean (`kinds.LEAN`), and a
-    slope of optima that skills have in common (`kinds.RECIPE`)."""
+    """Whether what shows on a ladder alone is believed: curves that lean (`kinds.LEAN`) and grow
+    deeper or flatter with the budget (`kinds.DEEPEN`), and a slope of optima that skills have in
+    common (`kinds.RECIPE`)."""
     alike: FloatArray | None = None
     """(S,) correlation of the errors of repeats of one allocation; None before it is known."""
 
@@ -224,7 +225,7 @@ class Problem:
         span = (float(budgets.min()), float(budgets.max()))
         nodes = np.empty(0) if kind.plain else self.nodes - self.origin[1]
         if not self.within:
-            kind = replace(kind, recipe=0.0)
+            kind = replace(kind, recipe=0.0, deepen=0.0)
         return Discrepancy(kind, nodes, bend_knots(sizes) if kind.bent else np.empty(0), span)
 
     def prior(self, like: Discrepancy) -> Prior:

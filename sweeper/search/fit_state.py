@@ -19,7 +19,7 @@ from sweeper.budget import Allocation, Space
 from sweeper.search.history import allocations, finished
 
 QUICK = tuple(
-    replace(kind, often=1.0, reach=max(kind.reach, FAR_REACH), recipe=0.0)
+    replace(kind, often=1.0, reach=max(kind.reach, FAR_REACH), recipe=0.0, deepen=0.0)
     for kind in (SURFACE, LINE, NEAR, LOOSE, APART)
 )
 """Members that decide where to train, alike beforehand (as in the adaptive study, section 6): a
