@@ -92,7 +92,8 @@ def local_optima(frame: pd.DataFrame) -> pd.DataFrame:
     """Where each skill's loss is least on each budget, by the nearby sizes alone.
 
     Returns:
-        Columns skill, budget, log_params, se, loss; curves that tell it to worse than .1 left out.
+        Columns skill, budget, log_params, se, loss, bend (half the curvature there); curves that
+        tell it to worse than .1 left out.
     """
     rows = []
     for skill, mine in frame.groupby("skill", sort=False):
@@ -114,8 +115,10 @@ def local_optima(frame: pd.DataFrame) -> pd.DataFrame:
         unknown = [9.0] * (len(curves) - len(found))
         if np.quantile(errors + unknown, 0.5) < 0.1:  # else those below .1 are so by chance
             each = zip(found.items(), errors, strict=True)
-            rows += [(skill, b, f.log_params, se, f.loss) for (b, f), se in each if se < 0.1]
-    return pd.DataFrame(rows, columns=["skill", "budget", "log_params", "se", "loss"])
+            rows += [
+                (skill, b, f.log_params, se, f.loss, f.bend) for (b, f), se in each if se < 0.1
+            ]
+    return pd.DataFrame(rows, columns=["skill", "budget", "log_params", "se", "loss", "bend"])
 
 
 @dataclass(frozen=True)
@@ -196,10 +199,13 @@ an exponent is left out; scatter of the skills in the mean's weights (assumption
 
 
 def exponents() -> str:
-    """Of each table: straight lines ln p*(ln C) through its skills' local minima, in Markdown."""
+    """Of each table: straight lines through its skills' local minima, in Markdown.
+
+    Of ln p*(ln C), and, its skills' median, of the ln curvature over decades.
+    """
     lines = [
-        "| table | skills | mean exponent | scatter | standard error |",
-        "|---|---|---|---|---|",
+        "| table | skills | mean exponent | scatter | standard error | ln curvature per decade |",
+        "|---|---|---|---|---|---|",
     ]
     for table in tables():
         found = []
@@ -209,11 +215,12 @@ def exponents() -> str:
             x = x - np.average(x, weights=weight)
             power = float(weight @ x**2)
             if len(at) > 2 and power > LEAST_TOLD**-2:
-                found.append((float(weight @ (x * y)) / power, power**-0.5))
+                deeper = np.polyfit(x / math.log(10), np.log(at["bend"]), 1)[0]
+                found.append((float(weight @ (x * y)) / power, power**-0.5, deeper))
         if found:
-            slope, error = np.array(found).T
+            slope, error, deeper = np.array(found).T
             mean = np.average(slope, weights=1 / (error**2 + SKILLS_APART**2))
             scatter = f"{slope.std(ddof=1):.3f}" if len(slope) > 1 else ""
             line = f"{table.name} | {len(slope)} | {mean:.3f} | {scatter} | {np.median(error):.3f}"
-            lines.append(f"| {line} |")
+            lines.append(f"| {line} | {np.median(deeper):+.2f} |")
     return "\n".join(lines)

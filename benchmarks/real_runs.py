@@ -297,7 +297,9 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help="further tables")
     parser.add_argument("--only", nargs="+", help="tables whose name begins so")
     parser.add_argument("--calibrate", action="store_true", help="the local truth's own errors")
-    parser.add_argument("--exponents", action="store_true", help="of the skills, by table")
+    parser.add_argument(
+        "--exponents", action="store_true", help="and curvatures of the skills, by table"
+    )
     parser.add_argument("--write", action="store_true", help="keep the page in results/")
     parser.add_argument("--cases", type=Path, help="keep every comparison in this Parquet file")
     args = parser.parse_args()

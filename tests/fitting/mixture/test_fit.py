@@ -83,7 +83,9 @@ def test_losses_beyond_a_steep_short_ladder_stay_above_zero():
     far = 256 * ladder[-1]
     best = model.at(far)
     place = "all", np.log([best.params]), np.array([far])
-    (free, wide), (value, error) = (f.measured_loss(*place) for f in (fit, fit.with_floors))
+    (free, wide), (value, error) = (
+        f.measured_loss(*place) for f in (fit.farther, fit.with_floors)
+    )
     assert free - 1.645 * wide < 0 < value - 1.645 * error
     sizes = best.params * np.array([0.7, 1.0, 1.4])
     less, least, more = model.losses(sizes, far / 6 / sizes)
@@ -222,7 +224,7 @@ def test_the_law_is_believed_less_beyond_the_ladder_without_a_jump():
     np.testing.assert_allclose(shares[..., 2], fit.weights, atol=1e-3)
     np.testing.assert_allclose(shares[..., 3], (fit.weights + fit.beyond) / 2)
     np.testing.assert_allclose(shares[..., 4:], fit.beyond[..., None].repeat(2, -1))
-    assert (shares[plain, :, 4] < shares[plain, :, 0] - 0.1).any()
+    assert (shares[plain, :, 4] < shares[plain, :, 0] - 0.03).any()
     below = fit.shares(LADDER[0] / 1e3)  # downwards, too
     np.testing.assert_allclose(below[..., 0], fit.beyond)
 
@@ -346,6 +348,32 @@ def test_more_budgets_than_nodes_are_no_cliff():
     assert (widths[1] < 1.3 * widths[0]).all()
 
 
+def test_curves_that_grow_deeper_with_the_budget_tell_optima_on_the_ladder_alone():
+    """By e^.9 a decade, where the law's grow flatter; sizes lie off the optima. Taken for as flat
+    as the law's they put them lower the larger the budget: by .2 above what was true below, to
+    .25 below it on the largest."""
+    ladder = 1e16 * 4.0 ** np.arange(4)
+    truth, errors = np.log(1e7 * 2.0 ** np.arange(4)), {True: [], False: []}
+    for seed in range(4):
+        noise, rows = np.random.default_rng(seed), []
+        for i, (flops, level) in enumerate(zip(ladder, (4.0, 3.8, 3.62, 3.46), strict=True)):
+            deep = 0.56 * np.exp(0.9 * np.log10(4) * i)
+            for u in np.linspace(-0.7, 1.3, 5):
+                size, rise = np.exp(truth[i] + u), deep * (np.cosh(0.6 * u) - 1)
+                loss = level + rise + 0.02 * noise.normal()
+                rows.append((flops, size, flops / 6 / size, "all", loss))
+        table = pd.DataFrame(rows, columns=["flops", "params", "tokens", "skill", "loss"])
+        for deepen, found in errors.items():
+            kinds = KINDS if deepen else [replace(k, deepen=0.0) for k in KINDS]
+            fit = fit_guarded(table, ladder=ladder, components=kinds)
+            found.append(fit.log_optimum(ladder)[0][0] - truth)
+    with_it, without = (np.sqrt(np.mean(np.square(errors[each]))) for each in (True, False))
+    assert with_it < 0.06 < 0.12 < without  # .04, .20
+    whole = fit_guarded(table, ladder=ladder)
+    assert any(c.discrepancy.kind.deepen for c in whole.components)
+    assert not any(c.discrepancy.kind.deepen for c in whole.farther.components)
+
+
 def test_levels_may_bend_without_the_optima(base):
     """A level that falls ever faster is followed beyond the ladder; the line of p* stays."""
     table, fit = base
@@ -354,7 +382,7 @@ def test_levels_may_bend_without_the_optima(base):
     found, error = bent.log_optimum(LADDER)
     shift = found - fit.log_optimum(LADDER)[0]
     # Within its doubt: of 56 trials those far from the optima say little (`FAR_SAY`).
-    assert np.sqrt(((shift / error) ** 2).mean()) < 1 and np.abs(shift).max() < 0.2
+    assert np.sqrt(((shift / error) ** 2).mean()) < 1.2 and np.abs(shift).max() < 0.2
     at = fit.skills.index("aggregate")
     place = fit.vertex([1e22])[at], np.array([1e22])
     straight = fit.expected(*place)[at]
