@@ -25,6 +25,13 @@ no budget has room for five: without a third budget nothing tells an exponent fr
 one. With that and `opening.SHARE` the worst skill's squared error is .69 [.63, .75] at .3 of a
 grid's FLOPs on four budgets (benchmarks/live.py, 144 sweeps)."""
 
+ASIDE, CLOSER = 1.0, 0.65
+"""Ln p from the optima to the check's outer sizes: a factor e aside a size tells most of an
+optimum; closer where no budget has room for `WHOLE`, so that these three are nearly all that will
+tell the optimum there. Squared error of the worst skill, dense worlds, W = .3: .79 with .65, .87
+with .5, .88 with .8 of that with 1 (48 sweeps); at W = .5, where budgets get more, .75 for all is
+1.11 (benchmarks/live.py)."""
+
 WORTH = 0.2
 """Share of what was spent that a check must have cost to let a search end that has reached its
 tolerance: else each end on a larger budget would call for a check on the next one."""
@@ -61,7 +68,8 @@ def check(state: FitState, selection: Selection, *, converged: bool) -> list[tup
             room = whole
             due &= whole * flops <= most
         if due and CHECK_TRIALS * flops <= below and room * flops <= selection.remaining:
-            return _across(state, selection, flops)[CHECK_TRIALS - max(missing, 0) :]
+            aside = ASIDE if whole == WHOLE else CLOSER
+            return _across(state, selection, flops, aside)[CHECK_TRIALS - max(missing, 0) :]
     return []
 
 
@@ -100,13 +108,12 @@ def _repeat_influential(state: FitState, selection: Selection) -> list[tuple[flo
     return [(budget, size)]
 
 
-def _across(state: FitState, selection: Selection, flops: float) -> list[tuple[float, int]]:
-    """A size below all optima, one amid them, and one above: near each of them, if that is so.
-
-    A factor e aside a size tells most of an optimum, but a report asks for one near it, too.
-    """
+def _across(
+    state: FitState, selection: Selection, flops: float, aside: float
+) -> list[tuple[float, int]]:
+    """A size below all optima, one amid them, and one above: near each of them, if that is so."""
     optima = state.fit.vertex([flops])
     low, high = float(optima.min()), float(optima.max())
-    aside = 1.0 if high - low <= 2 * NEAR else NEAR
+    aside = aside if high - low <= 2 * NEAR else NEAR  # a report asks for a size near each
     wanted = np.linspace(low - aside, high + aside, CHECK_TRIALS)
     return [(flops, selection.nearest(flops, x)) for x in wanted]
