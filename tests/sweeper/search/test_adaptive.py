@@ -252,6 +252,23 @@ def test_the_check_leaves_room_for_what_its_budget_needs(
 
 
 @pytest.mark.parametrize(
+    ("left", "aside"), [(3.1, safeguards.CLOSER), (6.0, safeguards.ASIDE)], ids=["small", "ample"]
+)
+def test_a_check_that_is_all_its_budget_gets_lies_closer(
+    toy: pd.DataFrame, left: float, aside: float
+) -> None:
+    top, space = TOY.budgets[-1], replace(TOY, budgets=(*TOY.budgets, 8e11))
+    table = toy[toy["flops"] < top]
+    state = fit_state(table, space)
+    assert state is not None
+    selection = Selection(space, allocations(table), [], remaining=left * top, free=4)
+    asked = safeguards.check(state, selection, converged=True)
+    optima = state.fit.vertex([top])
+    wanted = np.exp([optima.min() - aside, optima.mean(), optima.max() + aside])
+    assert [size for _, size in asked] == [selection.nearest(top, x) for x in np.log(wanted)]
+
+
+@pytest.mark.parametrize(
     ("budgets", "curve"),
     [
         ((1e11,), lambda x, z: 3.0 + 0.05 * (x - 10.5) ** 2 + 0.01 * z),
