@@ -228,8 +228,9 @@ def fit_guarded(
         components: members of the mixture.
         floors: believe that losses have floors, as forecasts of losses need it, and curves that
             are steep because a skill is learnt all at once do not bear it.
-        within: believe what shows on a ladder alone: that curves lean, and that all skills' optima
-            grow by an exponent of the recipe's, see `Problem.within`.
+        within: believe what shows on a ladder alone: that curves lean, that they grow deeper or
+            flatter with the budget, and that all skills' optima grow by an exponent of the
+            recipe's, see `Problem.within`.
 
     Raises:
         ValueError: no rows.
