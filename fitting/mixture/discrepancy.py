@@ -46,6 +46,10 @@ class Walk:
         smooth = smooth + self.wander**2 * _wander(x, y) + self.sway**2 * _sway(x, y)
         return np.asarray(self.own**2 * near + smooth)
 
+    def tilted(self, more: float) -> Walk:
+        """With another slope beside its own, of sd ``more`` per decade."""
+        return replace(self, tilt=math.hypot(self.tilt, more))
+
     def variance(self, x: FloatArray) -> FloatArray:
         """At places (n,): the diagonal of `covariance`."""
         far, out = np.abs(x), np.abs(x) / SWAY_REACH
@@ -239,10 +243,8 @@ class Discrepancy:
     def walks(self) -> tuple[Walk, ...]:
         """Of the whole drift, the level, the curvature and, where it has one, the skewness."""
         drift, last = self.kind.drift or Walk(0.0), self.kind.skewness
-        drift = replace(drift, tilt=math.hypot(drift.tilt, self.kind.recipe))
-        curvature = self.kind.curvature
-        curvature = replace(curvature, tilt=math.hypot(curvature.tilt, self.kind.deepen))
-        walks = (drift, self.kind.level, curvature)
+        drift = drift.tilted(self.kind.recipe)
+        walks = (drift, self.kind.level, self.kind.curvature.tilted(self.kind.deepen))
         return walks if last is None else (*walks, last)
 
     @cached_property

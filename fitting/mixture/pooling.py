@@ -2,8 +2,8 @@
 
 A block of each skill's parameters (in units of the skill) scatters round a common vector mu, which
 has a prior of its own. Per skill everything is Gaussian round the maximum, so mu is integrated
-out in closed form; the maximum is found again until mu rests. A slope of
-the optima, in which losses bend little, is pooled without finding it again (`follow`).
+out in closed form; the maximum is found again until mu rests. A slope of the optima, in which
+losses bend little, is pooled without finding it again (`follow`).
 
 Legend: B = skills, P = parameters, J = size of the block, K = nodes.
 """

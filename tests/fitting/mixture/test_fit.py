@@ -215,7 +215,7 @@ def test_beyond_the_ladder_curves_do_not_lean(base):
 
 def test_the_law_is_believed_less_beyond_the_ladder_without_a_jump():
     place = world("noisy")
-    fit = fit_guarded(table_of(place, 1, budgets=4), ladder=LADDER)
+    fit = fit_guarded(table_of(place, 4, budgets=4), ladder=LADDER)
     plain = [kind.plain for kind in KINDS].index(True)
     top = LADDER[-1]
     shares = fit.shares([LADDER[0], top, top * 1.001, top * 10**0.25, top * 10**0.5, top * 100])
@@ -224,7 +224,7 @@ def test_the_law_is_believed_less_beyond_the_ladder_without_a_jump():
     np.testing.assert_allclose(shares[..., 2], fit.weights, atol=1e-3)
     np.testing.assert_allclose(shares[..., 3], (fit.weights + fit.beyond) / 2)
     np.testing.assert_allclose(shares[..., 4:], fit.beyond[..., None].repeat(2, -1))
-    assert (shares[plain, :, 4] < shares[plain, :, 0] - 0.03).any()
+    assert (shares[plain, :, 4] < shares[plain, :, 0] - 0.1).any()
     below = fit.shares(LADDER[0] / 1e3)  # downwards, too
     np.testing.assert_allclose(below[..., 0], fit.beyond)
 
@@ -349,9 +349,8 @@ def test_more_budgets_than_nodes_are_no_cliff():
 
 
 def test_curves_that_grow_deeper_with_the_budget_tell_optima_on_the_ladder_alone():
-    """By e^.9 a decade, where the law's grow flatter; sizes lie off the optima. Taken for as flat
-    as the law's they put them lower the larger the budget: by .2 above what was true below, to
-    .25 below it on the largest."""
+    """By e^.9 a decade, where the law's grow flatter, and sizes lie off the optima. Held to the
+    law's flatness they put the cheapest budget's .2 too high and the largest one's .25 too low."""
     ladder = 1e16 * 4.0 ** np.arange(4)
     truth, errors = np.log(1e7 * 2.0 ** np.arange(4)), {True: [], False: []}
     for seed in range(4):
@@ -376,13 +375,19 @@ def test_curves_that_grow_deeper_with_the_budget_tell_optima_on_the_ladder_alone
 
 def test_levels_may_bend_without_the_optima(base):
     """A level that falls ever faster is followed beyond the ladder; the line of p* stays."""
-    table, fit = base
-    decades = np.log10(table["flops"] / 1e20)
-    bent = fit_guarded(table.assign(loss=table["loss"] - 0.03 * decades**2), ladder=LADDER)
-    found, error = bent.log_optimum(LADDER)
-    shift = found - fit.log_optimum(LADDER)[0]
+    others = [table_of(world("fail"), seed) for seed in (1, 2)]
+    shifts, fits = [], []
+    for table, fit in [base, *((each, fit_guarded(each, ladder=LADDER)) for each in others)]:
+        decades = np.log10(table["flops"] / 1e20)
+        bent = fit_guarded(table.assign(loss=table["loss"] - 0.03 * decades**2), ladder=LADDER)
+        found, error = bent.log_optimum(LADDER)
+        shift = found - fit.log_optimum(LADDER)[0]
+        assert np.abs(shift).max() < 0.2
+        shifts.append(shift / error)
+        fits.append((fit, bent))
     # Within its doubt: of 56 trials those far from the optima say little (`FAR_SAY`).
-    assert np.sqrt(((shift / error) ** 2).mean()) < 1.2 and np.abs(shift).max() < 0.2
+    assert np.sqrt(np.mean(np.square(shifts))) < 1
+    fit, bent = fits[0]
     at = fit.skills.index("aggregate")
     place = fit.vertex([1e22])[at], np.array([1e22])
     straight = fit.expected(*place)[at]
