@@ -67,7 +67,7 @@ Curves of 19 public tables grow flatter by .06 to .92 a decade (benchmarks/real_
 off. With .05 in firm members and .15 in free ones optima of own trainings came out lower the
 larger the budget (.02, -.11, -.17, -.27), alike however wide the belief in the exponent. On the
 same trials squared errors of the worst skill are .86, .82, .88 of those (W = .3, .5, 1), of grids
-.58, .79, .75; with .5 .88, .84, .91, with 1 .84, .82, .85. Where curves are as deep on every
+.58, .79, .77; with .5 .88, .84, .91, with 1 .84, .82, .85. Where curves are as deep on every
 budget it costs nothing; public tables are read alike (.0390, .0386). On the ladder alone: optima
 ten times beyond would err by .168 instead of .141, losses by a fifth to a third more. The search's
 fits and the firm member that bends by size are without it: world lrbump, W = .2, would err by .12
